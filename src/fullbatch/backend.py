@@ -1,0 +1,311 @@
+"""Which library and device an array belongs to, which devices can be used here, and copies between them.
+
+The only file of the core that asks. CuPy is imported here alone, and only when a GPU is asked for or a CuPy array came.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from array_api_compat import numpy as numpy_namespace
+
+from fullbatch.errors import ArrayTypeError, DeviceError, InputError
+
+FLOATS = ("float32", "float64")
+
+
+# --- Arrays ---------------------------------------------------------------------------------------------------------
+
+
+def namespace(*arrays: Any) -> Any:
+    """The array API namespace of the arrays, or an ArrayTypeError that says what else came."""
+    if all(type(array) is np.ndarray for array in arrays):
+        return numpy_namespace
+    try:
+        return array_api_compat.array_namespace(*arrays)
+    except TypeError as error:
+        kinds = ", ".join(sorted({f"{type(array).__module__}.{type(array).__qualname__}" for array in arrays}))
+        raise ArrayTypeError(
+            f"expected arrays of one array API library (NumPy, CuPy, ...), got {kinds}; "
+            "convert them first, for example with numpy.asarray(x, dtype='float32')."
+        ) from error
+
+
+def is_numpy(array: Any) -> bool:
+    return isinstance(array, np.ndarray)
+
+
+def is_cupy(array: Any) -> bool:
+    return array_api_compat.is_cupy_array(array)
+
+
+def device_of(array: Any) -> Any:
+    return array_api_compat.device(array)
+
+
+def dtype_name(array: Any) -> str:
+    """"float32", "int64", ...: the dtype's name, the same for all libraries."""
+    dtype = array.dtype
+    return str(getattr(dtype, "name", dtype)).rsplit(".", 1)[-1]
+
+
+def widest_float(array: Any) -> Any:
+    """The widest real dtype of the array's library and device: float64, but for JAX without x64 and some devices."""
+    if is_numpy(array):
+        return np.float64
+    xp = namespace(array)
+    floats = xp.__array_namespace_info__().dtypes(device=device_of(array), kind="real floating")
+    return floats.get("float64", floats["float32"])
+
+
+def check_alike(X: Any, others: Mapping[str, Any]) -> None:
+    """X is of float32 or float64, and every other array is of its library, device and dtype."""
+    if dtype_name(X) not in FLOATS:
+        raise ArrayTypeError(
+            f"X has dtype {dtype_name(X)}; it must be float32 or float64. Convert it: X.astype('float32')."
+        )
+    xp, device = namespace(X), device_of(X)
+    for name, array in others.items():
+        if array is None:
+            continue
+        if namespace(array) is not xp:
+            raise ArrayTypeError(
+                f"X is an array of {library_name(X)} and {name} of {library_name(array)}; put both into one library."
+            )
+        if device_of(array) != device:
+            raise ArrayTypeError(f"X is on device {device} and {name} on {device_of(array)}; put both on one device.")
+        if array.dtype != X.dtype:
+            raise ArrayTypeError(
+                f"X is {dtype_name(X)} and {name} is {dtype_name(array)}; nothing is cast in silence: "
+                f"convert one of them, for example {name.split('[')[0]} with .astype('{dtype_name(X)}')."
+            )
+
+
+def library_name(array: Any) -> str:
+    """"numpy", "cupy", "torch", ...: the top package of the array's type."""
+    name = type(array).__module__.split(".", 1)[0]
+    return "jax" if name == "jaxlib" else name
+
+
+def random_generator(seed: Any) -> np.random.Generator:
+    if seed is not None and not isinstance(seed, (int, np.integer, np.random.Generator)) or isinstance(seed, bool):
+        raise InputError(f"seed must be an integer, a numpy.random.Generator or None; got {seed!r}.")
+    if isinstance(seed, (int, np.integer)) and seed < 0:
+        raise InputError(f"seed must not be negative; got {seed}.")
+    return np.random.default_rng(seed)
+
+
+def from_host(array: np.ndarray, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Any:
+    """A host array as an array of ``xp`` (NumPy if None) on ``device``, in the dtype of that name."""
+    name = str(np.dtype(dtype) if dtype is not None and not isinstance(dtype, str) else dtype or array.dtype)
+    if name not in FLOATS:
+        raise ArrayTypeError(f"dtype {name!r} cannot be used; choose float32 or float64.")
+    array = np.asarray(array, dtype=name)
+    if xp is None or xp in (np, numpy_namespace):
+        return array
+    return xp.asarray(array, device=device) if device is not None else xp.asarray(array)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """Any library's array as a NumPy array; a view where that costs nothing."""
+    if is_numpy(array):
+        return array
+    if is_cupy(array):
+        return array.get()
+    if array_api_compat.is_torch_array(array):
+        return array.detach().cpu().numpy()
+    try:
+        return np.from_dlpack(array, device="cpu")
+    except (TypeError, ValueError, RuntimeError, BufferError, AttributeError):
+        return np.asarray(getattr(array, "_array", array))  # array_api_strict keeps its NumPy array there
+
+
+def host_columns(block: np.ndarray, m: int) -> np.ndarray:
+    """Room on the host for ``m`` columns such as those of ``block``: (..., k) gives (..., m), example by example."""
+    return np.empty((m, *block.shape[:-1]), dtype=block.dtype).T
+
+
+def quiet() -> Any:
+    """No NumPy warnings about overflow inside: whoever sums a cost looks at the result and says what is wrong."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+# --- Devices --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where arrays are put: the library, its device, and how to get a host array there.
+
+    name : "cpu", "cuda:0", ...;  note : why "auto" did not take the GPU, or ""
+    """
+
+    name: str
+    xp: Any
+    device: Any = None
+    note: str = ""
+
+    def put(self, array: np.ndarray) -> Any:
+        """A host array, copied to this place; on the CPU it is the array itself."""
+        return array if self.name == "cpu" else self.xp.asarray(array, device=self.device)
+
+    def empty(self, dtype: Any) -> Any:
+        """An array of no elements that stands for this place and dtype."""
+        return self.put(np.empty((0, 0), dtype=dtype))
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One device: its name for ``device=``, whether it can be used, and what it is or why it cannot be used."""
+
+    name: str
+    usable: bool
+    detail: str
+
+
+def devices() -> list[DeviceInfo]:
+    """What can be used here, and why not the rest. The CPU comes first and is always usable."""
+    import platform
+
+    cpu = DeviceInfo("cpu", True, f"NumPy {np.__version__} on {platform.processor() or platform.machine()}")
+    try:
+        count = _cuda_count()
+    except DeviceError as error:
+        return [cpu, DeviceInfo("cuda", False, str(error))]
+    found = [cpu]
+    for index in range(count):
+        reason = _cuda_fault(index)
+        found.append(DeviceInfo(f"cuda:{index}", reason is None, reason or _cuda_description(index)))
+    return found
+
+
+def place(device: str) -> Place:
+    """The place that ``device`` names: "cpu", "cuda", "cuda:N", or "auto" (CUDA where it works, else the CPU).
+
+    Raises InputError for another name, and DeviceError, with the reason and the cure, for a GPU that cannot be used.
+    """
+    if device == "cpu":
+        return Place("cpu", numpy_namespace)
+    if device == "auto":
+        try:
+            return _cuda_place(None)
+        except DeviceError as error:
+            return Place("cpu", numpy_namespace, note=str(error))
+    match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
+    if match is None:
+        raise InputError(f"unknown device {device!r}; the known ones are auto, cpu, cuda and cuda:N (N = 0, 1, ...).")
+    return _cuda_place(None if match[1] is None else int(match[1]))
+
+
+def place_of(array: Any) -> Place:
+    """The place where an array lies already."""
+    if is_numpy(array):
+        return Place("cpu", numpy_namespace)
+    device = device_of(array)
+    name = f"cuda:{device.id}" if is_cupy(array) else f"{library_name(array)} {device}"
+    return Place(name, namespace(array), device)
+
+
+def _cuda_place(index: int | None) -> Place:
+    count = _cuda_count()
+    cupy = _import_cupy()
+    index = int(cupy.cuda.runtime.getDevice()) if index is None else index
+    if index >= count:
+        there = "cuda:0 is" if count == 1 else f"cuda:0 to cuda:{count - 1} are"
+        raise DeviceError(f"there is no device cuda:{index}; {there} here.")
+    reason = _cuda_fault(index)
+    if reason is not None:
+        raise DeviceError(reason)
+    return Place(f"cuda:{index}", array_api_compat.array_namespace(cupy.empty(0)), cupy.cuda.Device(index))
+
+
+def _import_cupy() -> Any:
+    if importlib.util.find_spec("cupy") is None:
+        raise DeviceError(
+            "CuPy is not installed; for an NVIDIA GPU: pip install 'fullbatch[cuda13]' (or cuda12, by your driver)."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy warns about paths and duplicates; what matters is tried below
+            import cupy
+    except Exception as error:  # a broken installation can fail in any way
+        raise DeviceError(f"CuPy is installed but cannot be imported ({_one_line(error)}); reinstall it.") from error
+    return cupy
+
+
+def _cuda_count() -> int:
+    """The number of CUDA devices, at least 1; a DeviceError tells apart the reasons for there being none."""
+    cupy = _import_cupy()
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except Exception as error:
+        raise DeviceError(_explain(error)) from error
+    if count == 0:
+        raise DeviceError("the NVIDIA driver finds no GPU; check nvidia-smi, and in a container --gpus all.")
+    return count
+
+
+@cache
+def _cuda_fault(index: int) -> str | None:
+    """None if that GPU works, else why not: a product and a sum try cuBLAS and NVRTC too, which may be missing."""
+    cupy = _import_cupy()
+    try:
+        with cupy.cuda.Device(index):
+            ones = cupy.ones((8, 8), dtype="float32")
+            total = float((ones @ ones).sum())
+    except Exception as error:
+        return _explain(error)
+    return None if total == 512.0 else f"cuda:{index} computes wrong results (8 x 8 ones gave {total}, not 512)."
+
+
+def _explain(error: Exception) -> str:
+    text = _one_line(error)
+    low = text.lower()
+    causes: list[tuple[Callable[[], bool], str]] = [
+        (
+            lambda: "insufficient" in low or "libcuda.so" in low or "no driver" in low,
+            "the NVIDIA driver is missing or too old for this CuPy; install or update it (nvidia-smi shows it), "
+            "or install the extra for an older CUDA: fullbatch[cuda12]",
+        ),
+        (
+            lambda: "nodevice" in low or "no cuda-capable device" in low,
+            "the NVIDIA driver finds no GPU; check nvidia-smi, and in a container --gpus all",
+        ),
+        (
+            lambda: "memory" in low and ("out of" in low or "allocation" in low),
+            "the GPU is out of memory: another process holds it; free it or choose device='cpu'",
+        ),
+        (
+            lambda: isinstance(error, (ImportError, OSError)) or ".so" in low or "nvrtc" in low or "cublas" in low,
+            "CUDA's libraries are missing; install them as wheels: pip install 'fullbatch[cuda13]' (or cuda12)",
+        ),
+    ]
+    for holds, cause in causes:
+        if holds():
+            return f"{cause} [{text}]."
+    return f"CUDA cannot be used [{text}]."
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+
+
+def _cuda_description(index: int) -> str:
+    cupy = _import_cupy()
+    properties = cupy.cuda.runtime.getDeviceProperties(index)
+    name = properties["name"].decode()
+    return f"{name}, {properties['totalGlobalMem'] / 2**30:.0f} GiB, CuPy {cupy.__version__}"
+
+
+def cupy_if_loaded() -> Any:
+    """The CuPy module where something has imported it already, else None."""
+    return sys.modules.get("cupy")

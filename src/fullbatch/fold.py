@@ -1,0 +1,220 @@
+"""The sum over blocks: which block runs where, and in which order the sums are added.
+
+A block is as many examples as keep the hidden layers in the cache, a number that follows from the shape and the dtype
+alone. Threads take blocks as they come, but the blocks' sums are added in the order of the blocks, in the widest float:
+the bits do not depend on the number of threads. Memory is that of one block for each thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from fullbatch import backend, steps
+from fullbatch.gradient_sum import GradientSum
+from fullbatch.network import Network
+from fullbatch.parameters import Params
+from fullbatch.sources import Columns, Examples, Where, length
+from fullbatch.threads import one_blas_thread, thread_count
+
+CACHE = 2 * 2**20  # bytes for a block's hidden layers: about the second-level cache of a core
+SHORTEST = 256  # examples; below that the interpreter's time for a block shows
+LONGEST = 8192  # examples
+SHARE = 512  # examples: a mini-batch of more is shared among threads
+GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small beside any card's memory
+
+
+def block_size(network: Network, like: Any) -> int:
+    """The examples of a block, from the network's shape, the dtype and the kind of device alone."""
+    itemsize = 4 if backend.dtype_name(like) == "float32" else 8
+    if not backend.is_numpy(like):
+        return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)))
+    per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
+    return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
+
+
+def cut(where: Where, block: int) -> list[Where]:
+    """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these two alone."""
+    m = length(where)
+    parts = max(-(-m // block), min(-(-m // SHARE), 4))
+    edges = [m * i // parts for i in range(parts + 1)]
+    if isinstance(where, slice):
+        return [slice(where.start + i, where.start + j) for i, j in zip(edges[:-1], edges[1:], strict=True)]
+    return [where[i:j] for i, j in zip(edges[:-1], edges[1:], strict=True)]
+
+
+class _Worker:
+    """A thread's own step and readers."""
+
+    def __init__(self, network: Network, examples: Examples, block: int) -> None:
+        self.step = steps.make(network, examples.X.like, block)
+        self.read_X = examples.X.reader()
+        self.read_Y = examples.Y.reader() if examples.Y is not None else None
+        self.weight = examples.weight
+
+    def read(self, where: Where) -> tuple[Any, Any, Any]:
+        weight = self.weight
+        if weight is not None:
+            if isinstance(where, slice) or backend.is_numpy(weight):
+                weight = weight[where]
+            else:
+                xp = backend.namespace(weight)
+                weight = xp.take(weight, xp.asarray(where, device=backend.device_of(weight)))
+        return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
+
+
+class Fold:
+    """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
+
+    threads : the number of threads on the CPU; None for all that this process may use. Elsewhere it is 1.
+    """
+
+    def __init__(self, network: Network, examples: Examples | Columns, *, threads: int | None = None) -> None:
+        self.network = network
+        self.examples = examples if isinstance(examples, Examples) else Examples(examples)
+        like = self.examples.X.like
+        self.block = block_size(network, like)
+        self.on_cpu = backend.is_numpy(like)
+        count = thread_count(threads)
+        self.threads = min(count, len(cut(slice(0, self.examples.m), self.block))) if self.on_cpu else 1
+        self.step_name = steps.choose(network, like)
+        self._workers: list[_Worker] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Fold:
+        if self.on_cpu:
+            self._open.enter_context(one_blas_thread())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+        self._workers.clear()
+        self._open.close()
+
+    def gradient(self, params: Params, where: Where = None) -> GradientSum:
+        """The sum over the examples that ``where`` selects (all of them if None)."""
+        total: list[GradientSum] = []
+
+        def add(part: GradientSum) -> None:
+            total[:] = [total[0] + part] if total else [part]
+
+        parts = self._parts(where)
+        wide, xp = self._wide()
+
+        def work(worker: _Worker, piece: Where) -> GradientSum:
+            part = worker.step.gradient(*worker.read(piece))
+            return part.astype(wide, xp) if len(parts) > 1 else part  # one block needs no wider sum
+
+        self._run(params, parts, work, add)
+        return total[0]
+
+    def cost(self, params: Params, where: Where = None) -> tuple[float, float]:
+        """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None)."""
+        sums: list[tuple[Any, Any]] = []
+        self._run(params, self._parts(where), lambda worker, piece: worker.step.cost(*worker.read(piece)), sums.append)
+        return float(sum(loss for loss, _ in sums)), float(sum(weight for _, weight in sums))
+
+    def predict(self, params: Params, finish: Callable[[Any], Any] | None = None) -> Any:
+        """yhat = A[L] (n[L], m) of all examples, or what ``finish`` makes of each block of it: (..., k) to (..., m).
+
+        The result is made example by example in memory, so its transpose is an ordinary (m, n[L]) table.
+        """
+        out: list[Any] = []
+        m = self.examples.m
+
+        def work(worker: _Worker, piece: Where) -> Any:
+            X = worker.read_X(piece)
+            block = worker.step.predict(X)
+            return piece, block if finish is None else finish(block)
+
+        def keep(part: Any) -> None:
+            piece, block = part
+            if not self.on_cpu:
+                out.append(block)
+                return
+            if not out:
+                out.append(backend.host_columns(block, m))
+            out[0][..., piece] = block
+
+        self._run(params, self._parts(None), work, keep)
+        return out[0] if len(out) == 1 else backend.namespace(*out).concat(out, axis=-1)
+
+    def _parts(self, where: Where) -> list[Where]:
+        return cut(slice(0, self.examples.m) if where is None else where, self.block)
+
+    def _wide(self) -> tuple[Any, Any]:
+        like = self.examples.X.like
+        return backend.widest_float(like), backend.namespace(like)
+
+    def _worker(self, index: int) -> _Worker:
+        if index == len(self._workers):
+            self._workers.append(_Worker(self.network, self.examples, min(self.block, self.examples.m)))
+        return self._workers[index]
+
+    def _run(
+        self,
+        params: Params,
+        parts: list[Where],
+        work: Callable[[_Worker, Where], Any],
+        merge: Callable[[Any], None],
+    ) -> None:
+        """``merge(work(worker, part))`` for every part, the merges one at a time and in the order of the parts."""
+        workers = [self._worker(i) for i in range(min(self.threads, len(parts)))]
+        for worker in workers:
+            worker.step.load(params)
+        if len(workers) == 1:  # no thread and no lock: the caller's thread does it all
+            with backend.quiet():
+                for part in parts:
+                    merge(work(workers[0], part))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch")
+        turn = _InOrder(merge)
+        todo = iter(enumerate(parts))
+        stop = threading.Event()
+
+        def loop(worker: _Worker) -> None:
+            try:
+                with backend.quiet():
+                    for index, part in _take(todo, stop):
+                        turn.put(index, work(worker, part))
+            except BaseException:
+                stop.set()  # also for Ctrl-C in the caller's thread: the others end after their block
+                raise
+
+        others = [self._pool.submit(loop, worker) for worker in workers[1:]]
+        try:
+            loop(workers[0])
+        finally:
+            errors = [error for other in others if (error := other.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+
+def _take(todo: Iterator[tuple[int, Where]], stop: threading.Event) -> Iterator[tuple[int, Where]]:
+    # next() of an enumerate over a list is one C call, which the interpreter's lock makes atomic.
+    while not stop.is_set() and (item := next(todo, None)) is not None:
+        yield item
+
+
+class _InOrder:
+    """Passes what the threads put to ``merge`` in the order of the indices: 0, 1, 2, ..."""
+
+    def __init__(self, merge: Callable[[Any], None]) -> None:
+        self.merge = merge
+        self.lock = threading.Lock()
+        self.waiting: dict[int, Any] = {}
+        self.next = 0
+
+    def put(self, index: int, part: Any) -> None:
+        with self.lock:
+            self.waiting[index] = part
+            while self.next in self.waiting:
+                self.merge(self.waiting.pop(self.next))
+                self.next += 1

@@ -1,0 +1,181 @@
+"""J and its gradient over a source of examples: fold, divide by m once, add L2 once.
+
+    J     = (1/m) sum_i s_i L_i + (l2 / 2m) sum_l ||W[l]||^2       m = sum_i s_i, the number of examples without weights
+    dW[l] = (1/m) sum_i s_i dW_i[l] + (l2/m) W[l]
+    db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not penalised
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fullbatch import backend
+from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError
+from fullbatch.fold import Fold
+from fullbatch.gradient_sum import GradientSum
+from fullbatch.network import Network
+from fullbatch.parameters import Layer, Params
+from fullbatch.sources import Dense, Examples, Uploaded, Where
+
+
+class Objective:
+    """The cost J of a network on examples, with its gradient. A context manager, as the fold that it holds."""
+
+    def __init__(
+        self, network: Network, examples: Examples, *, l2: float = 0.0, threads: int | None = None
+    ) -> None:
+        self.l2 = check_number("l2", l2, at_least=0)
+        self.fold = Fold(network, examples, threads=threads)
+        self.network, self.examples = network, examples
+
+    def __enter__(self) -> Objective:
+        self.fold.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.fold.__exit__(*error)
+
+    def cost(self, params: Params, where: Where = None) -> float:
+        """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""
+        loss, weight = self.fold.cost(params, where)
+        return self._divide(loss, weight) + self._penalty(params, weight)
+
+    def cost_and_gradients(self, params: Params, where: Where = None) -> tuple[float, Params]:
+        """J and one Layer(W=dW, b=db) per layer, in the widest float where several blocks were added."""
+        total: GradientSum = self.fold.gradient(params, where)
+        weight = float(total.weight)
+        J = self._divide(float(total.loss), weight) + self._penalty(params, weight)
+        if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
+            return J, tuple(Layer(0 * W, 0 * b) for W, b in total.gradients)
+        scale = 1.0 / weight
+        gradients = tuple(Layer(g.W * scale, g.b * scale) for g in total.gradients)
+        if self.l2 > 0:
+            factor = self.l2 / weight
+            gradients = tuple(
+                Layer(g.W + factor * layer.W, g.b) for g, layer in zip(gradients, params, strict=True)
+            )
+        return J, gradients
+
+    @staticmethod
+    def _divide(loss: float, weight: float) -> float:
+        return loss / weight if weight > 0 else 0.0
+
+    def _penalty(self, params: Params, weight: float) -> float:
+        if self.l2 == 0 or weight == 0:
+            return 0.0
+        xp = backend.namespace(params[0].W)
+        squares = sum(float(xp.sum(layer.W * layer.W, dtype=backend.widest_float(layer.W))) for layer in params)
+        return self.l2 / (2 * weight) * squares
+
+
+def cost(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    l2: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> float:
+    """The cost J, a Python float.
+
+    X (n[0], m), Y (n[L], m), sample_weight (m,) or None: arrays of one library, device and dtype (float32 or float64),
+    as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
+    arrays: "cpu", "cuda", "cuda:N" or "auto".
+
+    Raises InputError (shapes, weights, l2), ArrayTypeError (library, device, dtype), DeviceError (no such device) and
+    NonFiniteError (a cost that is not finite).
+    """
+    params, examples, _ = prepare(network, params, X, Y, sample_weight, device)
+    with Objective(network, examples, l2=l2, threads=threads) as objective:
+        return _finite(objective.cost(params))
+
+
+def cost_and_gradients(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    l2: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> tuple[float, Params]:
+    """The cost J and its gradient: one ``Layer(W=dW, b=db)`` per layer, of the parameters' library, device and dtype.
+
+    Arguments and errors as for ``cost``.
+    """
+    params, examples, home = prepare(network, params, X, Y, sample_weight, device)
+    with Objective(network, examples, l2=l2, threads=threads) as objective:
+        J, gradients = objective.cost_and_gradients(params)
+    return _finite(J), as_params(gradients, params, home)
+
+
+def as_params(layers: Params, params: Params, home: bool) -> Params:
+    """The layers in the dtype of the parameters, and on the host if the caller's arrays were there (``home``)."""
+    xp = backend.namespace(params[0].W)
+    cast = [Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
+            for layer, own in zip(layers, params, strict=True)]
+    return tuple(Layer(*map(backend.to_host, layer)) for layer in cast) if home else tuple(cast)
+
+
+def prepare(
+    network: Network, params: Sequence[Any], X: Any, Y: Any, sample_weight: Any, device: str | None
+) -> tuple[Params, Examples, bool]:
+    """Check the caller's arrays; place host arrays on ``device``. True, last, if results must come back to the host."""
+    layers = network.check(params, X, Y, sample_weight)
+    check_weights(sample_weight)
+    if device is not None and not backend.is_numpy(X):
+        if device == "cpu":
+            raise ArrayTypeError(
+                f"device='cpu' and X is an array of {backend.library_name(X)} on {backend.device_of(X)}: it is not "
+                "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
+            )
+        device = None  # device= places host input only: what is on a device stays there
+    place = backend.place(device or "cpu")
+    if device is None or place.name == "cpu":
+        return layers, Examples(Dense(X), Dense(Y), sample_weight), False
+    layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
+    weight = None if sample_weight is None else place.put(sample_weight)
+    return layers, Examples(Uploaded(Dense(X), place), Uploaded(Dense(Y), place), weight), True
+
+
+def check_weights(sample_weight: Any) -> None:
+    """Example weights are finite, not negative, and not all zero."""
+    if sample_weight is None:
+        return
+    xp = backend.namespace(sample_weight)
+    if not bool(xp.all(xp.isfinite(sample_weight))):
+        raise InputError("sample_weight contains NaN or infinity.")
+    if bool(xp.any(sample_weight < 0)):
+        raise InputError("sample_weight contains negative weights; a weight of 0 leaves an example out.")
+    if not bool(xp.any(sample_weight > 0)):
+        raise InputError("sample_weight is zero for all examples; at least one must be positive.")
+
+
+def check_number(name: str, value: Any, *, at_least: float | None = None, above: float | None = None) -> float:
+    """A finite number in its range, or an InputError that says which range."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (above is not None and number <= above) or (
+        at_least is not None and number < at_least
+    ):
+        bound = f"above {above}" if above is not None else f"of at least {at_least}"
+        raise InputError(f"{name} must be a finite number {bound}; got {value!r}.")
+    return number
+
+
+def _finite(J: float) -> float:
+    if not math.isfinite(J):
+        raise NonFiniteError(
+            f"the cost is {J}: X, Y or the parameters contain NaN or infinity, or numbers so large that the pass "
+            "overflows. Look for them, or scale the inputs."
+        )
+    return J

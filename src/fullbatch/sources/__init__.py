@@ -1,0 +1,12 @@
+"""Where examples come from.
+
+A ``Columns`` has ``m`` columns of ``n`` numbers, one column per example, and hands them out in blocks: the whole is
+never needed at once. ``Examples`` is a pair of them, X and Y, with optional weights: all that a fold needs.
+"""
+
+from fullbatch.sources.columns import Columns, Examples, Reader, Where, length
+from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset, Uploaded
+
+__all__ = [
+    "Columns", "Dense", "Examples", "OneHot", "Reader", "Sparse", "Subset", "Uploaded", "Where", "length",
+]

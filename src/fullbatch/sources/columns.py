@@ -1,0 +1,65 @@
+"""The protocol of a source of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fullbatch.errors import InputError
+
+Array = Any  # an array of any library of the array API standard
+Where = Any  # which examples: a slice with both ends, or a NumPy array of indices (integers)
+Reader = Callable[[Where], Array]  # where -> (n, k), good until the reader's next call
+
+
+class Columns(Protocol):
+    """``m`` examples as columns of ``n`` numbers each.
+
+    ``like`` is any array of the library, device and dtype that the blocks have; it may be empty.
+    """
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def m(self) -> int: ...
+
+    @property
+    def like(self) -> Array: ...
+
+    def reader(self) -> Reader:
+        """A reader of its own for each thread: it may own the buffer that its blocks live in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a cost is summed over.
+
+    X : Columns of (n[0], m);  Y : Columns of (n[L], m), or None to predict;  weight : array (m,) or None.
+    """
+
+    X: Columns
+    Y: Columns | None = None
+    weight: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.Y is not None and self.X.m != self.Y.m:
+            raise InputError(
+                f"X has {self.X.m} examples and Y has {self.Y.m}: one column of Y belongs to each column of X."
+            )
+        if self.weight is not None and tuple(self.weight.shape) != (self.X.m,):
+            raise InputError(
+                f"sample_weight has shape {tuple(self.weight.shape)}; it must have shape ({self.X.m},), "
+                "one weight per example."
+            )
+
+    @property
+    def m(self) -> int:
+        return self.X.m
+
+
+def length(where: Where) -> int:
+    """The number of examples that ``where`` selects."""
+    return where.stop - where.start if isinstance(where, slice) else len(where)

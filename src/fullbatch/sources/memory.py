@@ -1,0 +1,152 @@
+"""Examples that lie in memory: dense, sparse, class codes, a selection of another source, a copy per block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fullbatch.sources.columns import Array, Columns, Reader, Where, length
+
+
+@dataclass(frozen=True)
+class Dense:
+    """An array (n, m) of any library. The transpose of a caller's (m, n) table is a view, so it costs no copy."""
+
+    array: Array
+
+    @property
+    def n(self) -> int:
+        return int(self.array.shape[0])
+
+    @property
+    def m(self) -> int:
+        return int(self.array.shape[1])
+
+    @property
+    def like(self) -> Array:
+        return self.array
+
+    def reader(self) -> Reader:
+        array = self.array
+        if isinstance(array, np.ndarray):
+            rows = array.T  # gathering examples is gathering rows of the table, each of them contiguous
+
+            def read(where: Where) -> Array:
+                if isinstance(where, slice):
+                    return array[:, where]
+                return rows.take(where, axis=0).T
+
+            return read
+        return lambda where: array[:, where] if isinstance(where, slice) else _take_columns(array, where)
+
+
+def _take_columns(array: Array, where: Any) -> Array:
+    from fullbatch import backend
+
+    xp = backend.namespace(array)
+    return xp.take(array, xp.asarray(where, device=backend.device_of(array)), axis=1)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """Class codes (m,) as columns of ``n`` zeros and one 1, made block by block. Host codes, NumPy blocks.
+
+    codes : integers in 0 ... n-1, shape (m,)
+    """
+
+    codes: Any
+    n: int
+    dtype: Any
+
+    @property
+    def m(self) -> int:
+        return len(self.codes)
+
+    @property
+    def like(self) -> Array:
+        return np.empty((0, 0), dtype=self.dtype)
+
+    def reader(self) -> Reader:
+        codes, eye = self.codes, np.eye(self.n, dtype=self.dtype)
+        if self.n == 1:  # one sigmoid unit: the code is the target itself
+            return lambda where: codes[where].astype(self.dtype)[np.newaxis, :]
+        return lambda where: eye.take(codes[where], axis=0).T
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A SciPy CSR matrix of examples by features (m, n), made dense block by block."""
+
+    rows: Any
+
+    @property
+    def n(self) -> int:
+        return int(self.rows.shape[1])
+
+    @property
+    def m(self) -> int:
+        return int(self.rows.shape[0])
+
+    @property
+    def like(self) -> Array:
+        return np.empty((0, 0), dtype=self.rows.dtype)
+
+    def reader(self) -> Reader:
+        rows = self.rows
+        return lambda where: rows[where].toarray().T
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some examples of another source, in a given order; nothing is copied but the indices."""
+
+    whole: Columns
+    indices: Any
+
+    @property
+    def n(self) -> int:
+        return self.whole.n
+
+    @property
+    def m(self) -> int:
+        return len(self.indices)
+
+    @property
+    def like(self) -> Array:
+        return self.whole.like
+
+    def reader(self) -> Reader:
+        read, indices = self.whole.reader(), self.indices
+        return lambda where: read(indices[where])
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A host source whose blocks are copied to another library and device, one at a time.
+
+    place : has ``xp`` and ``device``, as backend.Place
+    """
+
+    host: Columns
+    place: Any
+
+    @property
+    def n(self) -> int:
+        return self.host.n
+
+    @property
+    def m(self) -> int:
+        return self.host.m
+
+    @property
+    def like(self) -> Array:
+        return self.place.empty(self.host.like.dtype)
+
+    def reader(self) -> Reader:
+        read, put = self.host.reader(), self.place.put
+        return lambda where: put(np.ascontiguousarray(read(where).T)).T
+
+
+__all__ = ["Dense", "OneHot", "Sparse", "Subset", "Uploaded", "length"]

@@ -1,0 +1,49 @@
+"""A step does one block of examples. ``make`` picks the fastest one that can run; ``array`` always can.
+
+A step belongs to one thread and may own buffers:
+
+    load(params)                the parameters to use from now on
+    gradient(X, Y, weight)      -> GradientSum of the block;  X (n[0], k), Y (n[L], k), weight (k,) or None
+    cost(X, Y, weight)          -> (loss, weight), both summed over the block
+    predict(X)                  -> A[L] (n[L], k), good until the next call
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fullbatch.gradient_sum import GradientSum
+from fullbatch.network import Network
+from fullbatch.parameters import Params
+from fullbatch.steps.array import ArrayStep
+from fullbatch.steps.inplace import InplaceStep
+
+
+class Step(Protocol):
+    """One thread's worker for blocks of at most the size that it was made for."""
+
+    name: str
+
+    def load(self, params: Params) -> None: ...
+
+    def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum: ...
+
+    def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]: ...
+
+    def predict(self, X: Any) -> Any: ...
+
+
+STEPS: dict[str, type[Any]] = {step.name: step for step in (InplaceStep, ArrayStep)}  # the fastest first
+
+
+def choose(network: Network, like: Any) -> str:
+    """The name of the step that runs for this network on arrays of the library, device and dtype of ``like``."""
+    return next(name for name, step in STEPS.items() if step.can_run(network, like))
+
+
+def make(network: Network, like: Any, block: int) -> Step:
+    """A step for blocks of at most ``block`` examples."""
+    return STEPS[choose(network, like)](network, like, block)
+
+
+__all__ = ["STEPS", "ArrayStep", "InplaceStep", "Step", "choose", "make"]

@@ -1,0 +1,36 @@
+"""The step that is the pass of network.py itself: for every network, library, device and dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fullbatch import backend
+from fullbatch.gradient_sum import GradientSum
+from fullbatch.network import Network
+from fullbatch.parameters import Params
+
+
+class ArrayStep:
+    name = "array"
+
+    @staticmethod
+    def can_run(network: Network, like: Any) -> bool:
+        return True
+
+    def __init__(self, network: Network, like: Any, block: int) -> None:
+        self.network = network
+        self.xp = backend.namespace(like)
+
+    def load(self, params: Params) -> None:
+        self.params = params
+
+    def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
+        pass_ = self.network.forward_unchecked(self.params, X, self.xp)
+        return self.network.backward_unchecked(self.params, pass_, Y, weight, self.xp)
+
+    def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
+        pass_ = self.network.forward_unchecked(self.params, X, self.xp)
+        return self.network.loss(pass_, Y, weight, self.xp)
+
+    def predict(self, X: Any) -> Any:
+        return self.network.forward_unchecked(self.params, X, self.xp).A[-1]

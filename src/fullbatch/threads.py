@@ -1,0 +1,81 @@
+"""How many threads to use, and BLAS held to one thread each while they run.
+
+Blocks are spread over Python threads, which NumPy lets run in parallel, so a BLAS that starts threads of its own would
+only get in their way; and one BLAS thread gives the same bits however many blocks run at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+from fullbatch.errors import InputError
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads to use: as given, or all that this process may use.
+
+    That respects the process's affinity, a cgroup's quota, OMP_NUM_THREADS (which joblib sets to a worker's share), and
+    a joblib worker thread's being one of many.
+    """
+    if threads is not None:
+        if not isinstance(threads, Integral) or isinstance(threads, bool) or threads < 1:
+            raise InputError(f"threads must be an integer of at least 1, or None for all cores; got {threads!r}.")
+        return int(threads)
+    import joblib
+    from joblib.parallel import get_active_backend
+
+    backend, _ = get_active_backend()
+    if getattr(backend, "nesting_level", 0) and getattr(backend, "supports_sharedmem", False):
+        return 1  # a thread among joblib's threads: the cores are taken
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    available = joblib.cpu_count()
+    return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
+
+
+_lock = threading.Lock()
+_holders = 0
+_controller: Any = None
+_limit: Any = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread. Nested and concurrent holds are counted: the first sets the limit, the last lifts it.
+
+    Without the count, two overlapping holds would restore each other's limit and leave the process at one thread for
+    ever. The controller is kept, because to search the process for BLAS libraries takes 50 times as long as the limit.
+    """
+    global _holders, _controller, _limit
+    with _lock:
+        if _holders == 0:
+            if _controller is None:
+                from threadpoolctl import ThreadpoolController
+
+                _controller = ThreadpoolController()
+            _limit = _controller.limit(limits=1, user_api="blas")
+            _limit.__enter__()
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _limit.__exit__(None, None, None)
+
+
+def _forget_after_fork() -> None:
+    global _holders, _lock, _limit
+    _lock = threading.Lock()  # the parent's may have been held at the moment of the fork
+    if _holders and _limit is not None:
+        _limit.__exit__(None, None, None)
+    _holders, _limit = 0, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,190 @@
+"""The loop: objective -> optimiser -> history, and the rules that stop it.
+
+``epochs`` is the loop, as a generator: whoever runs it looks at each epoch and decides when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from fullbatch import backend, optimizers
+from fullbatch.errors import InputError, NonFiniteError
+from fullbatch.network import Network
+from fullbatch.objective import Objective, as_params, check_number, prepare
+from fullbatch.optimizers import Optimizer
+from fullbatch.parameters import Params, flatten, refuse_equal_units, restore
+from fullbatch.sources import Where, length
+
+
+class Epoch(NamedTuple):
+    """One pass over the examples, just done.
+
+    number : counts from 1;  cost : the mean of the batches' J, each before its update;  params, state : after it;
+    updates : the number of updates so far, over all epochs
+    """
+
+    number: int
+    cost: float
+    params: Params
+    state: Any
+    updates: int
+
+
+def epochs(
+    objective: Objective,
+    params: Params,
+    optimizer: Optimizer,
+    *,
+    orders: Iterable[Where],
+    batch_size: int,
+    learning_rate: Callable[[int], float],
+    state: Any = None,
+) -> Iterator[Epoch]:
+    """Train, and yield after each epoch.
+
+    orders        : the examples of each epoch in their order: a slice, or an array of indices
+    batch_size    : examples of a batch; the last one of an epoch may be smaller
+    learning_rate : of the number of updates done so far
+    state         : an optimiser's state to go on with; a fresh one if None
+
+    A cost that is not finite is yielded like any other: ``check_finite`` makes an error of it.
+    """
+    refuse_equal_units(params)
+    sizes = objective.network.sizes
+    theta = flatten(params)
+    params = restore(theta, sizes)
+    if state is None:
+        state = optimizer.init(theta)
+    updates = 0
+    for number, order in enumerate(orders, start=1):
+        total, m = 0.0, length(order)
+        for batch in batches(order, batch_size):
+            J, gradients = objective.cost_and_gradients(params, batch)
+            gradient = like(flatten(gradients), theta)
+            with backend.quiet():
+                theta, state = optimizer.update(gradient, state, theta, learning_rate(updates))
+            params = restore(theta, sizes)
+            total += J * length(batch)
+            updates += 1
+        yield Epoch(number, total / m, params, state, updates)
+
+
+def batches(order: Where, size: int) -> Iterator[Where]:
+    """``order`` in consecutive batches of ``size`` examples, the last one maybe smaller."""
+    for start in range(0, length(order), size):
+        if isinstance(order, slice):
+            yield slice(order.start + start, min(order.start + start + size, order.stop))
+        else:
+            yield order[start : start + size]
+
+
+def like(array: Any, other: Any) -> Any:
+    """The array in the other's dtype."""
+    return backend.namespace(array).astype(array, other.dtype, copy=False)
+
+
+def check_finite(cost: float, iteration: int, last: Params) -> None:
+    """A cost that is not finite ends the training; the error keeps ``last``, the last parameters that were good."""
+    if not math.isfinite(cost):
+        raise NonFiniteError(
+            f"the cost became {cost} at iteration {iteration}: the steps are too large. Choose a smaller learning rate "
+            "(a tenth, to begin with) or scale the inputs. The last finite parameters are in this error's .params.",
+            iteration=iteration,
+            params=last,
+        )
+
+
+@dataclass
+class NoImprovement:
+    """Counts consecutive values that are not better by ``tol`` than the best before; lower is better."""
+
+    tol: float
+    best: float = math.inf
+    count: int = 0
+
+    def update(self, value: float) -> bool:
+        """Take a value; True if it is the best so far."""
+        self.count = 0 if value <= self.best - self.tol else self.count + 1
+        better = value < self.best
+        if better:
+            self.best = value
+        return better
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outcome of a training.
+
+    params : after the last update;  costs : costs[t] is J after t updates, so there are iterations + 1 of them
+    stopped : "iterations" or "tolerance";  step : which step ran;  threads : how many threads it ran on
+    """
+
+    params: Params
+    costs: list[float] = field(repr=False)
+    stopped: str = "iterations"
+    step: str = ""
+    threads: int = 1
+
+    @property
+    def iterations(self) -> int:
+        return len(self.costs) - 1
+
+
+def gradient_descent(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    learning_rate: float,
+    iterations: int,
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    tol: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> Run:
+    """Full-batch gradient descent: all parameters at once from the gradients at the old point (N6).
+
+    X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays and ``device`` as for ``cost``.
+    learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
+    tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
+
+    Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last finite
+    parameters, when the cost stops being finite.
+    """
+    learning_rate = check_number("learning_rate", learning_rate, above=0)
+    momentum = check_number("momentum", momentum, at_least=0)
+    tol = check_number("tol", tol, at_least=0)
+    if momentum >= 1:
+        raise InputError(f"momentum must be below 1; got {momentum}.")
+    if not isinstance(iterations, Integral) or isinstance(iterations, bool) or iterations < 0:
+        raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
+    layers, examples, home = prepare(network, params, X, Y, sample_weight, device)
+    optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
+    everything = slice(0, examples.m)
+    costs: list[float] = []
+    stopped, last, current = "iterations", layers, layers
+    with Objective(network, examples, l2=l2, threads=threads) as objective:
+        loop = epochs(
+            objective, layers, optimizer, batch_size=examples.m, learning_rate=lambda t: learning_rate,
+            orders=(everything for _ in range(int(iterations))),
+        )
+        for epoch in loop:
+            check_finite(epoch.cost, epoch.number - 1, last)
+            costs.append(epoch.cost)
+            if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
+                stopped = "tolerance"
+                break
+            last, current = current, epoch.params
+        else:
+            costs.append(objective.cost(current))
+            check_finite(costs[-1], int(iterations), last)
+        step, threads = objective.fold.step_name, objective.fold.threads
+    return Run(as_params(current, layers, home), costs, stopped, step, threads)
