@@ -79,7 +79,8 @@ def _gelu(Z: Any, xp: Any) -> Any:
 
 def _d_gelu(Z: Any, A: Any, xp: Any) -> Any:
     t = xp.tanh(GELU_C * (Z + GELU_K * Z * Z * Z))
-    return 0.5 * (1 + t) + 0.5 * Z * (1 - t * t) * GELU_C * (1 + 3 * GELU_K * Z * Z)
+    s = (1 - t * t) * Z  # 0 for large z, and multiplied first: z * z may be infinite there
+    return 0.5 * (1 + t) + 0.5 * GELU_C * (s + 3 * GELU_K * (s * Z * Z))
 
 
 def _silu(Z: Any, xp: Any) -> Any:
@@ -89,6 +90,16 @@ def _silu(Z: Any, xp: Any) -> Any:
 def _d_silu(Z: Any, A: Any, xp: Any) -> Any:
     s = sigmoid(Z, xp)
     return s * (1 + Z * (1 - s))
+
+
+@dataclass(frozen=True)
+class _OfZ:
+    """A user's function of Z alone, called as ours are. Not a lambda: a network can be pickled if the function can."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, Z: Any, *rest: Any) -> Any:
+        return self.function(Z)
 
 
 ACTIVATIONS = {
@@ -118,5 +129,5 @@ def make_activation(spec: Any) -> Activation:
         return ACTIVATIONS[spec]
     if isinstance(spec, Sequence) and len(spec) == 2 and all(callable(f) for f in spec):
         g, derivative = spec
-        return Activation(None, lambda Z, xp: g(Z), lambda Z, A, xp: derivative(Z))
+        return Activation(None, _OfZ(g), _OfZ(derivative))
     raise InputError(f"an activation is a name or a pair of functions (g, g'); got {spec!r}.")

@@ -16,7 +16,6 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
-from array_api_compat import numpy as numpy_namespace
 
 from fullbatch.errors import ArrayTypeError, DeviceError, InputError
 
@@ -28,8 +27,8 @@ FLOATS = ("float32", "float64")
 
 def namespace(*arrays: Any) -> Any:
     """The array API namespace of the arrays, or an ArrayTypeError that says what else came."""
-    if all(type(array) is np.ndarray for array in arrays):
-        return numpy_namespace
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return np  # since 2.1 NumPy is itself a library of the standard; array_api_compat.numpy takes as long to import
     try:
         return array_api_compat.array_namespace(*arrays)
     except TypeError as error:
@@ -38,6 +37,17 @@ def namespace(*arrays: Any) -> Any:
             f"expected arrays of one array API library (NumPy, CuPy, ...), got {kinds}; "
             "convert them first, for example with numpy.asarray(x, dtype='float32')."
         ) from error
+
+
+def check_array(name: str, array: Any) -> None:
+    """An ArrayTypeError if it is no array. Masked arrays and matrices are refused: their operators mean something else."""
+    if type(array) is np.ndarray:
+        return
+    if isinstance(array, (np.ma.MaskedArray, np.matrix)) or not array_api_compat.is_array_api_obj(array):
+        raise ArrayTypeError(
+            f"{name} is a {type(array).__qualname__}; it must be an array of an array API library (NumPy, CuPy, ...): "
+            "convert it, for example with numpy.asarray(x, dtype='float32')."
+        )
 
 
 def is_numpy(array: Any) -> bool:
@@ -53,8 +63,10 @@ def device_of(array: Any) -> Any:
 
 
 def dtype_name(array: Any) -> str:
-    """"float32", "int64", ...: the dtype's name, the same for all libraries."""
+    """"float32", "int64", ...: the dtype's name, the same for all libraries; ">f8" for another byte order."""
     dtype = array.dtype
+    if not getattr(dtype, "isnative", True):
+        return str(dtype.str)
     return str(getattr(dtype, "name", dtype)).rsplit(".", 1)[-1]
 
 
@@ -110,7 +122,7 @@ def from_host(array: np.ndarray, *, xp: Any = None, dtype: Any = None, device: A
     if name not in FLOATS:
         raise ArrayTypeError(f"dtype {name!r} cannot be used; choose float32 or float64.")
     array = np.asarray(array, dtype=name)
-    if xp is None or xp in (np, numpy_namespace):
+    if xp is None or xp is np or xp.__name__ == "array_api_compat.numpy":
         return array
     return xp.asarray(array, device=device) if device is not None else xp.asarray(array)
 
@@ -194,12 +206,12 @@ def place(device: str) -> Place:
     Raises InputError for another name, and DeviceError, with the reason and the cure, for a GPU that cannot be used.
     """
     if device == "cpu":
-        return Place("cpu", numpy_namespace)
+        return Place("cpu", np)
     if device == "auto":
         try:
             return _cuda_place(None)
         except DeviceError as error:
-            return Place("cpu", numpy_namespace, note=str(error))
+            return Place("cpu", np, note=str(error))
     match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
     if match is None:
         raise InputError(f"unknown device {device!r}; the known ones are auto, cpu, cuda and cuda:N (N = 0, 1, ...).")
@@ -209,7 +221,7 @@ def place(device: str) -> Place:
 def place_of(array: Any) -> Place:
     """The place where an array lies already."""
     if is_numpy(array):
-        return Place("cpu", numpy_namespace)
+        return Place("cpu", np)
     device = device_of(array)
     name = f"cuda:{device.id}" if is_cupy(array) else f"{library_name(array)} {device}"
     return Place(name, namespace(array), device)

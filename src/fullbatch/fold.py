@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fullbatch import backend, steps
 from fullbatch.gradient_sum import GradientSum
@@ -20,9 +19,12 @@ from fullbatch.parameters import Params
 from fullbatch.sources import Columns, Examples, Where, length
 from fullbatch.threads import one_blas_thread, thread_count
 
-CACHE = 2 * 2**20  # bytes for a block's hidden layers: about the second-level cache of a core
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
-LONGEST = 8192  # examples
+LONGEST = 4096  # examples
 SHARE = 512  # examples: a mini-batch of more is shared among threads
 GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small beside any card's memory
 
@@ -174,6 +176,8 @@ class Fold:
                     merge(work(workers[0], part))
             return
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # here, so that the import of fullbatch stays quick
+
             self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch")
         turn = _InOrder(merge)
         todo = iter(enumerate(parts))

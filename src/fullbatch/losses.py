@@ -54,8 +54,8 @@ def _softmax(Z: Any, xp: Any) -> Any:
 
 def _categorical_cross_entropy(Z: Any, Y: Any, xp: Any) -> Any:
     top = xp.max(Z, axis=0, keepdims=True)
-    S = Z - top
-    return xp.log(xp.sum(xp.exp(S), axis=0)) - xp.sum(Y * S, axis=0)  # the columns of Y sum to 1
+    # The columns of Y sum to 1. The top leaves sum(Y * (Z - top)), where 0 * -infinity would be NaN; one-hot Y is exact.
+    return xp.log(xp.sum(xp.exp(Z - top), axis=0)) + (top[0, :] - xp.sum(Y * Z, axis=0))
 
 
 def _identity(Z: Any, xp: Any) -> Any:

@@ -11,7 +11,7 @@ Python counts from 0, so ``params[l]`` is layer l+1, ``Z[l]`` its pre-activation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -43,12 +43,13 @@ class Network:
     """
 
     def __init__(self, sizes: Sequence[int], hidden: Any = "tanh", output: str = "sigmoid") -> None:
-        if len(sizes) < 2 or not all(
-            isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes
+        given = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        if len(given) < 2 or not all(
+            isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in given
         ):
-            raise InputError(f"sizes must be two or more integers of at least 1, inputs first; got {list(sizes)}.")
-        self.sizes = tuple(int(n) for n in sizes)
-        self.activations = _one_per_hidden_layer(hidden, len(sizes) - 2)
+            raise InputError(f"sizes must be two or more integers of at least 1, inputs first; got {given}.")
+        self.sizes = tuple(int(n) for n in given)
+        self.activations = _one_per_hidden_layer(hidden, len(given) - 2)
         self.output = make_output(output)
         if output == "softmax" and self.sizes[-1] < 2:
             raise InputError("softmax needs at least 2 output units; for two classes in one unit use sigmoid.")
@@ -116,6 +117,9 @@ class Network:
 
     def check(self, params: Sequence[Any], X: Any, Y: Any = None, sample_weight: Any = None) -> Params:
         """The parameters as Layers, or an error that says which array does not fit and what would."""
+        for name, array in {"X": X, "Y": Y, "sample_weight": sample_weight}.items():
+            if array is not None:
+                backend.check_array(name, array)
         layers = check_shapes(params, self.sizes)
         m = _columns("X", X, self.sizes[0])
         if Y is not None and _columns("Y", Y, self.sizes[-1]) != m:
@@ -131,7 +135,7 @@ class Network:
 
 def _one_per_hidden_layer(hidden: Any, count: int) -> tuple[Activation, ...]:
     is_pair = isinstance(hidden, tuple) and len(hidden) == 2 and all(callable(f) for f in hidden)
-    if isinstance(hidden, (str, Activation)) or is_pair:
+    if isinstance(hidden, (str, Activation)) or is_pair or not isinstance(hidden, Iterable):
         return (make_activation(hidden),) * count
     activations = tuple(make_activation(spec) for spec in hidden)
     if len(activations) != count:
@@ -140,7 +144,7 @@ def _one_per_hidden_layer(hidden: Any, count: int) -> tuple[Activation, ...]:
 
 
 def _columns(name: str, array: Any, rows: int) -> int:
-    shape = tuple(getattr(array, "shape", ()))
+    shape = tuple(array.shape)
     if len(shape) != 2 or shape[0] != rows:
         hint = " A table with one row per example goes in transposed: table.T." if shape[-1:] == (rows,) else ""
         raise InputError(f"{name} has shape {shape}; it must have shape ({rows}, m), one example per column.{hint}")

@@ -70,11 +70,15 @@ def initial(
 
 def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
     """The parameters as Layers, or an error that names the array, its shape and the shape it must have (N1)."""
-    layers = tuple(Layer(*layer) for layer in params)
+    try:
+        layers = tuple(Layer(*layer) for layer in params)
+    except TypeError as error:
+        raise InputError("params must be a sequence of (W, b) pairs, one per layer, as network.init makes it.") from error
     if len(layers) != len(sizes) - 1:
         raise InputError(f"the network has {len(sizes) - 1} layers and params has {len(layers)}.")
     for l, (layer, (W_shape, b_shape)) in enumerate(zip(layers, shapes(sizes), strict=True), start=1):
         for name, array, shape in (("W", layer.W, W_shape), ("b", layer.b, b_shape)):
+            backend.check_array(f"{name}[{l}]", array)
             if tuple(array.shape) != shape:
                 raise InputError(f"{name}[{l}] has shape {tuple(array.shape)}; it must have shape {shape}.")
     return layers

@@ -26,20 +26,20 @@ class Buffers(NamedTuple):
     Z: Any  # pre-activation
     A: Any  # activation
     T: Any  # what the activation keeps from forward to backward, or Z again
-    D: Any  # dA, then dZ
+    D: Any  # dA, then dZ; A again where dA is not needed by itself
+    wide: Any  # Z once more, several examples to a row: see InplaceStep._forward
 
 
-# --- Activations: forward fills A from Z; chain turns D from dA into dZ = dA * g'(Z), and may destroy Z, A and T --------
+# --- Activations: forward fills A from Z; derivative puts g'(Z) into Z, A or T and returns it, destroying all three -----
 
 
 def _tanh(xp: Any, f: Buffers) -> None:
     xp.tanh(f.Z, out=f.A)
 
 
-def _tanh_chain(xp: Any, f: Buffers) -> None:
+def _d_tanh(xp: Any, f: Buffers) -> Any:
     xp.multiply(f.A, f.A, out=f.A)
-    xp.subtract(1, f.A, out=f.A)
-    xp.multiply(f.D, f.A, out=f.D)
+    return xp.subtract(1, f.A, out=f.A)
 
 
 def _sigmoid_into(xp: Any, Z: Any, out: Any) -> None:
@@ -53,18 +53,17 @@ def _sigmoid(xp: Any, f: Buffers) -> None:
     _sigmoid_into(xp, f.Z, f.A)
 
 
-def _sigmoid_chain(xp: Any, f: Buffers) -> None:
-    xp.multiply(f.D, f.A, out=f.D)
-    xp.subtract(1, f.A, out=f.A)
-    xp.multiply(f.D, f.A, out=f.D)
+def _d_sigmoid(xp: Any, f: Buffers) -> Any:
+    xp.subtract(1, f.A, out=f.T)
+    return xp.multiply(f.A, f.T, out=f.T)
 
 
 def _relu(xp: Any, f: Buffers) -> None:
     xp.maximum(f.Z, 0, out=f.A)
 
 
-def _relu_chain(xp: Any, f: Buffers) -> None:
-    xp.multiply(f.D, f.A > 0, out=f.D)
+def _d_relu(xp: Any, f: Buffers) -> Any:
+    return f.A > 0  # of bool: a quarter of the memory, and multiply takes it as it is
 
 
 def _leaky_relu(xp: Any, f: Buffers) -> None:
@@ -72,14 +71,17 @@ def _leaky_relu(xp: Any, f: Buffers) -> None:
     xp.maximum(f.Z, f.T, out=f.A)
 
 
-def _leaky_relu_chain(xp: Any, f: Buffers) -> None:
+def _d_leaky_relu(xp: Any, f: Buffers) -> Any:
     xp.multiply(f.A > 0, 1 - LEAK, out=f.T, casting="unsafe")
-    xp.add(f.T, LEAK, out=f.T)
-    xp.multiply(f.D, f.T, out=f.D)
+    return xp.add(f.T, LEAK, out=f.T)
 
 
-def _nothing(xp: Any, f: Buffers) -> None:
+def _identity(xp: Any, f: Buffers) -> None:
     pass
+
+
+def _d_identity(xp: Any, f: Buffers) -> Any:
+    return 1
 
 
 def _gelu(xp: Any, f: Buffers) -> None:
@@ -93,7 +95,7 @@ def _gelu(xp: Any, f: Buffers) -> None:
     xp.multiply(f.A, 0.5, out=f.A)
 
 
-def _gelu_chain(xp: Any, f: Buffers) -> None:
+def _d_gelu(xp: Any, f: Buffers) -> Any:
     # g' = (1 + t + (1 - t^2) c z (1 + 3 k z^2)) / 2
     xp.multiply(f.Z, f.Z, out=f.A)
     xp.multiply(f.A, 3 * GELU_K * GELU_C, out=f.A)
@@ -104,8 +106,7 @@ def _gelu_chain(xp: Any, f: Buffers) -> None:
     xp.multiply(f.A, f.Z, out=f.A)
     xp.add(f.A, f.T, out=f.A)
     xp.add(f.A, 1, out=f.A)
-    xp.multiply(f.A, 0.5, out=f.A)
-    xp.multiply(f.D, f.A, out=f.D)
+    return xp.multiply(f.A, 0.5, out=f.A)
 
 
 def _silu(xp: Any, f: Buffers) -> None:
@@ -113,30 +114,32 @@ def _silu(xp: Any, f: Buffers) -> None:
     xp.multiply(f.Z, f.T, out=f.A)
 
 
-def _silu_chain(xp: Any, f: Buffers) -> None:
+def _d_silu(xp: Any, f: Buffers) -> Any:
     # g' = s (1 + z (1 - s)) = s + a - a s
     xp.multiply(f.A, f.T, out=f.Z)
     xp.add(f.T, f.A, out=f.T)
-    xp.subtract(f.T, f.Z, out=f.T)
-    xp.multiply(f.D, f.T, out=f.D)
+    return xp.subtract(f.T, f.Z, out=f.T)
 
 
 class Inplace(NamedTuple):
     forward: Callable[[Any, Buffers], None]
-    chain: Callable[[Any, Buffers], None]
+    derivative: Callable[[Any, Buffers], Any]
     keeps_Z: bool = False  # A needs an array of its own
     keeps_T: bool = False  # so does T
 
 
 INPLACE = {
-    "tanh": Inplace(_tanh, _tanh_chain),
-    "sigmoid": Inplace(_sigmoid, _sigmoid_chain),
-    "relu": Inplace(_relu, _relu_chain),
-    "leaky_relu": Inplace(_leaky_relu, _leaky_relu_chain, keeps_T=True),
-    "identity": Inplace(_nothing, _nothing),
-    "gelu": Inplace(_gelu, _gelu_chain, keeps_Z=True, keeps_T=True),
-    "silu": Inplace(_silu, _silu_chain, keeps_Z=True, keeps_T=True),
+    "tanh": Inplace(_tanh, _d_tanh),
+    "sigmoid": Inplace(_sigmoid, _d_sigmoid, keeps_T=True),
+    "relu": Inplace(_relu, _d_relu),
+    "leaky_relu": Inplace(_leaky_relu, _d_leaky_relu, keeps_T=True),
+    "identity": Inplace(_identity, _d_identity),
+    "gelu": Inplace(_gelu, _d_gelu, keeps_Z=True, keeps_T=True),
+    "silu": Inplace(_silu, _d_silu, keeps_Z=True, keeps_T=True),
 }
+
+WIDE = 1024  # numbers: rows shorter than this make a broadcast slow (2.2 times at 64)
+SMALL = 2**14  # numbers: weights up to this size are worth a transposed copy at each load
 
 
 class InplaceStep:
@@ -152,22 +155,25 @@ class InplaceStep:
         self.xp = np if backend.is_numpy(like) else backend.cupy_if_loaded()
         self.dtype = like.dtype
         self.activations = [INPLACE[str(activation.name)] for activation in network.activations]
-        self.capacity = 0
+        self.one_output = network.sizes[-1] == 1
         self._allocate(block)
 
     def _allocate(self, block: int) -> None:
         """Room for blocks of up to ``block`` examples; the arrays of a smaller one are views of their start."""
-
-        def room(n: int) -> Any:
-            return self.xp.empty(block * n, dtype=self.dtype)
-
         self.capacity = block
         self._flat = []
-        for activation, n in zip(self.activations, self.network.sizes[1:-1], strict=True):
-            Z = room(n)
-            self._flat.append(
-                Buffers(Z, room(n) if activation.keeps_Z else Z, room(n) if activation.keeps_T else Z, room(n))
-            )
+        last = len(self.activations) - 1
+        for l, (activation, n) in enumerate(zip(self.activations, self.network.sizes[1:-1], strict=True)):
+            rows = block + WIDE // n  # the wide view may reach over the end by part of its last row
+
+            def room(n: int = n, rows: int = rows) -> Any:
+                return self.xp.zeros(rows * n, dtype=self.dtype)
+
+            Z = room()
+            A = room() if activation.keeps_Z else Z
+            T = room() if activation.keeps_T else Z
+            D = A if self.one_output and l == last else room()
+            self._flat.append((Z, A, T, D))
         self._ones = self.xp.ones((1, block), dtype=self.dtype)
         self._views: dict[int, list[Buffers]] = {}
 
@@ -177,25 +183,28 @@ class InplaceStep:
         if k not in self._views:
             if len(self._views) > 8:  # callers use a few sizes of blocks; whoever uses many gets no leak
                 self._views.clear()
-            sizes = self.network.sizes[1:-1]
-            self._views[k] = [
-                Buffers(*(flat[: k * n].reshape(k, n) for flat in layer))
-                for layer, n in zip(self._flat, sizes, strict=True)
-            ]
+            self._views[k] = []
+            for flat, n in zip(self._flat, self.network.sizes[1:-1], strict=True):
+                row = n * max(1, WIDE // n)
+                wide = flat[0][: -(-k * n // row) * row].reshape(-1, row)
+                self._views[k].append(Buffers(*(array[: k * n].reshape(k, n) for array in flat), wide))
         return self._views[k]
 
     def load(self, params: Params) -> None:
         self.params = params
-        self._rows = [(layer.W.T, layer.b.T) for layer in params]  # W^T (n[l-1], n[l]), b^T (1, n[l])
+        self._forward_rows = []
+        for W, b in params[:-1]:
+            WT = self.xp.ascontiguousarray(W.T) if W.size <= SMALL else W.T  # (n[l-1], n[l])
+            self._forward_rows.append((WT, self.xp.tile(b[:, 0], max(1, WIDE // b.shape[0]))))
 
     def _forward(self, X: Any) -> tuple[list[Buffers], list[Any], Any]:
         """The hidden layers' buffers, the inputs A[l]^T of every layer, and Z[L] (n[L], k)."""
         xp = self.xp
         buffers = self._buffers(X.shape[1])
         inputs = [X.T]
-        for activation, f, (WT, bT) in zip(self.activations, buffers, self._rows, strict=False):
+        for activation, f, (WT, wide_b) in zip(self.activations, buffers, self._forward_rows, strict=True):
             xp.matmul(inputs[-1], WT, out=f.Z)
-            xp.add(f.Z, bT, out=f.Z)
+            xp.add(f.wide, wide_b, out=f.wide)  # Z += b, in long rows
             activation.forward(xp, f)
             inputs.append(f.A)
         W, b = self.params[-1]
@@ -212,19 +221,34 @@ class InplaceStep:
         if weight is not None:
             dZ *= weight
         gradients = [Layer(dZ @ inputs[-1], dZ.sum(axis=1, keepdims=True))]
-        dZT = dZ.T  # (k, n[L]); below (k, n[l])
+        dZT, W = dZ.T, params[-1].W  # from here on example by example: (k, n[l])
         ones = self._ones[:, : X.shape[1]]
+        scale = None
         for l in range(len(buffers), 0, -1):
-            f, W = buffers[l - 1], params[l].W
-            if W.shape[0] == 1:  # a product with an inner length of 1 is slow as a matmul
-                xp.multiply(dZT, W, out=f.D)
+            f = buffers[l - 1]
+            if W.shape[0] == 1:
+                # One output unit: dZ[l] = (dz g') w is a column's product with the row w, which comes out of the
+                # sums over examples. So w is multiplied to the sums: one pass less over (k, n[l]), and no array dA.
+                xp.multiply(dZT, self.activations[l - 1].derivative(xp, f), out=f.D)
+                scale = W.T  # (n[l], 1)
             else:
                 xp.matmul(dZT, W, out=f.D)
-            self.activations[l - 1].chain(xp, f)
+                xp.multiply(f.D, self.activations[l - 1].derivative(xp, f), out=f.D)
+                scale = None
             dZT = f.D
-            db = (ones @ dZT).T  # as a product with ones: a quarter of the time of a sum over examples
-            gradients.append(Layer(dZT.T @ inputs[l - 1], db))
+            gradients.append(self._sums(dZT, inputs[l - 1], ones, scale))
+            W = params[l - 1].W if scale is None else params[l - 1].W * scale
         return GradientSum(loss, tuple(reversed(gradients)), total)
+
+    @staticmethod
+    def _sums(dZT: Any, AT: Any, ones: Any, scale: Any) -> Layer:
+        """dW = dZ A^T and db, the sums over examples; each row times ``scale`` (n[l], 1) if given."""
+        dW = (AT.T @ dZT).T if AT.shape[1] < dZT.shape[1] else dZT.T @ AT  # BLAS is up to 1.3 times as fast this way
+        db = (ones @ dZT).T  # as a product with ones: a quarter of the time of a sum over examples
+        if scale is not None:
+            dW *= scale
+            db *= scale
+        return Layer(dW, db)
 
     def _loss(self, Z: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         loss = self.network.output.loss(Z, Y, self.xp)  # (k,)
