@@ -1,0 +1,81 @@
+"""A table of numbers and category codes as columns of numbers: the codes become one-hot block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fullbatch.sources.columns import Array, Reader, Where, length
+
+
+@dataclass(frozen=True)
+class EncodedTable:
+    """A ``Columns`` source of ``n`` features: ``k`` numbers, then ones and zeros for ``c`` category columns.
+
+    numbers : (m, k), C-contiguous, of the dtype of the blocks
+    ones : (m, c) unsigned integers: which features of each example are 1. A 0 stands for none: feature 0 is a
+        number, and the numbers are written last. So where there are ones, k is at least 1.
+    n : features in all
+    """
+
+    numbers: np.ndarray
+    ones: np.ndarray
+    n: int
+
+    @property
+    def m(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def like(self) -> Array:
+        return self.numbers[:0]
+
+    def reader(self) -> Reader:
+        """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""
+        return _OneHotReader(self) if self.ones.shape[1] else _NumbersReader(self.numbers)
+
+
+class _NumbersReader:
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+        self.buffer = numbers[:0]
+
+    def __call__(self, where: Where) -> Array:
+        if isinstance(where, slice):
+            return self.numbers[where].T
+        if len(self.buffer) < len(where):
+            self.buffer = np.empty((len(where), self.numbers.shape[1]), self.numbers.dtype)
+        # mode: with "raise", NumPy takes into a copy of ``out``
+        return self.numbers.take(where, axis=0, out=self.buffer[: len(where)], mode="clip").T
+
+
+class _OneHotReader:
+    """Owns a row-major buffer of zeros; the ones of a block are taken back before the next is written."""
+
+    def __init__(self, table: EncodedTable) -> None:
+        self.table = table
+        self.buffer = np.zeros((0, table.n), table.numbers.dtype)
+        self.places = np.empty((0, table.ones.shape[1]), np.intp)  # of each row's ones in the flat buffer
+        self.first = np.empty((0, 1), np.intp)  # place of each row's feature 0
+        self.used = 0  # rows that hold ones
+
+    def __call__(self, where: Where) -> Array:
+        numbers, ones, k = self.table.numbers, self.table.ones, length(where)
+        if len(self.buffer) < k:
+            self.buffer = np.zeros((k, self.table.n), numbers.dtype)
+            self.places = np.empty((k, ones.shape[1]), np.intp)
+            self.first = (np.arange(k, dtype=np.intp) * self.table.n)[:, np.newaxis]
+            self.used = 0
+        flat = self.buffer.reshape(-1)
+        flat[self.places[: self.used]] = 0
+        self.used = k
+        places = np.add(self.first[:k], _rows(ones, where), out=self.places[:k])
+        flat[places] = 1
+        block = self.buffer[:k]
+        block[:, : numbers.shape[1]] = _rows(numbers, where)
+        return block.T
+
+
+def _rows(table: np.ndarray, where: Where) -> np.ndarray:
+    return table[where] if isinstance(where, slice) else table.take(where, axis=0)
