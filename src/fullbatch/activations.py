@@ -42,7 +42,7 @@ def _d_sigmoid(Z: Any, A: Any, xp: Any) -> Any:
 
 
 def _relu(Z: Any, xp: Any) -> Any:
-    return xp.where(Z > 0, Z, xp.zeros_like(Z))
+    return xp.maximum(Z, xp.zeros_like(Z))  # not where(): a NaN must stay one
 
 
 def _d_relu(Z: Any, A: Any, xp: Any) -> Any:
@@ -68,19 +68,25 @@ def _d_identity(Z: Any, A: Any, xp: Any) -> Any:
     return xp.ones_like(Z)
 
 
-# GELU in its tanh form (Hendrycks and Gimpel, arXiv:1606.08415): z/2 (1 + tanh u), u = c (z + k z^3).
+# GELU in its tanh form (Hendrycks and Gimpel, arXiv:1606.08415): z/2 (1 + tanh u), u = c (z + k z^3). Beyond +-FLAT
+# tanh u is 1 to the last bit, so there z may be held in u: z^3 would overflow, and infinity times (1 - 1) is NaN.
 GELU_C = sqrt(2 / pi)
 GELU_K = 0.044715
+GELU_FLAT = 10.0
+
+
+def _gelu_tanh(z: Any, xp: Any) -> Any:
+    return xp.tanh(GELU_C * (z + GELU_K * z * z * z))
 
 
 def _gelu(Z: Any, xp: Any) -> Any:
-    return 0.5 * Z * (1 + xp.tanh(GELU_C * (Z + GELU_K * Z * Z * Z)))
+    return 0.5 * Z * (1 + _gelu_tanh(xp.clip(Z, -GELU_FLAT, GELU_FLAT), xp))
 
 
 def _d_gelu(Z: Any, A: Any, xp: Any) -> Any:
-    t = xp.tanh(GELU_C * (Z + GELU_K * Z * Z * Z))
-    s = (1 - t * t) * Z  # 0 for large z, and multiplied first: z * z may be infinite there
-    return 0.5 * (1 + t) + 0.5 * GELU_C * (s + 3 * GELU_K * (s * Z * Z))
+    z = xp.clip(Z, -GELU_FLAT, GELU_FLAT)
+    t = _gelu_tanh(z, xp)
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * GELU_C * (1 + 3 * GELU_K * z * z)
 
 
 def _silu(Z: Any, xp: Any) -> Any:

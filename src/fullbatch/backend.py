@@ -6,12 +6,12 @@ The only file of the core that asks. CuPy is imported here alone, and only when 
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import array_api_compat
@@ -40,14 +40,19 @@ def namespace(*arrays: Any) -> Any:
 
 
 def check_array(name: str, array: Any) -> None:
-    """An ArrayTypeError if it is no array. Masked arrays and matrices are refused: their operators mean something else."""
+    """An ArrayTypeError if it is no array. Masked arrays and matrices count as none: their operators differ."""
     if type(array) is np.ndarray:
         return
-    if isinstance(array, (np.ma.MaskedArray, np.matrix)) or not array_api_compat.is_array_api_obj(array):
+    if isinstance(array, (np.ma.MaskedArray, np.matrix)) or not is_array(array):
         raise ArrayTypeError(
             f"{name} is a {type(array).__qualname__}; it must be an array of an array API library (NumPy, CuPy, ...): "
             "convert it, for example with numpy.asarray(x, dtype='float32')."
         )
+
+
+def is_array(array: Any) -> bool:
+    """Whether it is an array of NumPy or of another array API library."""
+    return bool(array_api_compat.is_array_api_obj(array))
 
 
 def is_numpy(array: Any) -> bool:
@@ -109,7 +114,8 @@ def library_name(array: Any) -> str:
 
 
 def random_generator(seed: Any) -> np.random.Generator:
-    if seed is not None and not isinstance(seed, (int, np.integer, np.random.Generator)) or isinstance(seed, bool):
+    known = seed is None or isinstance(seed, (int, np.integer, np.random.Generator))
+    if not known or isinstance(seed, bool):
         raise InputError(f"seed must be an integer, a numpy.random.Generator or None; got {seed!r}.")
     if isinstance(seed, (int, np.integer)) and seed < 0:
         raise InputError(f"seed must not be negative; got {seed}.")
@@ -143,7 +149,7 @@ def to_host(array: Any) -> np.ndarray:
 
 def host_columns(block: np.ndarray, m: int) -> np.ndarray:
     """Room on the host for ``m`` columns such as those of ``block``: (..., k) gives (..., m), example by example."""
-    return np.empty((m, *block.shape[:-1]), dtype=block.dtype).T
+    return np.moveaxis(np.empty((m, *block.shape[:-1]), dtype=block.dtype), 0, -1)
 
 
 def quiet() -> Any:
@@ -169,6 +175,14 @@ class Place:
     def put(self, array: np.ndarray) -> Any:
         """A host array, copied to this place; on the CPU it is the array itself."""
         return array if self.name == "cpu" else self.xp.asarray(array, device=self.device)
+
+    def free_memory(self) -> float:
+        """Bytes that arrays can still take there; infinite where there is no telling."""
+        cupy = cupy_if_loaded()
+        if cupy is None or not isinstance(self.device, cupy.cuda.Device):
+            return math.inf
+        with self.device:
+            return float(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
 
     def empty(self, dtype: Any) -> Any:
         """An array of no elements that stands for this place and dtype."""
@@ -205,6 +219,7 @@ def place(device: str) -> Place:
 
     Raises InputError for another name, and DeviceError, with the reason and the cure, for a GPU that cannot be used.
     """
+    check_device(device)
     if device == "cpu":
         return Place("cpu", np)
     if device == "auto":
@@ -212,10 +227,14 @@ def place(device: str) -> Place:
             return _cuda_place(None)
         except DeviceError as error:
             return Place("cpu", np, note=str(error))
-    match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if match is None:
+    index = device.partition(":")[2]
+    return _cuda_place(int(index) if index else None)
+
+
+def check_device(device: Any) -> None:
+    """An InputError for what is not the name of a device; whether it can be used is ``place``'s to say."""
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise InputError(f"unknown device {device!r}; the known ones are auto, cpu, cuda and cuda:N (N = 0, 1, ...).")
-    return _cuda_place(None if match[1] is None else int(match[1]))
 
 
 def place_of(array: Any) -> Place:
@@ -266,9 +285,13 @@ def _cuda_count() -> int:
     return count
 
 
-@cache
+_proven: set[int] = set()  # the GPUs that worked; a fault is not kept, for memory may be free by the next time
+
+
 def _cuda_fault(index: int) -> str | None:
     """None if that GPU works, else why not: a product and a sum try cuBLAS and NVRTC too, which may be missing."""
+    if index in _proven:
+        return None
     cupy = _import_cupy()
     try:
         with cupy.cuda.Device(index):
@@ -276,7 +299,10 @@ def _cuda_fault(index: int) -> str | None:
             total = float((ones @ ones).sum())
     except Exception as error:
         return _explain(error)
-    return None if total == 512.0 else f"cuda:{index} computes wrong results (8 x 8 ones gave {total}, not 512)."
+    if total != 512.0:
+        return f"cuda:{index} computes wrong results (8 x 8 ones gave {total}, not 512)."
+    _proven.add(index)
+    return None
 
 
 def _explain(error: Exception) -> str:
@@ -284,7 +310,7 @@ def _explain(error: Exception) -> str:
     low = text.lower()
     causes: list[tuple[Callable[[], bool], str]] = [
         (
-            lambda: "insufficient" in low or "libcuda.so" in low or "no driver" in low,
+            lambda: any(word in low for word in ("insufficient", "libcuda.so", "no driver", "unsupported toolchain")),
             "the NVIDIA driver is missing or too old for this CuPy; install or update it (nvidia-smi shows it), "
             "or install the extra for an older CUDA: fullbatch[cuda12]",
         ),
@@ -293,11 +319,12 @@ def _explain(error: Exception) -> str:
             "the NVIDIA driver finds no GPU; check nvidia-smi, and in a container --gpus all",
         ),
         (
-            lambda: "memory" in low and ("out of" in low or "allocation" in low),
+            lambda: "out of memory" in low or "memoryallocation" in low or "alloc_failed" in low,
             "the GPU is out of memory: another process holds it; free it or choose device='cpu'",
         ),
         (
-            lambda: isinstance(error, (ImportError, OSError)) or ".so" in low or "nvrtc" in low or "cublas" in low,
+            # CuPy reports a missing library as an ImportError, or as another error that names the file or the header.
+            lambda: isinstance(error, (ImportError, OSError)) or ".so" in low or "cannot open source file" in low,
             "CUDA's libraries are missing; install them as wheels: pip install 'fullbatch[cuda13]' (or cuda12)",
         ),
     ]

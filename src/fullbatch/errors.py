@@ -26,7 +26,8 @@ class DeviceError(FullbatchError, RuntimeError):
 class NonFiniteError(FullbatchError, ArithmeticError):
     """A cost that is no longer finite.
 
-    In a training, ``iteration`` counts from 1 and ``params`` holds the last parameters whose cost was finite.
+    In a training, ``iteration`` is the number of updates so far (0: the start) and ``params`` holds the last parameters
+    whose cost was finite.
     """
 
     def __init__(self, message: str, *, iteration: int | None = None, params: object = None) -> None:

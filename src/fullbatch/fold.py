@@ -8,8 +8,9 @@ the bits do not depend on the number of threads. Memory is that of one block for
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fullbatch import backend, steps
@@ -42,10 +43,10 @@ def cut(where: Where, block: int) -> list[Where]:
     """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these two alone."""
     m = length(where)
     parts = max(-(-m // block), min(-(-m // SHARE), 4))
-    edges = [m * i // parts for i in range(parts + 1)]
+    edges = list(pairwise(m * i // parts for i in range(parts + 1)))
     if isinstance(where, slice):
-        return [slice(where.start + i, where.start + j) for i, j in zip(edges[:-1], edges[1:], strict=True)]
-    return [where[i:j] for i, j in zip(edges[:-1], edges[1:], strict=True)]
+        return [slice(where.start + i, where.start + j) for i, j in edges]
+    return [where[i:j] for i, j in edges]
 
 
 class _Worker:
@@ -179,17 +180,17 @@ class Fold:
             from concurrent.futures import ThreadPoolExecutor  # here, so that the import of fullbatch stays quick
 
             self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch")
-        turn = _InOrder(merge)
+        turn = _InOrder(merge, room=2 * len(workers))
         todo = iter(enumerate(parts))
-        stop = threading.Event()
 
         def loop(worker: _Worker) -> None:
             try:
                 with backend.quiet():
-                    for index, part in _take(todo, stop):
+                    while not turn.stopped and (item := next(todo, None)) is not None:  # next is atomic: one call in C
+                        index, part = item
                         turn.put(index, work(worker, part))
             except BaseException:
-                stop.set()  # also for Ctrl-C in the caller's thread: the others end after their block
+                turn.stop()  # also for Ctrl-C in the caller's thread: the others end after their block
                 raise
 
         others = [self._pool.submit(loop, worker) for worker in workers[1:]]
@@ -201,24 +202,33 @@ class Fold:
             raise errors[0]
 
 
-def _take(todo: Iterator[tuple[int, Where]], stop: threading.Event) -> Iterator[tuple[int, Where]]:
-    # next() of an enumerate over a list is one C call, which the interpreter's lock makes atomic.
-    while not stop.is_set() and (item := next(todo, None)) is not None:
-        yield item
-
-
 class _InOrder:
-    """Passes what the threads put to ``merge`` in the order of the indices: 0, 1, 2, ..."""
+    """Passes what the threads put to ``merge`` in the order of the indices: 0, 1, 2, ...
 
-    def __init__(self, merge: Callable[[Any], None]) -> None:
+    room : how many results may wait for an earlier one; a thread that is further ahead waits itself, so that one late
+    block does not let the others fill the memory.
+    """
+
+    def __init__(self, merge: Callable[[Any], None], room: int) -> None:
         self.merge = merge
-        self.lock = threading.Lock()
+        self.room = room
+        self.turn = threading.Condition()
         self.waiting: dict[int, Any] = {}
         self.next = 0
+        self.stopped = False
 
     def put(self, index: int, part: Any) -> None:
-        with self.lock:
+        with self.turn:
+            while index > self.next + self.room and not self.stopped:
+                self.turn.wait()
             self.waiting[index] = part
-            while self.next in self.waiting:
-                self.merge(self.waiting.pop(self.next))
-                self.next += 1
+            if index == self.next:
+                while self.next in self.waiting:
+                    self.merge(self.waiting.pop(self.next))
+                    self.next += 1
+                self.turn.notify_all()
+
+    def stop(self) -> None:
+        with self.turn:
+            self.stopped = True
+            self.turn.notify_all()

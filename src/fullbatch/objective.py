@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from fullbatch import backend
@@ -49,8 +50,7 @@ class Objective:
         J = self._divide(float(total.loss), weight) + self._penalty(params, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
             return J, tuple(Layer(0 * W, 0 * b) for W, b in total.gradients)
-        scale = 1.0 / weight
-        gradients = tuple(Layer(g.W * scale, g.b * scale) for g in total.gradients)
+        gradients = tuple(Layer(g.W / weight, g.b / weight) for g in total.gradients)
         if self.l2 > 0:
             factor = self.l2 / weight
             gradients = tuple(
@@ -65,8 +65,10 @@ class Objective:
     def _penalty(self, params: Params, weight: float) -> float:
         if self.l2 == 0 or weight == 0:
             return 0.0
-        xp = backend.namespace(params[0].W)
-        squares = sum(float(xp.sum(layer.W * layer.W, dtype=backend.widest_float(layer.W))) for layer in params)
+        xp, wide = backend.namespace(params[0].W), backend.widest_float(params[0].W)
+        with backend.quiet():
+            weights = [xp.astype(layer.W, wide, copy=False) for layer in params]
+            squares = sum(float(xp.sum(W * W)) for W in weights)
         return self.l2 / (2 * weight) * squares
 
 
@@ -119,8 +121,9 @@ def cost_and_gradients(
 def as_params(layers: Params, params: Params, home: bool) -> Params:
     """The layers in the dtype of the parameters, and on the host if the caller's arrays were there (``home``)."""
     xp = backend.namespace(params[0].W)
-    cast = [Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
-            for layer, own in zip(layers, params, strict=True)]
+    with backend.quiet():
+        cast = [Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
+                for layer, own in zip(layers, params, strict=True)]
     return tuple(Layer(*map(backend.to_host, layer)) for layer in cast) if home else tuple(cast)
 
 
@@ -130,6 +133,8 @@ def prepare(
     """Check the caller's arrays; place host arrays on ``device``. True, last, if results must come back to the host."""
     layers = network.check(params, X, Y, sample_weight)
     check_weights(sample_weight)
+    if device is not None:
+        backend.check_device(device)
     if device is not None and not backend.is_numpy(X):
         if device == "cpu":
             raise ArrayTypeError(
@@ -137,8 +142,8 @@ def prepare(
                 "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
             )
         device = None  # device= places host input only: what is on a device stays there
-    place = backend.place(device or "cpu")
-    if device is None or place.name == "cpu":
+    place = backend.place("cpu" if device is None else device)
+    if place.name == "cpu":
         return layers, Examples(Dense(X), Dense(Y), sample_weight), False
     layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
     weight = None if sample_weight is None else place.put(sample_weight)
@@ -156,14 +161,15 @@ def check_weights(sample_weight: Any) -> None:
         raise InputError("sample_weight contains negative weights; a weight of 0 leaves an example out.")
     if not bool(xp.any(sample_weight > 0)):
         raise InputError("sample_weight is zero for all examples; at least one must be positive.")
+    with backend.quiet():
+        total = float(xp.sum(sample_weight, dtype=backend.widest_float(sample_weight)))
+    if not math.isfinite(total):
+        raise InputError("sample_weight is too large: its sum is not finite. Divide it by its largest value.")
 
 
 def check_number(name: str, value: Any, *, at_least: float | None = None, above: float | None = None) -> float:
     """A finite number in its range, or an InputError that says which range."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not math.isfinite(number) or (above is not None and number <= above) or (
         at_least is not None and number < at_least
     ):

@@ -77,14 +77,16 @@ def lbfgs(
     max_iter: int,
     max_fun: int,
     tol: float,
+    flat: float = 1e7 * 2.0**-52,
     callback: Callable[[Any], None] | None = None,
 ) -> Any:
     """SciPy's L-BFGS-B on a host vector in float64; returns SciPy's OptimizeResult.
 
-    tol : stop when the largest component of the gradient is below it.  callback : called with theta after an iteration;
+    tol : stop when the largest component of the gradient is below it;  flat : or when an iteration lowers the value by
+    less than this share of it (SciPy's own default, if left out).  callback : called with theta after an iteration;
     it ends the search by raising StopIteration.
     """
     from scipy.optimize import minimize
 
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat}
     return minimize(value_and_gradient, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)

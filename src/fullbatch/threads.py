@@ -56,9 +56,10 @@ def one_blas_thread() -> Iterator[None]:
             if _controller is None:
                 from threadpoolctl import ThreadpoolController
 
-                _controller = ThreadpoolController()
+                # BLAS alone: to lift the limit sets all that is controlled, and OpenMP's numbers are each thread's own.
+                _controller = ThreadpoolController().select(user_api="blas")
+            _let_this_thread_set_openblas()
             _limit = _controller.limit(limits=1, user_api="blas")
-            _limit.__enter__()
         _holders += 1
     try:
         yield
@@ -66,14 +67,28 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _holders -= 1
             if _holders == 0:
-                _limit.__exit__(None, None, None)
+                _lift()
+
+
+def _lift() -> None:
+    _let_this_thread_set_openblas()  # the last to go is often not the one that came first
+    _limit.restore_original_limits()
+    _let_this_thread_set_openblas()  # and now any other may
+
+
+def _let_this_thread_set_openblas() -> None:
+    """From 3.8 on, threadpoolctl lets the first thread that sets OpenBLAS do so, and ignores all others in silence."""
+    from threadpoolctl import OpenBLASController
+
+    if hasattr(OpenBLASController, "clear_controlling_thread"):
+        OpenBLASController.clear_controlling_thread(force=True)
 
 
 def _forget_after_fork() -> None:
     global _holders, _lock, _limit
     _lock = threading.Lock()  # the parent's may have been held at the moment of the fork
     if _holders and _limit is not None:
-        _limit.__exit__(None, None, None)
+        _lift()
     _holders, _limit = 0, None
 
 

@@ -64,13 +64,13 @@ def epochs(
         total, m = 0.0, length(order)
         for batch in batches(order, batch_size):
             J, gradients = objective.cost_and_gradients(params, batch)
-            gradient = like(flatten(gradients), theta)
             with backend.quiet():
+                gradient = like(flatten(gradients), theta)
                 theta, state = optimizer.update(gradient, state, theta, learning_rate(updates))
             params = restore(theta, sizes)
-            total += J * length(batch)
+            total += J * (length(batch) / m)  # in this order: with one batch it is J to the bit
             updates += 1
-        yield Epoch(number, total / m, params, state, updates)
+        yield Epoch(number, total, params, state, updates)
 
 
 def batches(order: Where, size: int) -> Iterator[Where]:
@@ -87,15 +87,24 @@ def like(array: Any, other: Any) -> Any:
     return backend.namespace(array).astype(array, other.dtype, copy=False)
 
 
-def check_finite(cost: float, iteration: int, last: Params) -> None:
-    """A cost that is not finite ends the training; the error keeps ``last``, the last parameters that were good."""
-    if not math.isfinite(cost):
-        raise NonFiniteError(
-            f"the cost became {cost} at iteration {iteration}: the steps are too large. Choose a smaller learning rate "
-            "(a tenth, to begin with) or scale the inputs. The last finite parameters are in this error's .params.",
-            iteration=iteration,
-            params=last,
+def check_finite(cost: float, iteration: int, last: Params, home: bool = False) -> None:
+    """A cost that is not finite ends the training; the error keeps ``last``, the last parameters that were good.
+
+    home : whether they are to come back to the host
+    """
+    if math.isfinite(cost):
+        return
+    if iteration == 0:
+        message = (
+            f"the cost is {cost} at the start: X, Y or the parameters contain NaN or infinity, or numbers so large "
+            "that the pass overflows. Look for them, or scale the inputs."
         )
+    else:
+        message = (
+            f"the cost became {cost} at iteration {iteration}: the steps are too large. Choose a smaller learning rate "
+            "(a tenth, to begin with) or scale the inputs. The last finite parameters are in this error's .params."
+        )
+    raise NonFiniteError(message, iteration=iteration, params=as_params(last, last, home))
 
 
 @dataclass
@@ -156,8 +165,8 @@ def gradient_descent(
     learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
     tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
 
-    Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last finite
-    parameters, when the cost stops being finite.
+    Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last
+    finite parameters, when the cost stops being finite.
     """
     learning_rate = check_number("learning_rate", learning_rate, above=0)
     momentum = check_number("momentum", momentum, at_least=0)
@@ -177,7 +186,7 @@ def gradient_descent(
             orders=(everything for _ in range(int(iterations))),
         )
         for epoch in loop:
-            check_finite(epoch.cost, epoch.number - 1, last)
+            check_finite(epoch.cost, epoch.number - 1, last, home)
             costs.append(epoch.cost)
             if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
                 stopped = "tolerance"
@@ -185,6 +194,6 @@ def gradient_descent(
             last, current = current, epoch.params
         else:
             costs.append(objective.cost(current))
-            check_finite(costs[-1], int(iterations), last)
+            check_finite(costs[-1], int(iterations), last, home)
         step, threads = objective.fold.step_name, objective.fold.threads
     return Run(as_params(current, layers, home), costs, stopped, step, threads)

@@ -51,9 +51,9 @@ def _take_columns(array: Array, where: Any) -> Array:
 
 @dataclass(frozen=True)
 class OneHot:
-    """Class codes (m,) as columns of ``n`` zeros and one 1, made block by block. Host codes, NumPy blocks.
+    """Class codes (m,) as columns of ``n`` zeros and one 1, made block by block where the codes lie.
 
-    codes : integers in 0 ... n-1, shape (m,)
+    codes : integers in 0 ... n-1, shape (m,), of any library;  dtype : of the blocks, that library's own
     """
 
     codes: Any
@@ -62,17 +62,38 @@ class OneHot:
 
     @property
     def m(self) -> int:
-        return len(self.codes)
+        return int(self.codes.shape[0])
 
     @property
     def like(self) -> Array:
-        return np.empty((0, 0), dtype=self.dtype)
+        return self._eye()[:, :0]
+
+    def _eye(self) -> Array:
+        from fullbatch import backend
+
+        if backend.is_numpy(self.codes):
+            return np.eye(self.n, dtype=self.dtype)
+        return backend.namespace(self.codes).eye(self.n, dtype=self.dtype, device=backend.device_of(self.codes))
 
     def reader(self) -> Reader:
-        codes, eye = self.codes, np.eye(self.n, dtype=self.dtype)
+        codes, eye = self.codes, self._eye()
+        if not isinstance(codes, np.ndarray):
+            return _one_hot_reader(codes, eye)
         if self.n == 1:  # one sigmoid unit: the code is the target itself
             return lambda where: codes[where].astype(self.dtype)[np.newaxis, :]
         return lambda where: eye.take(codes[where], axis=0).T
+
+
+def _one_hot_reader(codes: Array, eye: Array) -> Reader:
+    from fullbatch import backend
+
+    xp, device = backend.namespace(codes), backend.device_of(codes)
+
+    def read(where: Where) -> Array:
+        chosen = codes[where] if isinstance(where, slice) else xp.take(codes, xp.asarray(where, device=device))
+        return xp.take(eye, chosen, axis=0).T if eye.shape[0] > 1 else xp.astype(chosen, eye.dtype)[None, :]
+
+    return read
 
 
 @dataclass(frozen=True)

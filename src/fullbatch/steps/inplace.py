@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch import backend
-from fullbatch.activations import GELU_C, GELU_K, LEAK
+from fullbatch.activations import GELU_C, GELU_FLAT, GELU_K, LEAK
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Layer, Params
@@ -30,7 +30,7 @@ class Buffers(NamedTuple):
     wide: Any  # Z once more, several examples to a row: see InplaceStep._forward
 
 
-# --- Activations: forward fills A from Z; derivative puts g'(Z) into Z, A or T and returns it, destroying all three -----
+# --- Activations: forward fills A from Z; derivative puts g'(Z) into Z, A or T and returns it, destroying all three --
 
 
 def _tanh(xp: Any, f: Buffers) -> None:
@@ -85,11 +85,13 @@ def _d_identity(xp: Any, f: Buffers) -> Any:
 
 
 def _gelu(xp: Any, f: Buffers) -> None:
-    xp.multiply(f.Z, f.Z, out=f.T)
-    xp.multiply(f.T, GELU_C * GELU_K, out=f.T)
-    xp.add(f.T, GELU_C, out=f.T)
-    xp.multiply(f.T, f.Z, out=f.T)
-    xp.tanh(f.T, out=f.T)  # t = tanh(c (z + k z^3))
+    z, u = f.A, f.T
+    xp.clip(f.Z, -GELU_FLAT, GELU_FLAT, out=z)
+    xp.multiply(z, z, out=u)
+    xp.multiply(u, GELU_C * GELU_K, out=u)
+    xp.add(u, GELU_C, out=u)
+    xp.multiply(u, z, out=u)
+    xp.tanh(u, out=f.T)  # t = tanh(c (z + k z^3))
     xp.add(f.T, 1, out=f.A)
     xp.multiply(f.A, f.Z, out=f.A)
     xp.multiply(f.A, 0.5, out=f.A)
@@ -97,16 +99,18 @@ def _gelu(xp: Any, f: Buffers) -> None:
 
 def _d_gelu(xp: Any, f: Buffers) -> Any:
     # g' = (1 + t + (1 - t^2) c z (1 + 3 k z^2)) / 2
-    xp.multiply(f.Z, f.Z, out=f.A)
-    xp.multiply(f.A, 3 * GELU_K * GELU_C, out=f.A)
-    xp.add(f.A, GELU_C, out=f.A)
-    xp.multiply(f.A, f.Z, out=f.A)
-    xp.multiply(f.T, f.T, out=f.Z)
-    xp.subtract(1, f.Z, out=f.Z)
-    xp.multiply(f.A, f.Z, out=f.A)
-    xp.add(f.A, f.T, out=f.A)
-    xp.add(f.A, 1, out=f.A)
-    return xp.multiply(f.A, 0.5, out=f.A)
+    z, t, d = f.Z, f.T, f.A
+    xp.clip(z, -GELU_FLAT, GELU_FLAT, out=z)
+    xp.multiply(z, z, out=d)
+    xp.multiply(d, 3 * GELU_K * GELU_C, out=d)
+    xp.add(d, GELU_C, out=d)
+    xp.multiply(d, z, out=d)
+    xp.multiply(t, t, out=z)
+    xp.subtract(1, z, out=z)
+    xp.multiply(d, z, out=d)
+    xp.add(d, t, out=d)
+    xp.add(d, 1, out=d)
+    return xp.multiply(d, 0.5, out=d)
 
 
 def _silu(xp: Any, f: Buffers) -> None:
@@ -187,7 +191,8 @@ class InplaceStep:
             for flat, n in zip(self._flat, self.network.sizes[1:-1], strict=True):
                 row = n * max(1, WIDE // n)
                 wide = flat[0][: -(-k * n // row) * row].reshape(-1, row)
-                self._views[k].append(Buffers(*(array[: k * n].reshape(k, n) for array in flat), wide))
+                Z, A, T, D = (array[: k * n].reshape(k, n) for array in flat)
+                self._views[k].append(Buffers(Z, A, T, D, wide))
         return self._views[k]
 
     def load(self, params: Params) -> None:

@@ -1,0 +1,154 @@
+"""The ``xp`` fixture: the core's tests run on every array library that is here.
+
+NumPy, read-only NumPy arrays and array_api_strict always; torch and JAX where they are installed; CuPy where there is a
+GPU that works. array_api_strict's device1 cannot be mixed with host arrays, so whatever makes an array on the host by
+mistake raises; its device no_float64 has float32 alone.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fullbatch as fb
+from fullbatch.sources import Dense, Examples
+
+settings.register_profile(
+    "fullbatch",
+    deadline=None,  # no timed assertions
+    derandomize=True,
+    database=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("fullbatch")
+
+
+@dataclass(frozen=True)
+class Library:
+    """An array library on one of its devices."""
+
+    name: str
+    xp: Any
+    device: Any = None
+    read_only: bool = False
+    dtypes: tuple[str, ...] = ("float64", "float32")
+
+    @property
+    def dtype(self) -> str:
+        """The widest dtype there."""
+        return self.dtypes[0]
+
+    @property
+    def on_numpy(self) -> bool:
+        return self.name.startswith("numpy")
+
+    @property
+    def tolerance(self) -> float:
+        return 1e-12 if self.dtype == "float64" else 1e-5
+
+    def array(self, values: Any, dtype: str | None = None) -> Any:
+        """The values as an array of this library and device, in the widest dtype unless told."""
+        host = np.array(values, dtype=dtype or self.dtype)
+        if self.on_numpy:
+            host.flags.writeable = not self.read_only
+            return host
+        array = self.xp.asarray(host)
+        return array if self.device is None else array_api_compat.to_device(array, self.device)
+
+    def params(self, layers: Any, dtype: str | None = None) -> tuple[fb.Layer, ...]:
+        return tuple(fb.Layer(self.array(W, dtype), self.array(b, dtype)) for W, b in layers)
+
+    def host(self, array: Any) -> np.ndarray:
+        if self.name.startswith("strict"):
+            return np.asarray(array._array)
+        return array.get() if self.name == "cupy" else np.asarray(array)
+
+    def hosts(self, layers: Any) -> list[np.ndarray]:
+        """W[1], b[1], W[2], ... on the host."""
+        return [self.host(array) for layer in layers for array in layer]
+
+    def has(self, array: Any, dtype: str | None = None) -> bool:
+        """Whether the array is of this library, device and dtype."""
+        like = self.array([0.0], dtype)
+        return (
+            (type(array) is type(like) or (self.on_numpy and isinstance(array, np.generic)))
+            and array.dtype == like.dtype
+            and array_api_compat.device(array) == array_api_compat.device(like)
+        )
+
+    def examples(self, X: Any, Y: Any, weight: Any = None) -> Examples:
+        return Examples(Dense(self.array(X)), Dense(self.array(Y)), None if weight is None else self.array(weight))
+
+
+def _libraries() -> list[Any]:
+    strict = array_api_strict
+    found: list[Any] = [
+        Library("numpy", np),
+        Library("numpy-readonly", np, read_only=True),
+        Library("strict-device1", strict, strict.Device("device1")),
+        Library("strict-no_float64", strict, strict.Device("no_float64"), dtypes=("float32",)),
+    ]
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)  # its threads and ours would fight for the cores of a test machine
+        found.append(Library("torch", torch))
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        found.append(Library("jax", jax.numpy))
+    if any(device.name == "cuda:0" and device.usable for device in fb.devices()):
+        import cupy
+
+        found.append(pytest.param(Library("cupy", cupy), marks=pytest.mark.gpu))
+    return found
+
+
+LIBRARIES = _libraries()
+
+
+def _library(param: Any) -> Library:
+    return param if isinstance(param, Library) else param.values[0]
+
+
+def pytest_report_header() -> str:
+    return "array libraries: " + ", ".join(_library(param).name for param in LIBRARIES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not any(_library(param).name == "cupy" for param in LIBRARIES):
+        reason = next((d.detail for d in fb.devices() if not d.usable), "no GPU")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def no_hang() -> Iterator[None]:
+    """A test that would wait for ever ends the run, with every thread's traceback, after two minutes."""
+    faulthandler.dump_traceback_later(120, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+def xp(request: pytest.FixtureRequest) -> Library:
+    """Every library."""
+    return request.param
+
+
+@pytest.fixture(params=[p for p in LIBRARIES if "float64" in _library(p).dtypes], ids=lambda library: library.name)
+def xp64(request: pytest.FixtureRequest) -> Library:
+    """Every library and device that has float64."""
+    return request.param
