@@ -1,0 +1,228 @@
+"""What a person sees: progress while a model trains, tables of scores, the drawing of the costs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fullbatch.errors import InputError
+
+MOST_LINES = 25  # of progress, where the output is not a terminal
+PLOT_ENDINGS = (".png", ".pdf", ".svg")
+
+
+class TrainingProgress:
+    """A callback of scikit-learn's protocol: a bar on a terminal, plain lines elsewhere, nothing if ``quiet``.
+
+    It is set up before the first epoch and told of each epoch's end, when the estimator's ``loss_curve_``,
+    ``validation_costs_`` and ``t_`` are up to date. ``epochs``, ``examples`` (seen, each as often as it was
+    seen) and ``seconds`` are of the training so far.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self.planned = 0
+        self.epochs = 0
+        self.examples = 0
+        self.seconds = 0.0
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._start = 0.0
+
+    # The protocol of sklearn.callback
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        self._start = time.perf_counter()
+        self.planned = estimator.max_iter
+        if self.console.is_terminal and not self._quiet:
+            self._bar = _bar(self.console)
+            self._bar.add_task("", total=self.planned, cost="", rate="")
+            self._bar.start()
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        if context.parent is None:  # the whole fit, not an epoch of it
+            return
+        self.epochs += 1
+        self.examples = int(estimator.t_)
+        self.seconds = time.perf_counter() - self._start
+        if not self._quiet:
+            self._show(estimator)
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        self.seconds = time.perf_counter() - self._start
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    # What it shows
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.examples / self.seconds if self.seconds else 0.0
+
+    def _show(self, estimator: Any) -> None:
+        cost = f"cost {_last(estimator, 'loss_curve_')}"
+        if getattr(estimator, "validation_costs_", None):
+            cost += f"  validation {_last(estimator, 'validation_costs_')}"
+        rate = f"{count(self.examples_per_second)} examples/s"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.epochs, cost=cost, rate=rate)
+            return
+        every = math.ceil(self.planned / MOST_LINES)
+        if self.epochs % every == 0 or self.epochs in (1, self.planned):
+            print(f"epoch {self.epochs}/{self.planned}  {cost}  {rate}", file=self.console.file, flush=True)
+
+
+def _last(estimator: Any, name: str) -> str:
+    return f"{float(getattr(estimator, name)[-1]):.4f}"
+
+
+class _Epochs(ProgressColumn):
+    """The number of epochs that are done, of all, so wide that the bar does not move."""
+
+    def render(self, task: Task) -> Text:
+        total = str(int(task.total or 0))
+        return Text(f"epoch {int(task.completed):>{len(total)}}/{total}")
+
+
+class _Left(ProgressColumn):
+    """Minutes and seconds that are left; the time taken, once all is done."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.elapsed if task.finished else task.time_remaining
+        if seconds is None:
+            return Text("-:--")
+        minutes, rest = divmod(int(seconds + 0.5), 60)
+        return Text(f"{minutes}:{rest:02d}", style="" if task.finished else "cyan")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        _Epochs(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[cost]}", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
+        _Left(),
+        console=console,
+        expand=True,
+        refresh_per_second=4,
+    )
+
+
+# --- Numbers ------------------------------------------------------------------------------------------------
+
+
+def count(value: float) -> str:
+    """A short form of a large number: 950, 12.3k, 1.25M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}" if value < 999.5 * size else f"{value / size:.0f}{letter}"
+    return f"{value:.0f}"
+
+
+def seconds(value: float) -> str:
+    """A duration as a person says it: 0.31 s, 12 s, 3 min 20 s."""
+    if value < 60:
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s"
+
+
+def score(name: str, value: float) -> str:
+    """A score as a person reads it: shares in per cent, the rest to four digits."""
+    if value is None or math.isnan(value):
+        return "not defined"
+    if name == "accuracy":
+        return f"{100 * value:.2f} %"
+    return f"{value:,.4f}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+# --- Tables -------------------------------------------------------------------------------------------------
+
+SCORES = {  # key: how a table calls it, and whether more is better
+    "accuracy": ("accuracy", "more is better"),
+    "auc": ("AUC", "more is better"),
+    "log_loss": ("log-loss", "less is better"),
+    "r2": ("R²", "more is better"),
+    "mae": ("mean absolute error", "less is better"),
+}
+
+
+def print_scores(out: Console, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    """The scores of one or more predictors, one column each; the first is the one that matters."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for index, name in enumerate(columns):
+        table.add_column(Text(name), justify="right", style="bold green" if index == 0 else "")
+    table.add_column("", style="dim")
+    for key, (label, better) in SCORES.items():
+        values = [scores[key] for scores in columns.values() if key in scores]
+        if values:
+            table.add_row(label, *(score(key, value) for value in values), better)
+    out.print()
+    out.print(Text(title, style="bold"))
+    out.print(table)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Names and what is to be said of each, in two columns; long text is folded, not cut."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in pairs:
+        table.add_row(name, Text(text))
+    return table
+
+
+# --- The drawing --------------------------------------------------------------------------------------------
+
+
+def check_plot(path: str) -> None:
+    """Find out before the training whether it can be drawn: InputError for an unknown ending or no matplotlib."""
+    from importlib.util import find_spec
+
+    if not path.lower().endswith(PLOT_ENDINGS):
+        raise InputError(f"--plot {path}: its ending must be one of {', '.join(PLOT_ENDINGS)}.")
+    if find_spec("matplotlib") is None:
+        raise InputError("--plot needs matplotlib, which is not installed: pip install 'fullbatch[plot]'.")
+
+
+def draw_costs(
+    file: IO[bytes], form: str, title: str, training: Sequence[float], validation: Sequence[float] = ()
+) -> None:
+    """Draw the cost of each epoch into an open file. form : "png", "pdf" or "svg"."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)  # not pyplot, which would keep the figure and look for a display
+    axes = figure.add_subplot()
+    few: dict[str, Any] = {"marker": "o", "markersize": 4} if len(training) <= 40 else {}
+    axes.plot(range(1, len(training) + 1), training, color="#1f77b4", label="training (mean over the epoch)", **few)
+    if len(validation):
+        axes.plot(range(1, len(validation) + 1), validation, color="#d95f02", label="held-out rows", **few)
+        best = min(range(len(validation)), key=validation.__getitem__)
+        axes.annotate(
+            f"{validation[best]:.4f}", (best + 1, validation[best]), xytext=(0, 9), textcoords="offset points",
+            ha="right" if best > len(validation) / 2 else "left", color="#d95f02",
+        )  # fmt: skip
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("cost J")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(file, format=form)
