@@ -66,7 +66,7 @@ def test_names_in_brackets_are_not_markup():
 
 def train(progress: report.TrainingProgress, epochs: int) -> None:
     """Call the hooks as an estimator does."""
-    root = SimpleNamespace(parent=None)
+    root = SimpleNamespace(max_subtasks=epochs)
     estimator = SimpleNamespace(max_iter=epochs, loss_curve_=[], validation_costs_=[], t_=0)
     progress.setup(estimator, root)
     progress.on_fit_task_begin(estimator, root)
@@ -74,7 +74,7 @@ def train(progress: report.TrainingProgress, epochs: int) -> None:
         estimator.loss_curve_.append(1 / (epoch + 1))
         estimator.validation_costs_.append(2 / (epoch + 1))
         estimator.t_ += 10
-        progress.on_fit_task_end(estimator, SimpleNamespace(parent=root))
+        progress.on_fit_task_end(estimator, SimpleNamespace(max_subtasks=0))
     progress.on_fit_task_end(estimator, root)
     progress.teardown(estimator, root)
 

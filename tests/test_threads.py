@@ -170,6 +170,22 @@ def test_trainings_in_several_python_threads_give_the_same_bits_and_leave_blas_a
         assert threadpool_info() == before
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_blas_has_one_thread_while_a_fold_is_open_and_only_then(count):
+    """Also with one thread of ours: BLAS with several could round its sums in another way."""
+    seen = []
+    params, X, Y = problem([3, 4, 1], 20_000, "sigmoid")
+
+    def g(Z):
+        seen.extend(blas_threads())
+        return np.tanh(Z)
+
+    with threadpool_limits(3, user_api="blas"):
+        fb.cost(fb.Network([3, 4, 1], hidden=(g, np.cos)), params, X, Y, threads=count)
+        assert set(seen) == {1}
+        assert set(blas_threads()) == {3}
+
+
 def test_a_fold_inside_a_fold():
     """A user's activation that itself computes a cost."""
     params, X, Y = problem([3, 4, 1], 2_000, "sigmoid")
@@ -210,6 +226,8 @@ def child_is_well(expected, before):
     if pid == 0:
         try:
             ok = blas() == before and fb.cost_and_gradients(network, params, X, Y, threads=2)[0] == expected
+            with one_blas_thread():
+                ok = ok and blas() == [1] * len(before)
             ok = ok and blas() == before
         except BaseException as error:
             print(error, flush=True)

@@ -81,8 +81,8 @@ class Fold:
         like = self.examples.X.like
         self.block = block_size(network, like)
         self.on_cpu = backend.is_numpy(like)
-        count = thread_count(threads)
-        self.threads = min(count, len(cut(slice(0, self.examples.m), self.block))) if self.on_cpu else 1
+        blocks = len(cut(slice(0, self.examples.m), self.block)) if self.on_cpu else 1
+        self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
         self.step_name = steps.choose(network, like)
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None

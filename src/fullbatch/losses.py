@@ -14,9 +14,9 @@ exponential family), and each output unit is the gradient of that c, a = grad c(
     identity    half squared error                |z|^2 / 2             z
     exp         Poisson, counts y >= 0            sum_k e^z_k           e^z
 
-For softmax the columns of Y must sum to 1, which one-hot columns do. For one sigmoid unit the notes write the same by the
-chain rule: da = -y/a + (1-y)/(1-a), g'(z) = a (1-a), and da * g'(z) = a - y. Mixed pairs (sigmoid with squared error, say)
-do not have this property, which is why an output unit and its loss are chosen together.
+For softmax the columns of Y must sum to 1, which one-hot columns do. For one sigmoid unit the notes write the same by
+the chain rule: da = -y/a + (1-y)/(1-a), g'(z) = a (1-a), and da * g'(z) = a - y. Mixed pairs (sigmoid with squared
+error, say) do not have this property, which is why an output unit and its loss are chosen together.
 
 ``activation(Z, xp)`` -> A[L] (n[L], m);  ``loss(Z, Y, xp)`` -> L per example (m,), from Z so that it is stable.
 """
@@ -54,7 +54,7 @@ def _softmax(Z: Any, xp: Any) -> Any:
 
 def _categorical_cross_entropy(Z: Any, Y: Any, xp: Any) -> Any:
     top = xp.max(Z, axis=0, keepdims=True)
-    # The columns of Y sum to 1. The top leaves sum(Y * (Z - top)), where 0 * -infinity would be NaN; one-hot Y is exact.
+    # The columns of Y sum to 1, so top may leave sum(Y * (Z - top)), where 0 * -infinity would be NaN.
     return xp.log(xp.sum(xp.exp(Z - top), axis=0)) + (top[0, :] - xp.sum(Y * Z, axis=0))
 
 

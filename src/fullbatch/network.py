@@ -128,7 +128,7 @@ class Network:
             raise InputError(
                 f"sample_weight has shape {tuple(sample_weight.shape)}; it must have shape ({m},)."
             )
-        named = {f"{name}[{l}]": array for l, layer in enumerate(layers, 1) for name, array in zip("Wb", layer, strict=True)}
+        named = {f"{name}[{l}]": a for l, layer in enumerate(layers, 1) for name, a in zip("Wb", layer, strict=True)}
         backend.check_alike(X, {**named, "Y": Y, "sample_weight": sample_weight})
         return layers
 

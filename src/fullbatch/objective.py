@@ -67,8 +67,8 @@ class Objective:
             return 0.0
         xp, wide = backend.namespace(params[0].W), backend.widest_float(params[0].W)
         with backend.quiet():
-            weights = [xp.astype(layer.W, wide, copy=False) for layer in params]
-            squares = sum(float(xp.sum(W * W)) for W in weights)
+            vectors = [xp.reshape(xp.astype(layer.W, wide, copy=False), (-1,)) for layer in params]
+            squares = sum(float(w @ w) for w in vectors)
         return self.l2 / (2 * weight) * squares
 
 

@@ -9,6 +9,7 @@ Conventions, with n[0] input features and n[l] units in layer l:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod, sqrt
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ SCHEMES = ("glorot", "he", "lecun", "normal")
 
 def shapes(sizes: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The shapes of (W[l], b[l]) for l = 1 ... L."""
-    return [((n, fan_in), (n, 1)) for fan_in, n in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [((n, fan_in), (n, 1)) for fan_in, n in pairwise(sizes)]
 
 
 def initial(
@@ -73,7 +74,7 @@ def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
     try:
         layers = tuple(Layer(*layer) for layer in params)
     except TypeError as error:
-        raise InputError("params must be a sequence of (W, b) pairs, one per layer, as network.init makes it.") from error
+        raise InputError("params must be a sequence of (W, b) pairs, one per layer, as of network.init.") from error
     if len(layers) != len(sizes) - 1:
         raise InputError(f"the network has {len(sizes) - 1} layers and params has {len(layers)}.")
     for l, (layer, (W_shape, b_shape)) in enumerate(zip(layers, shapes(sizes), strict=True), start=1):

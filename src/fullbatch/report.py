@@ -51,7 +51,7 @@ class TrainingProgress:
         pass
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        if context.parent is None:  # the whole fit, not an epoch of it
+        if context.max_subtasks != 0:  # the whole fit, not an epoch of it
             return
         self.epochs += 1
         self.examples = int(estimator.t_)

@@ -1,0 +1,153 @@
+"""Parts of an estimator's training: rates and optimiser state, the order of the examples, held-out ones, L-BFGS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import shuffle
+
+from fullbatch import backend, optimizers
+from fullbatch.objective import Objective
+from fullbatch.optimizers import Optimizer
+from fullbatch.parameters import Layer, Params, flatten, restore
+from fullbatch.sources import Where
+from fullbatch.validation import Inputs
+
+SMALLEST_RATE = 1e-6  # "adaptive" divides the rate by 5 until it is below this
+
+
+@dataclass
+class Stepper:
+    """An optimiser between the calls of ``fit`` and ``partial_fit``: its rate, and what it keeps from step to step.
+
+    state : the optimiser's, None before the first step;  theta : all parameters after the latest step of this call
+    """
+
+    solver: str
+    initial: float
+    schedule: str
+    learning_rate: float
+    state: Any = None
+    theta: Any = None
+
+    def rate(self, updates_per_epoch: int, epochs_before: int, max_iter: int) -> Callable[[int], float]:
+        """The rate as a function of the updates done in this call."""
+        if self.schedule != "linear":
+            return lambda updates: self.learning_rate
+
+        def linear(updates: int) -> float:
+            left = 1 - (epochs_before + updates / updates_per_epoch) / max_iter
+            self.learning_rate = self.initial * max(left, 0.0)
+            return self.learning_rate
+
+        return linear
+
+    def end_epoch(self, examples_seen: int, power: float) -> None:
+        if self.schedule == "invscaling":
+            self.learning_rate = self.initial / (examples_seen + 1) ** power
+
+    def lower(self) -> str | None:
+        """At a plateau, "adaptive" divides the rate by 5 and goes on; None, or why the training stops instead."""
+        if self.schedule != "adaptive":
+            return "Stopping."
+        if self.learning_rate <= SMALLEST_RATE:
+            return "Learning rate too small. Stopping."
+        self.learning_rate /= 5
+        return None
+
+    def recording(self, optimizer: Optimizer) -> Optimizer:
+        """The optimiser, leaving its latest state and parameters here: what is kept when Ctrl-C ends an epoch early."""
+
+        def update(gradient: Any, state: Any, theta: Any, learning_rate: float) -> tuple[Any, Any]:
+            self.theta, self.state = optimizer.update(gradient, state, theta, learning_rate)
+            return self.theta, self.state
+
+        return Optimizer(optimizer.init, update)
+
+
+def orders(m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState) -> Iterator[Where]:
+    """The order of the examples of each epoch, for ever. Where one batch takes them all the order does not matter."""
+    if not shuffled or batch_size >= m:
+        while True:
+            yield slice(0, m)
+    order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
+    while True:
+        order = shuffle(order, random_state=rng)  # of the last epoch's order, as scikit-learn does
+        yield order
+
+
+@dataclass
+class HeldOut:
+    """Examples that are scored after each epoch, and not learned from.
+
+    objective : of these examples, without L2;  target : codes, indicators or numbers on the host
+    weight : on the host, or None;  offset : what scikit-learn's loss has beyond J
+    """
+
+    objective: Objective
+    target: np.ndarray
+    weight: np.ndarray | None
+    offset: float
+
+    def cost(self, params: Params) -> float:
+        return self.objective.cost(params) + self.offset
+
+    def predict(self, params: Params, finish: Callable[[Any], Any]) -> np.ndarray:
+        out = self.objective.fold.predict(params, lambda block: backend.to_host(finish(block)))
+        return np.asarray(out).T
+
+
+class WithoutIntercept:
+    """An objective whose gradient by the biases is zero, so that they stay where they start: at zero."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.network = objective.network
+
+    def cost_and_gradients(self, params: Params, where: Where = None) -> tuple[float, Params]:
+        J, gradients = self.objective.cost_and_gradients(params, where)
+        return J, tuple(Layer(g.W, 0 * g.b) for g in gradients)
+
+
+def minimize(
+    objective: Any,
+    start: Params,
+    inputs: Inputs,
+    *,
+    before: Callable[[], None],
+    after: Callable[[float, Params], bool],
+    **limits: Any,
+) -> Any:
+    """L-BFGS on the host in float64; the passes run where the inputs are, in their dtype. SciPy's OptimizeResult.
+
+    before : called before each evaluation of the cost;  after : called with the cost and the parameters of each
+    iteration; it returns True to stop;  limits : max_iter, max_fun, tol, flat of ``optimizers.lbfgs``
+    """
+    sizes = objective.network.sizes
+
+    def params_of(theta: np.ndarray) -> Params:
+        return restore(inputs.place.put(theta.astype(inputs.dtype)), sizes)
+
+    def value_and_gradient(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        before()
+        J, gradients = objective.cost_and_gradients(params_of(theta))
+        return J, backend.to_host(flatten(gradients)).astype(np.float64)
+
+    def callback(intermediate_result: Any) -> None:  # SciPy looks at this name, and then passes cost and parameters
+        if after(float(intermediate_result.fun), params_of(intermediate_result.x)):
+            raise StopIteration
+
+    theta = backend.to_host(flatten(start)).astype(np.float64)
+    with backend.quiet():
+        return optimizers.lbfgs(value_and_gradient, theta, callback=callback, **limits)
+
+
+def moved(state: Any, move: Callable[[Any], Any]) -> Any:
+    """An optimiser's state, or any nest of lists and tuples, with ``move`` applied to its arrays."""
+    if isinstance(state, (list, tuple)):
+        items = [moved(item, move) for item in state]
+        return type(state)(*items) if hasattr(state, "_fields") else type(state)(items)
+    return move(state) if hasattr(state, "dtype") and hasattr(state, "shape") else state
