@@ -431,28 +431,48 @@ def test_peak_memory_beyond_the_data_does_not_grow_with_m_nor_with_m_times_the_h
         assert large < 12 * mega, (what, large)
 
 
+class Late(Failing):
+    """Its first block waits until the other threads have stopped for it, then raises ``error`` if there is one."""
+
+    def __init__(self, array, error=None):
+        object.__setattr__(self, "blocks_read", [])
+        object.__setattr__(self, "blocks_ahead", [])
+        super().__init__(array, 0, lambda: self.hold(error))
+
+    def hold(self, error):
+        while not self.blocks_ahead or self.blocks_ahead[-1] < len(self.blocks_read):
+            self.blocks_ahead.append(len(self.blocks_read))
+            time.sleep(0.2)
+        if error:
+            raise error
+
+    def reader(self):
+        inner = super().reader()
+
+        def counted(where):
+            self.blocks_read.append(where)
+            return inner(where)
+
+        return counted
+
+
 def test_a_block_that_is_late_does_not_let_the_others_pile_up(small_blocks, no_hang):
     """Sums wait for their turn; while one thread is held up the others must not run ahead through all of the data."""
     network, params, X, Y = make(64 * 500)
-    read, ahead = [], []
-
-    def hold():
-        while not ahead or ahead[-1] < len(read):  # until the others have stopped
-            ahead.append(len(read))
-            time.sleep(0.2)
-
-    @dataclass(frozen=True)
-    class Late(Failing):
-        def reader(self):
-            inner = super().reader()
-
-            def counted(where):
-                read.append(where)
-                return inner(where)
-
-            return counted
-
-    with Fold(network, Examples(Late(X, 0, hold), Dense(Y)), threads=3) as it:
+    source = Late(X)
+    with Fold(network, Examples(source, Dense(Y)), threads=3) as it:
         total = it.gradient(params)
-    assert (len(read), float(total.weight)) == (500, 64 * 500)
-    assert ahead[-1] <= 50, "the sums of so many blocks were waiting"
+    assert (len(source.blocks_read), float(total.weight)) == (500, 64 * 500)
+    assert source.blocks_ahead[-1] <= 50, "the sums of so many blocks were waiting"
+
+
+def test_an_error_in_a_late_block_frees_the_threads_that_wait_for_it(small_blocks, no_hang):
+    network, params, X, Y = make(64 * 500)
+    source = Late(X, InputError("late and bad"))
+    with (
+        pytest.raises(InputError, match="late and bad"),
+        Fold(network, Examples(source, Dense(Y)), threads=3) as it,
+    ):
+        it.gradient(params)
+    assert len(source.blocks_read) <= 50
+    assert fullbatch_threads() == []

@@ -441,6 +441,13 @@ def test_what_is_no_array_is_an_array_type_error(bad, where):
     assert "\n" not in message
 
 
+def test_y_is_needed_for_a_cost():
+    params, X, _ = problem([3, 4, 1], 6, "sigmoid")
+    for call in (fb.cost, fb.cost_and_gradients):
+        with pytest.raises(ArrayTypeError, match="Y is a NoneType"):
+            call(fb.Network([3, 4, 1]), params, X, None)
+
+
 def test_a_pandas_frame_is_refused_with_the_cure():
     pandas = pytest.importorskip("pandas")
     with pytest.raises(ArrayTypeError, match=r"X.*DataFrame"):

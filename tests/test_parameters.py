@@ -76,11 +76,19 @@ def test_the_seed_decides_and_a_generator_goes_on():
         ({"seed": "one"}, InputError, "seed must be an integer"),
         ({"seed": 1.5}, InputError, "seed must be an integer"),
         ({"seed": True}, InputError, "seed must be an integer"),
+        ({"device": "cuda"}, InputError, "device 'cuda' is none of NumPy's; give its library too"),
+        ({"xp": "numpy"}, InputError, "xp must be an array library, such as the module numpy or cupy; got 'numpy'"),
     ],
 )
 def test_bad_options_of_init(options, error, words):
     with pytest.raises(error, match=words):
         fb.Network([3, 4, 1]).init(**options)
+
+
+def test_the_dtype_may_be_the_librarys_own(xp):
+    own = xp.array([1.0], "float32").dtype
+    params = fb.Network([3, 1]).init(seed=0, dtype=own, xp=xp.xp, device=xp.device)
+    assert all(xp.has(array, "float32") for array in params[0])
 
 
 def test_the_dtype_may_be_numpys_own():

@@ -123,13 +123,18 @@ def random_generator(seed: Any) -> np.random.Generator:
 
 
 def from_host(array: np.ndarray, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Any:
-    """A host array as an array of ``xp`` (NumPy if None) on ``device``, in the dtype of that name."""
-    name = str(np.dtype(dtype) if dtype is not None and not isinstance(dtype, str) else dtype or array.dtype)
+    """A host array as an array of ``xp`` (NumPy if None) on ``device``, in the dtype: a name, or a library's own."""
+    name = str(getattr(dtype, "__name__", dtype) if dtype is not None else array.dtype).rsplit(".", 1)[-1]
     if name not in FLOATS:
         raise ArrayTypeError(f"dtype {name!r} cannot be used; choose float32 or float64.")
     array = np.asarray(array, dtype=name)
-    if xp is None or xp is np or xp.__name__ == "array_api_compat.numpy":
+    if xp is None or xp is np or getattr(xp, "__name__", "") == "array_api_compat.numpy":
+        if device not in (None, "cpu"):
+            raise InputError(f"device {device!r} is none of NumPy's; give its library too, for example xp=cupy.")
         return array
+    if not hasattr(xp, "asarray"):
+        raise InputError(f"xp must be an array library, such as the module numpy or cupy; got {xp!r}.")
+    xp = namespace(xp.asarray(array[:0]))  # a library's own asarray may not know of devices
     return xp.asarray(array, device=device) if device is not None else xp.asarray(array)
 
 

@@ -21,7 +21,7 @@ from fullbatch.sources import Columns, Examples, Where, length
 from fullbatch.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
@@ -193,9 +193,14 @@ class Fold:
                 turn.stop()  # also for Ctrl-C in the caller's thread: the others end after their block
                 raise
 
-        others = [self._pool.submit(loop, worker) for worker in workers[1:]]
+        others: list[Future[None]] = []
         try:
+            for worker in workers[1:]:
+                others.append(self._pool.submit(loop, worker))
             loop(workers[0])
+        except BaseException:
+            turn.stop()  # Ctrl-C may come between the lines above too
+            raise
         finally:
             errors = [error for other in others if (error := other.exception()) is not None]
         if errors:

@@ -131,6 +131,7 @@ def prepare(
     network: Network, params: Sequence[Any], X: Any, Y: Any, sample_weight: Any, device: str | None
 ) -> tuple[Params, Examples, bool]:
     """Check the caller's arrays; place host arrays on ``device``. True, last, if results must come back to the host."""
+    backend.check_array("Y", Y)
     layers = network.check(params, X, Y, sample_weight)
     check_weights(sample_weight)
     if device is not None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
-import array_api_compat
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -101,7 +100,7 @@ def is_source(X: Any) -> bool:
 
 def is_device_array(X: Any) -> bool:
     """Whether X is an array of a library other than NumPy, wherever it lies."""
-    return not isinstance(X, (np.ndarray, np.generic)) and array_api_compat.is_array_api_obj(X)
+    return not isinstance(X, (np.ndarray, np.generic)) and backend.is_array(X)
 
 
 def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> Inputs:
