@@ -1,21 +1,27 @@
-# docker build -t fullbatch .                              the CPU image
-# docker build -t fullbatch:cuda --build-arg EXTRA=cuda13 .   the GPU image; run it with --gpus all
+# docker build -t fullbatch .                                  the CPU image
+# docker build -t fullbatch:cuda --build-arg EXTRA=cuda13 .    the GPU image; run it with --gpus all
 FROM python:3.12-slim
 
 # cuda12 or cuda13 adds CuPy and CUDA's libraries as wheels: the base image stays the same.
-ARG EXTRA=plot
+ARG EXTRA=bench
+# There is no git in the image, so the revision that the benchmarks write down comes from outside.
+ARG REVISION=unknown
 
 WORKDIR /opt/fullbatch
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip install --no-cache-dir ".[plot,bench,${EXTRA}]"
+COPY bench bench
 
-RUN useradd --create-home --uid 1000 user && install -d -o user /work /home/user/.cupy
-USER user
+# Not root; and whoever runs the image as another user (--user) can write to both folders as well.
+RUN useradd --create-home --uid 1000 fullbatch \
+    && install -d -m 1777 /results /var/cache/cupy
+ENV CUPY_CACHE_DIR=/var/cache/cupy \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    FULLBATCH_REVISION=${REVISION}
 # Compiled kernels are kept between runs where this is a volume.
-ENV CUPY_CACHE_DIR=/home/user/.cupy
-VOLUME /home/user/.cupy
-WORKDIR /work
+VOLUME /var/cache/cupy
+USER fullbatch
 
-ENTRYPOINT ["fullbatch"]
-CMD ["train"]
+# The benchmark of throughput as m grows; `docker run fullbatch fullbatch train` trains instead.
+CMD ["python", "-m", "bench", "scaling", "--out", "/results"]

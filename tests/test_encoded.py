@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import issparse
 
+import fullbatch as fb
+from fullbatch.fold import Fold
+from fullbatch.sources import Dense, Examples
 from fullbatch.sources.encoded import EncodedTable
 
 
@@ -81,3 +85,30 @@ def test_shape():
     table = make(7, 2, [5, 6])
     assert (table.n, table.m) == (13, 7)
     assert table.reader()(slice(3, 3)).shape == (13, 0)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (16, 1), (400, 3), (8, 4, 2)])
+def test_a_table_of_many_levels_is_multiplied_as_a_sparse_one(sizes):
+    """The sparse blocks hold the numbers of the dense ones, and the step that takes them gives the same sums."""
+    table, m = make(3000, 1, [100, 60, 90]), 3000
+    dense = table.reader()(slice(0, m)).copy()
+    where = np.random.default_rng(1).permutation(m)[:700]
+    sparse = table.sparse_reader()
+    assert issparse(sparse(where))
+    np.testing.assert_array_equal(sparse(slice(5, m)).toarray(), dense[:, 5:])
+    np.testing.assert_array_equal(sparse(where).toarray(), dense[:, where])
+
+    network = fb.Network([table.n, *sizes], "relu", "softmax" if sizes[-1] > 1 else "sigmoid")
+    params = network.init(0, dtype=dense.dtype.name)
+    Y = np.random.default_rng(2).integers(0, 2, (sizes[-1], m)).astype(dense.dtype)
+    with Fold(network, Examples(table, Dense(Y))) as fold, Fold(network, Examples(Dense(dense), Dense(Y))) as plain:
+        got, expected = fold.gradient(params, where), plain.gradient(params, where)
+        assert type(fold._workers[0].read_X).__name__ == "_SparseReader"
+        np.testing.assert_allclose(fold.predict(params), plain.predict(params), rtol=1e-5)
+    for a, b in zip(got.gradients, expected.gradients, strict=True):
+        assert np.abs(a.W - b.W).max() <= 1e-5 * np.abs(b.W).max()
+        assert np.abs(a.b - b.b).max() <= 1e-5 * np.abs(b.b).max()
+
+
+def test_a_table_of_few_levels_is_multiplied_as_a_dense_one():
+    assert not issparse(make(10, 2, [5, 6]).sparse_reader()(slice(0, 10)))

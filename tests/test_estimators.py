@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -290,6 +291,20 @@ def test_class_weight_is_example_weight() -> None:
         MLPClassifier(class_weight="balanced").partial_fit(X3, Y3, classes=[0, 1, 2])
 
 
+def test_balanced_classes_count_the_weight_of_their_examples() -> None:
+    weight = np.arange(150) % 3.0
+    often = np.repeat(np.arange(150), weight.astype(int))
+    weighted = LogisticRegression(class_weight="balanced").fit(X3, Y3, weight)
+    repeated = LogisticRegression(class_weight="balanced").fit(X3[often], Y3[often])
+    close(weighted.coef_, repeated.coef_, 1e-6)
+
+
+def test_at_even_odds_the_prediction_is_the_first_class() -> None:
+    model = LogisticRegression(fit_intercept=False).fit(X2, Y2)  # so that a row of zeros has a probability of 1/2
+    assert model.predict_proba(np.zeros((1, 30))).tolist() == [[0.5, 0.5]]
+    assert model.predict(np.zeros((1, 30))) == [0]
+
+
 def test_weight_two_is_the_example_twice_and_zero_is_left_out() -> None:
     weight = np.arange(150) % 3
     params = {"max_iter": 8, "random_state": 0, "alpha": 2.0, "batch_size": "full"}
@@ -453,6 +468,10 @@ def test_bad_targets() -> None:
     labels = np.array(["a", "b", None] * 50, dtype=object)
     with pytest.raises(ValueError, match=r"Input y contains NaN\. The first is in row 2"):
         MLPClassifier().fit(X3, labels)
+    with pytest.raises(ValueError, match=r"Input y contains NaN\. The first is in row 2"):
+        MLPClassifier().fit(X3, np.array(["a", "b", pd.NA] * 50, dtype=object))
+    with pytest.raises(ValueError, match=r"Input y contains .*too large for dtype\('float32'\)\. The first is in row 1,"):
+        MLPRegressor().fit(XR[:3].astype("float32"), [1.0, 1e300, 3.0])
     with pytest.raises(ValueError, match="Mix of label types: y has int, str"):
         MLPClassifier().fit(X3, np.array(["a", 1, "b"] * 50, dtype=object))
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
@@ -538,9 +557,20 @@ def test_divergence_with_early_stopping_goes_back_to_the_best() -> None:
     model = MLPRegressor(
         activation="identity", solver="sgd", learning_rate_init=1.0, early_stopping=True, random_state=0
     )
-    model.fit(X3, Y3)
+    with pytest.warns(ConvergenceWarning, match="stopped being finite in epoch .* smaller learning_rate_init") as caught:
+        model.fit(X3, Y3)
+    assert caught[0].filename == __file__
     assert np.isnan(model.validation_scores_[-1])
     assert all(np.isfinite(W).all() for W in model.coefs_)
+
+
+@pytest.mark.parametrize("scoring", [None, "loss"])
+@pytest.mark.parametrize("row", [0, 149])
+def test_early_stopping_needs_weight_on_both_sides_of_its_split(scoring: str | None, row: int) -> None:
+    weight = np.zeros(150)
+    weight[row] = 1.0  # so one side or the other has none
+    with pytest.raises(ValueError, match="all of one side have a sample_weight of 0"):
+        MLPClassifier(early_stopping=True, scoring=scoring, random_state=0).fit(X3, Y3, weight)
 
 
 def test_partial_fit_and_warm_start_keep_classes_and_shape() -> None:

@@ -100,7 +100,8 @@ def test_every_kind_of_table_gives_the_same_model(kind: str) -> None:
             model.predict(broken)
 
 
-def test_sparse_tables_are_made_dense_block_by_block() -> None:
+@pytest.mark.parametrize(("density", "stays_sparse"), [(0.01, True), (0.1, False)])
+def test_sparse_tables_stay_sparse_or_are_made_dense_block_by_block(density: float, stays_sparse: bool) -> None:
     largest = 0
 
     class Watched(sp.csr_array):  # type: ignore[misc]
@@ -110,13 +111,13 @@ def test_sparse_tables_are_made_dense_block_by_block() -> None:
             return super().toarray(*args, **kwargs)
 
     rng = np.random.default_rng(0)
-    table = Watched(sp.random_array((6000, 300), density=0.01, rng=rng, format="csr"))
+    table = Watched(sp.random_array((6000, 300), density=density, rng=rng, format="csr"))
     dense, y = table.todense(), rng.integers(0, 2, 6000)
     by_dense = MLPClassifier((400,), solver="gd", max_iter=2, random_state=0).fit(dense, y)
     largest = 0
     model = MLPClassifier((400,), solver="gd", max_iter=2, random_state=0).fit(table, y)
     np.testing.assert_allclose(model.predict_proba(table), by_dense.predict_proba(dense), rtol=1e-9)
-    assert 0 < largest < 1000
+    assert largest == 0 if stays_sparse else 0 < largest < 1000
 
 
 def test_sparse_tables_with_bad_values_are_refused_with_the_place() -> None:
@@ -185,6 +186,14 @@ def test_device_arrays_are_checked() -> None:
     assert str(model.coefs_[0].dtype).endswith("float64")
     with pytest.raises(ValueError, match="X has 3 features, but MLPClassifier is expecting 4"):
         model.predict(on_device(X[:, :3]))
+
+
+def test_partial_fit_takes_classes_from_a_device_in_every_call() -> None:
+    model = MLPClassifier(random_state=0)
+    for _ in range(2):
+        model.partial_fit(on_device(X), on_device(Y), classes=on_device(np.unique(Y)))
+    with pytest.raises(ValueError, match="is not the same as on last call to partial_fit"):
+        model.partial_fit(on_device(X), on_device(Y), classes=on_device(np.array([0, 1])))
 
 
 def test_a_device_without_float64() -> None:

@@ -34,7 +34,7 @@ __all__ = [
     "__version__", "cost", "cost_and_gradients", "devices", "gradient_descent", "load", "save",
 ]
 
-# Found only when used (PEP 562): these need scikit-learn, SciPy, safetensors or pyarrow, and the import should be quick.
+# Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",

@@ -78,11 +78,14 @@ class _Classifier(ClassifierMixin, BaseNetwork):
 
         classes : all labels that any call will have; needed in the first call
         """
+        given = None
+        if classes is not None:
+            given = np.unique(backend.to_host(classes) if is_device_array(classes) else np.asarray(classes))
         if not hasattr(self, "classes_"):
-            if classes is None:
+            if given is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            self.classes_ = np.unique(backend.to_host(classes) if is_device_array(classes) else np.asarray(classes))
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
+            self.classes_ = given
+        elif given is not None and not np.array_equal(self.classes_, given):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
             )

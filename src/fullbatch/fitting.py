@@ -272,7 +272,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        return _rows(whole, train), _rows(whole, test)
+        parts = _rows(whole, train), _rows(whole, test)
+        if any(part.weight is not None and not part.weight.any() for part in parts):
+            raise ValueError(
+                "early_stopping split the rows so that all of one side have a sample_weight of 0. Leave rows of weight 0 "
+                "out of X, or give X_val and y_val."
+            )
+        return parts
 
     def _job(
         self,
@@ -328,7 +334,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 stepper.end_epoch(self.t_, self.power_t)
                 stop = self._end_task(task, params, job)
                 if not _finite(params):
-                    self.__dict__.update(self._weights(good, job.inputs))  # the last that are of use
+                    self._note_divergence(good, job.inputs)
                     break
                 good = params
                 if stop or (progress.count > self.n_iter_no_change and self._at_plateau(stepper, progress)):
@@ -410,6 +416,17 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         if reason is None:
             progress.count = self._no_improvement_count = 0
         return reason is not None
+
+    def _note_divergence(self, good: Params, inputs: Inputs) -> None:
+        """Keep the last parameters that are of use. An error follows, unless ``early_stopping`` has a best to go to."""
+        self.__dict__.update(self._weights(good, inputs))
+        if self.early_stopping:
+            warnings.warn(
+                f"The parameters stopped being finite in epoch {self.n_iter_} of {self.solver}; the training ends with "
+                f"the best so far. A smaller learning_rate_init than {self.learning_rate_init} helps.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
 
     def _warn_not_converged(self, incremental: bool) -> None:
         if incremental or self.learning_rate == "linear":  # "linear" is at its end after max_iter epochs, as planned

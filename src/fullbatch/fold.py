@@ -54,7 +54,8 @@ class _Worker:
 
     def __init__(self, network: Network, examples: Examples, block: int) -> None:
         self.step = steps.make(network, examples.X.like, block)
-        self.read_X = examples.X.reader()
+        sparse_reader = getattr(examples.X, "sparse_reader", None)
+        self.read_X = sparse_reader() if sparse_reader and self.step.takes_sparse else examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
 
@@ -196,7 +197,7 @@ class Fold:
         others: list[Future[None]] = []
         try:
             for worker in workers[1:]:
-                others.append(self._pool.submit(loop, worker))
+                others.append(self._pool.submit(loop, worker))  # noqa: PERF401  # a list that is whole at any moment
             loop(workers[0])
         except BaseException:
             turn.stop()  # Ctrl-C may come between the lines above too

@@ -217,10 +217,18 @@ def read_target(estimator: Any, y: Any, m: int, *, numeric: bool = False) -> np.
     if y.dtype.kind == "f":
         check_finite(y, "y")
     elif y.dtype.kind == "O":
-        missing = np.flatnonzero([value is None or value != value for value in y.flat])
+        missing = np.flatnonzero([_is_missing(value) for value in y.flat])
         if missing.size:
             raise ValueError(f"Input y contains NaN. The first is in row {missing[0] * m // y.size}, counted from 0.")
     return y
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN or pandas.NA, of which the last is neither equal to itself nor not."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:
+        return True
 
 
 def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
@@ -328,4 +336,7 @@ def target_columns(values: np.ndarray, classes: int, inputs: Inputs) -> Columns:
 
 
 def _rows(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    with backend.quiet():  # what is too large for the dtype of X is an error that names the row, not a warning
+        rows = np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    check_finite(rows, "y")
+    return rows

@@ -16,7 +16,8 @@ Reader = Callable[[Where], Array]  # where -> (n, k), good until the reader's ne
 class Columns(Protocol):
     """``m`` examples as columns of ``n`` numbers each.
 
-    ``like`` is any array of the library, device and dtype that the blocks have; it may be empty.
+    ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source that is
+    nearly all zeros may have a ``sparse_reader()`` too, for steps that take SciPy's sparse arrays: its blocks as CSC.
     """
 
     @property
@@ -58,6 +59,9 @@ class Examples:
     @property
     def m(self) -> int:
         return self.X.m
+
+
+SPARSE = 1 / 32  # the share of numbers that are not zero up to which a sparse product is the faster one
 
 
 def length(where: Where) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Reader, Where, length
+from fullbatch.sources.columns import SPARSE, Array, Reader, Where, length
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class EncodedTable:
     def reader(self) -> Reader:
         """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""
         return _OneHotReader(self) if self.ones.shape[1] else _NumbersReader(self.numbers)
+
+    def sparse_reader(self) -> Reader:
+        few = self.numbers.shape[1] + self.ones.shape[1] <= SPARSE * self.n
+        return _SparseReader(self) if few else self.reader()
 
 
 class _NumbersReader:
@@ -75,6 +79,26 @@ class _OneHotReader:
         block = self.buffer[:k]
         block[:, : numbers.shape[1]] = _rows(numbers, where)
         return block.T
+
+
+class _SparseReader:
+    """The codes are all but a CSR matrix already. Its rows' numbers come first, as features 0, 1, ..."""
+
+    def __init__(self, table: EncodedTable) -> None:
+        from scipy.sparse import csr_array
+
+        self.table = table
+        self.csr_array = csr_array
+
+    def __call__(self, where: Where) -> Array:
+        numbers, ones = _rows(self.table.numbers, where), _rows(self.table.ones, where)
+        k, width = len(numbers), numbers.shape[1] + ones.shape[1]
+        values = np.concatenate([numbers, ones != 0], axis=1, dtype=numbers.dtype)  # a 0 stands for none
+        features = np.empty((k, width), np.int32)
+        features[:, : numbers.shape[1]] = np.arange(numbers.shape[1])
+        features[:, numbers.shape[1] :] = ones
+        starts = np.arange(0, k * width + 1, width, dtype=np.int32)
+        return self.csr_array((values.reshape(-1), features.reshape(-1), starts), shape=(k, self.table.n)).T
 
 
 def _rows(table: np.ndarray, where: Where) -> np.ndarray:

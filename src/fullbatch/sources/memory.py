@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Columns, Reader, Where, length
+from fullbatch.sources.columns import SPARSE, Array, Columns, Reader, Where, length
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,10 @@ class Sparse:
         rows = self.rows
         return lambda where: rows[where].toarray().T
 
+    def sparse_reader(self) -> Reader:
+        rows = self.rows
+        return (lambda where: rows[where].T) if rows.nnz <= SPARSE * self.m * self.n else self.reader()
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -139,7 +143,13 @@ class Subset:
         return self.whole.like
 
     def reader(self) -> Reader:
-        read, indices = self.whole.reader(), self.indices
+        return self._selected(self.whole.reader())
+
+    def sparse_reader(self) -> Reader:
+        return self._selected(getattr(self.whole, "sparse_reader", self.whole.reader)())
+
+    def _selected(self, read: Reader) -> Reader:
+        indices = self.indices
         return lambda where: read(indices[where])
 
 

@@ -23,6 +23,7 @@ class Step(Protocol):
     """One thread's worker for blocks of at most the size that it was made for."""
 
     name: str
+    takes_sparse: bool  # whether X may be a SciPy CSC array
 
     def load(self, params: Params) -> None: ...
 

@@ -12,6 +12,7 @@ from fullbatch.parameters import Params
 
 class ArrayStep:
     name = "array"
+    takes_sparse = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

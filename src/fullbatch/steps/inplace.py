@@ -158,6 +158,7 @@ class InplaceStep:
         self.network = network
         self.xp = np if backend.is_numpy(like) else backend.cupy_if_loaded()
         self.dtype = like.dtype
+        self.takes_sparse = self.xp is np
         self.activations = [INPLACE[str(activation.name)] for activation in network.activations]
         self.one_output = network.sizes[-1] == 1
         self._allocate(block)
@@ -208,12 +209,15 @@ class InplaceStep:
         buffers = self._buffers(X.shape[1])
         inputs = [X.T]
         for activation, f, (WT, wide_b) in zip(self.activations, buffers, self._forward_rows, strict=True):
-            xp.matmul(inputs[-1], WT, out=f.Z)
+            if isinstance(inputs[-1], self.xp.ndarray):
+                xp.matmul(inputs[-1], WT, out=f.Z)
+            else:
+                f.Z[...] = inputs[-1] @ WT  # of a sparse X
             xp.add(f.wide, wide_b, out=f.wide)  # Z += b, in long rows
             activation.forward(xp, f)
             inputs.append(f.A)
         W, b = self.params[-1]
-        Z = xp.matmul(W, inputs[-1].T)
+        Z = W @ inputs[-1].T
         Z += b
         return buffers, inputs, Z
 

@@ -1,0 +1,24 @@
+"""The benchmark harness: ``python -m bench scaling | peers | training | plot | readme``.
+
+    __main__.py    the command                                                   (typer)
+    readme.py      the README's tables, from results/*.json
+    plots.py       the pictures, from results/*.json                             (matplotlib)
+    report.py      the tables in the terminal                                    (rich)
+    scaling.py     one cost and gradient as m grows, on each backend
+    peers.py       the same step by what people would use instead                (torch, jax where installed)
+    minibatch.py   an epoch of mini-batch Adam by the same
+    training.py    seconds until a held-out loss is reached, on real data
+    datasets.py    the real data
+    backends.py    NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, how much memory it takes
+    memory.py      peak memory beyond the data, in a process of its own
+    roofline.py    the machine's own limits, and what a step needs of them
+    timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
+    problem.py     shapes, and data made for them
+    children.py    a part of a run in a process of its own
+    results.py     the JSON files
+    machine.py     what it ran on
+    test_*.py      pytest-benchmark cases: pytest bench --benchmark-autosave, then --benchmark-compare
+
+A file imports only from files listed below it. A figure is worth its conditions: each JSON file says what it ran on, at
+which revision, by which command, and keeps every sample beside the median.
+"""

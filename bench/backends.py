@@ -1,0 +1,151 @@
+"""NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, how much memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench import memory, roofline
+from bench.machine import free_memory
+from bench.problem import Problem, Shape
+from bench.roofline import Limits
+from bench.timing import wall
+from fullbatch import backend, cost_and_gradients
+from fullbatch.errors import DeviceError
+from fullbatch.parameters import Layer
+
+SHARE = 0.8  # of what is free: the rest is for the step, and for whoever else is there
+
+
+class Backend(Protocol):
+    """One array library on one device.
+
+    device : for the JSON;  dtype : of all arrays;  room() : bytes that data may take now, None if not known
+    """
+
+    name: str
+    device: str
+    dtype: str
+
+    def room(self) -> int | None: ...
+
+    def limits(self, quick: bool) -> Limits: ...
+
+    def step(self, problem: Problem) -> Callable[[], Any]:
+        """One cost and gradient of the problem, moved to this device first. It may return before it is done."""
+        ...
+
+    def clock(self, call: Callable[[], Any]) -> float:
+        """Seconds of the call, until its work is done."""
+        ...
+
+    def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
+        """Bytes beyond the data at the step's peak. ``step`` is None before there is one: ask again, or None."""
+        ...
+
+    def free(self) -> None: ...
+
+
+class NumPy:
+    name = "numpy"
+    device = "cpu"
+
+    def __init__(self, dtype: str, threads: int | None) -> None:
+        self.dtype, self.threads = dtype, threads
+
+    def room(self) -> int | None:
+        free = free_memory()
+        return None if free is None else int(SHARE * free)
+
+    def limits(self, quick: bool) -> Limits:
+        return roofline.cpu_limits(self.dtype, threads=self.threads, quick=quick)
+
+    def step(self, problem: Problem) -> Callable[[], Any]:
+        return lambda: cost_and_gradients(problem.network, problem.params, problem.X, problem.Y, threads=self.threads)
+
+    def clock(self, call: Callable[[], Any]) -> float:
+        return wall(call)
+
+    def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
+        # In a process of its own, and before this one has allocated the same data.
+        return memory.of_step(shape, m, self.dtype, self.threads) if step is None else None
+
+    def free(self) -> None:
+        pass
+
+
+class CuPy:
+    name = "cupy"
+
+    def __init__(self, dtype: str, threads: int | None) -> None:
+        self.place = backend.place("cuda")
+        import cupy
+
+        self.cupy, self.dtype, self.device = cupy, dtype, self.place.name
+
+    def room(self) -> int | None:
+        self.free()
+        return int(SHARE * self.cupy.cuda.Device(self.place.device).mem_info[0])
+
+    def limits(self, quick: bool) -> Limits:
+        cupy, size, tries = self.cupy, 1024 if quick else 8192, 3 if quick else 10
+        A = cupy.ones((size, size), dtype=self.dtype)
+        out = cupy.empty_like(A)
+        n = (2**24 if quick else 2**30) // A.itemsize
+        source, target = cupy.ones(n, dtype=self.dtype), cupy.empty(n, dtype=self.dtype)
+
+        def best(call: Callable[[], Any]) -> float:
+            self.clock(call)
+            return min(self.clock(call) for _ in range(tries))
+
+        product = best(lambda: cupy.matmul(A, A, out=out))
+        copy = best(lambda: cupy.copyto(target, source))
+        return Limits(2 * size**3 / product, 2 * source.nbytes / copy)
+
+    def step(self, problem: Problem) -> Callable[[], Any]:
+        put = self.place.put
+        X, Y = put(problem.table).T, put(problem.targets).T
+        params = tuple(Layer(put(W), put(b)) for W, b in problem.params)
+        return lambda: cost_and_gradients(problem.network, params, X, Y)
+
+    def clock(self, call: Callable[[], Any]) -> float:
+        """By the device's own clock, between two events on the stream that the call works on."""
+        start, stop = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        start.record()
+        call()
+        stop.record()
+        stop.synchronize()
+        return float(self.cupy.cuda.get_elapsed_time(start, stop)) / 1000
+
+    def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
+        if step is None:
+            return None
+        pool = self.cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        before = pool.used_bytes()
+        step()
+        return int(pool.total_bytes() - before)  # the pool keeps what it once had: its size is the peak
+
+    def free(self) -> None:
+        self.cupy.get_default_memory_pool().free_all_blocks()
+
+
+BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {"numpy": NumPy, "cupy": CuPy}
+
+
+def usable(names: list[str], dtype: str, threads: int | None) -> tuple[list[Backend], list[str]]:
+    """The backends of these names that work here, and a line for each that does not, with the reason."""
+    found: list[Backend] = []
+    left_out = []
+    for name in names:
+        try:
+            found.append(BACKENDS[name](dtype, threads))
+        except DeviceError as error:
+            left_out.append(f"{name}: left out: {error}")
+    return found, left_out
+
+
+def itemsize(dtype: str) -> int:
+    return int(np.dtype(dtype).itemsize)

@@ -1,0 +1,64 @@
+"""Peak memory of one step beyond the data, in a process of its own.
+
+Writing 5 to /proc/self/clear_refs sets the kernel's high-water mark (VmHWM) back to what is resident now; after the
+step the mark says how far it rose. That sees every allocation, whoever made it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import children
+from bench.problem import Shape, make
+from fullbatch import cost_and_gradients
+
+WARM_UP = 4096  # examples of the step before: what it imports is not the step's own
+
+
+def peak_beyond(call: Callable[[], Any]) -> int:
+    """Bytes by which resident memory rose, at most, during the call."""
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def of_step(shape: Shape, m: int, dtype: str, threads: int | None) -> int | None:
+    """Bytes beyond the data at the peak of one cost and gradient on NumPy; None where the system does not tell."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    request = {"sizes": shape.sizes, "m": m, "dtype": dtype, "threads": threads}
+    try:
+        answers = list(children.lines("bench.memory", request))
+    except children.ChildError:
+        return None
+    return int(answers[0]["extra"]) if answers else None
+
+
+def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    problem = make(Shape(tuple(request["sizes"])), request["m"], request["dtype"])
+
+    def step(m: int) -> None:
+        cost_and_gradients(
+            problem.network, problem.params, problem.X[:, :m], problem.Y[:, :m], threads=request["threads"]
+        )
+
+    step(min(WARM_UP, problem.m))
+    try:
+        yield {"extra": peak_beyond(lambda: step(problem.m))}
+    except OSError:  # some containers forbid it
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(children.serve(_answer))

@@ -1,0 +1,260 @@
+"""The pictures, drawn from a result: PNG and SVG beside its JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.report import figures
+from bench.results import Result
+from bench.scaling import curve
+
+INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
+COLOURS = {"numpy": "#2563eb", "cupy": "#16a34a"}
+NAMES = {"numpy": "NumPy, CPU", "cupy": "CuPy, GPU"}
+KINDS = {"numpy": "CPU", "cupy": "GPU"}
+LINES = ("#2563eb", "#d97706", "#7c3aed", "#dc2626")
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "lines.markersize": 3.5,
+    "lines.linewidth": 1.6,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "fullbatch",  # the same result gives the same file
+}
+
+
+def draw(result: Result, path: Path) -> list[Path]:
+    """Draw to path.png and path.svg (``path`` without an ending); the list is empty where there is nothing to draw."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with matplotlib.rc_context(STYLE):
+        figure = FIGURES[result.kind](result)
+        if figure is None:
+            return []
+        FigureCanvasAgg(figure)
+        files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
+        for file in files:
+            figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else {})
+    return files
+
+
+def _figure(width: float, height: float, result: Result, title: str, words: str) -> Any:
+    """A figure with a title, and below it words and the machine."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
+    revision = f", revision {result.machine.revision}" if result.machine.revision else ""
+    lines = [
+        line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
+    ]
+    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=7.5, color=QUIET)
+    return figure
+
+
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
+
+
+# --- Scaling --------------------------------------------------------------------------------------------------
+
+
+def _scaling(result: Result) -> Any:
+    points = [p for p in result.points if p["seconds"] is not None]
+    shapes = list(dict.fromkeys(p["shape"] for p in points))
+    if not shapes:
+        return None
+    figure = _figure(
+        max(6.0, 3.1 * len(shapes) + 0.6), 6.4, result,
+        "One full-batch cost and gradient: a flat line is time in proportion to m",
+        "Dots: medians, with the fastest and slowest run. Dashed: the roofline, from this machine's own matrix product "
+        "and copy. Per cent: of the roofline, at the largest m. Networks: inputs - hidden - outputs, tanh.",
+    )  # fmt: skip
+    grid = figure.subplots(2, len(shapes), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
+    crossings = {c["shape"]: c["m"] for c in result.summary.get("crossover", [])}
+    for (above, below), shape in zip(grid.T, shapes, strict=True):
+        _title(above, shape.replace("-", " - "))
+        for backend in COLOURS:
+            if line := curve(points, backend, shape):
+                _throughput(above, backend, line)
+                _extra_memory(below, backend, line)
+        _data_size(below, [p for p in points if p["shape"] == shape])
+        _crossing(above, crossings.get(shape), min(p["m"] for p in points))
+        below.set_xlabel("m, examples")
+        for axes, unit in ((above, ""), (below, "B")):
+            _log_axes(axes, unit)
+    grid[0][0].set_ylabel("examples per second")
+    grid[1][0].set_ylabel("memory")
+    grid[0][0].legend(loc="lower right")
+    grid[1][0].legend(loc="upper left")
+    return figure
+
+
+def _log_axes(axes: Any, unit: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: _short(value) + unit)
+    axes.minorticks_off()
+    axes.grid(True)
+
+
+def _throughput(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
+    m, colour = sorted(line), COLOURS[backend]
+    middle = [line[i]["examples_per_second"] for i in m]
+    low = [speed - i / line[i]["seconds"]["max"] for i, speed in zip(m, middle, strict=True)]
+    high = [i / line[i]["seconds"]["min"] - speed for i, speed in zip(m, middle, strict=True)]
+    axes.errorbar(m, middle, yerr=(low, high), color=colour, marker="o", elinewidth=0.9, label=NAMES[backend])
+    roof = [line[i]["roofline"]["examples_per_second"] for i in m]
+    axes.plot(m, roof, color=colour, linewidth=1.1, linestyle=(0, (5, 3)), label=f"roofline, {KINDS[backend]}")
+    axes.annotate(
+        f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(0, 6), textcoords="offset points",
+        ha="center", fontsize=7.5, color=colour,
+    )  # fmt: skip
+
+
+def _extra_memory(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
+    m = [i for i in sorted(line) if line[i]["extra_bytes"]]
+    if m:
+        label = f"beyond the data, {KINDS[backend]}"
+        axes.plot(m, [line[i]["extra_bytes"] for i in m], color=COLOURS[backend], marker="o", label=label)
+
+
+def _data_size(axes: Any, points: list[dict[str, Any]]) -> None:
+    sizes = dict(sorted((p["m"], p["data_bytes"]) for p in points))
+    axes.plot([*sizes], [*sizes.values()], color=QUIET, linewidth=1, linestyle=(0, (1, 1.5)), label="the data itself")
+
+
+def _crossing(axes: Any, m: float | None, first: int) -> None:
+    if m is None:
+        return
+    where = "at every m" if m <= first else f"from m = {figures(float(f'{m:.2g}'))}"
+    axes.set_title(f"GPU ahead {where}", loc="right", fontsize=7.5, color=QUIET)
+    if m > first:
+        axes.axvline(m, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def _short(value: float) -> str:
+    for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{name}"
+    return f"{value:g} "
+
+
+# --- Peers ----------------------------------------------------------------------------------------------------
+
+
+def _peers(result: Result) -> Any:
+    points = [p for p in result.points if p["times"].get("fullbatch") is not None]
+    parts = [[p for p in points if p["part"] == part] for part in ("step", "epoch")]
+    parts = [part for part in parts if part]
+    if not parts:
+        return None
+    rows = [_names(part) for part in parts]
+    columns = max(len(_cases(part)) for part in parts)
+    figure = _figure(
+        2.3 + 2.2 * columns, 1.5 + 0.3 * sum(len(names) + 2 for names in rows), result,
+        "The same computation by what people would use instead",
+        "Time as a multiple of fullbatch's: right of the line is slower than fullbatch. Full dots and figures: the "
+        "default allocator; rings: one that keeps its memory (GLIBC_TUNABLES). Medians of interleaved rounds.",
+    )  # fmt: skip
+    ratios = [t["median"] / p["times"]["fullbatch"]["median"] for p in points for t in p["times"].values() if t]
+    limits = min(0.7, min(ratios) / 1.3), 1.5 * max(ratios)
+    grid = figure.add_gridspec(len(parts), columns, height_ratios=[len(names) + 1.2 for names in rows])
+    for row, (part, names) in enumerate(zip(parts, rows, strict=True)):
+        for column, case in enumerate(_cases(part)):
+            axes = figure.add_subplot(grid[row, column])
+            _case(axes, [p for p in part if p["case"] == case], names, limits, labels=column == 0)
+    return figure
+
+
+def _cases(points: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(p["case"] for p in points))
+
+
+def _names(points: list[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(name for p in points for name, timing in p["times"].items() if timing is not None)
+    return [name for name in names if name != "fullbatch"]
+
+
+def _case(
+    axes: Any, points: list[dict[str, Any]], names: list[str], limits: tuple[float, float], *, labels: bool
+) -> None:
+    axes.set_title(f"{points[0]['case'].replace(', ', chr(10))}\nm = {points[0]['m']:,}", loc="left", fontsize=8.5)
+    axes.axvline(1, color=INK, linewidth=1)
+    for y, name in enumerate(names):
+        for point in points:
+            _ratio(axes, point, name, y)
+    axes.set_yticks(range(len(names)), names if labels else [""] * len(names))
+    axes.set_ylim(len(names) - 0.4, -0.7)
+    axes.set_xscale("log")
+    axes.set_xlim(limits)
+    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32) if limits[0] <= tick <= limits[1]]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+
+
+def _ratio(axes: Any, point: dict[str, Any], name: str, y: int) -> None:
+    timing = point["times"].get(name)
+    if timing is None:
+        return
+    ratio = timing["median"] / point["times"]["fullbatch"]["median"]
+    full = point["allocator"] == "default"
+    axes.plot([ratio], [y], marker="o", markersize=6, color=LINES[0], markerfacecolor=LINES[0] if full else "none")
+    if full:
+        text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+        axes.annotate(text, (ratio, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
+
+
+# --- Training -------------------------------------------------------------------------------------------------
+
+
+def _training(result: Result) -> Any:
+    names = list(dict.fromkeys(p["data"] for p in result.points))
+    if not names:
+        return None
+    contenders = list(dict.fromkeys(p["contender"] for p in result.points))
+    figure = _figure(
+        max(5.5, 3.9 * len(names)), 4.4, result, "Time to accuracy",
+        "One line for each seed, a dot for each epoch. Same network, batches, learning rate and initial weights; "
+        "evaluation is in nobody's time.",
+    )  # fmt: skip
+    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(grid, names, strict=True):
+        _title(axes, name)
+        for colour, contender in zip(LINES, contenders, strict=False):
+            for p in (q for q in result.points if (q["data"], q["contender"]) == (name, contender)):
+                label = contender if p["seed"] == 0 else None
+                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=1.3, marker=".", label=label)
+        if (target := result.summary.get("targets", {}).get(name)) is not None:
+            axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"to reach: {target:.4f}", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                textcoords="offset points", fontsize=7,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of training")
+        axes.grid(True)
+    grid[0].set_ylabel("held-out log-loss")
+    labelled = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(labelled.values(), labelled.keys(), loc="outside upper right", ncols=len(labelled))
+    return figure
+
+
+FIGURES: dict[str, Callable[[Result], Any]] = {"scaling": _scaling, "peers": _peers, "training": _training}

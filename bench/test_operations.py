@@ -1,0 +1,70 @@
+"""pytest-benchmark cases of what surrounds the step: a block of one-hot columns, an update, an epoch of batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+from bench.problem import Shape, make
+from fullbatch import optimizers
+from fullbatch.objective import Objective
+from fullbatch.parameters import flatten
+from fullbatch.sources import Dense, Examples
+from fullbatch.sources.encoded import EncodedTable
+from fullbatch.threads import thread_count
+from fullbatch.training import epochs
+
+SHAPE = Shape((784, 100, 10))
+ROWS = 4_000
+
+
+def _describe(benchmark: Any, shape: str, dtype: Any, threads: int | None) -> None:
+    benchmark.extra_info.update(shape=shape, dtype=str(dtype), device="cpu", threads=thread_count(threads))
+
+
+def test_block_of_one_hot_columns(benchmark: Any) -> None:
+    """1,000 rows of 250 features: 10 numbers and 12 categories of 20 levels."""
+    rng = np.random.default_rng(0)
+    m, numbers, categories, levels = 20_000, 10, 12, 20
+    starts = numbers + levels * np.arange(categories)
+    ones = (rng.integers(0, levels, (m, categories)) + starts).astype(np.uint16)
+    table = EncodedTable(rng.standard_normal((m, numbers), dtype=np.float32), ones, numbers + levels * categories)
+    rows = rng.permutation(m)[:1000]
+    read = table.reader()
+    _describe(benchmark, "250 x 1000", np.float32, 1)
+    benchmark(lambda: read(rows))
+
+
+def test_update_of_adam(benchmark: Any) -> None:
+    theta = flatten(SHAPE.network.init(0, dtype="float32"))
+    gradient = np.ones_like(theta)
+    adam = optimizers.adam()
+    state = adam.init(theta)
+    _describe(benchmark, str(theta.shape[0]), theta.dtype, 1)
+    benchmark(lambda: adam.update(gradient, state, theta, 1e-3))
+
+
+@pytest.mark.parametrize("batch", [200, 1000])
+def test_epoch_of_mini_batches(benchmark: Any, batch: int) -> None:
+    p = make(SHAPE, ROWS)
+    order = np.random.default_rng(0).permutation(p.m)
+    _describe(benchmark, f"{SHAPE.name}, {p.m} rows in batches of {batch}", p.table.dtype, None)
+    with Objective(p.network, Examples(Dense(p.X), Dense(p.Y))) as objective:
+
+        def epoch() -> None:
+            loop = epochs(
+                objective, p.params, optimizers.adam(), orders=[order], batch_size=batch, learning_rate=lambda t: 1e-3
+            )
+            next(loop)
+
+        benchmark(epoch)
+
+
+def test_gradient_descent_on_few_examples(benchmark: Any) -> None:
+    """400 points, 4 hidden units, 100 steps: the time is the interpreter's."""
+    p = make(Shape((2, 4, 1)), 400, "float64")
+    _describe(benchmark, f"{p.shape.name}, 100 steps", p.table.dtype, None)
+    benchmark(lambda: fb.gradient_descent(p.network, p.params, p.X, p.Y, learning_rate=1.2, iterations=100))
