@@ -10,6 +10,7 @@ ARG REVISION=unknown
 WORKDIR /opt/fullbatch
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
+# hadolint ignore=DL3013  # it is the project itself that is installed, from this folder
 RUN pip install --no-cache-dir ".[plot,bench,${EXTRA}]"
 COPY bench bench
 
@@ -21,7 +22,7 @@ ENV CUPY_CACHE_DIR=/var/cache/cupy \
     FULLBATCH_REVISION=${REVISION}
 # Compiled kernels are kept between runs where this is a volume.
 VOLUME /var/cache/cupy
-USER fullbatch
+USER 1000
 
 # The benchmark of throughput as m grows; `docker run fullbatch fullbatch train` trains instead.
 CMD ["python", "-m", "bench", "scaling", "--out", "/results"]

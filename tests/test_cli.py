@@ -270,11 +270,12 @@ def test_the_activations_are_the_networks():
         (["train", "--device", "tpu"], "auto, cpu, cuda and cuda:N"),
         (["train", "--dtype", "float16"], "float32, float64"),
         (["train", "--task", "cluster"], "classify, regress"),
-        (["train", "--hidden", "0"], "layer sizes"),
+        (["train", "--hidden", "0"], "for '--hidden': '0' is not a list of layer sizes"),
         (["train", "--hidden", "64,-2"], "layer sizes"),
         (["train", "--hidden", "big"], "layer sizes"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--epochs", "many"], ". Try 'fullbatch train --help'."),
         (["train", "--batch-size", "0"], "no batch size"),
         (["train", "--batch-size", "-3"], "no batch size"),
         (["train", "--learning-rate", "0"], "larger than 0"),
@@ -287,7 +288,8 @@ def test_the_activations_are_the_networks():
         (["train", "--max-levels", "0"], "--max-levels"),
         (["train", "--threads", "0"], "--threads"),
         (["train", "--seed", "-1"], "--seed"),
-        (["train", "--target", "digt"], "'digit'"),
+        (["train", "--target", "digt"], "no target column 'digt'. Did you mean 'digit'?"),
+        (["train", "--target", "DIGIT"], "Did you mean 'digit'?"),
         (["train", "--plot", "costs.gif"], ".png, .pdf, .svg"),
     ],
 )
@@ -364,6 +366,29 @@ def test_tables_that_do_not_fit_the_model(fails, run, folder, tmp_path):
     maybe = write(tmp_path / "maybe.csv", re.sub(r'"yes"$', '"maybe"', text, count=1, flags=re.M))
     assert "'maybe'" in fails("evaluate", model, maybe)
     assert run("predict", model, maybe)[0] == 0
+
+
+@pytest.mark.parametrize(("cell", "says"), [("plenty", "row 35 has 'plenty'"), ("inf", "infinite in row 35")])
+def test_a_bad_row_is_named_before_a_prediction_is_written(fails, folder, tmp_path, monkeypatch, cell, says):
+    monkeypatch.setattr("fullbatch.predictions.ROWS", 10)
+    lines = (folder / "people.csv").read_text().splitlines()
+    cells = lines[35].split(",")
+    cells[2] = cell
+    bad = write(tmp_path / "bad.csv", "\n".join([*lines[:35], ",".join(cells), *lines[36:]]))
+    assert says in fails("predict", folder / "pays.model", bad)  # and nothing is on stdout
+
+
+def test_a_text_target_has_no_regression(fails, folder):
+    said = fails("train", folder / "people.csv", "--target", "town", "--task", "regress")
+    assert "'town' must hold numbers" in said
+    assert "with the task classify" in said
+
+
+def test_the_model_file_does_not_depend_on_the_number_of_threads(run, folder, tmp_path):
+    args = ("train", folder / "people.csv", "--target", "pays", "-q", *QUICK)
+    for threads in (1, 2):
+        assert run(*args, "--threads", threads, "--model", tmp_path / f"{threads}.model")[0] == 0
+    assert (tmp_path / "1.model").read_bytes() == (tmp_path / "2.model").read_bytes()
 
 
 def test_models_that_cannot_be_used(fails, folder, tmp_path):

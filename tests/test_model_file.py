@@ -14,7 +14,7 @@ from safetensors.numpy import save as to_bytes
 
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
-from fullbatch.model_file import FORMAT, check_replaceable, load, save
+from fullbatch.model_file import FORMAT, check_replaceable, load, save, sealed
 from fullbatch.sources.files import RawTable
 from fullbatch.table_model import Settings, TableModel, train_table
 
@@ -243,6 +243,14 @@ def test_damaged_bytes_are_refused_or_harmless(tmp_path, content, data):
     assert isinstance(model, TableModel)
 
 
+def test_a_flipped_bit_in_a_weight_is_refused(tmp_path, content):
+    start = 8 + int.from_bytes(content[:8], "little")
+    for place in (start, (start + len(content)) // 2, len(content) - 1):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        assert "checksum" in refused(tmp_path / "m.model", bytes(damaged))
+
+
 def parts(content: bytes) -> tuple[dict, dict]:
     """The JSON of a model file, and its arrays."""
     from safetensors.numpy import load as from_bytes
@@ -254,7 +262,7 @@ def parts(content: bytes) -> tuple[dict, dict]:
 def test_a_newer_version_is_named(tmp_path, content):
     values, arrays = parts(content)
     newer = {**values, "format_version": 2, "fullbatch": "7.8"}
-    message = refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: json.dumps(newer)}))
+    message = refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(newer, arrays)}))
     assert "newer fullbatch (7.8, format 2)" in message
     assert "pip install --upgrade fullbatch" in message
 
@@ -302,15 +310,21 @@ def changed(values, *keys, to):
         (["encoding", "classes"], ["a", "b", "c"]),
         (["encoding", "numbers"], []),
         (["encoding", "dtype"], "O"),
+        (["encoding", "target"], 3),
+        (["encoding", "feature_names", 0], None),
+        (["encoding", "numbers", 0], ["a"]),
+        (["encoding", "classes", 0], {}),
+        (["encoding", "categories", 0, "name"], 3),
+        (["encoding", "categories", 0, "levels", 0], ["a"]),
     ],
 )
 def test_values_that_cannot_be_are_refused(tmp_path, content, keys, to):
     values, arrays = parts(content)
-    load_again = to_bytes(arrays, {FORMAT: json.dumps(values)})
+    load_again = to_bytes(arrays, {FORMAT: sealed(values, arrays)})
     (tmp_path / "fine").write_bytes(load_again)
     assert isinstance(load(tmp_path / "fine"), TableModel)  # so that it is the change that is refused
     assert "damaged" in refused(
-        tmp_path / "m.model", to_bytes(arrays, {FORMAT: json.dumps(changed(values, *keys, to=to))})
+        tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(changed(values, *keys, to=to), arrays)})
     )
 
 
@@ -318,9 +332,8 @@ def test_arrays_that_cannot_be_are_refused(tmp_path, content):
     values, arrays = parts(content)
     first = next(name for name in arrays if name.startswith("coefs_"))
     for array in (np.full_like(arrays[first], np.nan), arrays[first][:-1], arrays[first].astype(int)):
-        assert "damaged" in refused(
-            tmp_path / "m.model", to_bytes({**arrays, first: array}, {FORMAT: json.dumps(values)})
-        )
+        edited = {**arrays, first: array}
+        assert "damaged" in refused(tmp_path / "m.model", to_bytes(edited, {FORMAT: sealed(values, edited)}))
 
 
 def test_json_that_is_too_deep_is_refused(tmp_path, content):

@@ -1,7 +1,18 @@
-"""``python -m fullbatch`` is the command ``fullbatch``."""
+"""The command ``fullbatch``, also as ``python -m fullbatch``."""
 
 import sys
 
-from fullbatch.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command. Ctrl-C while Python still imports it ends it as quietly as later."""
+    try:
+        from fullbatch.cli import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        print("fullbatch: interrupted.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

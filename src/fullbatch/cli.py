@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's errors of usage, whichever click it brings
             command = getattr(getattr(error, "ctx", None), "command_path", "fullbatch")
-            return _fail(f"{error.format_message()} Try '{command} --help'.", BAD_INPUT)
+            return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", BAD_INPUT)
         if os.environ.get("FULLBATCH_DEBUG"):
             raise
         return _fail(
@@ -166,7 +166,9 @@ def _layer_sizes(value: str) -> tuple[int, ...]:
         return ()
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= 10**6 for part in parts):
-        raise typer.BadParameter(f"{value!r} is not a list of layer sizes; give units per layer, as 64,32, or none.")
+        raise typer.BadParameter(
+            f"{value!r} is not a list of layer sizes; give units per layer, as 64,32, or none.", param_hint="'--hidden'"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -530,7 +532,6 @@ def _load(path: Path) -> TableModel:
             f"{path} holds a bare {type(model).__name__}, which knows nothing of columns; use fullbatch.load in "
             "Python, or a model file that `fullbatch train` wrote."
         )
-    model.estimator.device = "auto"  # wherever it was trained: this machine may have no GPU
     return model
 
 

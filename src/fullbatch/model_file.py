@@ -12,9 +12,10 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from fullbatch.table_model import TableModel
 
 FORMAT = "fullbatch-model"
 FORMAT_VERSION = 1
+OF_THE_MACHINE = ("device", "n_jobs")  # where a TableModel was trained is not where it is used
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
 
@@ -37,7 +39,8 @@ PathLike = str | os.PathLike[str]
 def save(model: Any, path: PathLike) -> None:
     """Write a fitted estimator or a TableModel to ``path``: under a temporary name first, then renamed.
 
-    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one. Raises
+    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
+    is saved without ``device`` and ``n_jobs``, so it is the same file whatever the number of threads. Raises
     InputError for an object that cannot be saved (another type, not fitted, a user's own activation
     functions) and for a path that cannot be written; a file that was there before is then still whole.
     """
@@ -51,18 +54,31 @@ def save(model: Any, path: PathLike) -> None:
         content = {
             "kind": "table",
             "encoding": encoding,
-            "estimator": _pack_estimator(model.estimator, arrays),
+            "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
         }
     else:
         content = {"kind": "estimator", "estimator": _pack_estimator(model, arrays)}
     content = {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
     # One entry: safetensors writes several in an order of chance, and the same model is to be the same bytes.
-    data = to_bytes(arrays, metadata={FORMAT: json.dumps(content, allow_nan=False)})
+    data = to_bytes(arrays, metadata={FORMAT: sealed(content, arrays)})
     with replacing(path, "the model") as file:
         file.write(data)
 
 
-def _pack_estimator(estimator: Any, arrays: Arrays) -> dict[str, Any]:
+def sealed(content: dict[str, Any], arrays: Arrays) -> str:
+    """The content as JSON, with a checksum of itself and of the arrays: a flipped bit in a weight is no error else."""
+    return json.dumps({**content, "sha256": _checksum(content, arrays)}, allow_nan=False)
+
+
+def _checksum(content: dict[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps({**content, "sha256": None}, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def _pack_estimator(estimator: Any, arrays: Arrays, leave_out: Collection[str] = ()) -> dict[str, Any]:
     name = type(estimator).__name__
     if type(estimator) is not _estimators().get(name):
         raise InputError(
@@ -71,10 +87,11 @@ def _pack_estimator(estimator: Any, arrays: Arrays) -> dict[str, Any]:
     if not hasattr(estimator, "coefs_"):
         raise InputError(f"this {name} is not fitted, so there is nothing to save; call fit first.")
     fitted = {key: getattr(estimator, key) for key in FITTED if key in vars(estimator)}
+    params = estimator.get_params(deep=False)
     stepper = vars(estimator).get("_optimizer")
     return {
         "class": name,
-        "params": {key: pack(value, key, arrays) for key, value in estimator.get_params(deep=False).items()},
+        "params": {key: pack(value, key, arrays) for key, value in params.items() if key not in leave_out},
         "fitted": {key: pack(value, key, arrays) for key, value in fitted.items()},
         "optimizer": None if stepper is None else pack(vars(stepper) | {"theta": None}, "optimizer", arrays),
     }
@@ -266,7 +283,9 @@ def _read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
         with safe_open(os.fspath(path), framework="numpy") as file:
             content = json.loads((file.metadata() or {})[FORMAT])
             _check_version(path, content)
-            return content, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _require(content.get("sha256") == _checksum(content, arrays), "its checksum is not that of its content")
+            return content, arrays
     except FileNotFoundError:
         raise ModelFileError(f"no such model file: {path}; `fullbatch train DATA --model {path}` makes one.") from None
     except IsADirectoryError:

@@ -40,6 +40,7 @@ def write_predictions(model: TableModel, table: RawTable, file: IO[bytes], endin
 def _batches(model: TableModel, table: RawTable) -> Iterator[Any]:
     import pyarrow as pa
 
+    model.encoding.check(table)  # before the first row is written, and with the row's number in the whole table
     for start in range(0, table.m, ROWS):
         rows = table.select(np.arange(start, min(start + ROWS, table.m)))
         columns: dict[str, np.ndarray] = {}

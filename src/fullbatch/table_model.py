@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fullbatch.errors import InputError, NonFiniteError
-from fullbatch.tables import TableEncoding
+from fullbatch.tables import MOST_CLASSES, TableEncoding
 
 if TYPE_CHECKING:
     from fullbatch.sources.files import RawTable
-
-MOST_CLASSES = 100  # an integer target of more distinct values is a quantity, not a class
 
 
 @dataclass(frozen=True)
@@ -272,6 +270,7 @@ def split_rows(
 
 def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
     """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity."""
+    table.require([target], "target column")
     column = table.column(target)
     if task == "regress":
         return np.zeros(table.m, dtype=np.int64)

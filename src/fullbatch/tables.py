@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # files.py imports Arrow, which a model that is loaded does n
 TAIL = 3.0  # scales from the mean
 OUTLYING = 5.0  # standard deviations from the mean
 MANY_MISSING = 0.01
-MOST_CLASSES = 100
+MOST_CLASSES = 100  # an integer target of more distinct values is a quantity, not a class
 CATEGORY_RANGE = range(3, 33)  # how many integers there are from a category's least to its greatest
 FILLED = 0.75  # the share of them that must occur
 BLOCK_BYTES = 1 << 20
@@ -158,6 +158,14 @@ class TableEncoding:
             start += category.width
         return EncodedTable(numbers, ones, self.n)
 
+    def check(self, table: RawTable) -> None:
+        """Raise what ``encode`` would, without encoding: for a table that is then encoded part by part."""
+        table.require(self.feature_names, "input column")
+        for name in self.numbers:
+            _numbers_of(name, table.column(name))
+        for category in self.categories:
+            _keys(category, table.column(category.name))
+
     def _encode_numbers(self, table: RawTable, out: np.ndarray) -> None:
         """Scale into the first columns of ``out``, so many rows at a time that they fit the cache."""
         k = len(self.numbers)
@@ -244,6 +252,15 @@ class TableEncoding:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
+        categories = encoding.categories
+        names = (*encoding.feature_names, *encoding.numbers, *encoding.indicators, *(c.name for c in categories))
+        values = (*encoding.classes, *(level for c in categories for level in c.levels))
+        if not (
+            isinstance(encoding.target, str | None)
+            and all(isinstance(name, str) for name in names)
+            and all(isinstance(value, (str, bool, int, float)) for value in values)
+        ):
+            raise ModelFileError("the model's table encoding is damaged: a name is no text, or a level no value.")
         if encoding.mean.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.mean.shape:
             raise ModelFileError(
                 f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but means "
@@ -277,6 +294,8 @@ def _task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[An
         raise InputError(f"task must be 'classify' or 'regress'; it is {task!r}.")
     _refuse_missing(name, column)
     number = column.kind == "number"
+    if task == "regress" and column.levels is not None:
+        _refuse_text(name, column, "or train with the task classify")
     if task == "regress" or (task is None and number and not column.integer):
         return "regress", ()
     coded = _coded(column)
@@ -344,10 +363,15 @@ def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
     missing = start + category.width - 1 if category.missing else other
     position = {level: start + i for i, level in enumerate(category.levels)}
     coded = _coded(column)
-    keys = [_as_kind(level, category.is_text) for level in coded.levels or ()]
+    return np.array([*(position.get(key, other) for key in _keys(category, coded)), missing, other])[coded.values]
+
+
+def _keys(category: Category, column: RawColumn) -> list[Any]:
+    """The column's levels as the category has them. TableError for a text where it has numbers."""
+    keys = [_as_kind(level, category.is_text) for level in column.levels or ()]
     if None in keys:
         _refuse_text(category.name, column)
-    return np.array([*(position.get(key, other) for key in keys), missing, other])[coded.values]
+    return keys
 
 
 def _coded(column: RawColumn) -> RawColumn:
@@ -409,14 +433,15 @@ def _number(level: str | bool) -> float | None:
         return None
 
 
-def _refuse_text(name: str, column: RawColumn) -> None:
+def _refuse_text(
+    name: str, column: RawColumn, otherwise: str = "or train with this column as a categorical one"
+) -> None:
     """TableError for the first row whose text is no number."""
     bad = [_number(level) is None for level in column.levels or ()]
     rows = np.flatnonzero(np.array([*bad, False, True])[column.values])
     if rows.size:
         raise TableError(
-            f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, or train with "
-            "this column as a categorical one."
+            f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, {otherwise}."
         )
 
 

@@ -481,9 +481,15 @@ def _require(names: Sequence[str], known: Sequence[str], what: str) -> None:
     absent = [name for name in dict.fromkeys(names) if name not in known]
     if not absent:
         return
-    near = [match for name in absent for match in difflib.get_close_matches(name, known, n=2)]
+    near = [match for name in absent for match in _near(name, known)]
     hint = f"Did you mean {_listed(near, 'or')}?" if near else f"It has {_listed(known)}."
     raise TableError(f"the table has no {what} {_listed(absent)}. {hint}")
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """Those of the same letters in another case; else at most two similar ones."""
+    same = [other for other in known if other.casefold() == name.casefold()]
+    return same or difflib.get_close_matches(name, known, n=2)
 
 
 def _listed(names: Sequence[str], last: str = "and") -> str:
