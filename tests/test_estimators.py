@@ -279,6 +279,17 @@ def test_linear_rate_falls_to_zero_update_by_update(solver: str) -> None:
     assert rates == pytest.approx([0.3 * (1 - t / 12) for t in range(12)])
 
 
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_the_linear_rate_goes_on_from_one_partial_fit_to_the_next(solver: str) -> None:
+    params = {"solver": solver, "learning_rate": "linear", "learning_rate_init": 0.1, "max_iter": 3, "tol": 0}
+    at_once = MLPRegressor(shuffle=False, random_state=0, **params).fit(XR, YR)
+    step_by_step = MLPRegressor(shuffle=False, random_state=0, **params)
+    for _ in range(3):
+        step_by_step.partial_fit(XR, YR)
+    assert step_by_step.loss_curve_ == at_once.loss_curve_
+    assert np.array_equal(step_by_step.coefs_[0], at_once.coefs_[0])
+
+
 def test_class_weight_is_example_weight() -> None:
     params = {"max_iter": 5, "random_state": 0}
     by_class = {0: 1.0, 1: 2.5, 2: 0.5}
@@ -362,6 +373,10 @@ def test_held_out_examples_are_checked() -> None:
         fit(X3, Y3, X_val=X3[:, :3], y_val=Y3)
     with pytest.raises(ValueError, match=r"y_val has classes that y has not: \[7\]"):
         fit(X3, Y3, X_val=X3, y_val=np.where(Y3 == 2, 7, Y3))
+    with pytest.raises(ValueError, match=r"y_val has classes that y has not: \[0, 1, 2\]"):
+        fit(X3, np.array(["a", "b", "c"], dtype=object)[Y3], X_val=X3, y_val=Y3)
+    with pytest.raises(ValueError, match=r"y has shape \(250,\) and y_val \(250, 2\)"):
+        MLPRegressor(max_iter=1).fit(XR, YR, X_val=XR, y_val=np.c_[YR, YR])
     with pytest.raises(ValueError, match="belong to X_val, which is missing"):
         fit(X3, Y3, y_val=Y3)
     with pytest.raises(ValueError, match="requires y to be passed"):
@@ -460,6 +475,14 @@ def test_a_sum_that_overflows_is_no_infinity() -> None:
     check_finite(np.full((4, 3), 1e308), "X")
 
 
+def test_the_row_is_counted_from_the_start_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fb.validation, "AT_ONCE", 10)  # it is searched a few rows at a time
+    table = X3.copy()
+    table[107, 2] = np.nan
+    with pytest.raises(ValueError, match=r"The first is in row 107, column 2,"):
+        MLPClassifier().fit(table, Y3)
+
+
 def test_bad_targets() -> None:
     y = YR.copy()
     y[5] = np.nan
@@ -470,7 +493,7 @@ def test_bad_targets() -> None:
         MLPClassifier().fit(X3, labels)
     with pytest.raises(ValueError, match=r"Input y contains NaN\. The first is in row 2"):
         MLPClassifier().fit(X3, np.array(["a", "b", pd.NA] * 50, dtype=object))
-    with pytest.raises(ValueError, match=r"Input y contains .*too large for dtype\('float32'\)\. The first is in row 1,"):
+    with pytest.raises(ValueError, match=r"y contains .*too large for dtype\('float32'\)\. The first is in row 1,"):
         MLPRegressor().fit(XR[:3].astype("float32"), [1.0, 1e300, 3.0])
     with pytest.raises(ValueError, match="Mix of label types: y has int, str"):
         MLPClassifier().fit(X3, np.array(["a", 1, "b"] * 50, dtype=object))
@@ -557,7 +580,7 @@ def test_divergence_with_early_stopping_goes_back_to_the_best() -> None:
     model = MLPRegressor(
         activation="identity", solver="sgd", learning_rate_init=1.0, early_stopping=True, random_state=0
     )
-    with pytest.warns(ConvergenceWarning, match="stopped being finite in epoch .* smaller learning_rate_init") as caught:
+    with pytest.warns(ConvergenceWarning, match="being finite in epoch .* smaller learning_rate_init") as caught:
         model.fit(X3, Y3)
     assert caught[0].filename == __file__
     assert np.isnan(model.validation_scores_[-1])
@@ -679,6 +702,12 @@ class Halves:
 
     def reader(self) -> Any:
         return lambda where: np.concatenate([part[where] for part in self.parts], axis=1).T
+
+
+def test_n_jobs_counts_down_from_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fb.fitting, "thread_count", lambda threads: 4)
+    counts = [MLPClassifier(n_jobs=n_jobs)._threads() for n_jobs in (None, 3, -1, -2, -9)]
+    assert counts == [None, 3, 4, 3, 1]
 
 
 def test_a_source_is_as_good_as_an_array() -> None:

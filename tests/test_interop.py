@@ -196,6 +196,12 @@ def test_partial_fit_takes_classes_from_a_device_in_every_call() -> None:
         model.partial_fit(on_device(X), on_device(Y), classes=on_device(np.array([0, 1])))
 
 
+def test_an_array_on_a_device_leaves_no_names_of_an_earlier_table_behind() -> None:
+    model = MLPClassifier(max_iter=1).fit(as_frame(), Y)
+    assert list(model.feature_names_in_) == NAMES
+    assert not hasattr(model.fit(on_device(X), Y), "feature_names_in_")
+
+
 def test_a_device_without_float64() -> None:
     device = array_api_strict.Device("no_float64")
     table = array_api_strict.asarray((10 * X).astype(np.int32), device=device)

@@ -197,6 +197,21 @@ def test_gradients_agree_with_torch_autograd(name, output, dtype, tolerance):
     assert relative(ours, [leaf.grad.numpy() for leaf in leaves]) < tolerance
 
 
+@needs_torch
+def test_autograd_records_nothing_of_a_training():
+    import torch
+
+    network = fb.Network([3, 4, 1])
+    params = [fb.Layer(W.requires_grad_(), b.requires_grad_()) for W, b in network.init(seed=0, xp=torch)]
+    X, Y = torch.ones((3, 5), dtype=torch.float64, requires_grad=True), torch.ones((1, 5), dtype=torch.float64)
+    _, gradients = fb.cost_and_gradients(network, params, X, Y)
+    run = fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=2)
+    assert not any(array.requires_grad for layer in (*gradients, *run.params) for array in layer)
+    model = fb.MLPRegressor(max_iter=1, learning_rate="linear").fit(X.T, Y[0, :])
+    assert not model.coefs_[0].requires_grad
+    assert params[0].W.requires_grad  # the caller's own stay as they were
+
+
 @needs_jax
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
 @pytest.mark.parametrize("output", sorted(OUTPUTS))

@@ -66,7 +66,8 @@ def test_adam_is_the_paper(xp):
 
 def test_adams_epsilon_stands_beside_the_root(xp):
     theta = xp.array([1.0, 1.0, 1.0])
-    after, _ = optimizers.adam(0.9, 0.99, 0.5).update(xp.array([3.0, 0.0, -0.1]), optimizers.adam().init(theta), theta, 0.1)
+    optimizer = optimizers.adam(0.9, 0.99, 0.5)
+    after, _ = optimizer.update(xp.array([3.0, 0.0, -0.1]), optimizer.init(theta), theta, 0.1)
     rate = 0.1 * math.sqrt(1 - 0.99) / (1 - 0.9)
     expected = [1 - rate * 0.1 * g / (math.sqrt(0.01 * g * g) + 0.5) for g in (3.0, 0.0, -0.1)]
     assert xp.host(after) == pytest.approx(expected, rel=xp.tolerance)

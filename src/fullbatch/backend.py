@@ -152,6 +152,11 @@ def to_host(array: Any) -> np.ndarray:
         return np.asarray(getattr(array, "_array", array))  # array_api_strict keeps its NumPy array there
 
 
+def detached(array: Any) -> Any:
+    """A torch tensor without its record for autograd, which would grow with every step; other arrays as they are."""
+    return array.detach() if hasattr(array, "requires_grad") else array
+
+
 def host_columns(block: np.ndarray, m: int) -> np.ndarray:
     """Room on the host for ``m`` columns such as those of ``block``: (..., k) gives (..., m), example by example."""
     return np.moveaxis(np.empty((m, *block.shape[:-1]), dtype=block.dtype), 0, -1)

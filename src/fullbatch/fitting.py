@@ -275,8 +275,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         parts = _rows(whole, train), _rows(whole, test)
         if any(part.weight is not None and not part.weight.any() for part in parts):
             raise ValueError(
-                "early_stopping split the rows so that all of one side have a sample_weight of 0. Leave rows of weight 0 "
-                "out of X, or give X_val and y_val."
+                "early_stopping split the rows so that all of one side have a sample_weight of 0. Leave rows of weight "
+                "0 out of X, or give X_val and y_val."
             )
         return parts
 

@@ -133,6 +133,8 @@ def prepare(
     """Check the caller's arrays; place host arrays on ``device``. True, last, if results must come back to the host."""
     backend.check_array("Y", Y)
     layers = network.check(params, X, Y, sample_weight)
+    layers = tuple(Layer(backend.detached(W), backend.detached(b)) for W, b in layers)
+    X, Y, sample_weight = (backend.detached(array) for array in (X, Y, sample_weight))
     check_weights(sample_weight)
     if device is not None:
         backend.check_device(device)

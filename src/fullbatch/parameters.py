@@ -86,7 +86,7 @@ def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
 
 
 def refuse_equal_units(params: Params) -> None:
-    """Refuse a start at which the hidden units can never become different (N2)."""
+    """Refuse all-zero weights in a network with a hidden layer, whose units would stay equal (N2)."""
     xp = backend.namespace(params[0].W)
     if len(params) > 1 and not any(bool(xp.any(layer.W != 0)) for layer in params):
         raise InputError(

@@ -179,7 +179,8 @@ def gradient_descent(
     optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
     everything = slice(0, examples.m)
     costs: list[float] = []
-    stopped, last, current = "iterations", layers, layers
+    start = restore(flatten(layers), network.sizes)  # a copy: without iterations it is what the caller gets
+    stopped, last, current = "iterations", start, start
     with Objective(network, examples, l2=l2, threads=threads) as objective:
         loop = epochs(
             objective, layers, optimizer, batch_size=examples.m, learning_rate=lambda t: learning_rate,

@@ -126,7 +126,7 @@ def _read_device_array(estimator: Any, X: Any, reset: bool, dtype: str | None) -
     if xp.isdtype(X.dtype, "complex floating"):
         raise ValueError(f"Complex data not supported: X has dtype {backend.dtype_name(X)}.")
     wanted = dtype or (backend.dtype_name(X) if backend.dtype_name(X) in backend.FLOATS else None)
-    table = xp.astype(X, getattr(xp, wanted) if wanted else backend.widest_float(X), copy=False)
+    table = xp.astype(backend.detached(X), getattr(xp, wanted) if wanted else backend.widest_float(X), copy=False)
     _check_features(estimator, int(X.shape[1]), reset)
     check_finite(table, "X", getattr(estimator, "feature_names_in_", None))
     return table

@@ -5,7 +5,9 @@ A step belongs to one thread and may own buffers:
     load(params)                the parameters to use from now on
     gradient(X, Y, weight)      -> GradientSum of the block;  X (n[0], k), Y (n[L], k), weight (k,) or None
     cost(X, Y, weight)          -> (loss, weight), both summed over the block
-    predict(X)                  -> A[L] (n[L], k), good until the next call
+    predict(X)                  -> A[L] (n[L], k)
+
+What a call returns is not changed by later ones: the fold may hold it while the step does the next block.
 """
 
 from __future__ import annotations
