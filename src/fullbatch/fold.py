@@ -17,7 +17,7 @@ from fullbatch import backend, steps
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Params
-from fullbatch.sources import Columns, Examples, Where, length
+from fullbatch.sources import Columns, Examples, Reader, Where, length
 from fullbatch.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ def block_size(network: Network, like: Any) -> int:
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
 
 
-def cut(where: Where, block: int) -> list[Where]:
-    """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these two alone."""
+def cut(where: Where, block: int, share: int = SHARE) -> list[Where]:
+    """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these alone.
+
+    share : of more examples than this there are several parts, up to 4, even where one block would take them all
+    """
     m = length(where)
-    parts = max(-(-m // block), min(-(-m // SHARE), 4))
+    parts = max(-(-m // block), min(-(-m // share), 4))
     edges = list(pairwise(m * i // parts for i in range(parts + 1)))
     if isinstance(where, slice):
         return [slice(where.start + i, where.start + j) for i, j in edges]
@@ -54,8 +57,7 @@ class _Worker:
 
     def __init__(self, network: Network, examples: Examples, block: int) -> None:
         self.step = steps.make(network, examples.X.like, block)
-        sparse_reader = getattr(examples.X, "sparse_reader", None)
-        self.read_X = sparse_reader() if sparse_reader and self.step.takes_sparse else examples.X.reader()
+        self.read_X = _sparse_reader(examples.X, self.step) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
 
@@ -70,6 +72,12 @@ class _Worker:
         return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
 
 
+def _sparse_reader(X: Columns, step: Any) -> Reader | None:
+    """The source's reader of sparse blocks, where it is nearly all zeros and the step takes them."""
+    make = getattr(X, "sparse_reader", None)
+    return make() if make is not None and step.takes_sparse else None
+
+
 class Fold:
     """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
 
@@ -82,9 +90,12 @@ class Fold:
         like = self.examples.X.like
         self.block = block_size(network, like)
         self.on_cpu = backend.is_numpy(like)
-        blocks = len(cut(slice(0, self.examples.m), self.block)) if self.on_cpu else 1
-        self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
         self.step_name = steps.choose(network, like)
+        # Sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
+        sparse = _sparse_reader(self.examples.X, steps.STEPS[self.step_name]) is not None
+        self.share = SHARE if self.on_cpu and not sparse else self.block
+        blocks = len(self._parts(None)) if self.on_cpu else 1
+        self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
@@ -150,7 +161,7 @@ class Fold:
         return out[0] if len(out) == 1 else backend.namespace(*out).concat(out, axis=-1)
 
     def _parts(self, where: Where) -> list[Where]:
-        return cut(slice(0, self.examples.m) if where is None else where, self.block)
+        return cut(slice(0, self.examples.m) if where is None else where, self.block, self.share)
 
     def _wide(self) -> tuple[Any, Any]:
         like = self.examples.X.like

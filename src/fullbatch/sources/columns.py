@@ -17,7 +17,8 @@ class Columns(Protocol):
     """``m`` examples as columns of ``n`` numbers each.
 
     ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source that is
-    nearly all zeros may have a ``sparse_reader()`` too, for steps that take SciPy's sparse arrays: its blocks as CSC.
+    nearly all zeros may have a ``sparse_reader()`` too, for steps that take SciPy's sparse arrays: its blocks as CSC,
+    or None where it is not nearly all zeros after all.
     """
 
     @property

@@ -35,9 +35,9 @@ class EncodedTable:
         """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""
         return _OneHotReader(self) if self.ones.shape[1] else _NumbersReader(self.numbers)
 
-    def sparse_reader(self) -> Reader:
+    def sparse_reader(self) -> Reader | None:
         few = self.numbers.shape[1] + self.ones.shape[1] <= SPARSE * self.n
-        return _SparseReader(self) if few else self.reader()
+        return _SparseReader(self) if few else None
 
 
 class _NumbersReader:

@@ -118,9 +118,9 @@ class Sparse:
         rows = self.rows
         return lambda where: rows[where].toarray().T
 
-    def sparse_reader(self) -> Reader:
+    def sparse_reader(self) -> Reader | None:
         rows = self.rows
-        return (lambda where: rows[where].T) if rows.nnz <= SPARSE * self.m * self.n else self.reader()
+        return (lambda where: rows[where].T) if rows.nnz <= SPARSE * self.m * self.n else None
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,10 @@ class Subset:
     def reader(self) -> Reader:
         return self._selected(self.whole.reader())
 
-    def sparse_reader(self) -> Reader:
-        return self._selected(getattr(self.whole, "sparse_reader", self.whole.reader)())
+    def sparse_reader(self) -> Reader | None:
+        make = getattr(self.whole, "sparse_reader", None)
+        read = None if make is None else make()
+        return None if read is None else self._selected(read)
 
     def _selected(self, read: Reader) -> Reader:
         indices = self.indices

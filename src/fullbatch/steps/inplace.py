@@ -148,6 +148,7 @@ SMALL = 2**14  # numbers: weights up to this size are worth a transposed copy at
 
 class InplaceStep:
     name = "inplace"
+    takes_sparse = True  # on NumPy; a source on a device has no sparse blocks
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
@@ -158,7 +159,6 @@ class InplaceStep:
         self.network = network
         self.xp = np if backend.is_numpy(like) else backend.cupy_if_loaded()
         self.dtype = like.dtype
-        self.takes_sparse = self.xp is np
         self.activations = [INPLACE[str(activation.name)] for activation in network.activations]
         self.one_output = network.sizes[-1] == 1
         self._allocate(block)
