@@ -343,3 +343,16 @@ def test_on_the_gpu_the_same_numbers():
     assert pytest.approx(J, rel=1e-12) == K
     assert all(type(array) is np.ndarray for array in flat(there))
     assert relative(flat(there), flat(gradients)) < 1e-12
+
+
+def test_a_weight_of_zero_leaves_out_an_example_whose_loss_overflows(xp):
+    """0 * infinity is NaN, but weight 0 is the same as leaving the example out."""
+    network = fb.Network([1, 1], output="identity")
+    params = tuple(fb.Layer(xp.array(W), xp.array(b)) for W, b in [([[2.0]], [[0.5]])])
+    large = 1e200 if str(xp.array([1.0]).dtype).endswith("float64") else 1e30
+    X, Y = [[1.0, large, -2.0]], [[3.0, 0.0, 1.0]]
+    J, g = fb.cost_and_gradients(network, params, xp.array(X), xp.array(Y), sample_weight=xp.array([1.0, 0.0, 2.0]))
+    kept = [xp.array([[row[0][0], row[0][2]]]) for row in (X, Y)]
+    expected, dW = fb.cost_and_gradients(network, params, *kept, sample_weight=xp.array([1.0, 2.0]))
+    assert expected == J
+    assert float(g[0].W[0, 0]) == float(dW[0].W[0, 0])

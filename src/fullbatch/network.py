@@ -113,7 +113,8 @@ class Network:
         loss = self.output.loss(pass_.Z[-1], Y, xp)  # (m,)
         if sample_weight is None:
             return xp.sum(loss, dtype=wide), float(Y.shape[1])
-        return xp.sum(loss * sample_weight, dtype=wide), xp.sum(sample_weight, dtype=wide)
+        weighted = xp.where(sample_weight > 0, loss * sample_weight, xp.zeros_like(loss))  # not 0 * inf, a NaN
+        return xp.sum(weighted, dtype=wide), xp.sum(sample_weight, dtype=wide)
 
     def check(self, params: Sequence[Any], X: Any, Y: Any = None, sample_weight: Any = None) -> Params:
         """The parameters as Layers, or an error that says which array does not fit and what would."""

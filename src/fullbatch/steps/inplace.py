@@ -263,7 +263,8 @@ class InplaceStep:
         loss = self.network.output.loss(Z, Y, self.xp)  # (k,)
         if weight is None:
             return loss.sum(dtype=np.float64), float(Z.shape[1])
-        return (loss * weight).sum(dtype=np.float64), weight.sum(dtype=np.float64)
+        weighted = self.xp.where(weight > 0, loss * weight, 0)  # a weight of 0 leaves out: 0 * infinity would be NaN
+        return weighted.sum(dtype=np.float64), weight.sum(dtype=np.float64)
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         return self._loss(self._forward(X)[2], Y, weight)
