@@ -9,7 +9,7 @@ All else is numbers. They become z = (x - mean) / scale, and beyond +-TAIL the t
 value is huge, be it an outlier, one of the few exceptions in a nearly constant column, or larger than all in
 training; and the order of values stays. The scale is the standard deviation, twice that for columns with such
 exceptions. (MNIST's 784 pixels, 100 hidden units, 15 epochs, test accuracy and log-loss: with z itself, up to
-420, 0.9734 and 0.121, mean of two seeds; so 0.9775 and 0.093, mean of five.)
+420, 0.9734 and 0.121, mean of two seeds; so 0.9775 and 0.093, mean of five. The rule was chosen by these figures.)
 
 A missing number becomes the mean, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
