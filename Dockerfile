@@ -1,5 +1,15 @@
 # docker build -t fullbatch .                                  the CPU image
 # docker build -t fullbatch:cuda --build-arg EXTRA=cuda13 .    the GPU image; run it with --gpus all
+
+# The compiler stays in this stage; a library that does not compile ends the build.
+FROM python:3.12-slim AS build
+# hadolint ignore=DL3008  # whatever compiler the base image's distribution has
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN FULLBATCH_REQUIRE_NATIVE=1 pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
 FROM python:3.12-slim
 
 # cuda12 or cuda13 adds CuPy and CUDA's libraries as wheels: the base image stays the same.
@@ -8,10 +18,8 @@ ARG EXTRA=bench
 ARG REVISION=unknown
 
 WORKDIR /opt/fullbatch
-COPY pyproject.toml README.md LICENSE ./
-COPY src src
-# hadolint ignore=DL3013  # it is the project itself that is installed, from this folder
-RUN pip install --no-cache-dir ".[plot,bench,${EXTRA}]"
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[plot,bench,${EXTRA}]"
 COPY bench bench
 
 # Not root; and whoever runs the image as another user (--user) can write to both folders as well.

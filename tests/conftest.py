@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fullbatch as fb
+from fullbatch import native_library
 from fullbatch.sources import Dense, Examples
 
 settings.register_profile(
@@ -31,6 +33,31 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("fullbatch")
+
+
+# The native step under every instruction set of this machine; without the library there is none.
+ISAS = [name for _, name in native_library.isas()]
+assert ISAS or os.environ.get("FULLBATCH_REQUIRE_NATIVE") != "1", native_library.why_not()
+HOST_TWINS = ["inplace", *(f"native-{name}" for name in ISAS)]
+
+
+def use(twin: str, patch: pytest.MonkeyPatch) -> str:
+    """Make one of HOST_TWINS what runs on NumPy arrays; the name of its step."""
+    step, _, isa = twin.partition("-")
+    patch.setenv(native_library.VARIABLE, isa or "off")
+    return step
+
+
+@pytest.fixture(params=HOST_TWINS)
+def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the array step's twins on NumPy in turn, by its step's name."""
+    return use(request.param, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def host_step() -> str:
+    """The step that runs on NumPy arrays here unless told otherwise."""
+    return "native" if ISAS else "inplace"
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,7 @@ def _libraries() -> list[Any]:
         torch.set_num_threads(1)  # its threads and ours would fight for the cores of a test machine
         found.append(Library("torch", torch))
     if importlib.util.find_spec("jax"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # on a GPU it takes 75 % of the memory, and rounds to TF32
         import jax
 
         jax.config.update("jax_enable_x64", True)
@@ -132,6 +160,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+HAS_GPU = any(_library(param).name == "cupy" for param in LIBRARIES)
+ABOUT_DEVICES = ("test_backend", "test_device")
+
+
+if HAS_GPU:
+    real_place, visible = fb.backend.place, os.environ.get("CUDA_VISIBLE_DEVICES")
+    about_a_device = False
+
+    def place(device: str) -> Any:
+        """As it is, but "auto" is the CPU for tests that are not about a GPU: they compare with NumPy's bits and steps.
+
+        Not a fixture's patch: what a module's fixtures train is compared too.
+        """
+        return real_place("cpu" if device == "auto" and not about_a_device else device)
+
+    fb.backend.place = place
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    global about_a_device
+    if HAS_GPU:
+        name = getattr(item, "module", None).__name__
+        about_a_device = item.get_closest_marker("gpu") is not None or name in ABOUT_DEVICES
+        # For processes of their own. CUDA is up in this one already, so here the variable comes too late.
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if not about_a_device or visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(visible) if about_a_device else ""
 
 
 @pytest.fixture

@@ -325,6 +325,24 @@ def test_the_real_cupy_without_a_driver():
     assert message.startswith((DRIVER, NO_GPU))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+def test_what_we_take_of_cupy_is_there():
+    """Without a driver too: names of CuPy's inner rooms may change from version to version."""
+    code = (
+        "import cupy\nfrom cupy._core import _routines_linalg as linalg\n"
+        "linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT, linalg.set_compute_type, linalg.get_compute_type\n"
+        "cuda = cupy.cuda\ncuda.alloc_pinned_memory, cuda.get_current_stream, cuda.Stream.wait_event\n"
+        "cuda.Event.record, cuda.Device.attributes, cuda.Device.compute_capability\n"
+        "cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memGetInfo\n"
+        "cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor\n"
+        "cupy.get_default_memory_pool().get_limit, cupy.get_default_pinned_memory_pool().free_all_blocks\n"
+        "cupy.RawModule(code=' ').get_function, cupy.RawKernel.kernel\n"
+        "from fullbatch import backend\n"
+        "assert backend.is_out_of_memory(cuda.memory.OutOfMemoryError(512, 0))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.gpu
 def test_the_real_gpu():
     gpu = next(d for d in fb.devices() if d.name == "cuda:0")

@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import itertools
 import json
 import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
-from bench import backends, datasets, memory, minibatch, peers, problem, readme, roofline, scaling, timing, training
-from bench.__main__ import main
-from bench.machine import describe
+from bench import (
+    backends,
+    children,
+    contest,
+    datasets,
+    gpu,
+    machine,
+    memory,
+    minibatch,
+    own,
+    peers,
+    plots,
+    problem,
+    readme,
+    report,
+    roofline,
+    scaling,
+    timing,
+    training,
+)
+from bench.command import main
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
 from bench.timing import Contender, Gauge, Rules, take_turns
+from rich.console import Console
 
 import fullbatch as fb
+from fullbatch import native_library
 from fullbatch.errors import DeviceError, InputError
+from fullbatch.parameters import Layer
 from fullbatch.sources.encoded import EncodedTable
 
 # --- Arithmetic -----------------------------------------------------------------------------------------------
@@ -31,7 +65,23 @@ def test_flops_and_roofline_of_a_step() -> None:
     shape = Shape((28, 64, 1))
     by_product = roofline.flops(shape) * 1000 / 1e9
     assert roofline.seconds_at_best(shape, 1000, 4, Limits(1e9, 1e12)) == (by_product, "product")
-    assert roofline.seconds_at_best(shape, 1000, 4, Limits(1e15, 1e9)) == (1000 * 29 * 4 / 1e9, "copy")
+    assert roofline.seconds_at_best(shape, 1000, 4, Limits(1e15, 1e9)) == (1000 * 29 * 4 / 1e9, "memory")
+    assert roofline.seconds_at_best(shape, 1000, 4, Limits(1e15, 1e9, 2e9)) == (1000 * 29 * 4 / 2e9, "memory")
+    assert roofline.flops(Shape((28, 1))) == 2 * 2 * 28  # logistic regression: Z and dW
+
+
+def test_limits_are_the_highest_of_all_that_were_measured_and_survive_json() -> None:
+    limits = Limits(3.0, 1.0, 2.0).best(Limits(2.0, 4.0, 1.0))
+    assert limits == Limits(3.0, 4.0, 2.0)
+    assert limits.memory == 4.0
+    assert roofline.from_json(json.loads(json.dumps(roofline.to_json({"cpu": limits})))) == {"cpu": limits}
+
+
+def test_the_limits_of_this_machine_are_plausible() -> None:
+    limits = roofline.cpu_limits(quick=True)
+    assert 1e8 < limits.product < 1e14
+    assert 1e8 < limits.copy < 1e13
+    assert 1e8 < limits.read < 1e13
 
 
 @pytest.mark.parametrize("name", ["28", "28-", "a-b", "28-0-1", "28-64-1 ", "-28-1", ""])
@@ -63,11 +113,14 @@ def test_crossover_lies_where_the_lines_cross_on_log_log_paper() -> None:
     cpu = [_point("numpy", m, m * 1e-6) for m in (10**3, 10**4, 10**5)]
     gpu = [_point("cupy", m, seconds) for m, seconds in ((10**3, 1e-2), (10**4, 1e-2), (10**5, 1e-2))]
     (row,) = scaling.crossover(cpu + gpu)
-    assert row == {"shape": "28-64-1", "m": 10**4, "top_m": 10**5, "top_ratio": pytest.approx(10)}
+    assert row == {"shape": "28-64-1", "cpu": "numpy", "m": 10**4, "top_m": 10**5, "top_ratio": pytest.approx(10)}
     gpu = [_point("cupy", 10**3, 1e-1), _point("cupy", 10**5, 1e-3)]  # ratio 1/100, then 100: it is 1 half way
     assert scaling.crossover(cpu + gpu)[0]["m"] == pytest.approx(10**4, rel=1e-3)
     assert scaling.crossover(cpu + [_point("cupy", m, 1.0) for m in (10**3, 10**5)])[0]["m"] is None
     assert scaling.crossover(cpu) == []
+    native = [_point("native", 10**5, 1e-3)]  # where it was measured it stands for the CPU
+    (row,) = scaling.crossover(cpu + native + [_point("cupy", 10**5, 1e-2)])
+    assert (row["cpu"], row["m"], row["top_ratio"]) == ("native", None, pytest.approx(0.1))
 
 
 def test_growth_compares_time_with_proportion_and_memory_with_nothing() -> None:
@@ -131,6 +184,19 @@ def test_where_no_round_is_quiet_there_is_no_time() -> None:
     assert rounds.timing("x") is None
 
 
+def test_a_pause_comes_before_each_timed_call_and_before_the_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: calls.append(f"{seconds:g} "))
+
+    def gauge() -> Gauge:
+        calls.append("g")
+        return Gauge(2.0, 1.0)
+
+    rules = Rules(pause=0.2, untimed=1, rounds=1, least=1, shortest=0)
+    take_turns({name: _recorder(calls, name) for name in "ab"}, rules, seconds=60, gauge=gauge)
+    assert "".join(calls) == "0.2 g0.2 aa0.2 bb"
+
+
 def test_the_time_that_is_up_ends_the_rounds() -> None:
     rules = Rules(pause=0, untimed=0, rounds=50, least=2, shortest=0)
     assert take_turns({"x": _recorder([], "x")}, rules, seconds=0).kept == 2
@@ -142,10 +208,11 @@ COMPILES = "PyTorch compiled"  # for many seconds; bench peers itself checks it 
 
 
 @pytest.mark.filterwarnings("ignore")  # other projects' code
-@pytest.mark.parametrize("shape", ["5-7-1", "6-5-4-3"])
+@pytest.mark.parametrize("shape", ["5-7-1", "6-5-4-3", "9-1"])
 @pytest.mark.parametrize("name", [name for name in peers.PEERS if name != COMPILES])
 def test_each_peer_computes_the_same(name: str, shape: str) -> None:
-    if reason := peers.missing(peers.PEERS[name].package):
+    peer = peers.PEERS[name]
+    if reason := own.not_installed(peer.package) or own.missing(peer.native):
         pytest.skip(reason)
     p = problem.make(Shape.parse(shape), 4 * 4096 + 3)  # several blocks and a rest
     assert peers.error(peers.PEERS[name].make(p)(), peers.reference(p)) < 1e-5
@@ -163,55 +230,154 @@ def _of_other_shape(p: problem.Problem) -> Any:
     return lambda: (0.5, [(W.T, b) for W, b in p.params])
 
 
+def _not_finite(p: problem.Problem) -> Any:
+    return lambda: (math.nan, peers.ours(p)()[1])
+
+
 def _failing(p: problem.Problem) -> Any:
     raise RuntimeError("two\nlines")
 
 
 def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = {"slip": _without_mean, "shape": _of_other_shape, "failing": _failing}
-    others = {name: peers.Peer(make, "numpy", True) for name, make in wrong.items()}
-    absent = peers.Peer(peers.ours, "no_such_package", True)
+    wrong = {"slip": _without_mean, "shape": _of_other_shape, "nan": _not_finite, "failing": _failing}
+    others = {name: contest.Entry(make, "numpy", "as used") for name, make in wrong.items()}
+    absent = contest.Entry(peers.ours, "no_such_package", "as used")
     monkeypatch.setattr(peers, "PEERS", {peers.OURS: peers.PEERS[peers.OURS], **others, "absent": absent})
     p = problem.make(Shape((4, 3, 1)), 200)
-    steps, errors, left_out = peers.prepared(p, list(peers.PEERS))
-    assert list(steps) == list(errors) == [peers.OURS]
-    assert "does not compute the same" in left_out["slip"]
-    assert "does not compute the same" in left_out["shape"]
-    assert left_out["failing"] == "RuntimeError: two lines"
-    assert left_out["absent"] == "no_such_package is not installed"
+    found = peers.prepared(p, list(peers.PEERS))
+    assert list(found.contenders) == list(found.errors) == list(found.ran) == [peers.OURS]
+    assert "does not compute the same" in found.left_out["slip"]
+    assert "does not compute the same" in found.left_out["shape"]
+    assert "does not compute the same" in found.left_out["nan"]
+    assert found.left_out["failing"] == "RuntimeError: two lines"
+    assert found.left_out["absent"] == "no_such_package is not installed"
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_mini_batch_contenders_train_alike() -> None:
     p = problem.make(minibatch.SHAPE, 600)
-    epochs, errors, left_out = minibatch.prepared(p, 100, list(minibatch.CONTENDERS))
-    assert {"fullbatch", "scikit-learn"} <= set(epochs)
-    assert not {reason for reason in left_out.values() if not reason.endswith("is not installed")}
-    assert errors["scikit-learn"] < 1e-4
-    before = [W.copy() for W, _ in epochs["fullbatch"].weights()]
-    epochs["fullbatch"].run(600)
-    assert any((old != W).any() for (W, _), old in zip(epochs["fullbatch"].weights(), before, strict=True))
+    found = minibatch.prepared(p, 100, list(minibatch.CONTENDERS))
+    assert {"fullbatch", "scikit-learn"} <= set(found.contenders)
+    for name, reason in found.left_out.items():
+        assert reason in (own.not_installed(minibatch.CONTENDERS[name].package), own.missing(own.WAYS.get(name)))
+    assert found.errors["fullbatch"] < 1e-3
+    assert set(found.ran) == set(found.contenders) & set(own.WAYS)
+    for name, ran in found.ran.items():
+        asked = own.WAYS[name] or (native_library.isa() or ("", "off"))[1]
+        assert ran == ("inplace" if asked == "off" else f"native, {asked}, whole epochs")
+    ours = found.contenders["fullbatch"]
+    before = [W.copy() for W, _ in ours.weights()]
+    ours.run(600)
+    assert any((old != W).any() for (W, _), old in zip(ours.weights(), before, strict=True))
 
 
-def test_summary_of_peers_takes_the_fastest_as_people_use_it() -> None:
-    def time(seconds: float) -> dict[str, float]:
-        return {"median": seconds}
+def test_an_epoch_that_trains_otherwise_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faster(minibatch.Ours):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.model.set_params(learning_rate_init=2 * minibatch.LEARNING_RATE)
 
-    points = [
-        {
-            "part": "step", "case": case, "allocator": "default",
-            "times": {
-                "fullbatch": time(1.0), "scikit-learn": time(2.0 * factor), "JAX jit": time(3.0 * factor),
-                "JAX, blocks by hand": time(0.1), "PyTorch eager": None,
-            },
-        }
-        for case, factor in zip(peers.CASES, (1, 2, 4, 8), strict=False)
-    ]  # fmt: skip
-    summary = peers.summary(points)
-    assert [row["ratio"] for row in summary["ratios"]] == [2.0, 4.0, 8.0, 16.0]
-    assert {row["fastest"] for row in summary["ratios"]} == {"scikit-learn"}
-    (mean,) = summary["geometric_means"]
-    assert mean == {"allocator": "default", "cases": 4, "ratio": pytest.approx(math.sqrt(32)), "least": 2.0}
+    class Failing(minibatch.Ours):
+        def run(self, rows: int) -> None:
+            raise RuntimeError("two\nlines")
+
+    kinds = {name: contest.Entry(kind, "numpy", "by hand") for name, kind in (("fast", Faster), ("fails", Failing))}
+    monkeypatch.setattr(minibatch, "CONTENDERS", kinds)
+    found = minibatch.prepared(problem.make(minibatch.SHAPE, 200), 100, list(kinds))
+    assert not found.contenders
+    assert "does not compute the same" in found.left_out["fast"]
+    assert found.left_out["fails"] == "RuntimeError: two lines"
+
+
+def _step_point(case: str, factor: float, allocator: str = "default") -> dict[str, Any]:
+    times = {
+        "fullbatch": 1.0, "fullbatch, NumPy alone": 4.0, "scikit-learn": 2.0 * factor, "JAX jit": 3.0 * factor,
+        "JAX, blocks by hand": 0.5 * factor,
+    }  # fmt: skip
+    return {
+        "part": "step", "case": case, "shape": case, "m": 1000, "allocator": allocator,
+        "steps": {"fullbatch": "native, avx512", "fullbatch, NumPy alone": "inplace"},
+        "times": {**{name: {"median": t} for name, t in times.items()}, "PyTorch eager": None},
+    }  # fmt: skip
+
+
+def test_summary_of_peers_takes_the_fastest_of_each_kind_for_each_own_way() -> None:
+    points = [_step_point(case, factor) for case, factor in zip(peers.CASES, (1, 2, 4, 8), strict=False)]
+    summary = peers.summary(points, Limits(1e9, 1e9, 2e9))
+    rows = [row for row in summary["rows"] if row["own"] == "fullbatch"]
+    assert [row["as_used"] for row in rows] == [{"name": "scikit-learn", "ratio": 2.0 * f} for f in (1, 2, 4, 8)]
+    assert [row["by_hand"]["ratio"] for row in rows] == [0.5, 1.0, 2.0, 4.0]
+    assert rows[0]["step"] == "native, avx512"
+    assert rows[0]["gflops"] == pytest.approx(roofline.flops(Shape((28, 64, 1))) * 1000 / 1e9)
+    assert (rows[0]["limit"], rows[0]["of_limit"]) == ("sgemm", pytest.approx(rows[0]["gflops"]))
+    assert "fullbatch, NumPy alone" not in rows[0]["over"]
+    mean, alone = summary["geometric_means"]
+    assert (mean["own"], mean["allocator"], mean["cases"]) == ("fullbatch", "default", 4)
+    assert mean["as_used"] == {"ratio": pytest.approx(2 * math.sqrt(8)), "least": 2.0}
+    assert mean["by_hand"] == {"ratio": pytest.approx(math.sqrt(8) / 2), "least": 0.5}
+    assert alone["as_used"]["least"] == 0.5
+    assert not peers.summary(points[:3], Limits(1e9, 1e9, 2e9))["geometric_means"]
+
+
+def test_logistic_regression_is_held_against_the_read_bandwidth() -> None:
+    (row, _) = peers.summary([_step_point("28-1", 1)], Limits(1e12, 1e6, 2e6))["rows"]
+    assert (row["limit"], row["of_limit"]) == ("read", pytest.approx(1000 * 29 * 4 / 2e6))
+
+
+# --- fullbatch's own ways -------------------------------------------------------------------------------------
+
+
+def test_what_ran_is_seen_and_a_way_that_ran_otherwise_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem.make(Shape((4, 3, 1)), 200)
+    with own.seen() as labels:
+        peers.ours(p, "off")()
+    assert list(labels) == ["inplace"]
+    assert own.other_than("off", "inplace") is None
+    assert own.other_than("off", "native, avx512") == "it ran the step 'native, avx512'"
+    assert own.other_than("avx2", "native, avx2") is None
+    assert own.other_than("avx2", "native, avx2, whole epochs") is None
+    assert own.other_than("avx2", "native, avx512") == "it ran the step 'native, avx512'"
+    assert own.other_than(None, "anything") is None
+    monkeypatch.setattr(own, "missing", lambda value: None)
+    monkeypatch.setattr(own, "other_than", lambda value, ran: "it ran another" if value == "off" else None)
+    found = peers.prepared(p, ["fullbatch", "fullbatch, NumPy alone"])
+    assert list(found.contenders) == ["fullbatch"]
+    assert found.left_out == {"fullbatch, NumPy alone": "it ran another"}
+
+
+def test_the_environment_variable_is_set_within_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before in ("portable", None):
+        monkeypatch.delenv("FULLBATCH_NATIVE", raising=False)
+        if before:
+            monkeypatch.setenv("FULLBATCH_NATIVE", before)
+        with own.forced("off"):
+            assert os.environ["FULLBATCH_NATIVE"] == "off"
+        assert os.environ.get("FULLBATCH_NATIVE") == before
+        with own.forced(None):
+            assert os.environ.get("FULLBATCH_NATIVE") == before
+
+
+@pytest.mark.parametrize(
+    ("usual", "value", "words"),
+    [
+        (None, "avx2", "the native step is not compiled"),
+        (None, "off", "the native step is not compiled; fullbatch is NumPy alone"),
+        (None, None, None),
+        ((0, "avx512"), "avx2", None),
+        ((0, "avx512"), "off", None),
+        ((1, "avx2"), "avx2", "it is what fullbatch runs here"),
+        ((2, "neon"), "avx2", "this machine can use neon"),
+    ],
+)
+def test_a_way_that_cannot_take_part_says_why(
+    usual: Any, value: str | None, words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own.native_library, "isa", lambda: usual)
+    monkeypatch.setattr(
+        own.native_library, "isas", lambda: [(0, "avx512"), (1, "avx2")] if usual != (2, "neon") else [usual]
+    )
+    monkeypatch.setattr(own.native_library, "why_not", lambda: "not compiled")
+    assert own.missing(value) == words
 
 
 # --- Real data, and its forms ---------------------------------------------------------------------------------
@@ -232,7 +398,7 @@ def test_the_forms_of_an_encoded_table_hold_the_same_numbers() -> None:
 def test_summary_of_training_takes_the_worst_seeds_best_loss_as_the_mark() -> None:
     def point(contender: str, seed: int, losses: list[float]) -> dict[str, Any]:
         seconds = [0.5 * (i + 1) for i in range(len(losses))]
-        return {"data": "d", "contender": contender, "seed": seed, "losses": losses, "seconds": seconds}
+        return {"data": "d", "contender": contender, "seed": seed, "step": "", "losses": losses, "seconds": seconds}
 
     points = [
         point("scikit-learn", 0, [0.9, 0.5, 0.6]), point("scikit-learn", 1, [0.9, 0.8, 0.7]),
@@ -256,6 +422,18 @@ def test_peak_memory_is_seen() -> None:
     size = 50 * 2**20
     seen = memory.peak_beyond(lambda: np.ones(size, dtype=np.uint8).sum())
     assert 0.9 * size < seen < 2 * size
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.skipif(not machine.describe().libc.startswith("glibc"), reason="glibc can be told to give memory back")
+def test_peak_memory_is_seen_where_an_earlier_call_left_room() -> None:
+    def take() -> None:
+        blocks = [b"x" * 65_000 for _ in range(500)]  # small enough to come from the heap
+        pins.append(blocks[-1])  # the heap cannot shrink below it
+
+    pins: list[bytes] = []
+    take()
+    assert memory.peak_beyond(take) > 0.9 * 500 * 65_000
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
@@ -313,7 +491,7 @@ def test_points_beyond_the_budget_are_left_out_with_a_line(tmp_path: Path, monke
     settings = scaling.Settings(
         shapes=("5-4-1",), backends=("numpy",), last=10**6, budget=1e-6, memory=False, quick=True, rules=Rules.quick()
     )
-    result = Result("scaling", "", describe(), {})
+    result = Result("scaling", "", machine.describe(), {})
     scaling.run(settings, result, save=lambda: None, say=lambda line: None)
     assert result.points == []
     assert len(result.left_out) == len(settings.counts())
@@ -329,30 +507,322 @@ def test_points_beyond_memory_are_left_out_and_an_explicit_range_is_an_error(
     arguments = ["scaling", "--quick", "--no-memory", "--backend", "numpy", "--shape", "99-4-1", "--out", str(tmp_path)]
     assert main([*arguments, "--to", "1e4"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "10,000 examples of 99-4-1 take 4,000,000 bytes" in error
+    assert "10,000 examples of 99-4-1 take 4,016,200 bytes" in error
     assert not (tmp_path / "scaling.json").exists()
-    result = Result("scaling", "", describe(), {})
+    result = Result("scaling", "", machine.describe(), {})
     settings = scaling.Settings(
         shapes=("99-4-1",), backends=("numpy",), memory=False, quick=True, rules=Rules.quick(), budget=60
     )
     scaling.run(settings, result, save=lambda: None, say=lambda line: None)
     assert [point["m"] for point in result.points] == [1000]
-    assert "1,200,000 bytes of data" in result.left_out[0]
+    assert "1,216,200 bytes are needed, 1,000,000 can be used" in result.left_out[0]
 
 
-def test_ctrl_c_keeps_the_points_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explicit_range_beyond_the_memory_of_a_gpu_is_an_error_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(backends.NumPy):
+        name, device = "cupy", "cuda:0"
+
+        def room(self) -> int:
+            return 50_000
+
+    monkeypatch.setitem(backends.BACKENDS, "cupy", Small)
+    monkeypatch.setattr(scaling, "_measure", _interrupt)
+    arguments = [*TINY, "--backend", "cupy", "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "3,000 examples of 5-4-1 take 73,160 bytes and 50,000 can be used on cuda:0" in error
+    arguments[arguments.index("--to") + 1] = "1e3"
+    assert main(arguments) == 130
+
+
+def test_a_backend_that_runs_another_step_than_its_name_says_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "label", lambda step: "native, avx512")
+    assert main([*TINY, "--out", str(tmp_path)]) == 2
+    assert "numpy: it ran the step 'native, avx512'" in capsys.readouterr().err
+
+
+def test_a_point_that_runs_out_of_memory_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = problem.make
+
+    def scarce(shape: Shape, m: int, dtype: str) -> Any:
+        if m == 1000:
+            raise MemoryError("12 bytes")
+        return make(shape, m, dtype)
+
+    monkeypatch.setattr(problem, "make", scarce)
+    assert main([*TINY, "--out", str(tmp_path)]) == 0
+    result = _load(tmp_path / "scaling.json")
+    assert [point["m"] for point in result["points"]] == [3000]
+    assert result["left_out"] == ["5-4-1 at m = 1,000: left out: out of memory (12 bytes)"]
+
+
+def _interrupt(*arguments: Any, **options: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def _end(*arguments: Any, **options: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGTERM)  # docker stop
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("ended", [_interrupt, _end])
+def test_ctrl_c_keeps_the_points_so_far_and_resume_goes_on(
+    ended: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     once = iter([True])
+    arguments = [*TINY, "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(scaling, "take_turns", lambda *a, **o: (take_turns if next(once, False) else ended)(*a, **o))
+        assert main(arguments) == 130
+    before = _load(tmp_path / "scaling.json")
+    assert [point["m"] for point in before["points"]] == [1000]
+    assert not before["finished"]
+    assert "interrupted; 1 points kept" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "--budget", "60"]) == 0
+    after = _load(tmp_path / "scaling.json")
+    assert [point["m"] for point in after["points"]] == [1000, 3000]
+    assert after["points"][0]["seconds"] == before["points"][0]["seconds"]
+    assert after["finished"]
+    assert len(after["resumed"]) == 1
+    assert after["machine"]["date"] == before["machine"]["date"]
+    assert all(
+        after["summary"]["limits"]["cpu"][name] >= value for name, value in before["summary"]["limits"]["cpu"].items()
+    )
 
-    def interrupted(*arguments: Any, **options: Any) -> Any:
-        if next(once, False):
-            return take_turns(*arguments, **options)
+
+def test_ctrl_c_before_the_first_point_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "take_turns", _interrupt)
+    assert main([*TINY, "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("bench: interrupted; nothing was measured yet.\n")
+    assert not list(tmp_path.iterdir())
+
+
+def _result(kind: str = "scaling", points: Any = (), **summary: Any) -> Result:
+    return Result(kind, "python -m bench", machine.describe(), {"budget": 1.0}, points=list(points), summary=summary)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "training"}, "its kind is 'training' and now it is 'scaling'"),
+        ({"settings": {"budget": 1.0, "dtype": "float64"}}, "its dtype is 'float64' and now it is 'float32'"),
+        ({"revision": "abc"}, "its revision is 'abc' and now it is"),
+        ({"cpu": "another"}, "its cpu is 'another' and now it is"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    old = _result()
+    old.settings["dtype"] = "float32"
+    raw = {name: change.pop(name) for name in ("kind", "settings") if name in change}
+    old = dataclasses.replace(old, **raw, machine=dataclasses.replace(old.machine, **change))
+    old.save(tmp_path / "x.json")
+    new = _result()
+    new.settings.update(dtype="float32", budget=2.0)
+    with pytest.raises(InputError, match=re.escape(words)):
+        new.go_on(tmp_path / "x.json")
+
+
+def test_a_point_without_a_quiet_round_is_measured_again(tmp_path: Path) -> None:
+    points = [{**_point("numpy", m, 1.0), "step": "", "threads": 1, "dtype": "float32", "fraction": 1} for m in (1, 3)]
+    points[1]["seconds"] = None
+    _result(points=points).save(tmp_path / "x.json")
+    new = _result()
+    new.go_on(tmp_path / "x.json")
+    assert new.has(m=1, backend="numpy")
+    assert not new.has(m=3)
+    assert not new.has(m=1, backend="cupy")
+
+
+def test_a_disk_that_is_full_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *arguments: Any, **options: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main([*TINY, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"bench: cannot write {tmp_path}/scaling.json: No space")
+
+
+def test_without_matplotlib_there_is_a_line_and_no_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*TINY, "--out", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["scaling.json"]
+    assert "no plot: matplotlib is not installed (pip install 'fullbatch[bench]')" in capsys.readouterr().err
+    for command in ("plot", "readme"):
+        assert main([command, "--results", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_arguments_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "scaling" in captured.out
+    assert captured.err == ""
+
+
+# --- Parts in processes of their own --------------------------------------------------------------------------
+
+
+def _child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> str:
+    """A module whose ``work(request)`` is this code."""
+    body = textwrap.indent(textwrap.dedent(code), "    ")
+    head = "import os, signal, sys, time\nfrom bench import children\n\ndef work(request):\n"
+    (tmp_path / "a_child.py").write_text(f"{head}{body}\n\nsys.exit(children.serve(work))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "a_child"
+
+
+def test_a_child_answers_and_what_it_prints_besides_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        print("noise")
+        os.system("echo more noise")
+        yield {"x": request["x"] + 1, "variable": os.environ.get("THIS"), "gone": os.environ.get("THAT")}
+        yield {"second": True}
+    """
+    monkeypatch.setenv("THAT", "1")
+    name = _child(tmp_path, monkeypatch, code)
+    answers = list(children.lines(name, {"x": 1}, env={"THIS": "here", "THAT": None}))
+    assert answers == [{"x": 2, "variable": "here", "gone": None}, {"second": True}]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("sys.exit(3); yield {}", "its process ended with status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL); yield {}", "SIGKILL (was it out of memory?)"),
+    ],
+)
+def test_a_child_that_fails_says_how(code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(children.ChildError, match=re.escape(words)):
+        list(children.lines(_child(tmp_path, monkeypatch, code), {}))
+
+
+def test_a_child_ends_with_whoever_wanted_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _child(tmp_path, monkeypatch, "yield {'pid': os.getpid()}; time.sleep(1e6); yield {}")
+    answers = children.lines(name, {})
+    pid = next(answers)["pid"]
+    answers.close()  # as Ctrl-C does
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    # And where its parent is killed, which can close nothing, the end of stdin tells it.
+    command = [sys.executable, "-m", name]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(machine.ROOT), *filter(None, sys.path)])}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("{}\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        child.stdin.close()
+        assert child.wait(60) == 1
+
+
+def test_a_case_whose_process_dies_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = peers._measured
+
+    def one_dies(work: peers.Work, *arguments: Any) -> Any:
+        if work.allocator == "default":
+            raise children.ChildError("its process ended with SIGKILL (was it out of memory?)")
+        return measured(work, *arguments)
+
+    monkeypatch.setattr(peers, "_measured", one_dies)
+    arguments = ["peers", "--quick", "--part", "step", "--peer", "NumPy, whole arrays", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    result = _load(tmp_path / "peers.json")
+    assert [point["allocator"] for point in result["points"]] == ["keeping"]
+    assert result["left_out"][0] == (
+        "28-64-1 at m = 5,000, default allocator: left out: its process ended with SIGKILL (was it out of memory?)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "words"),
+    [
+        (peers.platform, "libc_ver", lambda: ("musl", "1"), "only glibc can be told to keep memory"),
+        (peers, "free_memory", lambda: 1000, "bytes are needed, 1,000 are free"),
+        (peers.time, "perf_counter", itertools.count(0, 50).__next__, "beyond the budget of 60 s"),
+    ],
+)
+def test_cases_that_cannot_be_measured_are_left_out_with_a_line(
+    module: Any, name: str, value: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = peers.Settings(cases=("28-64-1",), batches=(200,), scale=0.01, rules=Rules.quick(), budget=60)
+    done: list[peers.Work] = []
+
+    def measured(work: peers.Work, *arguments: Any) -> Any:
+        done.append(work)
+        return {**_step_point("28-64-1", 1, work.allocator), "left_out": {}, "rounds": {"kept": 1, "dropped": 0},
+                "least_seconds": 1.0}  # fmt: skip
+
+    monkeypatch.setattr(peers, "_measured", measured)
+    monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: Limits(1.0, 1.0, 1.0))
+    monkeypatch.setattr(module, name, value)
+    result = Result("peers", "", machine.describe(), {})
+    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    assert result.left_out
+    assert all(words in line for line in result.left_out)
+    assert len(result.left_out) + len(done) == 4
+
+
+def test_a_case_that_takes_longer_than_is_left_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = peers.Settings(cases=("28-64-1", "28-1"), batches=(), scale=0.01, rules=Rules.quick(), budget=60)
+    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": {"kept": 1, "dropped": 0}, "least_seconds": 1e6}
+    monkeypatch.setattr(peers, "_measured", lambda work, *arguments: {**point, "case": work.name})
+    result = Result("peers", "", machine.describe(), {})
+    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    where, words = "keeping allocator: left out", "it takes about 1,000,000 s, beyond the budget of 60 s"
+    assert result.left_out == [f"28-64-1 at m = 5,000, {where}: {words}", f"28-1 at m = 40,000, {where}: {words}"]
+
+
+def test_a_case_runs_with_its_allocator_and_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def lines(module: str, request: dict[str, Any], env: dict[str, Any]) -> Any:
+        seen.append((request, env))
+        yield {"case": request["name"]}
+
+    monkeypatch.setattr(children, "lines", lines)
+    for work in peers.work_of(peers.Settings(cases=("28-1",), batches=())):
+        assert peers._measured(work, peers.Settings(), 1.0) == {"case": "28-1", "allocator": work.allocator}
+    assert [env["GLIBC_TUNABLES"] for _, env in seen] == [None, peers.ALLOCATORS["keeping"]]
+    assert {env["JAX_PLATFORMS"] for _, env in seen} == {"cpu"}
+    assert {request["m"] for request, _ in seen} == {4_000_000}
+
+
+def test_a_case_lies_beside_itself_under_the_other_allocator() -> None:
+    work = peers.work_of(peers.Settings(cases=("28-64-1", "28-1"), batches=(200,)))
+    names = ["28-64-1", "28-1", "784-100-10, batches of 200"]
+    assert [(w.name, w.allocator) for w in work] == [(name, a) for name in names for a in ("default", "keeping")]
+    assert [w.m for w in work[::2]] == [500_000, 4_000_000, 60_000]
+
+
+def test_quick_leaves_cases_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[peers.Settings] = []
+
+    def stop(settings: peers.Settings, *arguments: Any, **options: Any) -> None:
+        seen.append(settings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scaling, "take_turns", interrupted)
-    assert main([*TINY, "--out", str(tmp_path)]) == 130
-    result = _load(tmp_path / "scaling.json")
-    assert [point["m"] for point in result["points"]] == [1000]
-    assert not result["finished"]
+    monkeypatch.setattr(peers, "run", stop)
+    for arguments in ([], ["--case", "28-64-1", "--case", "28-1"], ["--peer", "JAX, one scan"]):
+        assert main(["peers", "--quick", "--out", str(tmp_path), *arguments]) == 130
+    assert [s.cases for s in seen] == [("28-64-1",), ("28-64-1", "28-1"), ()]
+    assert [s.batches for s in seen] == [(200,), (200,), (200,)]
 
 
 def test_peers_run_in_a_process_with_the_allocator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,42 +833,165 @@ def test_peers_run_in_a_process_with_the_allocator(tmp_path: Path, capsys: pytes
     for point in result["points"]:
         assert set(point["times"]) == {"fullbatch", "NumPy, whole arrays"}
         assert max(point["errors"].values()) < 1e-5
-    assert {row["fastest"] for row in result["summary"]["ratios"]} == {"NumPy, whole arrays"}
-    assert "keeping: ratio" in capsys.readouterr().out
+        assert point["steps"]["fullbatch"]
+        assert point["threads"] >= 1
+    assert {row["as_used"]["name"] for row in result["summary"]["rows"]} == {"NumPy, whole arrays"}
+    assert result["summary"]["limits"]["cpu"]["product"] > 0
+    assert "over the fastest as people use it" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore")  # other projects' code
 def test_training_follows_scikit_learn_and_finds_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["training", "--seeds", "1", "--contender", "fullbatch", "--out", str(tmp_path)]
-    assert main(arguments) == 0
+    arguments = ["training", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*arguments, *(word for name in ("fullbatch", "PyTorch") for word in ("--contender", name))]) == 0
     result = _load(tmp_path / "training.json")
-    theirs, ours = (next(p for p in result["points"] if p["contender"] == c) for c in ("scikit-learn", "fullbatch"))
-    # From the same weights, in the same batches: the losses agree epoch by epoch.
-    np.testing.assert_allclose(ours["losses"][: len(theirs["losses"])], theirs["losses"], rtol=1e-2)
-    assert len(ours["losses"]) > len(theirs["losses"])
-    assert all(a < b for a, b in zip(ours["seconds"], ours["seconds"][1:], strict=False))
-    assert {row["contender"] for row in result["summary"]["times"]} == {"scikit-learn", "fullbatch"}
+    points = {p["contender"]: p for p in result["points"]}
+    assert {"scikit-learn", "fullbatch"} <= set(points) <= {"scikit-learn", "fullbatch", "PyTorch"}
+    theirs = points["scikit-learn"]["losses"]
+    for name in set(points) - {"scikit-learn"}:
+        # From the same weights, in the same order, in the same batches: the losses agree epoch by epoch.
+        np.testing.assert_allclose(points[name]["losses"][: len(theirs)], theirs, rtol=1e-2, err_msg=name)
+        assert len(points[name]["losses"]) > len(theirs)
+        seconds = points[name]["seconds"]
+        assert all(a < b for a, b in itertools.pairwise(seconds))
+    assert points["fullbatch"]["step"]
+    assert {row["contender"] for row in result["summary"]["times"]} == set(points)
     assert "held-out log-loss" in capsys.readouterr().out
+
+
+class _Trainer:
+    """A contender of ``training``: what it gives by seed, and the calls that it got."""
+
+    def __init__(self, losses: float | Exception = 1.0, native: str | None = None) -> None:
+        self.losses, self.calls = losses, []
+        self.contender = training.Contender(self, "numpy", native)
+
+    def __call__(self, data: datasets.Encoded, seed: int, epochs: int) -> training.Trace:
+        self.calls: list[tuple[str, int, int, int]]
+        self.calls.append((data.name, seed, data.X.m, epochs))
+        if isinstance(self.losses, Exception):
+            raise self.losses
+        weights = tuple(Layer(W * self.losses, b) for W, b in Shape(data.sizes).network.init(seed, dtype="float32"))
+        return training.Trace([0.5 * (i + 1) for i in range(epochs)], [weights] * epochs, "inplace")
+
+
+def _trained(monkeypatch: pytest.MonkeyPatch, budget: float = 60, **trainers: _Trainer) -> Result:
+    names = {"sklearn": training.SKLEARN, "ours": training.OURS, "other": "PyTorch"}
+    everyone = {names[key]: trainer.contender for key, trainer in trainers.items()}
+    monkeypatch.setattr(training, "CONTENDERS", everyone)
+    monkeypatch.setattr(training, "PAUSE", 0)
+    result = Result("training", "", machine.describe(), {})
+    settings = training.Settings(("digits",), None, tuple(everyone), 2, budget)
+    training.run(settings, result, save=lambda: None, say=lambda line: None)
+    return result
+
+
+def test_a_training_comes_after_a_short_one_and_seeds_are_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers = {"sklearn": _Trainer(), "ours": _Trainer()}
+    result = _trained(monkeypatch, **trainers)
+    rows, few = 1438, 4 * datasets.DATASETS["digits"].batch
+    assert [call[1:] for call in trainers["sklearn"].calls] == [(0, few, 1), (0, rows, 20), (1, few, 1), (1, rows, 20)]
+    assert [call[3] for call in trainers["ours"].calls] == [1, 27, 1, 27]
+    order = [(p["seed"], p["contender"]) for p in result.points]
+    assert order == [(0, "scikit-learn"), (0, "fullbatch"), (1, "fullbatch"), (1, "scikit-learn")]
+
+
+@pytest.mark.parametrize(
+    ("losses", "native", "words"),
+    [
+        (math.nan, None, "its held-out loss becomes nan"),
+        (ValueError("a\nb"), None, "ValueError: a b"),
+        (1.0, "avx2", "it ran the step 'inplace'"),
+    ],
+)
+def test_a_training_that_is_not_what_it_should_be_is_left_out(
+    losses: Any, native: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "missing", lambda value: None)
+    other = _Trainer(losses, native)
+    result = _trained(monkeypatch, sklearn=_Trainer(), other=other)
+    assert result.left_out == [f"digits: PyTorch: left out: {words}"]
+    assert [p["contender"] for p in result.points] == ["scikit-learn"] * 2
+    assert {call[1] for call in other.calls} == {0}  # and it is not tried again
+
+
+def test_seeds_beyond_the_budget_are_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = _trained(monkeypatch, budget=1e-9, sklearn=_Trainer())
+    assert result.left_out == [f"digits, seed {seed}: left out: beyond the budget of 0 s" for seed in (0, 1)]
+    assert not result.points
+
+
+def test_the_head_of_a_data_set_has_all_its_classes() -> None:
+    table = EncodedTable(np.arange(10, dtype=np.float32)[:, None], np.zeros((10, 0), np.uint8), 1)
+    y = np.array([0, 0, 0, 0, 1, 0, 0, 2, 0, 0])
+    data = datasets.Encoded("d", datasets.DATASETS["digits"], 3, table, y, table, y, table.numbers, table.numbers)
+    head = data.head(2)
+    assert head.y.tolist() == [0, 0, 1, 2]
+    assert head.X.numbers[:, 0].tolist() == head.matrix[:, 0].tolist() == head.dense[:, 0].tolist() == [0, 1, 4, 7]
+    assert data.head(100).X.m == 10
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["scaling", "--backend", "jax"], "unknown backend 'jax'; the known ones are numpy, cupy"),
+        (
+            ["scaling", "--backend", "jax"],
+            "unknown backend 'jax'; the known ones are native; native-avx2; numpy; cupy.",
+        ),
+        (["scaling", "--backend", "native,numpy"], "unknown backend 'native,numpy'"),
         (["scaling", "--shape", "wide"], "the known ones are 28-64-1"),
-        (["scaling", "--dtype", "float16"], "the known ones are float32, float64"),
+        (["scaling", "--dtype", "float16"], "the known ones are float32; float64"),
         (["scaling", "--to", "lots"], "'lots' is no count of examples"),
         (["scaling", "--from", "1e6", "--to", "1e3"], "from 1,000,000 to 1,000"),
+        (["scaling", "--from", "1e8"], "from 100,000,000 to 10,000,000"),
+        (["scaling", "--from", "0"], "'0' is no count of examples"),
+        (["scaling", "--to", "1e400"], "'1e400' is no count of examples"),
+        (["scaling", "--to", "nan"], "'nan' is no count of examples"),
+        (["scaling", "--to", ""], "'' is no count of examples"),
         (["scaling", "--budget", "-1"], "larger than 0"),
+        (["scaling", "--budget", "0"], "larger than 0"),
+        (["scaling", "--budget", "nan"], "larger than 0"),
+        (["scaling", "--budget", "inf"], "larger than 0"),
+        (["scaling", "--budget", "long"], "'--budget'"),
+        (["scaling", "--quiet", "inf"], "'--quiet'"),
+        (["scaling", "--quiet", "nan"], "'--quiet'"),
+        (["scaling", "--rounds", "0"], "'--rounds'"),
+        (["scaling", "--out", ""], "'--out': the name is empty"),
+        (["scaling", "--name", ""], "'' is no name for the files"),
+        (["scaling", "--name", "../x"], "'../x' is no name for the files"),
+        (["scaling", "--name", "/x"], "'/x' is no name for the files"),
+        (["scaling", "--name", "x" * 300], "is no name for the files"),
+        (["scaling", "--resume"], "there is no bench-results/scaling.json to go on with"),
+        (["scaling", "--threads", "1000000"], "1000000 threads are more than the"),
+        (["scaling", "--to", "1e12"], "1,000,000,000,000 examples of 28-64-1 take 116,000,000,"),
+        (["scaling", "--shape", "1000000-1000000-1", "--to", "1e3"], "examples of 1000000-1000000-1 take 40,0"),
         (["scaling", "--threads", "0"], "threads"),
         (["scaling", "--no-such-option"], "--no-such-option"),
-        (["peers", "--peer", "keras"], "unknown peer 'keras'; the known ones are fullbatch, NumPy"),
+        (["peers", "--peer", "keras"], "unknown peer 'keras'; the known ones are fullbatch; "),
+        (["peers", "--batch", "1"], "'--batch'"),
+        (["peers", "--batch", "60001"], "a batch of 60,001 is more than the 60,000 examples of an epoch"),
+        (["peers", "--part", "all"], "unknown part 'all'; the known ones are step; epoch; both."),
+        (
+            ["peers", "--part", "step", "--peer", "JAX, one scan"],
+            "none of the chosen peers takes part in the step; these do: fullb",
+        ),
+        (
+            ["peers", "--part", "epoch", "--peer", "JAX jit"],
+            "none of the chosen peers takes part in the epoch; these do: fullb",
+        ),
         (["peers", "--case", "1-2-3"], "unknown case '1-2-3'; the known ones are 28-64-1"),
-        (["peers", "--allocator", "fast"], "the known ones are default, keeping"),
-        (["training", "--dataset", "iris"], "the known ones are nyc-late, mnist, flights-late, digits"),
+        (["peers", "--allocator", "fast"], "the known ones are default; keeping"),
+        (["training", "--dataset", "iris"], "the known ones are nyc-late; mnist; flights-late; digits"),
         (["training", "--dataset", "mnist"], "give the folder that has mnist-train.parquet with --data"),
         (["training", "--data", "/nowhere"], "no such file: /nowhere/nyc-late-train.csv.gz"),
+        (["training", "--data", ""], "'--data': the name is empty"),
+        (["training", "--seeds", "0"], "'--seeds'"),
         (["training", "--contender", "keras"], "unknown contender 'keras'"),
         (["readme", "--results", "/nowhere", "--check"], "no results"),
+        (["plot", "--results", "new"], "no results"),
+        (["show", "--results", "new"], "no results"),
+        (["scaling", "extra"], "extra"),
+        (["scaling", "--out"], "'--out' requires an argument"),
         (["sailing"], "sailing"),
     ],
 )
@@ -416,6 +1009,7 @@ def test_bad_input_is_one_line_and_exit_2(
     assert error.count("\n") == 1
     assert words in error
     assert not list(tmp_path.glob("bench-results/*.json"))
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("command", ["scaling", "peers", "training"])
@@ -467,7 +1061,7 @@ def test_readme_is_made_from_results(tmp_path: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
-    Result("peers", "", describe(), {}).save(tmp_path / "peers.json")
+    Result("peers", "", machine.describe(), {}).save(tmp_path / "peers.json")
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(InputError, match=words):
         readme.update(tmp_path / "README.md", tmp_path, check=False)
@@ -478,6 +1072,260 @@ def test_a_foreign_file_among_the_results(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match="is not a result of this harness"):
         Result.load(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("kind", "point"), [("scaling", {"m": 1}), ("peers", {}), ("training", {"seed": 0})])
+def test_a_result_whose_points_lack_something(kind: str, point: dict[str, Any], tmp_path: Path) -> None:
+    _result(kind, [point]).save(tmp_path / "x.json")
+    with pytest.raises(InputError, match=re.escape("is not a result of this harness (a point without ")):
+        Result.load(tmp_path / "x.json")
+
+
+def test_a_result_of_an_older_form_says_what_to_do(tmp_path: Path) -> None:
+    raw = dataclasses.asdict(dataclasses.replace(_result(), schema=1))
+    del raw["machine"]["threads"]
+    (tmp_path / "x.json").write_text(json.dumps(raw))
+    with pytest.raises(InputError, match=r"schema 1; known: .* measure again, or move it elsewhere"):
+        Result.load(tmp_path / "x.json")
+
+
+def _full_results() -> dict[str, Result]:
+    """A result of each kind with all that the tables and pictures can show, and with what may be missing."""
+    rounds = {"kept": 3, "dropped": 1}
+    limits = Limits(2e11, 2e10, 3e10)
+    speed = {"native": 1e-8, "native-avx2": 1.4e-8, "numpy": 4e-8, "cupy": 1e-9}
+    scale = []
+    for shape, backend, m in itertools.product(("28-64-1", "28-1"), speed, (10**5, 10**6)):
+        on_gpu = backend == "cupy"
+        point = {
+            **_point(backend, m, m * speed[backend] + 2e-3 * on_gpu, None if on_gpu else 0), "shape": shape,
+            "dtype": "float32", "device": "cuda:0" if on_gpu else "cpu", "step": "native, avx512", "threads": 2,
+            "rounds": rounds, "data_bytes": 116 * m,
+        }  # fmt: skip
+        scale.append(scaling.derive(point, limits))
+    scale.append(scaling.derive({**scale[0], "m": 3 * 10**6, "seconds": None}, limits))
+    common = {"errors": {}, "rounds": rounds, "left_out": {"JAX jit": "jax is not installed"}, "threads": 2}
+    steps = [
+        {**_step_point(case, factor, allocator), **common}
+        for case, factor in zip(peers.CASES, (1, 2, 4, 8, 1, 2), strict=True)
+        for allocator in peers.ALLOCATORS
+    ]
+    for point in steps:
+        point["times"] = {name: t and timing.timing([t["median"]]) for name, t in point["times"].items()}
+    epochs = [{**p, "part": "epoch", "case": "784-100-10, batches of 200", "shape": "784-100-10"} for p in steps[:2]]
+    trained = [
+        {"data": data, "contender": who, "seed": seed, "step": "", "losses": [0.9, 0.7], "seconds": [1.0, 2.0 + seed]}
+        for data in ("nyc-late", "mnist") for who in training.CONTENDERS for seed in range(2)
+    ]  # fmt: skip
+    results = {
+        "scaling": _result(
+            "scaling", scale, growth=scaling.growth(scale), crossover=scaling.crossover(scale),
+            limits=roofline.to_json({"cpu": limits}),
+        ),
+        "peers": _result("peers", steps + epochs, **peers.summary(steps + epochs, limits)),
+        "training": _result("training", trained, **training.summary(trained)),
+    }  # fmt: skip
+    return results
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 300, None])
+@pytest.mark.parametrize("kind", ["scaling", "peers", "training"])
+def test_no_number_is_cut_however_narrow_the_terminal(kind: str, width: int | None) -> None:
+    result = _full_results()[kind]
+    out = io.StringIO()
+    report.show(result, Console(file=out, width=width, force_terminal=width is not None, color_system=None))
+    assert "…" not in out.getvalue()
+    said = " ".join(out.getvalue().split())
+    wanted = {"scaling": "28-64-1", "peers": "4.00", "training": "2 of 2"}[kind]
+    assert wanted in said
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= (width or report.WIDTH) for line in lines[1:])
+
+
+def test_the_readme_has_all_sections_of_full_results(tmp_path: Path) -> None:
+    for kind, result in _full_results().items():
+        result.save(tmp_path / f"{kind}-cpu.v1.json")
+    names = ("scaling", "peers", "epochs", "training")
+    file = tmp_path / "README.md"
+    file.write_text("".join(f"<!-- bench:{name} --><!-- /bench:{name} -->\n" for name in names))
+    pytest.importorskip("matplotlib")
+    assert main(["readme", "--results", str(tmp_path), "--readme", str(file)]) == 0
+    text = file.read_text()
+    for words in (
+        "| 28-64-1 | native | 1,000,000 | 10 | 100 |",
+        "| 28-1 | cupy | 1,000,000 |",
+        "28-64-1: the GPU overtakes the CPU (native) at m = ",
+        "What ran: native: the native, avx512 step on 2 threads; ",
+        "cupy: the native, avx512 step on cuda:0",
+        "| **fullbatch** | 1,000 / 1,000 |",
+        "| PyTorch eager | - / - |",
+        "| 28-64-1 | fullbatch | native, avx512 | 0 % of sgemm / 0 % of sgemm | 2.00 (scikit-learn) / 2.00 (scikit-l",
+        "| 28-1 | fullbatch, NumPy alone | inplace | 0 % of read / 0 % of read |",
+        "fullbatch, default allocator, geometric mean of the first 4: over the fastest as people use it 5.66, the lea",
+        "| 784-100-10, batches of 200 | fullbatch | native, avx512 |",
+        "over scikit-learn |",
+        "Left out: JAX jit: jax is not installed.",
+        "matrix product 200 GFLOP/s, copy 20 GB/s, read 30 GB/s",
+        "| nyc-late | 0.7007 | scikit-learn |",
+        "](peers-cpu.v1.png)",
+    ):
+        assert words in text, words
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md"} | {
+        f"{kind}-cpu.v1.{ending}" for kind in ("scaling", "peers", "training") for ending in ("json", "png", "svg")
+    }
+
+
+def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Path) -> None:
+    result = _full_results()["scaling"]
+    result.points = [p for p in result.points if p["device"] == "cpu"]
+    result.save(tmp_path / "scaling.json")
+    file = tmp_path / "README.md"
+    file.write_text("<!-- bench:printed --><!-- /bench:printed -->")
+    readme.update(file, tmp_path, check=False)
+    lines = file.read_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    table = lines[[line.strip("─ ") for line in lines].index("", 5) + 1 :]
+    assert [line.split()[:3] for line in table[:4]] == [
+        ["28-1", name, "100,000"] for name in ("native", "native-avx2", "numpy")
+    ] + [["28-1", "native", "1,000,000"]]
+    assert table[4] == f" ... ({len(result.points) - 8} more)"
+    assert table[8].split()[:3] == ["28-64-1", "native", "3,000,000"]
+    assert file.read_text().count("```") == 2
+
+
+def test_the_readme_tells_of_a_gpu_once_one_was_measured(tmp_path: Path) -> None:
+    _full_results()["training"].save(tmp_path / "training.json")
+    file = tmp_path / "README.md"
+    file.write_text("<!-- bench:gpu --><!-- /bench:gpu -->")
+    readme.update(file, tmp_path, check=False)
+    assert "Not measured yet: `python -m bench gpu" in file.read_text()
+    over = [f"{peer} over ours" for peer in gpu.PEERS]
+    raw = {
+        "kind": "gpu", "command": "python -m bench gpu", "machine": dataclasses.asdict(machine.describe()),
+        "parts": {"card": {"status": "failed", "error": "no luck"}},
+        "summary": {"cases": [{"case": "28-64-1", "m": 10**7, "ms": 1.5, **dict.fromkeys(over, 2.0)}]},
+    }  # fmt: skip
+    (tmp_path / "gpu.json").write_text(json.dumps(raw))
+    readme.update(file, tmp_path, check=False)
+    assert "- 28-64-1, m = 10,000,000: 1.50 ms; PyTorch eager 2.00 times" in file.read_text()
+    assert "- card: failed: no luck" in file.read_text()
+
+
+def test_a_readme_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _full_results()["training"].save(tmp_path / "training.json")
+    (tmp_path / "README.md").write_text("<!-- bench:training --><!-- /bench:training -->")
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(InputError, match=r"cannot write .*README.md: Permission denied"):
+        readme.update(tmp_path / "README.md", tmp_path, check=False)
+
+
+@pytest.mark.parametrize("kind", ["scaling", "peers", "training"])
+def test_a_result_of_one_point_and_of_none_can_be_drawn(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = _full_results()[kind]
+    del result.points[1:]
+    assert [path.suffix for path in plots.draw(result, tmp_path / "x")] == [".png", ".svg"]
+    result.points.clear()
+    assert plots.draw(result, tmp_path / "y") == []
+
+
+# --- The machine ----------------------------------------------------------------------------------------------
+
+
+def test_the_json_says_what_it_was_measured_on(tmp_path: Path) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--dtype", "float64", "--threads", "1"]) == 0
+    result = _load(tmp_path / "scaling.json")
+    seen = result["machine"]
+    assert {"numpy", "scikit-learn", "fullbatch"} <= set(seen["versions"])
+    assert {"library", "version", "kernels", "threads"} <= set(seen["blas"][0])
+    assert {"cpu", "cores", "memory", "system", "libc", "python", "gpus", "revision", "date", "load"} <= set(seen)
+    assert {"isa", "usable", "why_not", "forced"} <= set(seen["native"])
+    for point in result["points"]:
+        assert (point["dtype"], point["threads"], point["device"], point["step"]) == ("float64", 1, "cpu", "inplace")
+    assert set(result["summary"]["limits"]["cpu"]) == {"product", "copy", "read"}
+    assert (
+        result["command"]
+        == f"python -m bench {shlex.join([*TINY, '--out', str(tmp_path)])} --dtype float64 --threads 1"
+    )
+    assert result["settings"]["rules"]["rounds"] == Rules.quick().rounds
+
+
+def _repository(folder: Path) -> str:
+    """A checkout with a file under src; its revision."""
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "a.py").write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    return subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True).strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_revision_is_this_checkouts_own_and_says_what_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revision(root: Path) -> str | None:
+        monkeypatch.setattr(machine, "ROOT", root)
+        machine._revision.cache_clear()
+        return machine._revision()
+
+    monkeypatch.delenv("FULLBATCH_REVISION", raising=False)
+    root = tmp_path / "checkout"
+    clean = _repository(root)
+    assert revision(root) == clean
+    (root / "results").mkdir()
+    (root / "results" / "x").touch()
+    assert revision(root) == clean
+    (root / "src" / "b.py").touch()
+    assert revision(root) == clean + "+"
+    inner = root / "unpacked"  # no checkout of its own
+    (inner / "src").mkdir(parents=True)
+    assert revision(inner) is None
+    monkeypatch.setenv("FULLBATCH_REVISION", "from outside")
+    assert revision(inner) == "from outside"
+    monkeypatch.delenv("FULLBATCH_REVISION")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert revision(root) is None
+    machine._revision.cache_clear()
+
+
+def test_without_proc_and_with_one_core_it_measures_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_lines", lambda path: [])
+    monkeypatch.setattr(memory.Path, "exists", lambda self: False)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
+    arguments = [word for word in TINY if word not in ("--quick", "--no-memory")]
+    assert main([*arguments, "--rounds", "1", "--out", str(tmp_path)]) == 0
+    result = _load(tmp_path / "scaling.json")
+    assert (result["machine"]["memory"], result["machine"]["cores"]) == (None, 1)
+    assert not result["summary"]["rounds_are_checked"]
+    assert [(p["extra_bytes"], p["rounds"]["kept"], p["threads"]) for p in result["points"]] == [(None, 1, 1)] * 2
+    assert "note: one thread: no round can be checked by a second one" in capsys.readouterr().err
+
+
+def test_what_a_reader_should_doubt_is_said() -> None:
+    def doubts(**change: Any) -> list[str]:
+        base = {"revision": "abc", "load": 0.1, "threads": 2, "native": {"library": {"older_than_its_sources": False}}}
+        return dataclasses.replace(machine.describe(), **{**base, **change}).doubts
+
+    assert doubts() == []
+    assert "note: files differ from revision abc+" in doubts(revision="abc+")[0]
+    assert "older than src/native" in doubts(native={"library": {"older_than_its_sources": True}})[0]
+    assert "FULLBATCH_NATIVE=off is set" in doubts(native={"forced": "off", "library": None})[0]
+    assert "load of the last minute was 1.5" in doubts(load=1.5)[0]
+    assert doubts(load=None, revision=None) == []
+
+
+def test_the_blas_of_the_caption_is_numpys() -> None:
+    blas = [{"library": "OpenBLAS", "version": version, "of": of} for version, of in (("1", "scipy"), ("2", "numpy"))]
+    assert "with OpenBLAS 2" in dataclasses.replace(machine.describe(), blas=blas).short
+    assert machine._owner(Path("/x/site-packages/numpy.libs/libscipy_openblas64_.so")) == "numpy"
+    assert machine._owner(Path("/usr/lib/libblas.so")) == ""
 
 
 # --- A GPU ----------------------------------------------------------------------------------------------------

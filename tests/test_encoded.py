@@ -93,7 +93,7 @@ def test_a_table_of_many_levels_is_multiplied_as_a_sparse_one(sizes):
     table, m = make(3000, 1, [100, 60, 90]), 3000
     dense = table.reader()(slice(0, m)).copy()
     where = np.random.default_rng(1).permutation(m)[:700]
-    sparse = table.sparse_reader()
+    sparse = table.sparse_reader(1 / 32)
     assert issparse(sparse(where))
     np.testing.assert_array_equal(sparse(slice(5, m)).toarray(), dense[:, 5:])
     np.testing.assert_array_equal(sparse(where).toarray(), dense[:, where])
@@ -111,4 +111,4 @@ def test_a_table_of_many_levels_is_multiplied_as_a_sparse_one(sizes):
 
 
 def test_a_table_of_few_levels_is_multiplied_as_a_dense_one():
-    assert make(10, 2, [5, 6]).sparse_reader() is None
+    assert make(10, 2, [5, 6]).sparse_reader(1 / 32) is None

@@ -62,13 +62,16 @@ def test_blocks_are_consecutive_cover_all_and_depend_on_length_and_block_alone(m
     assert lengths == [length(part) for part in cut(slice(0, m), block)]
 
 
-def test_the_block_is_fixed_by_shape_and_dtype():
+def test_the_block_is_fixed_by_shape_and_dtype(twin):
+    """What is kept short are the hidden layers, or the X of a step that has no such arrays."""
     wide, narrow = fb.Network([10, 1000, 1]), fb.Network([10, 8, 1])
+    if twin == "native":
+        wide = fb.Network([4000, 8, 1])
     for network in (wide, narrow):
         for dtype in ("float32", "float64"):
             sizes = {block_size(network, np.empty((10, m), dtype=dtype)) for m in (0, 1, 10**5)}
             assert len(sizes) == 1
-            assert fold.SHORTEST <= sizes.pop() <= fold.LONGEST
+            assert fold.SHORTEST <= sizes.pop() <= 2 * fold.LONGEST
     assert (
         block_size(wide, np.empty(0))
         <= block_size(wide, np.empty(0, dtype="float32"))
@@ -217,14 +220,14 @@ def test_indices_select_examples_on_every_library(xp, small_blocks):
 def test_float32_blocks_are_added_in_float64(small_blocks):
     """A large sum first and many small ones after it: in float32 the small ones would be lost."""
     network = fb.Network([1, 1], output="identity")
-    X = np.full((1, 64_064), 1e-4, dtype="float32")
+    X = np.full((1, 64_000), 1e-4, dtype="float32")
     X[:, :64] = 2.0**24
     Y = np.zeros_like(X)
     params = (fb.Layer(np.zeros((1, 1), dtype="float32"), np.ones((1, 1), dtype="float32")),)
     with Fold(network, Examples(Dense(X), Dense(Y)), threads=2) as it:
         total = it.gradient(params)
     assert total.gradients[0].W.dtype == "float64"
-    assert float(total.gradients[0].W[0, 0]) == pytest.approx(64 * 2.0**24 + 64_000 * 1e-4, abs=1e-3)
+    assert float(total.gradients[0].W[0, 0]) == pytest.approx(64 * 2.0**24 + 63_936 * 1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
@@ -458,11 +461,11 @@ class Late(Failing):
 
 def test_a_block_that_is_late_does_not_let_the_others_pile_up(small_blocks, no_hang):
     """Sums wait for their turn; while one thread is held up the others must not run ahead through all of the data."""
-    network, params, X, Y = make(64 * 500)
+    network, params, X, Y = make(64 * 496)
     source = Late(X)
     with Fold(network, Examples(source, Dense(Y)), threads=3) as it:
         total = it.gradient(params)
-    assert (len(source.blocks_read), float(total.weight)) == (500, 64 * 500)
+    assert (len(source.blocks_read), float(total.weight)) == (496, 64 * 496)
     assert source.blocks_ahead[-1] <= 50, "the sums of so many blocks were waiting"
 
 

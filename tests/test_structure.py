@@ -13,11 +13,11 @@ HOUSE = """
     __main__ cli model_file predictions table_model
     estimators fitting solvers validation
     report outputs plain_values tables
-    training objective fold
-    steps steps.inplace steps.array
-    sources sources.memory sources.encoded sources.files sources.columns
+    training minibatches objective fold
+    steps steps.fused steps.kernels steps.native_batches steps.native steps.inplace steps.array
+    sources sources.streamed sources.memory sources.encoded sources.files sources.columns
     optimizers network losses activations gradient_sum parameters
-    threads backend errors
+    threads backend native_library errors
 """
 ORDER = HOUSE.split()
 CORE = {"errors", *HOUSE[HOUSE.index("training") : HOUSE.index("steps")].split()}

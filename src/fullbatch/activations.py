@@ -31,8 +31,12 @@ def _d_tanh(Z: Any, A: Any, xp: Any) -> Any:
     return 1 - A * A
 
 
+SATURATED = 1e30  # sigma is 0 or 1 long before that
+
+
 def sigmoid(Z: Any, xp: Any) -> Any:
     """1 / (1 + exp(-z)) without overflow, and with full relative accuracy for very negative z too."""
+    Z = xp.clip(Z, -SATURATED, SATURATED)  # infinity minus infinity would be NaN
     half, half_size = 0.5 * Z, 0.5 * xp.abs(Z)
     return xp.exp(half - half_size) / (1 + xp.exp(-2 * half_size))  # e^min(z, 0) / (1 + e^-|z|)
 

@@ -9,9 +9,12 @@ import importlib.util
 import math
 import re
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import array_api_compat
@@ -60,7 +63,7 @@ def is_numpy(array: Any) -> bool:
 
 
 def is_cupy(array: Any) -> bool:
-    return array_api_compat.is_cupy_array(array)
+    return cupy_if_loaded() is not None and array_api_compat.is_cupy_array(array)
 
 
 def device_of(array: Any) -> Any:
@@ -162,6 +165,21 @@ def host_columns(block: np.ndarray, m: int) -> np.ndarray:
     return np.moveaxis(np.empty((m, *block.shape[:-1]), dtype=block.dtype), 0, -1)
 
 
+def floats(*values: Any) -> list[float]:
+    """Numbers and arrays of shape () as Python floats; of CuPy they are read back together, in one wait for the GPU."""
+    there = [i for i, value in enumerate(values) if is_cupy(value)]
+    if len(there) < 2:
+        return [float(value) for value in values]
+    cupy = cupy_if_loaded()
+    read = dict(zip(there, cupy.stack([values[i].astype("float64") for i in there]).get().tolist(), strict=True))
+    return [read[i] if i in read else float(value) for i, value in enumerate(values)]
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Index arrays on the host, one after another."""
+    return np.concatenate(parts)
+
+
 def quiet() -> Any:
     """No NumPy warnings about overflow inside: whoever sums a cost looks at the result and says what is wrong."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -186,13 +204,44 @@ class Place:
         """A host array, copied to this place; on the CPU it is the array itself."""
         return array if self.name == "cpu" else self.xp.asarray(array, device=self.device)
 
-    def free_memory(self) -> float:
-        """Bytes that arrays can still take there; infinite where there is no telling."""
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is a GPU's memory, and CuPy's arrays lie there."""
+        return "cupy" in getattr(self.xp, "__name__", "")
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes it CUDA's current device, where CuPy computes; elsewhere nothing need be done."""
+        return self.device if self.is_cuda else nullcontext()
+
+    def memory(self) -> tuple[float, float]:
+        """Bytes that arrays can still take there, and all that there are; infinite where there is no telling.
+
+        A limit that the user set for CuPy's memory pool is respected.
+        """
+        if not self.is_cuda:
+            return math.inf, math.inf
         cupy = cupy_if_loaded()
-        if cupy is None or not isinstance(self.device, cupy.cuda.Device):
-            return math.inf
-        with self.device:
-            return float(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
+        with self.current():
+            free, total = cupy.cuda.runtime.memGetInfo()
+            pool = cupy.get_default_memory_pool()
+            free += pool.free_bytes()
+            if pool.get_limit():
+                free = min(free, pool.get_limit() - pool.used_bytes())
+        return float(max(free, 0)), float(total)
+
+    def room(self, device_memory: float | None) -> float:
+        """Bytes that we may take there: what is free, and no more than ``device_memory`` (see ``check_memory``)."""
+        check_memory(device_memory)
+        free, total = self.memory()
+        if device_memory is None or not self.is_cuda:
+            return free
+        limit = device_memory * total if device_memory <= 1 else float(device_memory)
+        if limit > total:
+            raise InputError(
+                f"device_memory is {limit:,.0f} bytes and {self.name} has {total:,.0f}; give at most that, or a share "
+                "of it, such as 0.8."
+            )
+        return min(free, limit)
 
     def empty(self, dtype: Any) -> Any:
         """An array of no elements that stands for this place and dtype."""
@@ -245,6 +294,18 @@ def check_device(device: Any) -> None:
     """An InputError for what is not the name of a device; whether it can be used is ``place``'s to say."""
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise InputError(f"unknown device {device!r}; the known ones are auto, cpu, cuda and cuda:N (N = 0, 1, ...).")
+
+
+def check_memory(device_memory: Any) -> None:
+    """An InputError for what is no limit: None, a share of a device's memory up to 1, or a number of bytes above 1."""
+    if device_memory is None:
+        return
+    number = isinstance(device_memory, Real) and not isinstance(device_memory, bool)
+    if not number or not 0 < device_memory < math.inf:
+        raise InputError(
+            "device_memory must be a number of bytes, such as 8e9, or a share of the device's memory above 0 and up "
+            f"to 1, such as 0.5; got {device_memory!r}."
+        )
 
 
 def place_of(array: Any) -> Place:
@@ -329,7 +390,7 @@ def _explain(error: Exception) -> str:
             "the NVIDIA driver finds no GPU; check nvidia-smi, and in a container --gpus all",
         ),
         (
-            lambda: "out of memory" in low or "memoryallocation" in low or "alloc_failed" in low,
+            lambda: is_out_of_memory(error),
             "the GPU is out of memory: another process holds it; free it or choose device='cpu'",
         ),
         (
@@ -342,6 +403,28 @@ def _explain(error: Exception) -> str:
         if holds():
             return f"{cause} [{text}]."
     return f"CUDA cannot be used [{text}]."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no memory left: CuPy's own error, the runtime's, the driver's or cuBLAS's."""
+    if isinstance(error, MemoryError):
+        return type(error).__name__ == "OutOfMemoryError"  # CuPy's; any other is of the host
+    low = str(error).lower()
+    words = ("out of memory", "out_of_memory", "memoryallocation", "alloc_failed")
+    # cuBLAS says NOT_INITIALIZED where there is no room for its handle; that it works at all was proved by ``place``.
+    made = type(error).__name__ == "CUBLASError" and "not_initialized" in low and bool(_proven)
+    return made or any(word in low for word in words)
+
+
+def release_memory(array: Any) -> None:
+    """Wait for the array's device, then give back the memory that CuPy's pools keep there and on the host."""
+    if not is_cupy(array):
+        return
+    cupy = cupy_if_loaded()
+    with array.device:
+        array.device.synchronize()
+        cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def _one_line(error: Exception) -> str:
@@ -358,3 +441,46 @@ def _cuda_description(index: int) -> str:
 def cupy_if_loaded() -> Any:
     """The CuPy module where something has imported it already, else None."""
     return sys.modules.get("cupy")
+
+
+# --- Precision ------------------------------------------------------------------------------------------------------
+
+_products = threading.RLock()  # CuPy's setting is the process's, so one thread at a time has it
+
+
+def check_precision(precision: Any, like: Any) -> str:
+    """The precision of products, as results name it: the dtype's own, or "tf32" where it is asked for and can be had.
+
+    Raises InputError for another name, or for arrays that are not CuPy's of float32; DeviceError for too old a GPU.
+    """
+    if precision not in (None, "tf32"):
+        raise InputError(f"unknown precision {precision!r}; it is None, for that of X's dtype, or 'tf32'.")
+    name = dtype_name(like)
+    if precision is None:
+        return name
+    if not is_cupy(like) or name != "float32":
+        where = "on a GPU" if is_cupy(like) else "on the CPU" if is_numpy(like) else f"of {library_name(like)}"
+        raise InputError(f"precision='tf32' is for float32 on an NVIDIA GPU; here the arrays are {name} {where}.")
+    capability = like.device.compute_capability
+    if int(capability) < 80:
+        raise DeviceError(f"precision='tf32' needs a GPU of compute capability 8.0; this one has {capability}.")
+    return "tf32"
+
+
+@contextmanager
+def products(precision: str | None, like: Any) -> Iterator[None]:
+    """Float32 products on a GPU in TF32, or in float32 whatever CUPY_TF32 says; then as they were before."""
+    if not is_cupy(like) or dtype_name(like) != "float32":
+        yield
+        return
+    from cupy._core import _routines_linalg as linalg
+
+    with _products:
+        before = linalg.get_compute_type(like.dtype)
+        linalg.set_compute_type(
+            like.dtype, linalg.COMPUTE_TYPE_TF32 if precision == "tf32" else linalg.COMPUTE_TYPE_DEFAULT
+        )
+        try:
+            yield
+        finally:
+            linalg.set_compute_type(like.dtype, before)

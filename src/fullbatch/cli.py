@@ -41,6 +41,7 @@ SOLVERS = ("adam", "gd", "sgd", "lbfgs")
 ACTIVATIONS = ("tanh", "relu", "gelu", "silu", "leaky_relu", "sigmoid", "identity")
 TASKS = ("classify", "regress")
 DTYPES = ("float32", "float64")
+PRECISIONS = ("tf32",)
 PACKAGES = (
     "numpy", "scipy", "scikit-learn", "pyarrow", "array-api-compat", "safetensors", "threadpoolctl", "typer",
     "rich", "matplotlib",
@@ -172,6 +173,26 @@ def _layer_sizes(value: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _bytes(value: str | None) -> float | None:
+    """ "8GB", "7.5 GiB", "8e9" -> bytes; "0.5": a share."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?) ?(?:([kmg]i?)?b)?", value.strip().lower())
+    try:
+        number = float(found[1]) * UNITS[found[2] or ""] if found else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise typer.BadParameter(
+            f"{value!r} is no amount of memory; give bytes, such as 8GB, or a share above 0 and up to 1, such as 0.5.",
+            param_hint="'--device-memory'",
+        )
+    return number
+
+
 def _batch_size(value: str | None) -> str | None:
     if value is not None and value != "full" and not (value.isascii() and value.isdecimal() and int(value) > 0):
         raise typer.BadParameter(f"{value!r} is no batch size; give a whole number of at least 1, or full.")
@@ -250,9 +271,22 @@ def train(
         typer.Option(metavar="X", help="L2 penalty.", callback=_not_negative, show_default=BY_ROWS),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = DEFAULT.device,
+    device_memory: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.", show_default="all"),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="NAME", help="float32 or float64.", callback=_one_of(DTYPES))
     ] = DEFAULT.dtype,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="tf32: a GPU's fast products, off by about 1e-3.",
+            callback=_one_of(PRECISIONS),
+            show_default="the dtype's",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")] = DEFAULT.seed,
     validation: Annotated[
         float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=_share)
@@ -289,7 +323,7 @@ def train(
     settings = Settings(
         hidden=_layer_sizes(hidden), activation=activation, solver=solver, epochs=epochs, batch_size=rows,
         learning_rate=learning_rate, l2=l2, validation=validation, max_levels=max_levels, dtype=dtype,
-        device=device, seed=seed, threads=threads,
+        device=device, device_memory=_bytes(device_memory), precision=precision, seed=seed, threads=threads,
     )  # fmt: skip
     _check_before_training(data, model, plot, settings)
     started = time.perf_counter()
@@ -319,9 +353,11 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
     from fullbatch.outputs import check_output
 
     _check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
-    note = backend.place(settings.device).note
-    if note and find_spec("cupy"):  # who installed it expects the GPU; others need not hear of it
-        _say(f"computing on the CPU: {note}")
+    place = backend.place(settings.device)
+    if place.note and find_spec("cupy"):  # who installed it expects the GPU; others need not hear of it
+        _say(f"computing on the CPU: {place.note}")
+    place.room(settings.device_memory)
+    backend.check_precision(settings.precision, place.empty(settings.dtype))
     if model:
         from fullbatch.model_file import check_replaceable
 
@@ -427,6 +463,8 @@ def _summary(trained: Trained, progress: TrainingProgress) -> dict[str, Any]:
         "guess": guess,
         "device": estimator.device_,
         "step": estimator.step_,
+        "precision": estimator.precision_,
+        "note": estimator.note_,
         "threads": thread_count(trained.settings.threads),
         "seconds": progress.seconds,
         "examples_per_second": progress.examples_per_second,
@@ -453,8 +491,10 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
             f"{_plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
             f"{count(summary['examples_per_second'])} examples/s",
         ),
-        ("device", f"{summary['device']}, {summary['step']} step{threads}"),
+        ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
     ]
+    if summary["note"]:
+        pairs.append(("note", summary["note"]))
     if plot:
         pairs.append(("plot", str(plot)))
     if summary["model"]:
@@ -570,6 +610,7 @@ def info(as_json: AsJson = False) -> None:
         ("threads", f"{found['threads']} (of the fold; BLAS is held to one in each)"),
         ("BLAS", blas or "not found"),
         *((f"step {name}", text) for name, text in found["steps"].items()),
+        ("native code", _native_text(**found["native"])),
         ("with", versions),
     ]
     if absent:
@@ -584,7 +625,7 @@ def _environment() -> dict[str, Any]:
     import scipy.linalg  # noqa: F401  SciPy brings a BLAS of its own, which is found once it is loaded
     from threadpoolctl import threadpool_info
 
-    from fullbatch import backend, steps
+    from fullbatch import backend, native_library, steps
     from fullbatch.threads import thread_count
 
     def installed(package: str) -> str | None:
@@ -595,6 +636,7 @@ def _environment() -> dict[str, Any]:
 
     auto = backend.place("auto")
     libraries = threadpool_info()
+    native = native_library.isa()
     return {
         "fullbatch": __version__,
         "python": platform.python_version(),
@@ -608,9 +650,21 @@ def _environment() -> dict[str, Any]:
             if one["user_api"] == "blas"
         ],
         "steps": {name: _first_line(sys.modules[step.__module__].__doc__) for name, step in steps.STEPS.items()},
+        "native": {
+            "isa": native and native[1],
+            "usable": [name for _, name in native_library.isas()],
+            "why_not": native_library.why_not(),
+        },
         "versions": {package: installed(package) for package in PACKAGES}
         | {"cupy": next(filter(None, map(installed, CUPY_PACKAGES)), None)},
     }
+
+
+def _native_text(isa: str | None, usable: Sequence[str], why_not: str) -> str:
+    if isa is None:
+        return f"none: {why_not}"
+    others = ", ".join(name for name in usable if name != isa)
+    return isa + (f" (FULLBATCH_NATIVE can be {others} or off)" if others else " (FULLBATCH_NATIVE can be off)")
 
 
 def _first_line(text: str | None) -> str:

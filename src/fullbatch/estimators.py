@@ -2,7 +2,8 @@
 
 Constructors, fitted attributes and messages are scikit-learn's where the meaning is the same. New are activations by
 ``Network``'s names, one for each hidden layer or a pair of functions (g, g'); ``solver="gd"``; ``batch_size="full"``;
-``learning_rate="linear"``; ``class_weight``, ``scoring``, ``device``, ``n_jobs``; held-out examples given to ``fit``.
+``learning_rate="linear"``; ``class_weight``, ``scoring``, ``device``, ``device_memory``, ``precision``, ``n_jobs``;
+held-out examples given to ``fit``.
 """
 
 from __future__ import annotations
@@ -234,12 +235,16 @@ class MLPClassifier(_Classifier):
     scoring : what ``early_stopping`` watches: None for the accuracy, "loss" for the held-out cost
     class_weight : {label: weight} or "balanced"; it multiplies ``sample_weight``
     device : where host input is computed: "auto" (a GPU where one works, else the CPU), "cpu", "cuda", "cuda:N"
+    device_memory : the most that we may take of a GPU's memory: bytes, or a share of it up to 1; X that does not fit is
+        streamed, with the same outcome
+    precision : of the products in training: None for that of X's dtype, or "tf32": faster on a GPU, off by about 1e-3
     n_jobs : CPU threads; None for all cores, of which a worker of joblib's has its share
 
     Fitted attributes are those of scikit-learn's class, ``loss_curve_`` for every solver, and these:
 
     validation_costs_ : the cost of the held-out examples after each epoch; None where none were held out
-    device_ : where the passes ran;  step_ : by which step of the fold
+    device_ : where the passes ran;  step_ : by which step of the fold;  precision_ : of the products there
+    note_ : why the bits may differ from those of another training: the device's memory was short; else ""
 
     ``coefs_`` and ``intercepts_`` lie where X came from, in its library, device and dtype (float32 or float64).
     """
@@ -279,6 +284,8 @@ class MLPClassifier(_Classifier):
         class_weight: Any = None,
         scoring: str | None = None,
         device: str = "auto",
+        device_memory: float | None = None,
+        precision: str | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self._keep(locals())
@@ -333,6 +340,8 @@ class LogisticRegression(_Classifier):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         device: str = "auto",
+        device_memory: float | None = None,
+        precision: str | None = None,
     ) -> None:
         self._keep(locals())
 
@@ -419,6 +428,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         max_fun: int = 15000,
         scoring: str | None = None,
         device: str = "auto",
+        device_memory: float | None = None,
+        precision: str | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self._keep(locals())

@@ -30,8 +30,8 @@ from fullbatch.fold import Fold
 from fullbatch.network import Network
 from fullbatch.objective import Objective
 from fullbatch.optimizers import Optimizer
-from fullbatch.parameters import Layer, Params, refuse_equal_units, restore
-from fullbatch.solvers import HeldOut, Stepper, WithoutIntercept, minimize, moved, orders
+from fullbatch.parameters import Layer, Params, flatten, refuse_equal_units, restore
+from fullbatch.solvers import HeldOut, Stepper, minimize, moved, orders
 from fullbatch.sources import Examples, Subset
 from fullbatch.threads import thread_count
 from fullbatch.training import NoImprovement, epochs
@@ -77,7 +77,7 @@ class Job:
     offset : what scikit-learn's loss has beyond J, and no parameter changes
     """
 
-    objective: Any
+    objective: Objective
     offset: float
     inputs: Inputs
     m: int
@@ -113,6 +113,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
+        "device_memory": [Interval(Real, 0, None, closed="neither"), None],
+        "precision": [StrOptions({"tf32"}), None],
         "n_jobs": [Integral, None],
     }
 
@@ -191,7 +193,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()
         dtype = None if first else backend.dtype_name(self.coefs_[0])
-        inputs = read_inputs(self, X, reset=first, dtype=dtype).resident()
+        inputs = read_inputs(self, X, reset=first, dtype=dtype)
+        inputs = inputs.resident(inputs.place.room(self.device_memory))
         target = self._read_y(y, inputs.X.m, incremental)
         weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
         weight = self._weigh_classes(target, weight, incremental)
@@ -210,10 +213,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
         context.call_on_fit_task_begin(**hooks)
-        with ExitStack() as folds:
+        with inputs.place.current(), ExitStack() as folds:
             job = self._job(network, inputs, train, test, folds, context, hooks)
             params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
-        self._conclude(params, inputs)
+            self.note_ = job.objective.fold.note
+            self._conclude(params, inputs)
         context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
@@ -223,7 +227,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             if y is not None or sample_weight is not None:
                 raise ValueError("y_val and sample_weight_val belong to X_val, which is missing.")
             return None
-        own = read_inputs(self, X, reset=False, dtype=inputs.dtype).resident()
+        own = read_inputs(self, X, reset=False, dtype=inputs.dtype).resident(inputs.room)
         if own.place.name != inputs.place.name:
             raise ValueError(f"X is on {inputs.place.name} and X_val on {own.place.name}; put both in one place.")
         values = self._read_held_out_y(y, own.X.m)
@@ -291,14 +295,18 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hooks: dict[str, Any],
     ) -> Job:
         threads = self._threads()
+        room = math.inf if self.device_memory is None else inputs.room
+        limits: dict[str, Any] = {"precision": self.precision, "room": room}
         held_out = None
         if test is not None:
-            cost = folds.enter_context(Objective(network, test.examples, threads=threads))
+            cost = folds.enter_context(Objective(network, test.examples, threads=threads, **limits))
             held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test.target, test.weight))
-        objective: Any = folds.enter_context(Objective(network, train.examples, l2=self._l2(), threads=threads))
-        self.step_ = objective.fold.step_name
-        if not self._has_intercept():
-            objective = WithoutIntercept(objective)
+        objective = folds.enter_context(
+            Objective(
+                network, train.examples, l2=self._l2(), threads=threads, intercept=self._has_intercept(), **limits
+            )
+        )
+        self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
         offset = self._loss_offset(train.target, train.weight)
         return Job(objective, offset, inputs, train.examples.m, self._params(inputs), held_out, context, hooks)
 
@@ -319,7 +327,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         progress = self._progress()
         rate = stepper.rate(-(-job.m // batch_size), len(self.loss_curve_) if incremental else 0, self.max_iter)
         loop = epochs(
-            job.objective, job.start, stepper.recording(self._make_optimizer()), batch_size=batch_size,
+            job.objective, job.start, self._make_optimizer(), batch_size=batch_size, note=stepper.note,
             orders=orders(job.m, batch_size, self.shuffle, rng), learning_rate=rate, state=stepper.state,
         )  # fmt: skip
         params = best = good = job.start
@@ -552,7 +560,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             block = block if finish is None else finish(block)
             return backend.to_host(block) if inputs.away else block
 
-        with Fold(network, inputs.X, threads=self._threads()) as fold:
+        room = math.inf if self.device_memory is None else inputs.place.room(self.device_memory)
+        with inputs.place.current(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
             return fold.predict(self._params(inputs), made), inputs
 
     def _check_same_place(self, inputs: Inputs, method: str) -> None:
@@ -615,5 +624,6 @@ def _rows(part: Part, rows: np.ndarray) -> Part:
 
 
 def _finite(params: Params) -> bool:
-    xp = backend.namespace(params[0].W)
-    return all(bool(xp.all(xp.isfinite(array))) for layer in params for array in layer)
+    theta = flatten(params)
+    xp = backend.namespace(theta)
+    return bool(xp.all(xp.isfinite(theta)))  # as one vector: a device is waited for once

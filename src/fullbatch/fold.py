@@ -7,6 +7,7 @@ the bits do not depend on the number of threads. Memory is that of one block for
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,39 +15,57 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fullbatch import backend, steps
+from fullbatch.errors import DeviceError
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Params
-from fullbatch.sources import Columns, Examples, Reader, Where, length
+from fullbatch.sources import Columns, Examples, Where, length, sparse_reader
 from fullbatch.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
+NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
 SHARE = 512  # examples: a mini-batch of more is shared among threads
 GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small beside any card's memory
+ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
 def block_size(network: Network, like: Any) -> int:
     """The examples of a block, from the network's shape, the dtype and the kind of device alone."""
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
     if not backend.is_numpy(like):
-        return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)))
+        return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)) // ALIGNED * ALIGNED)
+    if steps.choose(network, like) == "native":
+        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), 2 * LONGEST)
     per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
 
 
-def cut(where: Where, block: int, share: int = SHARE) -> list[Where]:
+def workspace(network: Network, like: Any, block: int) -> int:
+    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream."""
+    itemsize = 4 if backend.dtype_name(like) == "float32" else 8
+    return itemsize * block * 5 * sum(network.sizes)
+
+
+def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
     """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these alone.
 
     share : of more examples than this there are several parts, up to 4, even where one block would take them all
+    align : all but the last part are multiples of it, as ``block`` must be
     """
     m = length(where)
     parts = max(-(-m // block), min(-(-m // share), 4))
-    edges = list(pairwise(m * i // parts for i in range(parts + 1)))
+    if align > 1:
+        size = -(-m // parts // align) * align
+        edges = list(pairwise([*range(0, m, size), m]))
+    else:
+        if parts > 4:
+            parts = -(-parts // 8) * 8  # so that two, four or eight threads have the same number
+        edges = list(pairwise(m * i // parts for i in range(parts + 1)))
     if isinstance(where, slice):
         return [slice(where.start + i, where.start + j) for i, j in edges]
     return [where[i:j] for i, j in edges]
@@ -57,7 +76,7 @@ class _Worker:
 
     def __init__(self, network: Network, examples: Examples, block: int) -> None:
         self.step = steps.make(network, examples.X.like, block)
-        self.read_X = _sparse_reader(examples.X, self.step) or examples.X.reader()
+        self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
 
@@ -72,27 +91,34 @@ class _Worker:
         return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
 
 
-def _sparse_reader(X: Columns, step: Any) -> Reader | None:
-    """The source's reader of sparse blocks, where it is nearly all zeros and the step takes them."""
-    make = getattr(X, "sparse_reader", None)
-    return make() if make is not None and step.takes_sparse else None
-
-
 class Fold:
     """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
 
     threads : the number of threads on the CPU; None for all that this process may use. Elsewhere it is 1.
     """
 
-    def __init__(self, network: Network, examples: Examples | Columns, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        examples: Examples | Columns,
+        *,
+        threads: int | None = None,
+        precision: str | None = None,
+        room: float = math.inf,
+    ) -> None:
         self.network = network
         self.examples = examples if isinstance(examples, Examples) else Examples(examples)
         like = self.examples.X.like
         self.block = block_size(network, like)
         self.on_cpu = backend.is_numpy(like)
+        self.precision = backend.check_precision(precision, like)
+        self.note = ""  # why bits may differ from those of another run of the same
+        while not self.on_cpu and self.block > SHORTEST and workspace(network, like, self.block) > room:
+            self._halve(self.block)
         self.step_name = steps.choose(network, like)
-        # Sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
-        sparse = _sparse_reader(self.examples.X, steps.STEPS[self.step_name]) is not None
+        # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
+        locked = self.step_name == steps.InplaceStep.name
+        sparse = locked and sparse_reader(self.examples.X, steps.InplaceStep.takes_sparse) is not None
         self.share = SHARE if self.on_cpu and not sparse else self.block
         blocks = len(self._parts(None)) if self.on_cpu else 1
         self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
@@ -124,16 +150,20 @@ class Fold:
 
         def work(worker: _Worker, piece: Where) -> GradientSum:
             part = worker.step.gradient(*worker.read(piece))
-            return part.astype(wide, xp) if len(parts) > 1 else part  # one block needs no wider sum
+            # One block needs no wider sum; but one on a device may have to be halved.
+            return part.astype(wide, xp) if len(parts) > 1 or not self.on_cpu else part
 
         self._run(params, parts, work, add)
         return total[0]
 
-    def cost(self, params: Params, where: Where = None) -> tuple[float, float]:
-        """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None)."""
+    def cost(self, params: Params, where: Where = None) -> tuple[Any, Any]:
+        """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None).
+
+        Where they are summed: ``backend.floats`` reads them back from a device.
+        """
         sums: list[tuple[Any, Any]] = []
         self._run(params, self._parts(where), lambda worker, piece: worker.step.cost(*worker.read(piece)), sums.append)
-        return float(sum(loss for loss, _ in sums)), float(sum(weight for _, weight in sums))
+        return sum(loss for loss, _ in sums), sum(weight for _, weight in sums)
 
     def predict(self, params: Params, finish: Callable[[Any], Any] | None = None) -> Any:
         """yhat = A[L] (n[L], m) of all examples, or what ``finish`` makes of each block of it: (..., k) to (..., m).
@@ -161,7 +191,9 @@ class Fold:
         return out[0] if len(out) == 1 else backend.namespace(*out).concat(out, axis=-1)
 
     def _parts(self, where: Where) -> list[Where]:
-        return cut(slice(0, self.examples.m) if where is None else where, self.block, self.share)
+        align = ALIGNED if not self.on_cpu and self.block % ALIGNED == 0 else 1
+        share = self.share if self.on_cpu else self.block
+        return cut(slice(0, self.examples.m) if where is None else where, self.block, share, align)
 
     def _wide(self) -> tuple[Any, Any]:
         like = self.examples.X.like
@@ -180,6 +212,10 @@ class Fold:
         merge: Callable[[Any], None],
     ) -> None:
         """``merge(work(worker, part))`` for every part, the merges one at a time and in the order of the parts."""
+        if not self.on_cpu:
+            with backend.quiet(), backend.products(self.precision, self.examples.X.like):
+                self._run_on_device(params, parts, work, merge)
+            return
         workers = [self._worker(i) for i in range(min(self.threads, len(parts)))]
         for worker in workers:
             worker.step.load(params)
@@ -217,6 +253,60 @@ class Fold:
             errors = [error for other in others if (error := other.exception()) is not None]
         if errors:
             raise errors[0]
+
+
+    def _run_on_device(
+        self,
+        params: Params,
+        parts: list[Where],
+        work: Callable[[_Worker, Where], Any],
+        merge: Callable[[Any], None],
+    ) -> None:
+        """The same, in the caller's thread. Where the device's memory runs out, on with halves of the blocks.
+
+        Nothing here waits for the device, but a stream's reader for a buffer of its own.
+        """
+        worker: _Worker | None = None
+        while parts:
+            out_of_memory = ""
+            try:
+                if worker is None:
+                    worker = self._worker(0)
+                    worker.step.load(params)
+                merge(work(worker, parts[0]))
+                parts = parts[1:]
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                out_of_memory = str(error)
+            if out_of_memory:  # out here, where the error no longer holds the arrays of the frames that it came through
+                worker = None
+                parts = self._in_halves(parts, out_of_memory)
+
+    def _in_halves(self, parts: list[Where], reason: str) -> list[Where]:
+        """What is left to do, in blocks of half the size, after the device gave back what it can."""
+        like = self.examples.X.like
+        self._workers.clear()
+        backend.release_memory(like)
+        longest = max(map(length, parts))
+        if longest <= SHORTEST:
+            place = backend.place_of(like)
+            needed, free = workspace(self.network, like, longest), place.memory()[0]
+            raise DeviceError(
+                f"{place.name} is out of memory: a block of {longest} examples takes up to {needed:,} bytes and "
+                f"{free:,.0f} are free; free memory there, or choose device='cpu' [{' '.join(reason.split())[:200]}]."
+            )
+        self._halve(min(self.block, longest))
+        if isinstance(parts[0], slice):
+            return self._parts(slice(parts[0].start, parts[-1].stop))
+        return self._parts(backend.joined(parts))
+
+    def _halve(self, block: int) -> None:
+        self.block = max(SHORTEST, block // 2 // ALIGNED * ALIGNED)
+        self.note = (
+            f"the device's memory was short, so blocks have {self.block:,} examples instead of "
+            f"{block_size(self.network, self.examples.X.like):,}: bits may differ from those of a run with more memory"
+        )
 
 
 class _InOrder:

@@ -28,7 +28,7 @@ from fullbatch.table_model import TableModel
 
 FORMAT = "fullbatch-model"
 FORMAT_VERSION = 1
-OF_THE_MACHINE = ("device", "n_jobs")  # where a TableModel was trained is not where it is used
+OF_THE_MACHINE = ("device", "device_memory", "n_jobs")  # where a TableModel was trained is not where it is used
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
 
@@ -40,8 +40,8 @@ def save(model: Any, path: PathLike) -> None:
     """Write a fitted estimator or a TableModel to ``path``: under a temporary name first, then renamed.
 
     Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
-    is saved without ``device`` and ``n_jobs``, so it is the same file whatever the number of threads. Raises
-    InputError for an object that cannot be saved (another type, not fitted, a user's own activation
+    is saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of
+    threads. Raises InputError for an object that cannot be saved (another type, not fitted, a user's own activation
     functions) and for a path that cannot be written; a file that was there before is then still whole.
     """
     from safetensors.numpy import save as to_bytes
@@ -265,6 +265,8 @@ FITTED: dict[str, Callable[[Any], bool]] = {
     "out_activation_": _is_text,
     "device_": _is_text,
     "step_": _is_text,
+    "precision_": _is_text,
+    "note_": _is_text,
     "loss_": _is_number,
     "best_loss_": _is_number_or_none,
     "best_validation_score_": _is_number_or_none,

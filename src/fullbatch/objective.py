@@ -10,26 +10,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from fullbatch import backend
+from fullbatch.backend import Place
 from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError
 from fullbatch.fold import Fold
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Layer, Params
-from fullbatch.sources import Dense, Examples, Uploaded, Where
+from fullbatch.sources import Dense, Examples, Where, put_examples
 
 
 class Objective:
-    """The cost J of a network on examples, with its gradient. A context manager, as the fold that it holds."""
+    """The cost J of a network on examples, with its gradient. A context manager, as the fold that it holds.
+
+    intercept : False holds the biases where they are, by a gradient of zero
+    precision : of products, None or "tf32";  room : bytes that blocks may take on a device
+    """
 
     def __init__(
-        self, network: Network, examples: Examples, *, l2: float = 0.0, threads: int | None = None
+        self,
+        network: Network,
+        examples: Examples,
+        *,
+        l2: float = 0.0,
+        threads: int | None = None,
+        intercept: bool = True,
+        precision: str | None = None,
+        room: float = math.inf,
     ) -> None:
         self.l2 = check_number("l2", l2, at_least=0)
-        self.fold = Fold(network, examples, threads=threads)
+        self.fold = Fold(network, examples, threads=threads, precision=precision, room=room)
         self.network, self.examples = network, examples
+        self.intercept = intercept
 
     def __enter__(self) -> Objective:
         self.fold.__enter__()
@@ -40,14 +54,16 @@ class Objective:
 
     def cost(self, params: Params, where: Where = None) -> float:
         """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""
-        loss, weight = self.fold.cost(params, where)
-        return self._divide(loss, weight) + self._penalty(params, weight)
+        loss, weight, squares = backend.floats(*self.fold.cost(params, where), self._squares(params))
+        return self._divide(loss, weight) + self._penalty(squares, weight)
 
     def cost_and_gradients(self, params: Params, where: Where = None) -> tuple[float, Params]:
         """J and one Layer(W=dW, b=db) per layer, in the widest float where several blocks were added."""
         total: GradientSum = self.fold.gradient(params, where)
-        weight = float(total.weight)
-        J = self._divide(float(total.loss), weight) + self._penalty(params, weight)
+        if not self.intercept:
+            total = total._replace(gradients=tuple(Layer(W, 0 * b) for W, b in total.gradients))
+        weight, loss, squares = backend.floats(total.weight, total.loss, self._squares(params))
+        J = self._divide(loss, weight) + self._penalty(squares, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
             return J, tuple(Layer(0 * W, 0 * b) for W, b in total.gradients)
         gradients = tuple(Layer(g.W / weight, g.b / weight) for g in total.gradients)
@@ -62,14 +78,17 @@ class Objective:
     def _divide(loss: float, weight: float) -> float:
         return loss / weight if weight > 0 else 0.0
 
-    def _penalty(self, params: Params, weight: float) -> float:
-        if self.l2 == 0 or weight == 0:
+    def _squares(self, params: Params) -> Any:
+        """The sum of all weights' squares, not yet read back from a device; 0 where it is not needed."""
+        if self.l2 == 0:
             return 0.0
         xp, wide = backend.namespace(params[0].W), backend.widest_float(params[0].W)
         with backend.quiet():
             vectors = [xp.reshape(xp.astype(layer.W, wide, copy=False), (-1,)) for layer in params]
-            squares = sum(float(w @ w) for w in vectors)
-        return self.l2 / (2 * weight) * squares
+            return sum(w @ w for w in vectors)
+
+    def _penalty(self, squares: float, weight: float) -> float:
+        return self.l2 / (2 * weight) * squares if weight > 0 else 0.0
 
 
 def cost(
@@ -82,19 +101,23 @@ def cost(
     sample_weight: Any = None,
     threads: int | None = None,
     device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
 ) -> float:
     """The cost J, a Python float.
 
     X (n[0], m), Y (n[L], m), sample_weight (m,) or None: arrays of one library, device and dtype (float32 or float64),
     as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
-    arrays: "cpu", "cuda", "cuda:N" or "auto".
+    arrays: "cpu", "cuda", "cuda:N" or "auto"; device_memory, in bytes or as a share of the GPU's, limits what we take
+    there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
+    factors to 10 bits: faster, and off by about 1e-3.
 
-    Raises InputError (shapes, weights, l2), ArrayTypeError (library, device, dtype), DeviceError (no such device) and
-    NonFiniteError (a cost that is not finite).
+    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype), DeviceError (no such
+    device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
     """
-    params, examples, _ = prepare(network, params, X, Y, sample_weight, device)
-    with Objective(network, examples, l2=l2, threads=threads) as objective:
-        return _finite(objective.cost(params))
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
+    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+        return _finite(objective.cost(ready.params))
 
 
 def cost_and_gradients(
@@ -107,15 +130,17 @@ def cost_and_gradients(
     sample_weight: Any = None,
     threads: int | None = None,
     device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
 ) -> tuple[float, Params]:
     """The cost J and its gradient: one ``Layer(W=dW, b=db)`` per layer, of the parameters' library, device and dtype.
 
     Arguments and errors as for ``cost``.
     """
-    params, examples, home = prepare(network, params, X, Y, sample_weight, device)
-    with Objective(network, examples, l2=l2, threads=threads) as objective:
-        J, gradients = objective.cost_and_gradients(params)
-    return _finite(J), as_params(gradients, params, home)
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
+    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+        J, gradients = objective.cost_and_gradients(ready.params)
+        return _finite(J), as_params(gradients, ready.params, ready.home)
 
 
 def as_params(layers: Params, params: Params, home: bool) -> Params:
@@ -127,11 +152,34 @@ def as_params(layers: Params, params: Params, home: bool) -> Params:
     return tuple(Layer(*map(backend.to_host, layer)) for layer in cast) if home else tuple(cast)
 
 
+class Prepared(NamedTuple):
+    """A caller's arrays, checked, where the passes run.
+
+    home : whether results must come back to the host;  room : bytes that blocks may take at ``place``
+    """
+
+    params: Params
+    examples: Examples
+    home: bool
+    place: Place
+    room: float
+
+    def objective(self, network: Network, l2: float, threads: int | None, precision: str | None) -> Objective:
+        return Objective(network, self.examples, l2=l2, threads=threads, precision=precision, room=self.room)
+
+
 def prepare(
-    network: Network, params: Sequence[Any], X: Any, Y: Any, sample_weight: Any, device: str | None
-) -> tuple[Params, Examples, bool]:
-    """Check the caller's arrays; place host arrays on ``device``. True, last, if results must come back to the host."""
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    sample_weight: Any,
+    device: str | None,
+    device_memory: float | None = None,
+) -> Prepared:
+    """Check the caller's arrays; place host arrays on ``device``: as a whole where they fit, else block by block."""
     backend.check_array("Y", Y)
+    backend.check_memory(device_memory)
     layers = network.check(params, X, Y, sample_weight)
     layers = tuple(Layer(backend.detached(W), backend.detached(b)) for W, b in layers)
     X, Y, sample_weight = (backend.detached(array) for array in (X, Y, sample_weight))
@@ -145,12 +193,16 @@ def prepare(
                 "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
             )
         device = None  # device= places host input only: what is on a device stays there
-    place = backend.place("cpu" if device is None else device)
-    if place.name == "cpu":
-        return layers, Examples(Dense(X), Dense(Y), sample_weight), False
+    place = backend.place("cpu") if device is None else backend.place(device)
+    if device is None or place.name == "cpu":
+        place = backend.place_of(X)
+        room = math.inf if device_memory is None else place.room(device_memory)
+        return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
     layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
     weight = None if sample_weight is None else place.put(sample_weight)
-    return layers, Examples(Uploaded(Dense(X), place), Uploaded(Dense(Y), place), weight), True
+    there = put_examples(X, Y, place, place.room(device_memory))
+    room = math.inf if device_memory is None else place.room(device_memory) - there.taken
+    return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
 
 
 def check_weights(sample_weight: Any) -> None:

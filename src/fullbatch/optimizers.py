@@ -15,9 +15,22 @@ from typing import Any, NamedTuple
 from fullbatch import backend
 
 
+class Rule(NamedTuple):
+    """What an optimiser does, in numbers: for a twin that does it elsewhere.
+
+    name : "gd", "momentum", "nesterov" or "adam";  a : beta of the momentum, beta_1 of Adam;  b : beta_2
+    """
+
+    name: str
+    a: float = 0.0
+    b: float = 0.0
+    epsilon: float = 0.0
+
+
 class Optimizer(NamedTuple):
     init: Callable[[Any], Any]
     update: Callable[[Any, Any, Any, float], tuple[Any, Any]]
+    rule: Rule | None = None
 
 
 def gd() -> Optimizer:
@@ -26,7 +39,7 @@ def gd() -> Optimizer:
     def update(gradient: Any, state: tuple[()], theta: Any, learning_rate: float) -> tuple[Any, Any]:
         return theta - learning_rate * gradient, state
 
-    return Optimizer(lambda theta: (), update)
+    return Optimizer(lambda theta: (), update, Rule("gd"))
 
 
 def momentum(beta: float, *, nesterov: bool = False) -> Optimizer:
@@ -43,7 +56,7 @@ def momentum(beta: float, *, nesterov: bool = False) -> Optimizer:
         v = beta * v - step
         return theta + (beta * v - step if nesterov else v), v
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, Rule("nesterov" if nesterov else "momentum", beta))
 
 
 class AdamState(NamedTuple):
@@ -73,7 +86,7 @@ def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> O
         step *= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)
         return theta - step, AdamState(t, mean, square)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, Rule("adam", beta_1, beta_2, epsilon))
 
 
 def lbfgs(

@@ -11,8 +11,7 @@ from sklearn.utils import shuffle
 
 from fullbatch import backend, optimizers
 from fullbatch.objective import Objective
-from fullbatch.optimizers import Optimizer
-from fullbatch.parameters import Layer, Params, flatten, restore
+from fullbatch.parameters import Params, flatten, restore
 from fullbatch.sources import Where
 from fullbatch.validation import Inputs
 
@@ -23,7 +22,8 @@ SMALLEST_RATE = 1e-6  # "adaptive" divides the rate by 5 until it is below this
 class Stepper:
     """An optimiser between the calls of ``fit`` and ``partial_fit``: its rate, and what it keeps from step to step.
 
-    state : the optimiser's, None before the first step;  theta : all parameters after the latest step of this call
+    state : the optimiser's, None before the first step;  theta : all parameters after the latest step of this call that
+    was told to ``note``
     """
 
     solver: str
@@ -58,14 +58,9 @@ class Stepper:
         self.learning_rate /= 5
         return None
 
-    def recording(self, optimizer: Optimizer) -> Optimizer:
-        """The optimiser, leaving its latest state and parameters here: what is kept when Ctrl-C ends an epoch early."""
-
-        def update(gradient: Any, state: Any, theta: Any, learning_rate: float) -> tuple[Any, Any]:
-            self.theta, self.state = optimizer.update(gradient, state, theta, learning_rate)
-            return self.theta, self.state
-
-        return Optimizer(optimizer.init, update)
+    def note(self, theta: Any, state: Any) -> None:
+        """Keep what an epoch has come to: it is what there is when Ctrl-C ends it early."""
+        self.theta, self.state = theta, state
 
 
 def orders(m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState) -> Iterator[Where]:
@@ -98,18 +93,6 @@ class HeldOut:
     def predict(self, params: Params, finish: Callable[[Any], Any]) -> np.ndarray:
         out = self.objective.fold.predict(params, lambda block: backend.to_host(finish(block)))
         return np.asarray(out).T
-
-
-class WithoutIntercept:
-    """An objective whose gradient by the biases is zero, so that they stay where they start: at zero."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.network = objective.network
-
-    def cost_and_gradients(self, params: Params, where: Where = None) -> tuple[float, Params]:
-        J, gradients = self.objective.cost_and_gradients(params, where)
-        return J, tuple(Layer(g.W, 0 * g.b) for g in gradients)
 
 
 def minimize(

@@ -37,6 +37,8 @@ class Settings:
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     device: str = "auto"
+    device_memory: float | None = None  # bytes of a GPU, or a share of its memory
+    precision: str | None = None  # None: the dtype's; "tf32"
     seed: int = 0
     threads: int | None = None  # None: all cores
 
@@ -237,6 +239,8 @@ def make_estimator(encoding: TableEncoding, settings: Settings, *, keep_best: bo
         scoring="loss",
         random_state=settings.seed,
         device=settings.device,
+        device_memory=settings.device_memory,
+        precision=settings.precision,
         n_jobs=settings.threads,
     )
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from fullbatch import backend, optimizers
+from fullbatch import minibatches, optimizers
 from fullbatch.errors import InputError, NonFiniteError
 from fullbatch.network import Network
-from fullbatch.objective import Objective, as_params, check_number, prepare
+from fullbatch.objective import Objective, Prepared, as_params, check_number, prepare
 from fullbatch.optimizers import Optimizer
 from fullbatch.parameters import Params, flatten, refuse_equal_units, restore
-from fullbatch.sources import Where, length
+from fullbatch.sources import Where
 
 
 class Epoch(NamedTuple):
@@ -43,6 +43,7 @@ def epochs(
     batch_size: int,
     learning_rate: Callable[[int], float],
     state: Any = None,
+    note: Callable[[Any, Any], None] | None = None,
 ) -> Iterator[Epoch]:
     """Train, and yield after each epoch.
 
@@ -50,41 +51,23 @@ def epochs(
     batch_size    : examples of a batch; the last one of an epoch may be smaller
     learning_rate : of the number of updates done so far
     state         : an optimiser's state to go on with; a fresh one if None
+    note          : called with theta and state during an epoch too, after each batch or at least every 0.2 s
 
     A cost that is not finite is yielded like any other: ``check_finite`` makes an error of it.
     """
     refuse_equal_units(params)
     sizes = objective.network.sizes
     theta = flatten(params)
-    params = restore(theta, sizes)
-    if state is None:
-        state = optimizer.init(theta)
     updates = 0
+    state = optimizer.init(theta) if state is None else state
+    loop = minibatches.make(objective, optimizer, theta, state, batch_size)
     for number, order in enumerate(orders, start=1):
-        total, m = 0.0, length(order)
-        for batch in batches(order, batch_size):
-            J, gradients = objective.cost_and_gradients(params, batch)
-            with backend.quiet():
-                gradient = like(flatten(gradients), theta)
-                theta, state = optimizer.update(gradient, state, theta, learning_rate(updates))
-            params = restore(theta, sizes)
-            total += J * (length(batch) / m)  # in this order: with one batch it is J to the bit
-            updates += 1
-        yield Epoch(number, total, params, state, updates)
-
-
-def batches(order: Where, size: int) -> Iterator[Where]:
-    """``order`` in consecutive batches of ``size`` examples, the last one maybe smaller."""
-    for start in range(0, length(order), size):
-        if isinstance(order, slice):
-            yield slice(order.start + start, min(order.start + start + size, order.stop))
-        else:
-            yield order[start : start + size]
-
-
-def like(array: Any, other: Any) -> Any:
-    """The array in the other's dtype."""
-    return backend.namespace(array).astype(array, other.dtype, copy=False)
+        total = 0.0
+        for cost, done in loop.run(order, learning_rate, updates):
+            total, updates = total + cost, done
+            if note is not None:
+                note(loop.theta, loop.state)
+        yield Epoch(number, total, restore(loop.theta, sizes), loop.state, updates)
 
 
 def check_finite(cost: float, iteration: int, last: Params, home: bool = False) -> None:
@@ -130,6 +113,8 @@ class Run:
 
     params : after the last update;  costs : costs[t] is J after t updates, so there are iterations + 1 of them
     stopped : "iterations" or "tolerance";  step : which step ran;  threads : how many threads it ran on
+    device : where;  precision : of the products: the dtype's own, or "tf32"
+    note : why the bits may differ from those of another run: the device's memory was short; else ""
     """
 
     params: Params
@@ -137,6 +122,9 @@ class Run:
     stopped: str = "iterations"
     step: str = ""
     threads: int = 1
+    device: str = "cpu"
+    precision: str = ""
+    note: str = ""
 
     @property
     def iterations(self) -> int:
@@ -158,10 +146,12 @@ def gradient_descent(
     sample_weight: Any = None,
     threads: int | None = None,
     device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
 ) -> Run:
     """Full-batch gradient descent: all parameters at once from the gradients at the old point (N6).
 
-    X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays and ``device`` as for ``cost``.
+    X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
     learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
     tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
 
@@ -175,26 +165,35 @@ def gradient_descent(
         raise InputError(f"momentum must be below 1; got {momentum}.")
     if not isinstance(iterations, Integral) or isinstance(iterations, bool) or iterations < 0:
         raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
-    layers, examples, home = prepare(network, params, X, Y, sample_weight, device)
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
-    everything = slice(0, examples.m)
+    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+        return _descend(objective, ready, optimizer, learning_rate, int(iterations), tol)
+
+
+def _descend(
+    objective: Objective, ready: Prepared, optimizer: Optimizer, learning_rate: float, iterations: int, tol: float
+) -> Run:
+    everything = slice(0, ready.examples.m)
     costs: list[float] = []
-    start = restore(flatten(layers), network.sizes)  # a copy: without iterations it is what the caller gets
+    start = restore(flatten(ready.params), objective.network.sizes)  # a copy: without iterations the caller gets it
     stopped, last, current = "iterations", start, start
-    with Objective(network, examples, l2=l2, threads=threads) as objective:
-        loop = epochs(
-            objective, layers, optimizer, batch_size=examples.m, learning_rate=lambda t: learning_rate,
-            orders=(everything for _ in range(int(iterations))),
-        )
-        for epoch in loop:
-            check_finite(epoch.cost, epoch.number - 1, last, home)
-            costs.append(epoch.cost)
-            if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
-                stopped = "tolerance"
-                break
-            last, current = current, epoch.params
-        else:
-            costs.append(objective.cost(current))
-            check_finite(costs[-1], int(iterations), last, home)
-        step, threads = objective.fold.step_name, objective.fold.threads
-    return Run(as_params(current, layers, home), costs, stopped, step, threads)
+    loop = epochs(
+        objective, ready.params, optimizer, batch_size=ready.examples.m, learning_rate=lambda t: learning_rate,
+        orders=(everything for _ in range(iterations)),
+    )  # fmt: skip
+    for epoch in loop:
+        check_finite(epoch.cost, epoch.number - 1, last, ready.home)
+        costs.append(epoch.cost)
+        if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
+            stopped = "tolerance"
+            break
+        last, current = current, epoch.params
+    else:
+        costs.append(objective.cost(current))
+        check_finite(costs[-1], iterations, last, ready.home)
+    fold = objective.fold
+    return Run(
+        as_params(current, ready.params, ready.home), costs, stopped, fold.step_name, fold.threads, ready.place.name,
+        fold.precision, fold.note,
+    )  # fmt: skip

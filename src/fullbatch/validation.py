@@ -6,8 +6,9 @@ checks. Arrays on a device are checked by us, because scikit-learn refuses them 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Number
 from typing import Any
 
@@ -20,6 +21,7 @@ from fullbatch import backend
 from fullbatch.backend import Place
 from fullbatch.errors import ArrayTypeError
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
+from fullbatch.sources.streamed import fits, resident
 
 AT_ONCE = 2**20  # elements that are looked at in one go, so that a check needs no array of X's size
 
@@ -29,29 +31,30 @@ class Inputs:
     """A table that was checked.
 
     X : its examples, at ``place``;  home : where the caller's table lies: fitted attributes and predictions go there
-    place : where the passes run
+    place : where the passes run;  room : bytes that are left there for them and for more data
     """
 
     X: Columns
     home: Place
     place: Place
+    room: float = math.inf
 
     @property
     def away(self) -> bool:
         """Whether the passes run elsewhere than where the caller's table lies."""
         return self.home.name != self.place.name
 
-    def resident(self) -> Inputs:
-        """The same, with a dense table on the host copied to ``place`` as a whole, if it leaves half of the room there.
+    def resident(self, room: float) -> Inputs:
+        """The same, with a dense table on the host copied to ``place`` as a whole, where it fits into so many bytes.
 
         For a training, which reads it many times; otherwise, and for other sources, it goes there block by block.
         """
-        if not (isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense)):
-            return self
-        table = self.X.host.array.T
-        if 2 * table.nbytes > self.place.free_memory():
-            return self
-        return Inputs(Dense(self.place.put(np.ascontiguousarray(table)).T), self.home, self.place)
+        if isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense):
+            table = self.X.host.array.T
+            there = resident(table, self.place) if fits(table.nbytes, room) else None
+            if there is not None:
+                return Inputs(Dense(there.T), self.home, self.place, room - table.nbytes)
+        return replace(self, room=room)
 
     @property
     def dtype(self) -> str:

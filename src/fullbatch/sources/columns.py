@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,9 +16,9 @@ Reader = Callable[[Where], Array]  # where -> (n, k), good until the reader's ne
 class Columns(Protocol):
     """``m`` examples as columns of ``n`` numbers each.
 
-    ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source that is
-    nearly all zeros may have a ``sparse_reader()`` too, for steps that take SciPy's sparse arrays: its blocks as CSC,
-    or None where it is not nearly all zeros after all.
+    ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source of
+    many zeros may have a ``sparse_reader(share)`` too, for steps that take SciPy's sparse arrays: its blocks as CSC, or
+    None where more than that share of the numbers is not zero.
     """
 
     @property
@@ -62,7 +62,19 @@ class Examples:
         return self.X.m
 
 
-SPARSE = 1 / 32  # the share of numbers that are not zero up to which a sparse product is the faster one
+
+
+def sparse_reader(X: Columns, share: float) -> Reader | None:
+    """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
+    make = getattr(X, "sparse_reader", None)
+    return make(share) if make is not None and share > 0 else None
+
+
+def batches(order: Where, size: int) -> Iterator[Where]:
+    """``order`` in consecutive parts of ``size`` examples, the last one maybe smaller."""
+    for start in range(0, length(order), size):
+        stop = min(start + size, length(order))
+        yield slice(order.start + start, order.start + stop) if isinstance(order, slice) else order[start:stop]
 
 
 def length(where: Where) -> int:

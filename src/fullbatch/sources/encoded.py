@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fullbatch.sources.columns import SPARSE, Array, Reader, Where, length
+from fullbatch.sources.columns import Array, Reader, Where, length
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class EncodedTable:
         """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""
         return _OneHotReader(self) if self.ones.shape[1] else _NumbersReader(self.numbers)
 
-    def sparse_reader(self) -> Reader | None:
-        few = self.numbers.shape[1] + self.ones.shape[1] <= SPARSE * self.n
+    def sparse_reader(self, share: float) -> Reader | None:
+        few = self.numbers.shape[1] + self.ones.shape[1] <= share * self.n
         return _SparseReader(self) if few else None
 
 

@@ -1,4 +1,4 @@
-"""Examples that lie in memory: dense, sparse, class codes, a selection of another source, a copy per block."""
+"""Examples that lie in memory: dense, sparse, class codes, a selection of another source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import SPARSE, Array, Columns, Reader, Where, length
+from fullbatch.sources.columns import Array, Columns, Reader, Where, length, sparse_reader
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def _take_columns(array: Array, where: Any) -> Array:
     from fullbatch import backend
 
     xp = backend.namespace(array)
-    return xp.take(array, xp.asarray(where, device=backend.device_of(array)), axis=1)
+    # By rows of the table, which lie together; and as a block that is streamed to the device lies.
+    return xp.take(array.T, xp.asarray(where, device=backend.device_of(array)), axis=0).T
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,9 @@ class Sparse:
         rows = self.rows
         return lambda where: rows[where].toarray().T
 
-    def sparse_reader(self) -> Reader | None:
+    def sparse_reader(self, share: float) -> Reader | None:
         rows = self.rows
-        return (lambda where: rows[where].T) if rows.nnz <= SPARSE * self.m * self.n else None
+        return (lambda where: rows[where].T) if rows.nnz <= share * self.m * self.n else None
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,8 @@ class Subset:
     def reader(self) -> Reader:
         return self._selected(self.whole.reader())
 
-    def sparse_reader(self) -> Reader | None:
-        make = getattr(self.whole, "sparse_reader", None)
-        read = None if make is None else make()
+    def sparse_reader(self, share: float) -> Reader | None:
+        read = sparse_reader(self.whole, share)
         return None if read is None else self._selected(read)
 
     def _selected(self, read: Reader) -> Reader:
@@ -155,31 +155,4 @@ class Subset:
         return lambda where: read(indices[where])
 
 
-@dataclass(frozen=True)
-class Uploaded:
-    """A host source whose blocks are copied to another library and device, one at a time.
-
-    place : has ``xp`` and ``device``, as backend.Place
-    """
-
-    host: Columns
-    place: Any
-
-    @property
-    def n(self) -> int:
-        return self.host.n
-
-    @property
-    def m(self) -> int:
-        return self.host.m
-
-    @property
-    def like(self) -> Array:
-        return self.place.empty(self.host.like.dtype)
-
-    def reader(self) -> Reader:
-        read, put = self.host.reader(), self.place.put
-        return lambda where: put(np.ascontiguousarray(read(where).T)).T
-
-
-__all__ = ["Dense", "OneHot", "Sparse", "Subset", "Uploaded", "length"]
+__all__ = ["Dense", "OneHot", "Sparse", "Subset", "length"]

@@ -18,14 +18,17 @@ from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Params
 from fullbatch.steps.array import ArrayStep
+from fullbatch.steps.fused import FusedStep
 from fullbatch.steps.inplace import InplaceStep
+from fullbatch.steps.native import NativeStep
+from fullbatch.steps.native_batches import NativeBatches
 
 
 class Step(Protocol):
     """One thread's worker for blocks of at most the size that it was made for."""
 
     name: str
-    takes_sparse: bool  # whether X may be a SciPy CSC array
+    takes_sparse: float  # up to which share of numbers that are not zero X is better a SciPy CSC array; 0: never
 
     def load(self, params: Params) -> None: ...
 
@@ -36,7 +39,8 @@ class Step(Protocol):
     def predict(self, X: Any) -> Any: ...
 
 
-STEPS: dict[str, type[Any]] = {step.name: step for step in (InplaceStep, ArrayStep)}  # the fastest first
+FASTEST_FIRST = (NativeStep, FusedStep, InplaceStep, ArrayStep)
+STEPS: dict[str, type[Any]] = {step.name: step for step in FASTEST_FIRST}
 
 
 def choose(network: Network, like: Any) -> str:
@@ -49,4 +53,4 @@ def make(network: Network, like: Any, block: int) -> Step:
     return STEPS[choose(network, like)](network, like, block)
 
 
-__all__ = ["STEPS", "ArrayStep", "InplaceStep", "Step", "choose", "make"]
+__all__ = ["STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeBatches", "NativeStep", "Step", "choose", "make"]

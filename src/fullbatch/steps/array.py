@@ -12,7 +12,7 @@ from fullbatch.parameters import Params
 
 class ArrayStep:
     name = "array"
-    takes_sparse = False
+    takes_sparse = 0.0
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

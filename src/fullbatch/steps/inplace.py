@@ -148,7 +148,7 @@ SMALL = 2**14  # numbers: weights up to this size are worth a transposed copy at
 
 class InplaceStep:
     name = "inplace"
-    takes_sparse = True  # on NumPy; a source on a device has no sparse blocks
+    takes_sparse = 1 / 32  # on NumPy; a source on a device has no sparse blocks
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

@@ -1,0 +1,165 @@
+"""The compiled library of the native step: where it lies, whether it can be loaded, and which instruction set is used.
+
+``_native.so`` (``_native.dll``) lies beside this file, or where an editable install keeps what was compiled. It is a
+plain C library: ctypes loads it on first use and lets go of the interpreter's lock in every call. The environment
+variable FULLBATCH_NATIVE forces an instruction set, or switches the library ``off``; it is read at each call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fullbatch.errors import InputError
+
+ABI = 1  # of src/native/fullbatch_native.h, which the rest of this file mirrors
+VARIABLE = "FULLBATCH_NATIVE"
+NAMES = ("avx512", "avx2", "neon", "portable")
+FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
+
+
+class Examples(ctypes.Structure):
+    """A block of m examples as it lies in memory: ``fb_examples``. Strides are in elements."""
+
+    _fields_ = (
+        ("X", c_void_p),
+        ("x_feature", c_int64),
+        ("x_example", c_int64),
+        ("indptr", c_void_p),
+        ("features", c_void_p),
+        ("codes", c_void_p),
+        ("code_bytes", c_int64),
+        ("n_codes", c_int64),
+        ("numbers", c_int64),
+        ("Y", c_void_p),
+        ("y_unit", c_int64),
+        ("y_example", c_int64),
+        ("weight", c_void_p),
+        ("weight_example", c_int64),
+        ("m", c_int64),
+    )
+
+
+class Rule(ctypes.Structure):
+    """How an optimiser steps: ``fb_rule``."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("fixed_biases", c_int32),
+        ("a", c_double),
+        ("b", c_double),
+        ("epsilon", c_double),
+        ("l2", c_double),
+    )
+
+
+# isa, dtype, layers, sizes, activations, output
+NETWORK = (c_int, c_int, c_int64, POINTER(c_int64), POINTER(c_int32), c_int)
+# Arrays are given as plain addresses (array.ctypes.data): a typed pointer would be made anew at each call.
+SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "fb_abi": (c_int, ()),
+    "fb_isa_name": (c_char_p, (c_int,)),
+    "fb_isa_usable": (c_int, (c_int,)),
+    "fb_step_new": (c_void_p, NETWORK),
+    "fb_step_free": (None, (c_void_p,)),
+    "fb_step_load": (None, (c_void_p, c_void_p)),
+    "fb_step_gradient": (c_int, (c_void_p, POINTER(Examples), c_void_p, POINTER(c_double), POINTER(c_double))),
+    "fb_step_cost": (c_int, (c_void_p, POINTER(Examples), POINTER(c_double), POINTER(c_double))),
+    "fb_step_predict": (c_int, (c_void_p, POINTER(Examples), c_void_p)),
+    "fb_trainer_new": (c_void_p, (*NETWORK, c_int64, POINTER(Rule))),
+    "fb_trainer_free": (None, (c_void_p,)),
+    "fb_trainer_load": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "fb_trainer_store": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "fb_trainer_run": (
+        c_int64,
+        (c_void_p, c_int, POINTER(Examples), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),
+    ),
+    "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),
+}
+
+
+def load() -> ctypes.CDLL | None:
+    """The library, or None where it is not there, cannot be loaded or is switched off; ``why_not`` tells which."""
+    return None if _forced() == "off" else _open()[0]
+
+
+def why_not() -> str:
+    """One line: why ``load`` gives None; empty where it gives the library."""
+    return f"switched off by {VARIABLE}=off" if _forced() == "off" else _open()[1]
+
+
+def isas() -> list[tuple[int, str]]:
+    """What the library was compiled for and this machine has, the best first: (number, name). None without it."""
+    return list(_usable()) if load() else []
+
+
+def isa() -> tuple[int, str] | None:
+    """The instruction set to use: the best one, or the one that FULLBATCH_NATIVE names; None without a library.
+
+    Raises InputError where FULLBATCH_NATIVE names what is unknown, or what cannot be used here.
+    """
+    forced = _forced()
+    usable = isas()
+    if forced in (None, "off"):
+        return usable[0] if usable else None
+    for number, name in usable:
+        if name == forced:
+            return number, name
+    if not usable:
+        raise InputError(f"{VARIABLE}={forced} cannot be used: the native step is {why_not()}; unset it.")
+    known = ", ".join(name for _, name in usable)
+    raise InputError(f"{VARIABLE}={forced} cannot be used on this machine, which has {known}; set one of them or off.")
+
+
+def _forced() -> str | None:
+    """FULLBATCH_NATIVE: one of NAMES or "off"; None where it is unset or empty."""
+    return _parse(os.environ.get(VARIABLE, ""))
+
+
+@cache
+def _parse(text: str) -> str | None:
+    value = text.strip().lower()
+    if value and value not in (*NAMES, "off"):
+        raise InputError(f"{VARIABLE}={text} is unknown; the known ones are {', '.join(NAMES)} and off.")
+    return value or None
+
+
+@cache
+def _open() -> tuple[ctypes.CDLL | None, str]:
+    """Find and load the library: (it, "") or (None, why not)."""
+    # An editable install has two folders: the sources, and before it the one with what was compiled.
+    paths = [Path(folder, FILE) for folder in sys.modules["fullbatch"].__path__]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return None, (
+            "not compiled: no C++ compiler was found when fullbatch was installed, or the build failed "
+            "(FULLBATCH_REQUIRE_NATIVE=1 at a new install shows why)"
+        )
+    try:
+        library = ctypes.CDLL(os.fspath(path))
+        library.fb_abi.restype, library.fb_abi.argtypes = SIGNATURES["fb_abi"]
+        if library.fb_abi() != ABI:
+            return None, f"out of date: {path} has interface {library.fb_abi()}, this fullbatch {ABI}; install it again"
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:  # what is missing or not for this machine; a function that is not there
+        return None, f"there but cannot be loaded: {' '.join(str(error).split())}"
+    return library, ""
+
+
+@cache
+def _usable() -> tuple[tuple[int, str], ...]:
+    library = _open()[0]
+    found = []
+    number = 0
+    while library and (name := library.fb_isa_name(number)):
+        if library.fb_isa_usable(number):
+            found.append((number, name.decode()))
+        number += 1
+    return tuple(found)

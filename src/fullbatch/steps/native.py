@@ -1,0 +1,133 @@
+"""The native twin of the pass, for NumPy on the CPU: compiled code that reads each column of X once.
+
+It keeps the hidden layers of 64 examples in the nearest cache, from the forward product to the sums, so that no array
+of m times the hidden width is ever made. src/native holds the code, native_library finds it; test_native.py holds it to
+the array step. It lets go of the interpreter's lock, so blocks run side by side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fullbatch import backend, native_library
+from fullbatch.gradient_sum import GradientSum
+from fullbatch.native_library import Examples as Block
+from fullbatch.network import Network
+from fullbatch.parameters import Params, restore
+
+ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+DTYPES = {"float32": 4, "float64": 8}
+
+
+class NativeStep:
+    name = "native"
+    takes_sparse = 1 / 4
+
+    @staticmethod
+    def can_run(network: Network, like: Any) -> bool:
+        known = all(activation.name in ACTIVATIONS for activation in network.activations)
+        return known and backend.is_numpy(like) and native_library.isa() is not None
+
+    def __init__(self, network: Network, like: Any, block: int) -> None:
+        library, isa = native_library.load(), native_library.isa()
+        if library is None or isa is None:
+            raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
+        self.library = library
+        self.network = network
+        self.dtype = np.dtype(like.dtype)
+        sizes = network.sizes
+        codes = [ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
+        self.shape = (  # as fb_step_new and fb_trainer_new take it
+            isa[0],
+            DTYPES[self.dtype.name],
+            len(sizes) - 1,
+            (ctypes.c_int64 * len(sizes))(*sizes),
+            (ctypes.c_int32 * max(len(codes), 1))(*codes),
+            OUTPUTS.index(network.output.name),
+        )
+        self.handle = library.fb_step_new(*self.shape)
+        if not self.handle:
+            raise MemoryError(f"no memory for a network of {sizes} units.")
+        weakref.finalize(self, library.fb_step_free, self.handle)
+        self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
+        self.size = sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
+
+    def load(self, params: Params) -> None:
+        theta = np.concatenate([np.ravel(array) for layer in params for array in layer], dtype=self.dtype)
+        self.library.fb_step_load(self.handle, theta.ctypes.data)
+
+    def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
+        block, arrays = self._examples(X, Y, weight)
+        gradient = np.empty(self.size)  # in float64: sums of more than 4096 examples are
+        failed = self.library.fb_step_gradient(self.handle, block, gradient.ctypes.data, self.loss, self.weight)
+        self._check(failed, arrays)
+        return GradientSum(np.float64(self.loss.value), restore(gradient, self.network.sizes), self.weight.value)
+
+    def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
+        block, arrays = self._examples(X, Y, weight)
+        self._check(self.library.fb_step_cost(self.handle, block, self.loss, self.weight), arrays)
+        return self.loss.value, self.weight.value
+
+    def predict(self, X: Any) -> Any:
+        block, arrays = self._examples(X, None, None)
+        out = np.empty((X.shape[1], self.network.sizes[-1]), self.dtype)
+        self._check(self.library.fb_step_predict(self.handle, block, out.ctypes.data), arrays)
+        return out.T
+
+    def _examples(self, X: Any, Y: Any, weight: Any) -> tuple[Block, list[Any]]:
+        """The block as C sees it, and the arrays that must live as long as C looks at them."""
+        sizes, m = self.network.sizes, X.shape[1]
+        if X.shape[0] != sizes[0] or (Y is not None and Y.shape != (sizes[-1], m)):
+            raise ValueError(f"X {X.shape} and Y {None if Y is None else Y.shape} for a network of {sizes} units.")
+        if weight is not None and weight.shape != (m,):
+            raise ValueError(f"weights of {weight.shape} for {m} examples.")
+        block = Block(m=m)
+        arrays = put_X(block, X, self.dtype)
+        if Y is not None:
+            arrays += put_targets(block, Y, weight, self.dtype)
+        return block, arrays
+
+    @staticmethod
+    def _check(failed: int, arrays: list[Any]) -> None:
+        if failed:
+            raise ValueError("the native step refused its arguments: a sparse block's features are out of range.")
+
+
+def put_X(block: Block, X: Any, dtype: np.dtype) -> list[Any]:
+    """Tell C where X (n[0], k) is, an array or SciPy's CSC array. What must live as long as C looks at it."""
+    if isinstance(X, np.ndarray):
+        X = X if in_elements(X, dtype) else np.array(X, dtype)
+        block.X, (block.x_feature, block.x_example) = X.ctypes.data, _steps(X)
+        return [X]
+    # CSC of features by examples is CSR of examples by features.
+    arrays = [np.ascontiguousarray(X.data, dtype)]
+    arrays += [np.ascontiguousarray(array, np.int32) for array in (X.indices, X.indptr)]
+    block.X, block.features, block.indptr = (array.ctypes.data for array in arrays)
+    return arrays
+
+
+def put_targets(block: Block, Y: Any, weight: Any, dtype: np.dtype) -> list[Any]:
+    """Tell C where Y (n[L], k) and the weights (k,) or None are."""
+    Y = Y if in_elements(Y, dtype) else np.array(Y, dtype)
+    block.Y, (block.y_unit, block.y_example) = Y.ctypes.data, _steps(Y)
+    if weight is None:
+        return [Y]
+    weight = weight if in_elements(weight, dtype) else np.array(weight, dtype)
+    block.weight, (block.weight_example,) = weight.ctypes.data, _steps(weight)
+    return [Y, weight]
+
+
+def in_elements(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether C can take the array as it lies: of this dtype, and its strides are whole elements."""
+    whole = array.dtype == dtype and all(stride % dtype.itemsize == 0 for stride in array.strides)
+    return bool(whole and array.flags.aligned)
+
+
+def _steps(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(stride // array.itemsize for stride in array.strides)

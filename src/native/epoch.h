@@ -1,0 +1,518 @@
+// Mini-batch training, a whole run of batches in one call.
+//
+// A batch has two parts, with all threads meeting after each. First the examples are shared out: every tile of them goes
+// forward and back and leaves A and dZ of its rows. Then the weights are shared out: whoever has some rows of W makes their
+// sums over all of the batch's examples, and takes the optimiser's step with them at once. No sum is ever split between
+// threads, so their number does not change a bit.
+#pragma once
+
+#include "step.h"
+#include "team.h"
+
+namespace {
+
+// A share of the second part: some inputs of a wide layer, some panels of a sparse first one, a narrow layer, or biases.
+struct Share {
+    enum Kind { WEIGHTS, PANEL, NARROW, BIASES } kind;
+    int64_t l, first, count;
+    int64_t work;  // in vectors per example
+};
+
+// What one thread has for itself.
+template <class T>
+struct Scratch {
+    Pass<T> pass;
+    T* memory;
+    T *Y, *weight;  // of a tile
+    T* sums;        // of a share
+};
+
+// The sparse rows of a batch, brought together; those of a tile lie side by side.
+template <class T>
+struct Gathered {
+    T* values;
+    int32_t *features, *starts, *stops;
+    int64_t capacity;
+
+    SparseRows<T> from(int64_t e) const { return {values, features, starts + e, stops + e}; }
+};
+
+template <class T>
+struct Trainer {
+    fb_head head;
+    fb_rule rule;
+    Net<T> net, first, second;  // parameters, and the optimiser's arrays laid out as they are
+    T* memory;                  // of the arrays below, of all examples of a batch
+    T **A, **D, **dZ;           // of layer l; dZ may lie in A or D. A[0], the batch's X, is made once it is wanted
+    int64_t* step;
+    T* narrow;             // dZ[L] of a narrow last layer, [tiles][units][TILE]
+    double *loss, *weight; // of each tile
+    double* squares;       // sum of W^2 of each share, before the update
+    Share* shares;
+    int64_t share_count;
+    Gathered<T> gathered;
+};
+
+// ---- the optimisers ----------------------------------------------------------------------------------------------------------
+
+// One batch's step for some parameters.
+template <class T>
+struct Update {
+    int kind;
+    T a, b, epsilon, rate;
+    T scale;  // 1 / the sum of the batch's weights
+    T decay;  // l2 / that sum
+};
+
+// n numbers, whole vectors, of sums already complete. Returns the sum of theta^2 before the update.
+template <class T>
+double apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second, int64_t n) {
+    constexpr int lanes = vec<T>::lanes;
+    V<T> squares = {};
+    for (int64_t i = 0; i < n; i += lanes) {
+        V<T> w = load(theta + i);
+        squares = fma(w, w, squares);
+        const V<T> g = fma(broadcast(rule.decay), w, load(sums + i) * rule.scale);
+        if (rule.kind == FB_GD) {
+            w -= rule.rate * g;
+        } else if (rule.kind == FB_ADAM) {
+            const V<T> mean = rule.a * load(first + i) + (1 - rule.a) * g;
+            const V<T> square = rule.b * load(second + i) + (1 - rule.b) * (g * g);
+            store(first + i, mean);
+            store(second + i, square);
+            w -= rule.rate * (mean / (square_root(square) + rule.epsilon));
+        } else {
+            const V<T> v = rule.a * load(first + i) - rule.rate * g;
+            store(first + i, v);
+            w += rule.kind == FB_NESTEROV ? rule.a * v - rule.rate * g : v;
+        }
+        store(theta + i, w);
+    }
+    return sum_as_double<T>(squares);
+}
+
+// ---- making a trainer ----------------------------------------------------------------------------------------------------------
+
+// The tiles of a batch: nearly equal, in fours where there is more than one, so that two or four threads share them evenly.
+FB_INLINE int64_t tile_count(int64_t rows) {
+    const int64_t tiles = (rows + TILE - 1) / TILE;
+    return tiles == 1 ? 1 : (tiles + 3) / 4 * 4;
+}
+
+template <class T>
+void trainer_free(Trainer<T>* trainer) {
+    release(trainer->net);
+    release(trainer->first);
+    release(trainer->second);
+    free(trainer->memory);
+    if (trainer->A != nullptr) free(trainer->A[0]);
+    free(trainer->A);
+    free(trainer->D);
+    free(trainer->dZ);
+    free(trainer->step);
+    free(trainer->loss);
+    free(trainer->weight);
+    free(trainer->squares);
+    free(trainer->shares);
+    free(trainer->gathered.values);
+    free(trainer->gathered.features);
+    free(trainer->gathered.starts);
+    free(trainer->gathered.stops);
+    free(trainer);
+}
+
+template <class T>
+bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_t* activations, int output, int64_t batch) {
+    if (!build(trainer->net, L, sizes, activations, output) || !build(trainer->first, L, sizes, activations, output) ||
+        !build(trainer->second, L, sizes, activations, output)) {
+        return false;
+    }
+    const int64_t tiles = tile_count(batch) + 4;
+    int64_t shares = 0;
+    for (int64_t l = 1; l <= L; l++) shares += sizes[l - 1] / ROWS + 2 + vectors_for<T>(sizes[l]);
+    trainer->A = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
+    trainer->D = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
+    trainer->dZ = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
+    trainer->step = static_cast<int64_t*>(calloc(size_t(L + 1), sizeof(int64_t)));
+    trainer->loss = zeros<double>(tiles);
+    trainer->weight = zeros<double>(tiles);
+    trainer->squares = zeros<double>(shares);
+    trainer->shares = static_cast<Share*>(calloc(size_t(shares), sizeof(Share)));
+    if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight || !trainer->squares ||
+        !trainer->shares) {
+        return false;
+    }
+    const bool narrow = trainer->net.layers[L - 1].narrow;
+    int64_t total = narrow ? tiles * sizes[L] * TILE : 0;
+    for (int64_t l = 1; l <= L; l++) total += 2 * batch * row_step<T>(sizes[l]);
+    T* at = trainer->memory = zeros<T>(total);
+    if (at == nullptr) return false;
+    const auto take = [&at](int64_t n) {
+        T* p = at;
+        at += n;
+        return p;
+    };
+    if (narrow) trainer->narrow = take(tiles * sizes[L] * TILE);
+    trainer->step[0] = row_step<T>(sizes[0]);
+    for (int64_t l = 1; l <= L; l++) {
+        const int64_t n = batch * (trainer->step[l] = row_step<T>(sizes[l]));
+        trainer->A[l] = take(n);
+        trainer->dZ[l] = l == L ? trainer->A[l] : take(n);
+        if (l < L && keeps_derivative(activations[l - 1])) trainer->D[l] = trainer->dZ[l];
+    }
+    return true;
+}
+
+template <class T>
+fb_trainer* trainer_new(
+    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
+    const fb_rule* rule
+) {
+    Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
+    if (trainer == nullptr) return nullptr;
+    trainer->head = {kernels, dtype, sizes[0], batch};
+    trainer->rule = *rule;
+    if (!allocate(trainer, L, sizes, activations, output, batch)) {
+        trainer_free(trainer);
+        return nullptr;
+    }
+    return reinterpret_cast<fb_trainer*>(trainer);
+}
+
+template <class T>
+void trainer_load(Trainer<T>* trainer, const T* theta, const T* first, const T* second) {
+    pack(trainer->net, theta);
+    if (first != nullptr) pack(trainer->first, first);
+    if (second != nullptr) pack(trainer->second, second);
+}
+
+template <class T>
+void trainer_store(const Trainer<T>* trainer, T* theta, T* first, T* second) {
+    unpack(trainer->net, trainer->net.memory, theta);
+    if (first != nullptr) unpack(trainer->first, trainer->first.memory, first);
+    if (second != nullptr) unpack(trainer->second, trainer->second.memory, second);
+}
+
+// How the second part is cut: the same for any number of threads. Returns the work of all.
+template <class T>
+int64_t cut_shares(Trainer<T>* trainer, bool sparse) {
+    int64_t work = 0;
+    trainer->share_count = 0;
+    const auto add = [&](Share share) {
+        trainer->shares[trainer->share_count++] = share;
+        work += share.work;
+    };
+    for (int64_t l = 1; l <= trainer->net.L; l++) {
+        const Layer<T>& layer = trainer->net.layers[l - 1];
+        if (layer.narrow) {
+            add({Share::NARROW, l, 0, 0, 2 * layer.units * layer.vectors});
+            continue;
+        }
+        if (l == 1 && sparse) {
+            for (int v = 0; v < layer.vectors; v += WIDTH) add({Share::PANEL, l, v, layer.panel_width(v), 100 * layer.panel_width(v)});
+        } else {
+            const int64_t parts = (layer.inputs + ROWS - 1) / ROWS;
+            for (int64_t part = 0; part < parts; part++) {
+                const int64_t first = layer.inputs * part / parts, count = layer.inputs * (part + 1) / parts - first;
+                add({Share::WEIGHTS, l, first, count, count * layer.vectors});
+            }
+        }
+        add({Share::BIASES, l, 0, 0, 2 * layer.vectors});
+    }
+    return work;
+}
+
+// ---- a run -----------------------------------------------------------------------------------------------------------------------
+
+enum Failure { NONE, NO_MEMORY, OUT_OF_RANGE };
+
+template <class T>
+struct Run {
+    Trainer<T>* trainer;
+    const fb_examples* from;
+    const int64_t* order;
+    int64_t batch;
+    const double* rates;
+    double until;  // on fb_seconds's clock
+    int64_t work;  // of all shares
+    double cost;
+    int64_t done;
+    bool stop;
+    int failed;  // enum Failure
+
+    bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
+    int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
+    int64_t entries(int64_t e) const {  // at most, of the example that comes e-th
+        if (from->codes != nullptr) return from->numbers + from->n_codes;
+        return from->indptr[example(e) + 1] - from->indptr[example(e)];
+    }
+    void fail(Failure why) { __atomic_store_n(&failed, why, __ATOMIC_RELAXED); }
+};
+
+template <class T>
+bool make(Scratch<T>& scratch, const Trainer<T>* trainer, bool sparse) {
+    const Net<T>& net = trainer->net;
+    const int64_t units = net.outputs();
+    int64_t sums = 0;
+    for (int64_t l = 1; l <= net.L; l++) {
+        const Layer<T>& layer = net.layers[l - 1];
+        const int64_t rows = layer.narrow ? layer.units : ROWS;
+        const int64_t dense = rows * layer.vectors * vec<T>::lanes;
+        const int64_t whole = l == 1 && sparse ? layer.inputs * WIDTH * vec<T>::lanes : 0;
+        sums = larger(larger(sums, layer.biases()), larger(dense, whole));
+    }
+    scratch.pass.A = static_cast<T**>(calloc(size_t(net.L + 1), sizeof(T*)));
+    scratch.pass.D = static_cast<T**>(calloc(size_t(net.L + 1), sizeof(T*)));
+    scratch.pass.step = trainer->step;
+    scratch.memory = zeros<T>(2 * units * TILE + TILE + sums);
+    if (!scratch.pass.A || !scratch.pass.D || !scratch.memory) return false;
+    scratch.pass.Z = scratch.memory;
+    scratch.Y = scratch.memory + units * TILE;
+    scratch.weight = scratch.Y + units * TILE;
+    scratch.sums = scratch.weight + TILE;
+    return true;
+}
+
+template <class T>
+void release(Scratch<T>& scratch) {
+    free(scratch.pass.A);
+    free(scratch.pass.D);
+    free(scratch.memory);
+}
+
+// X of some examples in their order, row by row.
+template <class T>
+void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, T* to, int64_t step) {
+    for (int64_t e = 0; e < rows; e++) {
+        const T* x = static_cast<const T*>(run.from->X) + run.example(first + e) * run.from->x_example;
+        copy_row(x, run.from->x_feature, n, to + e * step);
+    }
+}
+
+// Room for X of the largest batch, or for its sparse rows; or false.
+template <class T>
+bool make_room(Run<T>& run) {
+    if (!run.sparse()) {
+        T*& X = run.trainer->A[0];
+        if (X == nullptr) X = zeros<T>(run.trainer->head.capacity * run.trainer->step[0]);
+        return X != nullptr;
+    }
+    Gathered<T>& room = run.trainer->gathered;
+    int64_t most = 0;
+    for (int64_t start = 0; start < run.from->m; start += run.batch) {
+        int64_t entries = 0;
+        for (int64_t e = start; e < smaller(start + run.batch, run.from->m); e++) entries += run.entries(e);
+        most = larger(most, entries);
+    }
+    if (most > INT32_MAX) return false;
+    const int64_t batch = run.trainer->head.capacity;
+    if (room.starts == nullptr) room.starts = zeros<int32_t>(batch);
+    if (room.stops == nullptr) room.stops = zeros<int32_t>(batch);
+    if (most > room.capacity || room.values == nullptr) {
+        free(room.values);
+        free(room.features);
+        room.values = zeros<T>(most);
+        room.features = zeros<int32_t>(most);
+        room.capacity = most;
+    }
+    return room.starts != nullptr && room.stops != nullptr && room.values != nullptr && room.features != nullptr;
+}
+
+// The feature that code c of an example is.
+FB_INLINE int64_t code(const fb_examples* from, int64_t example, int64_t c) {
+    const int64_t at = example * from->n_codes + c;
+    if (from->code_bytes == 1) return static_cast<const uint8_t*>(from->codes)[at];
+    if (from->code_bytes == 2) return static_cast<const uint16_t*>(from->codes)[at];
+    return static_cast<const uint32_t*>(from->codes)[at];
+}
+
+// The sparse rows first ... first + rows of the batch at ``start``, each checked.
+template <class T>
+void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+    const fb_examples* from = run.from;
+    const Gathered<T>& to = run.trainer->gathered;
+    const int64_t n = run.trainer->net.inputs();
+    const T* X = static_cast<const T*>(from->X);
+    int64_t at = 0;  // where the tile's entries begin
+    for (int64_t e = 0; e < first; e++) at += run.entries(start + e);
+    for (int64_t e = 0; e < rows; e++) {
+        const int64_t example = run.example(start + first + e);
+        to.starts[first + e] = int32_t(at);
+        const auto put = [&](T value, int64_t feature) {
+            to.values[at] = value;
+            to.features[at++] = int32_t(feature);
+            if (feature >= 0 && feature < n) return;
+            to.features[at - 1] = 0;
+            run.fail(OUT_OF_RANGE);
+        };
+        if (from->codes != nullptr) {
+            for (int64_t i = 0; i < from->numbers; i++) put(X[example * from->x_example + i * from->x_feature], i);
+            for (int64_t c = 0; c < from->n_codes; c++) {
+                const int64_t feature = code(from, example, c);
+                if (feature != 0) put(T(1), feature);
+            }
+        } else {
+            for (int64_t k = from->indptr[example]; k < from->indptr[example + 1]; k++) put(X[k], from->features[k]);
+        }
+        to.stops[first + e] = int32_t(at);
+    }
+}
+
+// One tile of the batch that starts at example ``start``, forward and back: examples first ... first + rows of the batch.
+template <class T>
+void train_tile(Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows) {
+    Trainer<T>* trainer = run.trainer;
+    const Net<T>& net = trainer->net;
+    Pass<T>& pass = scratch.pass;
+    const int64_t L = net.L, units = net.outputs();
+    for (int64_t l = 0; l <= L; l++) {
+        const int64_t at = first * trainer->step[l];
+        pass.A[l] = trainer->A[l] == nullptr ? nullptr : trainer->A[l] + at;
+        pass.D[l] = trainer->D[l] == nullptr ? nullptr : trainer->D[l] + at;
+    }
+    if (trainer->narrow != nullptr) pass.Z = trainer->narrow + tile * units * TILE;
+    const Rows<T> X = {pass.A[0], trainer->step[0], false};
+    const SparseRows<T> sparse = trainer->gathered.from(first);
+    if (run.sparse()) gather_sparse(run, start, first, rows);
+    else gather(run, net.inputs(), start + first, rows, X.p, X.step);
+    trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
+    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true);
+    trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
+    for (int64_t l = L; l >= 1; l--) {
+        const Layer<T>& layer = net.layers[l - 1];
+        const int below = l == 1 ? -1 : net.layers[l - 2].activation;
+        T* dZ_below = l == 1 ? nullptr : trainer->dZ[l - 1] + first * trainer->step[l - 1];
+        if (layer.narrow) {
+            if (l > 1) backward_narrow(layer, pass.Z, rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
+            continue;
+        }
+        T* dZ = trainer->dZ[l] + first * trainer->step[l];
+        if (l == L) rows_from_columns(pass.Z, units, rows, trainer->step[l], dZ);
+        if (l > 1) backward_wide(layer, dZ, trainer->step[l], rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
+    }
+}
+
+template <class T>
+void update_biases(Update<T> rule, const Layer<T>& layer, const T* sums, const Layer<T>& first, const Layer<T>& second) {
+    rule.decay = 0;  // biases are not penalised
+    apply(rule, layer.b, sums, first.b, second.b, layer.biases());
+}
+
+// Sums over the batch's ``rows`` examples and the step of the optimiser, for one share of the parameters.
+template <class T>
+double train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, const Update<T>& rule, int64_t rows) {
+    constexpr int lanes = vec<T>::lanes;
+    Trainer<T>* trainer = run.trainer;
+    const Layer<T>& layer = trainer->net.layers[share.l - 1];
+    const Layer<T>&first = trainer->first.layers[share.l - 1], &second = trainer->second.layers[share.l - 1];
+    const T* dZ = trainer->dZ[share.l];
+    const int64_t step = trainer->step[share.l], tiles = tile_count(rows);
+    const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * trainer->step[share.l - 1], trainer->step[share.l - 1], false}; };
+    const SparseRows<T> sparse = trainer->gathered.from(0);
+    T* sums = scratch.sums;
+    double squares = 0;
+
+    if (share.kind == Share::WEIGHTS) {
+        memset(sums, 0, size_t(share.count * layer.vectors * lanes) * sizeof(T));
+        for (int64_t e = 0; e < rows; e += TILE) {
+            weights_wide(layer, in(e), dZ + e * step, step, smaller(TILE, rows - e), share.first, share.count, sums, share.count);
+        }
+        for (int v = 0; v < layer.vectors; v += WIDTH) {
+            const int64_t width = layer.panel_width(v) * lanes, at = v * lanes * layer.inputs + share.first * width;
+            const T* part = sums + v * lanes * share.count;
+            squares += apply(rule, layer.W + at, part, first.W + at, second.W + at, share.count * width);
+        }
+        if (layer.back != nullptr) refresh_back(layer, share.first, share.count);
+    } else if (share.kind == Share::PANEL) {
+        const int64_t at = share.first * lanes * layer.inputs, n = share.count * lanes * layer.inputs;
+        memset(sums, 0, size_t(n) * sizeof(T));
+        weights_sparse(layer, sparse, dZ, step, rows, int(share.first), int(share.first + share.count), sums - at);
+        squares = apply(rule, layer.W + at, sums, first.W + at, second.W + at, n);
+    } else if (share.kind == Share::NARROW) {
+        memset(sums, 0, size_t(layer.weights()) * sizeof(T));
+        alignas(64) T b[vec<T>::lanes] = {};  // a narrow layer has at most a quarter of that
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t e = rows * tile / tiles, count = rows * (tile + 1) / tiles - e;
+            const T* dz = trainer->narrow + tile * layer.units * TILE;
+            if (share.l == 1 && run.sparse()) {
+                weights_sparse_narrow(layer, sparse.from(e), dz, count, sums);
+            } else {
+                weights_narrow(layer, in(e), dz, count, 0, layer.vectors, sums);
+            }
+            bias_sums_narrow(layer, dz, b);
+        }
+        squares = apply(rule, layer.W, sums, first.W, second.W, layer.weights());
+        if (!trainer->rule.fixed_biases) update_biases(rule, layer, b, first, second);
+    } else if (!trainer->rule.fixed_biases) {
+        memset(sums, 0, size_t(layer.biases()) * sizeof(T));
+        for (int64_t e = 0; e < rows; e += TILE) bias_sums(dZ + e * step, step, smaller(TILE, rows - e), 0, layer.vectors, sums);
+        update_biases(rule, layer, sums, first, second);
+    }
+    return squares;
+}
+
+template <class T>
+Update<T> update_of(const fb_rule& rule, double rate, double weight) {
+    // A batch of examples that all weigh nothing has no gradient, and no penalty either.
+    const double scale = weight > 0 ? 1 / weight : 0;
+    return {rule.kind, T(rule.a), T(rule.b), T(rule.epsilon), T(rate), T(scale), T(rule.l2 * scale)};
+}
+
+template <class T>
+void train(void* argument, fb_team* team, int rank) {
+    Run<T>& run = *static_cast<Run<T>*>(argument);
+    Trainer<T>* trainer = run.trainer;
+    const int size = fb_team_size(team);
+    Scratch<T> scratch = {};
+    if (!make(scratch, trainer, run.sparse())) run.fail(NO_MEMORY);
+    fb_team_wait(team);
+    const bool failed = __atomic_load_n(&run.failed, __ATOMIC_RELAXED) != NONE;
+    int64_t t = 0;
+    for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
+        const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
+        for (int64_t tile = tiles * rank / size; tile < tiles * (rank + 1) / size; tile++) {
+            const int64_t first = rows * tile / tiles;
+            train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first);
+        }
+        if (rank == 0) run.stop = fb_seconds() > run.until;
+        fb_team_wait(team);
+        double loss = 0, weight = 0;
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            loss += trainer->loss[tile];
+            weight += trainer->weight[tile];
+        }
+        const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
+        int64_t before = 0;  // the work of the shares so far: a thread's part is what begins in its span
+        for (int64_t s = 0; s < trainer->share_count; s++) {
+            if (before * size / run.work == rank) {
+                trainer->squares[s] = train_share(run, scratch, trainer->shares[s], rule, rows);
+            }
+            before += trainer->shares[s].work;
+        }
+        const bool stop = run.stop;
+        fb_team_wait(team);
+        if (rank == 0) {
+            double squares = 0;
+            for (int64_t s = 0; s < trainer->share_count; s++) squares += trainer->squares[s];
+            if (weight > 0) run.cost += (loss + trainer->rule.l2 / 2 * squares) / weight * double(rows);
+            run.done = start + rows;
+        }
+        if (stop) break;
+    }
+    release(scratch);
+}
+
+template <class T>
+int64_t trainer_run(
+    Trainer<T>* trainer, int threads, const fb_examples* from, const int64_t* order, int64_t batch, const double* rates,
+    double seconds, double* cost
+) {
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, 0, 0, false, NONE};
+    run.work = cut_shares(trainer, run.sparse());
+    if (!make_room(run)) return -NO_MEMORY;
+    fb_team_run(threads, train<T>, &run);
+    *cost = run.cost;
+    return run.failed != NONE ? -run.failed : run.done;
+}
+
+}  // namespace

@@ -1,0 +1,98 @@
+// The native step's C ABI: what steps/native.py calls through ctypes. All of it is safe to call from several threads at
+// once, each with a step of its own; none of it needs Python's lock.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define FB_EXPORT __declspec(dllexport)
+#else
+#define FB_EXPORT __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FB_ABI = 1 };  // raised with every change below: a stale library is refused, not called
+
+enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
+enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
+enum fb_output { FB_OUT_SIGMOID, FB_OUT_SOFTMAX, FB_OUT_IDENTITY, FB_OUT_EXP };
+enum fb_optimizer { FB_GD, FB_MOMENTUM, FB_NESTEROV, FB_ADAM };
+enum fb_function { FB_EXP, FB_F_TANH, FB_F_SIGMOID, FB_LOG1P, FB_LOG };
+
+// Examples. Strides are in elements and may be negative or zero.
+// Dense: X[i * x_feature + e * x_example].
+// Sparse (indptr is not NULL): a CSR matrix of examples by features, of which example e is entries indptr[e] to
+// indptr[e + 1] of X and features.
+// Encoded (codes is not NULL; for a trainer): X as if dense for the first ``numbers`` features; then example e has a 1 at the
+// features codes[e * n_codes + c], c < n_codes, each an unsigned integer of code_bytes, 0 for none.
+typedef struct {
+    const void* X;
+    int64_t x_feature, x_example;
+    const int32_t* indptr;
+    const int32_t* features;
+    const void* codes;
+    int64_t code_bytes, n_codes, numbers;
+    const void* Y;  // NULL to predict
+    int64_t y_unit, y_example;
+    const void* weight;  // NULL for ones
+    int64_t weight_example;
+    int64_t m;
+} fb_examples;
+
+typedef struct fb_step fb_step;
+
+FB_EXPORT int fb_abi(void);
+FB_EXPORT const char* fb_isa_name(int isa);  // 0, 1, ...: the best first; NULL past the last one compiled in
+FB_EXPORT int fb_isa_usable(int isa);        // whether this machine has it
+
+// A step for one thread; NULL where memory is short or an argument is out of range.
+// sizes: n[0] ... n[L]; activations: L - 1 of enum fb_activation.
+FB_EXPORT fb_step* fb_step_new(int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output);
+FB_EXPORT void fb_step_free(fb_step* step);
+// theta: W[1], b[1], W[2], ... each row after row, in the step's dtype; it is copied.
+FB_EXPORT void fb_step_load(fb_step* step, const void* theta);
+// gradient: like theta, but float64. Return 0.
+FB_EXPORT int fb_step_gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight);
+FB_EXPORT int fb_step_cost(fb_step* step, const fb_examples* block, double* loss, double* weight);
+FB_EXPORT int fb_step_predict(fb_step* step, const fb_examples* block, void* out);  // out (m, n[L]), row after row
+
+// Training by mini-batches, without Python from one batch to the next.
+typedef struct fb_trainer fb_trainer;
+
+// One step of the optimiser (enum fb_optimizer) for each batch:
+//     g      = (sum of the batch's gradients + l2 W) / (sum of its weights)
+//     GD       theta -= rate g
+//     momentum v = a v - rate g;  theta += v, or a v - rate g with Nesterov
+//     Adam     mean = a mean + (1 - a) g;  square = b square + (1 - b) g^2;  theta -= rate mean / (sqrt(square) + epsilon)
+// fixed_biases: the biases stay as they are.
+typedef struct {
+    int32_t kind, fixed_biases;
+    double a, b, epsilon, l2;
+} fb_rule;
+
+// For batches of at most ``batch`` examples; NULL where memory is short or an argument is out of range.
+FB_EXPORT fb_trainer* fb_trainer_new(
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch, const fb_rule* rule
+);
+FB_EXPORT void fb_trainer_free(fb_trainer* trainer);
+// theta and the optimiser's arrays of the same length (velocity; or mean and square; NULL for what it has not): in, and out.
+FB_EXPORT void fb_trainer_load(fb_trainer* trainer, const void* theta, const void* first, const void* second);
+FB_EXPORT void fb_trainer_store(const fb_trainer* trainer, void* theta, void* first, void* second);
+// Batches of ``batch`` examples each, the last one maybe smaller, until all of ``examples`` are through or ``seconds`` are
+// over; on up to ``threads`` threads, whose number does not change a bit. Returns how many examples it did; or -1
+// without memory or with wrong arguments, -2 where a feature of X is out of range.
+// order: of X, the example that comes e-th is number order[e] of m_X (NULL: e); Y and weight are in that order already. rates[t]: of batch t. cost: the sum of (J of a batch) * (its examples), J before its update.
+FB_EXPORT int64_t fb_trainer_run(
+    fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t m_X, int64_t batch,
+    const double* rates, double seconds, double* cost
+);
+
+// y[i] = f(x[i]) for i < n: for the tests of accuracy.
+FB_EXPORT int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n);
+
+#ifdef __cplusplus
+}
+#endif

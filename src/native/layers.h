@@ -1,0 +1,405 @@
+// One layer's weights as the kernels want them, and the three products of the pass on some rows of examples.
+//
+// A hidden array lives example by example, each row filled up to whole vectors with zeros. A *wide* layer is made of
+// register tiles, its weights in panels of two vectors of units. A *narrow* one, the last layer where it has only a few
+// units, would leave most lanes of a vector empty: it is made of dot products along its inputs instead.
+#pragma once
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "product.h"
+#include "units.h"
+
+namespace {
+
+template <class T>
+FB_INLINE int vectors_for(int64_t n) {
+    return int((n + vec<T>::lanes - 1) / vec<T>::lanes);
+}
+
+// From one row to the next: whole cache lines, but no multiple of 8 of them, or a tile's rows would share a few of the
+// cache's sets.
+template <class T>
+FB_INLINE int64_t row_step(int64_t n) {
+    constexpr int64_t line = 64 / sizeof(T);
+    const int64_t lines = (n + line - 1) / line;
+    return (lines % 8 == 0 ? lines + 1 : lines) * line;
+}
+
+// Zeros on a cache line of their own, or NULL. malloc's rules for a size of 0 are avoided.
+template <class T>
+T* zeros(int64_t n) {
+    const size_t bytes = (size_t(n) * sizeof(T) + 127) / 64 * 64;
+    void* p = aligned_alloc(64, bytes);
+    if (p != nullptr) memset(p, 0, bytes);
+    return static_cast<T*>(p);
+}
+
+// Numbers at ``first``, first + step, ...
+struct Line {
+    int64_t first, step;
+};
+
+template <class T>
+struct Layer {
+    int64_t inputs, units;
+    bool narrow;
+    int activation;  // -1 in the output layer
+    int vectors;     // of units in a wide layer, of inputs in a narrow one
+    int tail;        // units in the last vector
+    // Wide: panels of vectors 0-1, 2-3, ... of units, each panel [inputs][its lanes]. Narrow: [units][vectors * lanes].
+    T* W;
+    T* b;     // to whole vectors
+    T* back;  // W^T, in panels of vectors of inputs, each [units][its lanes]: for dA. NULL in the first layer
+    int back_vectors;
+
+    // Vectors of the panel that starts at vector v, and how many of its numbers belong to units.
+    int panel_width(int v) const { return v + WIDTH <= vectors ? WIDTH : 1; }
+    int panel_columns(int v) const {
+        const int count = panel_width(v);
+        return v + count < vectors ? count * vec<T>::lanes : (count - 1) * vec<T>::lanes + tail;
+    }
+
+    int64_t weights() const { return (narrow ? units : inputs) * vectors * vec<T>::lanes; }
+    int64_t biases() const { return int64_t(vectors_for<T>(units)) * vec<T>::lanes; }
+
+    Line row(int64_t j) const {  // W[j][0], W[j][1], ...
+        if (narrow) return {j * vectors * vec<T>::lanes, 1};
+        return column(j, inputs, vectors);
+    }
+    Line back_column(int64_t i) const { return column(i, units, back_vectors); }  // W[0][i], W[1][i], ... in ``back``
+
+    // Column n of panels over n, each panel [K][its lanes].
+    static Line column(int64_t n, int64_t K, int vectors) {
+        constexpr int64_t lanes = vec<T>::lanes;
+        const int64_t first = n / (WIDTH * lanes) * WIDTH;  // vector
+        const int64_t width = first + WIDTH <= vectors ? WIDTH : 1;
+        return {first * lanes * K + n - first * lanes, width * lanes};
+    }
+};
+
+// From theta's W (units, inputs) and b, row after row; returns what follows.
+template <class T>
+const T* pack(Layer<T>& layer, const T* theta) {
+    for (int64_t j = 0; j < layer.units; j++) {
+        const Line row = layer.row(j);
+        for (int64_t i = 0; i < layer.inputs; i++) layer.W[row.first + i * row.step] = theta[j * layer.inputs + i];
+    }
+    for (int64_t i = 0; layer.back != nullptr && i < layer.inputs; i++) {
+        const Line column = layer.back_column(i);
+        for (int64_t j = 0; j < layer.units; j++) layer.back[column.first + j * column.step] = theta[j * layer.inputs + i];
+    }
+    theta += layer.units * layer.inputs;
+    memcpy(layer.b, theta, size_t(layer.units) * sizeof(T));
+    return theta + layer.units;
+}
+
+// W^T once more for inputs first ... first + count, after W has changed.
+template <class T>
+void refresh_back(const Layer<T>& layer, int64_t first, int64_t count) {
+    for (int64_t j = 0; j < layer.units; j++) {
+        const Line row = layer.row(j);
+        for (int64_t i = first; i < first + count; i++) {
+            const Line column = layer.back_column(i);
+            layer.back[column.first + j * column.step] = layer.W[row.first + i * row.step];
+        }
+    }
+}
+
+// The inputs of a layer for some examples. Number (e, i) is p[e * step + i], or p[i * step + e] if by_feature: the first
+// layer takes a tile of X as it lies in memory.
+template <class T>
+struct Rows {
+    T* p;
+    int64_t step;
+    bool by_feature;
+};
+
+// ---- wide layers ---------------------------------------------------------------------------------------------------------
+
+// Z (rows, units) of vectors first ... first + count of the units.
+template <class T>
+void forward_panel(const Layer<T>& layer, Rows<T> in, T* Z, int64_t step, int64_t rows, int first, int count) {
+    constexpr int lanes = vec<T>::lanes;
+    const T* W = layer.W + int64_t(first) * lanes * layer.inputs;
+    const T* b = layer.b + first * lanes;
+    T* out = Z + first * lanes;
+    const int columns = layer.panel_columns(first);
+    if (in.by_feature) panel<T, SET, true>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
+    else panel<T, SET, false>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
+}
+
+// A (rows, units), and g' in D if it is not NULL. The activation follows each panel while that is in the nearest cache.
+template <class T>
+void forward_wide(const Layer<T>& layer, Rows<T> in, T* A, T* D, int64_t step, int64_t rows) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = 0; v < layer.vectors; v += WIDTH) {
+        const int count = layer.panel_width(v);
+        forward_panel(layer, in, A, step, rows, v, count);
+        if (layer.activation < 0) continue;
+        const int tail = v + count == layer.vectors ? layer.tail : lanes;
+        T* D_panel = D == nullptr ? nullptr : D + v * lanes;
+        activate<T>(layer.activation, A + v * lanes, D_panel, rows, step, count, tail);
+    }
+}
+
+// dW += inputs^T dZ for one tile of examples, of ``count`` inputs from ``first`` on. dW has panels of ``dW_inputs`` rows, and
+// these inputs' come first in them.
+template <class T>
+void weights_wide(
+    const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t step, int64_t rows, int64_t first, int64_t count,
+    T* dW, int64_t dW_inputs
+) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = 0; v < layer.vectors; v += WIDTH) {
+        const int width = layer.panel_width(v), columns = layer.panel_columns(v);
+        T* sums = dW + v * lanes * dW_inputs;
+        const T* B = dZ + v * lanes;
+        const T* none = nullptr;
+        if (in.by_feature) {
+            panel<T, ADD, false>(count, columns, in.p + first * in.step, in.step, B, step, rows, none, sums, width * lanes);
+        } else {
+            panel<T, ADD, true>(count, columns, in.p + first, in.step, B, step, rows, none, sums, width * lanes);
+        }
+    }
+}
+
+// db += the sums over a tile of examples, of vectors first ... last.
+template <class T>
+void bias_sums(const T* dZ, int64_t step, int64_t rows, int first, int last, T* db) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = first; v < last; v++) {
+        V<T> even = {}, odd = {};
+        int64_t e = 0;
+        for (; e + 2 <= rows; e += 2) {
+            even += load(dZ + e * step + v * lanes);
+            odd += load(dZ + (e + 1) * step + v * lanes);
+        }
+        if (e < rows) even += load(dZ + e * step + v * lanes);
+        store(db + v * lanes, load(db + v * lanes) + (even + odd));
+    }
+}
+
+// dZ of the layer below, whose activation was A: (dZ W) g'(A). dZ_below may be A itself.
+template <class T>
+void backward_wide(
+    const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, int activation,
+    const T* A, const T* D, T* dZ_below, int64_t step_below
+) {
+    constexpr int lanes = vec<T>::lanes;
+    alignas(64) T start[WIDTH * vec<T>::lanes] = {};
+    alignas(64) T dA[TILE * WIDTH * vec<T>::lanes];
+    for (int v = 0; v < layer.back_vectors; v += WIDTH) {
+        const int count = v + WIDTH <= layer.back_vectors ? WIDTH : 1;
+        const T* W = layer.back + int64_t(v) * lanes * layer.units;
+        const int columns = int(layer.inputs) - v * lanes < count * lanes ? int(layer.inputs) - v * lanes : count * lanes;
+        panel<T, SET, false>(rows, columns, dZ, step, W, count * lanes, layer.units, start, dA, WIDTH * lanes);
+        differentiate<T>(
+            activation, A + v * lanes, D == nullptr ? nullptr : D + v * lanes, dZ_below + v * lanes, rows, step_below, count,
+            [&](int64_t e, int u) __attribute__((always_inline)) { return load(dA + (e * WIDTH + u) * lanes); }
+        );
+    }
+}
+
+// ---- narrow layers: Z and dZ are [units][TILE] -----------------------------------------------------------------------------
+
+template <class T>
+void forward_narrow(const Layer<T>& layer, Rows<T> in, T* Z, int64_t rows) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int64_t j = 0; j < layer.units; j++) {
+        const T* w = layer.W + j * layer.vectors * lanes;
+        T* z = Z + j * TILE;
+        if (in.by_feature) {
+            for (int e = 0; e < TILE; e += lanes) {
+                V<T> sum = broadcast(layer.b[j]);
+                for (int64_t i = 0; i < layer.inputs; i++) sum = fma(broadcast(w[i]), load(in.p + i * in.step + e), sum);
+                store(z + e, sum);
+            }
+            continue;
+        }
+        int64_t e = 0;
+        for (; e + 4 <= rows; e += 4) {
+            const T* a = in.p + e * in.step;
+            V<T> s0 = {}, s1 = {}, s2 = {}, s3 = {};
+            for (int v = 0; v < layer.vectors; v++, a += lanes) {
+                const V<T> wv = load(w + v * lanes);
+                s0 = fma(wv, load(a), s0);
+                s1 = fma(wv, load(a + in.step), s1);
+                s2 = fma(wv, load(a + 2 * in.step), s2);
+                s3 = fma(wv, load(a + 3 * in.step), s3);
+            }
+            z[e] = sum(s0) + layer.b[j];
+            z[e + 1] = sum(s1) + layer.b[j];
+            z[e + 2] = sum(s2) + layer.b[j];
+            z[e + 3] = sum(s3) + layer.b[j];
+        }
+        for (; e < rows; e++) {
+            V<T> s = {};
+            for (int v = 0; v < layer.vectors; v++) s = fma(load(w + v * lanes), load(in.p + e * in.step + v * lanes), s);
+            z[e] = sum(s) + layer.b[j];
+        }
+    }
+}
+
+// dW += dZ inputs^T for one tile of examples, of vectors first ... last of the inputs.
+template <class T>
+void weights_narrow(const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t rows, int first, int last, T* dW) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int64_t j = 0; j < layer.units; j++) {
+        const T* dz = dZ + j * TILE;
+        T* sums = dW + j * layer.vectors * lanes;
+        if (in.by_feature) {
+            const int64_t stop = layer.inputs < int64_t(last) * lanes ? layer.inputs : int64_t(last) * lanes;
+            for (int64_t i = int64_t(first) * lanes; i < stop; i++) {
+                V<T> s = {};
+                for (int e = 0; e < TILE; e += lanes) s = fma(load(dz + e), load(in.p + i * in.step + e), s);
+                sums[i] += sum(s);
+            }
+            continue;
+        }
+        int v = first;
+        for (; v + 2 <= last; v += 2) {
+            V<T> s0 = {}, s1 = {}, t0 = {}, t1 = {};  // two sums for each vector: the adds of one wait for one another
+            const T* a = in.p + v * lanes;
+            int64_t e = 0;
+            for (; e + 2 <= rows; e += 2, a += 2 * in.step) {
+                s0 = fma(broadcast(dz[e]), load(a), s0);
+                s1 = fma(broadcast(dz[e]), load(a + lanes), s1);
+                t0 = fma(broadcast(dz[e + 1]), load(a + in.step), t0);
+                t1 = fma(broadcast(dz[e + 1]), load(a + in.step + lanes), t1);
+            }
+            if (e < rows) {
+                s0 = fma(broadcast(dz[e]), load(a), s0);
+                s1 = fma(broadcast(dz[e]), load(a + lanes), s1);
+            }
+            store(sums + v * lanes, load(sums + v * lanes) + (s0 + t0));
+            store(sums + (v + 1) * lanes, load(sums + (v + 1) * lanes) + (s1 + t1));
+        }
+        if (v < last) {
+            V<T> s = {};
+            for (int64_t e = 0; e < rows; e++) s = fma(broadcast(dz[e]), load(in.p + e * in.step + v * lanes), s);
+            store(sums + v * lanes, load(sums + v * lanes) + s);
+        }
+    }
+}
+
+template <class T>
+void bias_sums_narrow(const Layer<T>& layer, const T* dZ, T* db) {
+    for (int64_t j = 0; j < layer.units; j++) {
+        V<T> s = {};
+        for (int e = 0; e < TILE; e += vec<T>::lanes) s += load(dZ + j * TILE + e);
+        db[j] += sum(s);
+    }
+}
+
+template <class T>
+void backward_narrow(
+    const Layer<T>& layer, const T* dZ, int64_t rows, int activation, const T* A, const T* D, T* dZ_below, int64_t step_below
+) {
+    constexpr int lanes = vec<T>::lanes;
+    const T* W = layer.W;
+    const int64_t width = int64_t(layer.vectors) * lanes;
+    differentiate<T>(
+        activation, A, D, dZ_below, rows, step_below, layer.vectors,
+        [&](int64_t e, int v) __attribute__((always_inline)) {
+            V<T> dA = broadcast(dZ[e]) * load(W + v * lanes);
+            for (int64_t j = 1; j < layer.units; j++) {
+                dA = fma(broadcast(dZ[j * TILE + e]), load(W + j * width + v * lanes), dA);
+            }
+            return dA;
+        }
+    );
+}
+
+// W's columns, and b, each times its unit's factor: [vectors][lanes].
+template <class T>
+void scale_units(Layer<T>& layer, const T* factors) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = 0; v < layer.vectors; v += WIDTH) {
+        const int count = layer.panel_width(v);
+        T* W = layer.W + int64_t(v) * lanes * layer.inputs;
+        for (int64_t i = 0; i < layer.inputs; i++) {
+            for (int u = 0; u < count; u++, W += lanes) store(W, load(W) * load(factors + (v + u) * lanes));
+        }
+    }
+    for (int v = 0; v < layer.vectors; v++) store(layer.b + v * lanes, load(layer.b + v * lanes) * load(factors + v * lanes));
+}
+
+// ---- a sparse first layer: example e's entries are starts[e] ... stops[e] of values and features -----------------------------
+
+template <class T>
+struct SparseRows {
+    const T* values;
+    const int32_t* features;
+    const int32_t *starts, *stops;
+
+    SparseRows from(int64_t e) const { return {values, features, starts + e, stops + e}; }
+};
+
+template <class T>
+void forward_sparse(const Layer<T>& layer, SparseRows<T> in, T* A, T* D, int64_t step, int64_t rows) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = 0; v < layer.vectors; v += WIDTH) {
+        const int count = layer.panel_width(v);
+        const T* W = layer.W + int64_t(v) * lanes * layer.inputs;
+        for (int64_t e = 0; e < rows; e++) {
+            V<T> z0 = load(layer.b + v * lanes), z1 = count == 2 ? load(layer.b + (v + 1) * lanes) : V<T>{};
+            for (int32_t n = in.starts[e]; n < in.stops[e]; n++) {
+                const T* w = W + int64_t(in.features[n]) * count * lanes;
+                const V<T> x = broadcast(in.values[n]);
+                z0 = fma(x, load(w), z0);
+                if (count == 2) z1 = fma(x, load(w + lanes), z1);
+            }
+            store(A + e * step + v * lanes, z0);
+            if (count == 2) store(A + e * step + (v + 1) * lanes, z1);
+        }
+        if (layer.activation < 0) continue;
+        const int tail = v + count == layer.vectors ? layer.tail : lanes;
+        activate<T>(layer.activation, A + v * lanes, D == nullptr ? nullptr : D + v * lanes, rows, step, count, tail);
+    }
+}
+
+// dW += inputs^T dZ, of vectors first ... last of the units; first is the start of a panel.
+template <class T>
+void weights_sparse(const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_t step, int64_t rows, int first, int last, T* dW) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int v = first; v < last; v += WIDTH) {
+        const int count = layer.panel_width(v);
+        T* sums = dW + int64_t(v) * lanes * layer.inputs;
+        for (int64_t e = 0; e < rows; e++) {
+            const V<T> d0 = load(dZ + e * step + v * lanes);
+            const V<T> d1 = count == 2 ? load(dZ + e * step + (v + 1) * lanes) : V<T>{};
+            for (int32_t n = in.starts[e]; n < in.stops[e]; n++) {
+                T* s = sums + int64_t(in.features[n]) * count * lanes;
+                const V<T> x = broadcast(in.values[n]);
+                store(s, fma(x, d0, load(s)));
+                if (count == 2) store(s + lanes, fma(x, d1, load(s + lanes)));
+            }
+        }
+    }
+}
+
+template <class T>
+void forward_sparse_narrow(const Layer<T>& layer, SparseRows<T> in, T* Z, int64_t rows) {
+    for (int64_t j = 0; j < layer.units; j++) {
+        const T* w = layer.W + j * layer.vectors * vec<T>::lanes;
+        for (int64_t e = 0; e < rows; e++) {
+            T z = layer.b[j];
+            for (int32_t n = in.starts[e]; n < in.stops[e]; n++) z += in.values[n] * w[in.features[n]];
+            Z[j * TILE + e] = z;
+        }
+    }
+}
+
+template <class T>
+void weights_sparse_narrow(const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_t rows, T* dW) {
+    for (int64_t j = 0; j < layer.units; j++) {
+        T* sums = dW + j * layer.vectors * vec<T>::lanes;
+        for (int64_t e = 0; e < rows; e++) {
+            for (int32_t n = in.starts[e]; n < in.stops[e]; n++) sums[in.features[n]] += in.values[n] * dZ[j * TILE + e];
+        }
+    }
+}
+
+}  // namespace

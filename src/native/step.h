@@ -1,0 +1,374 @@
+// One thread's worker: a block of examples, a tile of 64 at a time. A tile's hidden arrays stay in the cache from the forward
+// product to the sums; nothing of the size of the block is ever made.
+#pragma once
+
+#include "kernels.h"
+#include "layers.h"
+
+namespace {
+
+constexpr int64_t BLOCK = 1024;  // examples: their sums are of T, beyond that they are float64. With 4096 float32's error would be twice BLAS's
+
+FB_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+FB_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// ---- a network, packed -----------------------------------------------------------------------------------------------------
+
+template <class T>
+struct Net {
+    int64_t L;
+    int output;
+    Layer<T>* layers;  // layers[0] is layer 1
+    T* memory;    // theirs, in one piece
+    int64_t size;  // of it
+
+    int64_t inputs() const { return layers[0].inputs; }
+    int64_t outputs() const { return layers[L - 1].units; }
+};
+
+template <class T>
+void release(Net<T>& net) {
+    free(net.memory);
+    free(net.layers);
+}
+
+// All the arrays of a packed network in one piece of memory, or false.
+template <class T>
+bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+    constexpr int lanes = vec<T>::lanes;
+    net.L = L;
+    net.output = output;
+    net.memory = nullptr;
+    net.layers = static_cast<Layer<T>*>(calloc(size_t(L), sizeof(Layer<T>)));
+    if (net.layers == nullptr) return false;
+    int64_t total = 0;
+    for (int64_t l = 0; l < L; l++) {
+        Layer<T>& layer = net.layers[l];
+        layer.inputs = sizes[l];
+        layer.units = sizes[l + 1];
+        layer.activation = l + 1 < L ? activations[l] : -1;
+        layer.narrow = l + 1 == L && layer.units <= (lanes > 4 ? lanes / 4 : 1);
+        layer.vectors = vectors_for<T>(layer.narrow ? layer.inputs : layer.units);
+        layer.tail = int(layer.units - int64_t(vectors_for<T>(layer.units) - 1) * lanes);
+        layer.back_vectors = l > 0 && !layer.narrow ? vectors_for<T>(layer.inputs) : 0;
+        total += layer.weights() + layer.biases() + layer.units * layer.back_vectors * lanes + 3 * 64;
+    }
+    net.size = total;
+    net.memory = zeros<T>(total);
+    if (net.memory == nullptr) return false;
+    T* free_from = net.memory;
+    const auto take = [&free_from](int64_t n) {
+        T* p = free_from;
+        free_from += (n + 63) / 64 * 64;
+        return p;
+    };
+    for (int64_t l = 0; l < L; l++) {
+        Layer<T>& layer = net.layers[l];
+        layer.W = take(layer.weights());
+        layer.b = take(layer.biases());
+        layer.back = layer.back_vectors > 0 ? take(layer.units * layer.back_vectors * lanes) : nullptr;
+    }
+    return true;
+}
+
+template <class T>
+void pack(Net<T>& net, const T* theta) {
+    for (int64_t l = 0; l < net.L; l++) theta = pack(net.layers[l], theta);
+}
+
+// From arrays laid out as net.memory: theta, or a gradient like it.
+template <class T, class Number>
+void unpack(const Net<T>& net, const Number* from, Number* theta) {
+    for (int64_t l = 0; l < net.L; l++) {
+        const Layer<T>& layer = net.layers[l];
+        const Number *W = from + (layer.W - net.memory), *b = from + (layer.b - net.memory);
+        for (int64_t j = 0; j < layer.units; j++) {
+            const Line row = layer.row(j);
+            for (int64_t i = 0; i < layer.inputs; i++) *theta++ = W[row.first + i * row.step];
+        }
+        for (int64_t j = 0; j < layer.units; j++) *theta++ = b[j];
+    }
+}
+
+// ---- reading a tile ----------------------------------------------------------------------------------------------------------
+
+template <class T>
+FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
+    constexpr int lanes = vec<T>::lanes;
+    int64_t i = 0;
+    if (x_feature == 1) {
+        for (; i + lanes <= n; i += lanes) store(to + i, loadu(x + i));
+        if (i < n) store(to + i, load_first(x + i, int(n - i)));
+    } else {
+        for (; i < n; i++) to[i] = x[i * x_feature];
+    }
+}
+
+// X of the examples first ... first + rows, copied: rows of the caller's array may lie so far apart that they share a cache
+// set, and their ends are not filled up with zeros. Of a table of columns the tile keeps that order.
+template <class T>
+Rows<T> read_tile(const fb_examples* from, int64_t n, int64_t first, int64_t rows, T* tile) {
+    constexpr int lanes = vec<T>::lanes;
+    const T* X = static_cast<const T*>(from->X) + first * from->x_example;
+    if (from->x_feature != 1 && from->x_example == 1) {
+        const int64_t step = row_step<T>(TILE);
+        for (int64_t i = 0; i < n; i++) {
+            T* to = tile + i * step;
+            const T* x = X + i * from->x_feature;
+            for (int e = 0; e < TILE; e += lanes) {
+                if (e + lanes <= rows) store(to + e, loadu(x + e));
+                else store(to + e, load_first(x + e, e < rows ? int(rows - e) : 0));
+            }
+        }
+        return {tile, step, true};
+    }
+    const int64_t step = row_step<T>(n);
+    for (int64_t e = 0; e < rows; e++) copy_row(X + e * from->x_example, from->x_feature, n, tile + e * step);
+    return {tile, step, false};
+}
+
+// Y as [units][TILE] and the weights; examples past the last one weigh 0. Returns the sum of the weights.
+template <class T>
+double read_target(const fb_examples* from, int64_t units, int64_t first, int64_t rows, T* Y, T* weight) {
+    const T* y = static_cast<const T*>(from->Y) + first * from->y_example;
+    for (int64_t j = 0; j < units; j++) {
+        for (int64_t e = 0; e < rows; e++) Y[j * TILE + e] = y[j * from->y_unit + e * from->y_example];
+        for (int64_t e = rows; e < TILE; e++) Y[j * TILE + e] = 0;
+    }
+    double total = 0;
+    const T* w = static_cast<const T*>(from->weight);
+    for (int64_t e = 0; e < TILE; e++) {
+        weight[e] = e >= rows ? T(0) : w == nullptr ? T(1) : w[(first + e) * from->weight_example];
+        total += double(weight[e]);
+    }
+    return total;
+}
+
+// [units][TILE] from rows, and back.
+template <class T>
+void columns_from_rows(const T* rows_of, int64_t step, int64_t rows, int64_t units, T* columns) {
+    for (int64_t e = 0; e < TILE; e++) {
+        for (int64_t j = 0; j < units; j++) columns[j * TILE + e] = e < rows ? rows_of[e * step + j] : T(0);
+    }
+}
+template <class T>
+void rows_from_columns(const T* columns, int64_t units, int64_t rows, int64_t step, T* rows_of) {
+    for (int64_t e = 0; e < rows; e++) {
+        for (int64_t j = 0; j < units; j++) rows_of[e * step + j] = columns[j * TILE + e];
+    }
+}
+
+// ---- the pass on a tile --------------------------------------------------------------------------------------------------------
+
+// The arrays of up to some number of examples: A[l] of layer l with its row step, D[l] with g' where A does not tell it.
+template <class T>
+struct Pass {
+    T** A;  // A[0] is a tile of X; A[L] Z[L] and then dZ[L], NULL where the last layer is narrow
+    T** D;
+    int64_t* step;
+    T* Z;  // of the output layer, [units][TILE]
+};
+
+// Layers 1 ... L on one tile: hidden A in pass.A, the output layer's Z in pass.Z.
+template <class T>
+void forward(const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* sparse, int64_t rows, bool derivatives) {
+    for (int64_t l = 1; l <= net.L; l++) {
+        const Layer<T>& layer = net.layers[l - 1];
+        T* D = derivatives ? pass.D[l] : nullptr;
+        if (layer.narrow) {
+            if (sparse != nullptr) forward_sparse_narrow(layer, *sparse, pass.Z, rows);
+            else forward_narrow(layer, in, pass.Z, rows);
+            for (int64_t j = 0; j < layer.units; j++) {
+                for (int64_t e = rows; e < TILE; e++) pass.Z[j * TILE + e] = 0;
+            }
+            return;
+        }
+        if (sparse != nullptr) forward_sparse(layer, *sparse, pass.A[l], D, pass.step[l], rows);
+        else forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
+        in = {pass.A[l], pass.step[l], false};
+        sparse = nullptr;
+    }
+    columns_from_rows(pass.A[net.L], pass.step[net.L], rows, net.outputs(), pass.Z);
+}
+
+template <class T>
+struct Step {
+    fb_head head;
+    Net<T> net;
+    Net<T> sums;  // of a block, laid out as the parameters
+    double* total;  // of all blocks of a call, as sums.memory
+    Pass<T> pass;
+    T* Y;       // [units][TILE]
+    T* weight;  // [TILE]
+    T* arrays;  // what pass points into
+};
+
+template <class T>
+void step_free(Step<T>* step) {
+    release(step->net);
+    release(step->sums);
+    free(step->total);
+    free(step->arrays);
+    free(step->pass.A);
+    free(step->pass.D);
+    free(step->pass.step);
+    free(step);
+}
+
+template <class T>
+bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+    if (!build(step->net, L, sizes, activations, output) || !build(step->sums, L, sizes, activations, output)) return false;
+    step->total = zeros<double>(step->net.size);
+    Pass<T>& pass = step->pass;
+    pass.A = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
+    pass.D = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
+    pass.step = static_cast<int64_t*>(calloc(size_t(L + 1), sizeof(int64_t)));
+    if (step->total == nullptr || pass.A == nullptr || pass.D == nullptr || pass.step == nullptr) return false;
+    const bool narrow = step->net.layers[L - 1].narrow;
+    int64_t total = 2 * sizes[L] * TILE + TILE;
+    for (int64_t l = 0; l <= L; l++) {
+        pass.step[l] = row_step<T>(sizes[l]);
+        total += TILE * pass.step[l] * (l > 0 && l < L && keeps_derivative(activations[l - 1]) ? 2 : 1);
+    }
+    total += sizes[0] * row_step<T>(TILE);  // the tile of X may lie feature by feature
+    T* at = step->arrays = zeros<T>(total);
+    if (at == nullptr) return false;
+    const auto take = [&at](int64_t n) {
+        T* p = at;
+        at += n;
+        return p;
+    };
+    pass.A[0] = take(TILE * pass.step[0] + sizes[0] * row_step<T>(TILE));
+    for (int64_t l = 1; l <= L; l++) {
+        if (l < L || !narrow) pass.A[l] = take(TILE * pass.step[l]);
+        if (l < L && keeps_derivative(activations[l - 1])) pass.D[l] = take(TILE * pass.step[l]);
+    }
+    pass.Z = take(sizes[L] * TILE);
+    step->Y = take(sizes[L] * TILE);
+    step->weight = take(TILE);
+    return true;
+}
+
+template <class T>
+fb_step* step_new(const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+    Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
+    if (step == nullptr) return nullptr;
+    step->head = {kernels, dtype, sizes[0], 0};
+    if (!allocate(step, L, sizes, activations, output)) {
+        step_free(step);
+        return nullptr;
+    }
+    return reinterpret_cast<fb_step*>(step);
+}
+
+// Whether the output unit's weights come out of the first layer's sums: see below_one_unit.
+template <class T>
+bool single_output(const Net<T>& net) {
+    return net.L == 2 && net.layers[1].narrow && net.layers[1].units == 1;
+}
+
+// dW and db of one tile, added to ``sums``. pass.Z holds dZ[L]; the hidden A become dZ on the way down.
+template <class T>
+void backward(const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums) {
+    for (int64_t l = net.L; l >= 1; l--) {
+        const Layer<T>& layer = net.layers[l - 1];
+        Layer<T>& sum = sums.layers[l - 1];
+        const bool first = l == 1;
+        const Rows<T> in = first ? tile_of_X : Rows<T>{pass.A[l - 1], pass.step[l - 1], false};
+        const int below = first ? -1 : net.layers[l - 2].activation;
+        if (layer.narrow && single_output(net)) {
+            below_one_unit<T>(below, in.p, pass.D[1], pass.Z, rows, in.step, layer.vectors, sum.W, sums.layers[0].b);
+            bias_sums_narrow(layer, pass.Z, sum.b);
+            continue;
+        }
+        if (layer.narrow) {
+            if (first && sparse != nullptr) weights_sparse_narrow(layer, *sparse, pass.Z, rows, sum.W);
+            else weights_narrow(layer, in, pass.Z, rows, 0, layer.vectors, sum.W);
+            bias_sums_narrow(layer, pass.Z, sum.b);
+            if (!first) backward_narrow(layer, pass.Z, rows, below, in.p, pass.D[l - 1], in.p, in.step);
+            continue;
+        }
+        T* dZ = pass.A[l];
+        if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
+        if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
+        else weights_wide(layer, in, dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
+        if (!single_output(net)) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
+        if (!first) backward_wide(layer, dZ, pass.step[l], rows, below, in.p, pass.D[l - 1], in.p, in.step);
+    }
+}
+
+// ---- a call ----------------------------------------------------------------------------------------------------------------------
+
+// The tile's Z[L] in pass.Z. ``in`` and ``sparse`` say where its X is, for the sums.
+template <class T>
+void forward_tile(
+    Step<T>* step, const fb_examples* from, int64_t first, int64_t rows, bool derivatives, Rows<T>& in, SparseRows<T>& sparse
+) {
+    if (from->indptr != nullptr) {
+        sparse = {static_cast<const T*>(from->X), from->features, from->indptr + first, from->indptr + first + 1};
+        forward(step->net, step->pass, in, &sparse, rows, derivatives);
+        return;
+    }
+    in = read_tile(from, step->net.inputs(), first, rows, step->pass.A[0]);
+    forward<T>(step->net, step->pass, in, nullptr, rows, derivatives);
+}
+
+template <class T>
+int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
+    Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
+    const Net<T>& net = step->net;
+    const int64_t numbers = net.size;
+    memset(step->total, 0, size_t(numbers) * sizeof(double));
+    *loss = *weight = 0;
+    for (int64_t start = 0; start < from->m; start += BLOCK) {
+        const int64_t stop = smaller(start + BLOCK, from->m);
+        for (int64_t first = start; first < stop; first += TILE) {
+            const int64_t rows = smaller(TILE, stop - first);
+            Rows<T> in = {};
+            SparseRows<T> sparse = {};
+            *weight += read_target(from, net.outputs(), first, rows, step->Y, step->weight);
+            forward_tile(step, from, first, rows, true, in, sparse);
+            *loss += output_loss<T>(net.output, step->pass.Z, step->Y, step->weight, net.outputs(), true);
+            backward(net, step->pass, in, from->indptr == nullptr ? nullptr : &sparse, rows, step->sums);
+        }
+        if (single_output(net)) scale_units(step->sums.layers[0], net.layers[1].W);
+        for (int64_t n = 0; n < numbers; n++) {
+            step->total[n] += double(step->sums.memory[n]);
+            step->sums.memory[n] = 0;
+        }
+    }
+    unpack(net, step->total, gradient);
+    return 0;
+}
+
+template <class T>
+int step_cost(fb_step* opaque, const fb_examples* from, double* loss, double* weight) {
+    Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
+    *loss = *weight = 0;
+    for (int64_t first = 0; first < from->m; first += TILE) {
+        const int64_t rows = smaller(TILE, from->m - first);
+        Rows<T> in = {};
+        SparseRows<T> sparse = {};
+        *weight += read_target(from, step->net.outputs(), first, rows, step->Y, step->weight);
+        forward_tile(step, from, first, rows, false, in, sparse);
+        *loss += output_loss<T>(step->net.output, step->pass.Z, step->Y, step->weight, step->net.outputs(), false);
+    }
+    return 0;
+}
+
+template <class T>
+int step_predict(fb_step* opaque, const fb_examples* from, void* out) {
+    Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
+    const int64_t units = step->net.outputs();
+    for (int64_t first = 0; first < from->m; first += TILE) {
+        const int64_t rows = smaller(TILE, from->m - first);
+        Rows<T> in = {};
+        SparseRows<T> sparse = {};
+        forward_tile(step, from, first, rows, false, in, sparse);
+        output_values<T>(step->net.output, step->pass.Z, units);
+        rows_from_columns(step->pass.Z, units, rows, units, static_cast<T*>(out) + first * units);
+    }
+    return 0;
+}
+
+}  // namespace

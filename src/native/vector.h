@@ -1,0 +1,181 @@
+// One vector register of float or double, and what the kernels do with it.
+//
+// Each instruction set is a translation unit of its own, compiled from the same source with its own flags. Whatever had
+// external linkage here would be merged by the linker into one copy for all of them, perhaps the AVX-512 one (SIGILL on
+// an older machine). So everything is in an anonymous namespace, and no header with templates of its own is included.
+#pragma once
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define FB_INLINE inline __attribute__((always_inline))
+
+namespace {
+
+#if defined(__AVX512F__)
+#define FB_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define FB_VECTOR_BYTES 32
+#else
+#define FB_VECTOR_BYTES 16  // SSE2, NEON. Wider than a register would go through memory, 10 times slower.
+#endif
+
+template <class T>
+struct vec {
+    static constexpr int lanes = FB_VECTOR_BYTES / sizeof(T);
+    typedef T type __attribute__((vector_size(FB_VECTOR_BYTES)));
+    typedef decltype(type{} < type{}) mask;  // signed integers as wide as T: 0 or -1 in each lane
+    typedef T aligned_in_memory __attribute__((vector_size(FB_VECTOR_BYTES), may_alias));
+    typedef T in_memory __attribute__((vector_size(FB_VECTOR_BYTES), may_alias, aligned(sizeof(T))));
+};
+
+template <class T>
+using V = typename vec<T>::type;  // V<float> v; the arithmetic operators, < and v[i] are the compiler's own
+template <class T>
+using M = typename vec<T>::mask;
+
+// Aligned to a whole vector.
+template <class T>
+FB_INLINE V<T> load(const T* p) {
+    return *reinterpret_cast<const typename vec<T>::aligned_in_memory*>(p);
+}
+template <class T>
+FB_INLINE void store(T* p, V<T> v) {
+    *reinterpret_cast<typename vec<T>::aligned_in_memory*>(p) = v;
+}
+
+// Aligned to T.
+template <class T>
+FB_INLINE V<T> loadu(const T* p) {
+    return *reinterpret_cast<const typename vec<T>::in_memory*>(p);
+}
+template <class T>
+FB_INLINE void storeu(T* p, V<T> v) {
+    *reinterpret_cast<typename vec<T>::in_memory*>(p) = v;
+}
+
+template <class T>
+FB_INLINE V<T> broadcast(T x) {
+    return x - V<T>{};  // minus: -0 + 0 would be +0
+}
+
+// a * b + c, rounded once where the machine can (FB_FMA), else twice.
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+#define FB_FMA 1
+#else
+#define FB_FMA 0
+#endif
+template <class Vec>
+FB_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__clang__)
+#pragma clang fp contract(fast)  // GCC's default for C++
+#endif
+    return a * b + c;
+}
+
+// Where a or b is NaN, both return b: min(limit, x) and max(limit, x) keep a NaN in x. That is x86's own instruction,
+// but GCC does not see it in a < b ? a : b where one of the two is a constant.
+#if defined(__AVX512F__)
+FB_INLINE V<float> min(V<float> a, V<float> b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+FB_INLINE V<float> max(V<float> a, V<float> b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+FB_INLINE V<double> min(V<double> a, V<double> b) { return _mm512_maskz_min_pd(0xff, a, b); }
+FB_INLINE V<double> max(V<double> a, V<double> b) { return _mm512_maskz_max_pd(0xff, a, b); }
+#elif defined(__AVX2__)
+FB_INLINE V<float> min(V<float> a, V<float> b) { return _mm256_min_ps(a, b); }
+FB_INLINE V<float> max(V<float> a, V<float> b) { return _mm256_max_ps(a, b); }
+FB_INLINE V<double> min(V<double> a, V<double> b) { return _mm256_min_pd(a, b); }
+FB_INLINE V<double> max(V<double> a, V<double> b) { return _mm256_max_pd(a, b); }
+#elif defined(__SSE2__)
+FB_INLINE V<float> min(V<float> a, V<float> b) { return _mm_min_ps(a, b); }
+FB_INLINE V<float> max(V<float> a, V<float> b) { return _mm_max_ps(a, b); }
+FB_INLINE V<double> min(V<double> a, V<double> b) { return _mm_min_pd(a, b); }
+FB_INLINE V<double> max(V<double> a, V<double> b) { return _mm_max_pd(a, b); }
+#else
+template <class Vec>
+FB_INLINE Vec min(Vec a, Vec b) {
+    return a < b ? a : b;
+}
+template <class Vec>
+FB_INLINE Vec max(Vec a, Vec b) {
+    return a > b ? a : b;
+}
+#endif
+
+// a in the lanes where the comparison holds, b in the others.
+template <class Mask, class Vec>
+FB_INLINE Vec select(Mask where, Vec a, Vec b) {
+    return where ? a : b;
+}
+
+// Correctly rounded; NaN of what is negative.
+#if defined(__AVX512F__)
+FB_INLINE V<float> square_root(V<float> v) { return _mm512_maskz_sqrt_ps(0xffff, v); }
+FB_INLINE V<double> square_root(V<double> v) { return _mm512_maskz_sqrt_pd(0xff, v); }
+#elif defined(__AVX2__)
+FB_INLINE V<float> square_root(V<float> v) { return _mm256_sqrt_ps(v); }
+FB_INLINE V<double> square_root(V<double> v) { return _mm256_sqrt_pd(v); }
+#elif defined(__SSE2__)
+FB_INLINE V<float> square_root(V<float> v) { return _mm_sqrt_ps(v); }
+FB_INLINE V<double> square_root(V<double> v) { return _mm_sqrt_pd(v); }
+#else
+FB_INLINE V<float> square_root(V<float> v) {
+    for (int i = 0; i < vec<float>::lanes; i++) v[i] = __builtin_sqrtf(v[i]);
+    return v;
+}
+FB_INLINE V<double> square_root(V<double> v) {
+    for (int i = 0; i < vec<double>::lanes; i++) v[i] = __builtin_sqrt(v[i]);
+    return v;
+}
+#endif
+
+FB_INLINE V<float> abs(V<float> v) { return (V<float>)((M<float>)v & 0x7fffffff); }
+FB_INLINE V<double> abs(V<double> v) { return (V<double>)((M<double>)v & 0x7fffffffffffffff); }
+
+// The first n lanes, 0 <= n <= lanes; the others are 0 and their memory is not touched.
+#if defined(__AVX512F__)
+FB_INLINE V<float> load_first(const float* p, int n) { return _mm512_maskz_loadu_ps((1u << n) - 1, p); }
+FB_INLINE V<double> load_first(const double* p, int n) { return _mm512_maskz_loadu_pd((1u << n) - 1, p); }
+FB_INLINE void store_first(float* p, V<float> v, int n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, v); }
+FB_INLINE void store_first(double* p, V<double> v, int n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, v); }
+#elif defined(__AVX2__)
+FB_INLINE __m256i first_floats(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+FB_INLINE __m256i first_doubles(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+FB_INLINE V<float> load_first(const float* p, int n) { return _mm256_maskload_ps(p, first_floats(n)); }
+FB_INLINE V<double> load_first(const double* p, int n) { return _mm256_maskload_pd(p, first_doubles(n)); }
+FB_INLINE void store_first(float* p, V<float> v, int n) { _mm256_maskstore_ps(p, first_floats(n), v); }
+FB_INLINE void store_first(double* p, V<double> v, int n) { _mm256_maskstore_pd(p, first_doubles(n), v); }
+#else
+template <class T>
+FB_INLINE V<T> load_first(const T* p, int n) {
+    V<T> v = {};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+template <class T>
+FB_INLINE void store_first(T* p, V<T> v, int n) {
+    for (int i = 0; i < n; i++) p[i] = v[i];
+}
+#endif
+
+// The sum of all lanes, halves first: always in the same order.
+template <class T, int bytes>
+FB_INLINE T sum_of(const void* v) {
+    if constexpr (bytes == sizeof(T)) {
+        return *static_cast<const T*>(v);
+    } else {
+        typedef T half __attribute__((vector_size(bytes / 2), may_alias));
+        half h = static_cast<const half*>(v)[0] + static_cast<const half*>(v)[1];
+        return sum_of<T, bytes / 2>(&h);
+    }
+}
+FB_INLINE float sum(V<float> v) { return sum_of<float, sizeof v>(&v); }
+FB_INLINE double sum(V<double> v) { return sum_of<double, sizeof v>(&v); }
+
+}  // namespace

@@ -1,0 +1,190 @@
+"""CUDA kernels on the CPU: the very text that NVRTC gets, compiled by g++ and run thread by thread.
+
+Each CUDA thread is a fiber of its own. ``__syncthreads`` and the shuffles of a warp wait for the other fibers, so that
+a kernel behaves as on a card: who forgets to wait gets a wrong sum, and a wait that not all reach ends the process.
+Thread blocks run one after another. ``FakeCuPy`` is NumPy with just enough of CuPy on top for steps/fused.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fullbatch.steps.kernels import SOURCE, TYPES, Variant
+
+COMPILER = shutil.which("g++")
+KERNELS = ("activate", "descend", "output", "tail")
+
+BEFORE = r"""
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+struct Three { unsigned x, y, z; };
+struct Fiber { ucontext_t context; std::vector<char> stack; Three thread; bool done; };
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static unsigned now;  // the fiber that runs
+static Three blockIdx, blockDim, gridDim;
+#define threadIdx (fibers[now].thread)
+#define __global__
+#define __device__ static
+#define __forceinline__ inline
+#define __shared__ static
+#define __launch_bounds__(n)
+struct Barrier { unsigned waiting = 0, turn = 0; };
+static Barrier of_block, of_warp[32];
+static char slots[1024][8];
+static long waits;  // since a fiber last got past a barrier, or ended
+static void meet(Barrier& barrier, unsigned members) {
+    unsigned turn = barrier.turn;
+    if (++barrier.waiting == members) { barrier.waiting = 0; ++barrier.turn; waits = 0; return; }
+    while (barrier.turn == turn) {
+        if (++waits > 100000) { std::fprintf(stderr, "a barrier that not all threads reach\n"); std::abort(); }
+        swapcontext(&fibers[now].context, &scheduler);
+    }
+}
+static void __syncthreads() { meet(of_block, blockDim.x); }
+template <class V> static V exchanged(V value, unsigned from) {
+    unsigned warp = threadIdx.x / 32;
+    std::memcpy(slots[threadIdx.x], &value, sizeof value);
+    meet(of_warp[warp], 32);
+    std::memcpy(&value, slots[32 * warp + from], sizeof value);
+    meet(of_warp[warp], 32);
+    return value;
+}
+template <class V> static V __shfl_xor_sync(unsigned, V value, int other) {
+    return exchanged(value, (threadIdx.x % 32) ^ other);
+}
+template <class V> static V __shfl_sync(unsigned, V value, int from) { return exchanged(value, from); }
+static int ACTIVATION, OUTPUT, PER, ROWS;
+"""
+
+AFTER = r"""
+template <class... A, size_t... I> static void invoke(void (*kernel)(A...), void** p, std::index_sequence<I...>) {
+    kernel(*static_cast<A*>(p[I])...);
+}
+template <class... A> static void apply(void (*kernel)(A...), void** p) {
+    invoke(kernel, p, std::index_sequence_for<A...>{});
+}
+static int which;
+static void** arguments;
+static void start() {
+    switch (which) {
+        case 0: apply(activate, arguments); break;
+        case 1: apply(descend, arguments); break;
+        case 2: apply(output, arguments); break;
+        default: apply(tail, arguments);
+    }
+    fibers[now].done = true;
+    waits = 0;
+    swapcontext(&fibers[now].context, &scheduler);
+}
+extern "C" void launch(
+        int kernel, int activation, int out, int per, int rows, int gx, int gy, int threads, void** args) {
+    which = kernel; ACTIVATION = activation; OUTPUT = out; PER = per; ROWS = rows; arguments = args;
+    blockDim = {unsigned(threads), 1, 1}; gridDim = {unsigned(gx), unsigned(gy), 1};
+    fibers.resize(threads);
+    for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
+        blockIdx = {unsigned(x), unsigned(y), 0};
+        waits = 0;
+        for (int t = 0; t < threads; ++t) {
+            Fiber& fiber = fibers[t];
+            fiber.stack.resize(1 << 16);
+            fiber.thread = {unsigned(t), 0, 0};
+            fiber.done = false;
+            getcontext(&fiber.context);
+            fiber.context.uc_stack.ss_sp = fiber.stack.data();
+            fiber.context.uc_stack.ss_size = fiber.stack.size();
+            fiber.context.uc_link = &scheduler;
+            makecontext(&fiber.context, start, 0);
+        }
+        for (bool left = true; left;) {
+            left = false;
+            for (now = 0; now < fibers.size(); ++now) if (!fibers[now].done) {
+                left = true;
+                swapcontext(&scheduler, &fibers[now].context);
+            }
+        }
+    }
+}
+"""
+CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS")  # for g++ they are variables: one compilation for all variants
+
+
+@functools.cache
+def compiled(T: str) -> ctypes.CDLL:
+    """The kernels for float or double."""
+    assert COMPILER is not None
+    constants = Variant(next(name for name, own in TYPES.items() if own == T)).source.removesuffix(SOURCE)
+    constants = "".join(line + "\n" for line in constants.splitlines() if line.split()[1] not in CHOSEN)
+    with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
+        library = Path(folder) / "kernels.so"
+        command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(library)]
+        done = subprocess.run(
+            command, input=BEFORE + constants + SOURCE + AFTER, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return ctypes.CDLL(str(library))
+
+
+class Kernel:
+    """As cupy.RawKernel: called with grid, block and arguments."""
+
+    def __init__(self, code: str, name: str) -> None:
+        defined = dict(re.findall(r"^#define (\w+) (.*)$", code.removesuffix(SOURCE), re.MULTILINE))
+        self.library = compiled(defined["T"])
+        self.name, self.chosen = name, [int(defined[key]) for key in CHOSEN]
+        self.kernel = SimpleNamespace(ptr=0)
+        self.dtype = {"float": np.float32, "double": np.float64}[defined["T"]]
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        launched.append((self.name, self.chosen))
+        values = [self._value(argument) for argument in args]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        gx, gy = (*grid, 1)[:2]
+        self.library.launch(KERNELS.index(self.name), *self.chosen, gx, gy, block[0], pointers)
+
+    def _value(self, argument: Any) -> Any:
+        if argument is None:
+            return ctypes.c_void_p(0)
+        argument = getattr(argument, "host", argument)
+        if isinstance(argument, np.ndarray):
+            assert argument.dtype in (self.dtype, np.float64)
+            return ctypes.c_void_p(argument.ctypes.data)
+        assert type(argument) is np.int64, "CuPy passes a Python number by its own choice of type"
+        return ctypes.c_longlong(int(argument))
+
+
+launched: list[tuple[str, list[int]]] = []  # what ran since the list was last cleared
+
+
+class FakeCuPy:
+    """NumPy's functions; RawModule as CuPy has it; a device of ``processors`` that each run two thread blocks."""
+
+    def __init__(self, processors: int = 2) -> None:
+        self.cuda = SimpleNamespace(
+            driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 2),
+            Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": processors}),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
+        return np.full(shape, np.nan, dtype=dtype)  # whoever reads what nobody wrote finds out
+
+    def RawModule(self, *, code: str) -> Any:
+        return SimpleNamespace(get_function=lambda name: Kernel(code, name))

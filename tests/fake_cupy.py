@@ -1,0 +1,240 @@
+"""A CuPy on the CPU, for whole calls with device="cuda" where there is no card: NumPy, and kernels by cuda_on_cpu.
+
+Its arrays are a class of their own, which NumPy's refuse to be mixed with, as on a card; streams do their work at once
+(fake_streams.py is for their order). ``install`` puts it in place of the module for as long as a test runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cuda_on_cpu
+from fullbatch import backend
+
+
+class Device:
+    id = 0
+    compute_capability = "90"
+    attributes = {"MultiProcessorCount": 2}  # noqa: RUF012
+    mem_info = (60 * 2**30, 80 * 2**30)
+    cublas_handle = 0
+
+    def __init__(self, which: Any = None) -> None:
+        assert which is None or int(which) == 0
+
+    def __int__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """As cupy.ndarray: of shape () where NumPy has scalars, and nothing for whoever has a host array."""
+
+    __module__ = "cupy"
+    reads = 0  # how often somebody waited for a number
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.host = host
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return _called(getattr(ufunc, method), inputs, options)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.host, name)
+        if callable(value):
+            return lambda *args, **options: there(value(*_plain(args), **_plain(options)))
+        return there(value)
+
+    def __getitem__(self, where: Any) -> Any:
+        return there(self.host[_plain(where)])
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        self.host[_plain(where)] = _plain(value)
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __float__(self) -> float:
+        ndarray.reads += 1
+        return float(self.host)
+
+    def __int__(self) -> int:
+        ndarray.reads += 1
+        return int(self.host)
+
+    def __bool__(self) -> bool:
+        ndarray.reads += 1
+        return bool(self.host)
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def get(self) -> np.ndarray:
+        ndarray.reads += 1
+        return self.host.copy()
+
+    @property
+    def device(self) -> Device:
+        return Device()
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.host.ctypes.data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ndarray):
+        return value.host
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_plain, value))
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def there(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ndarray(np.asarray(value))
+    return tuple(map(there, value)) if isinstance(value, tuple) and any(map(_is_array, value)) else value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def _called(function: Any, args: Any, options: Any, creates: bool = False) -> Any:
+    for value in (*args, *options.values()):
+        if not creates and isinstance(value, np.ndarray) and value.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    out = options.get("out")
+    result = function(*_plain(args), **_plain(options))
+    return there(result) if out is None else out[0] if isinstance(out, tuple) else out
+
+
+def _wrapped(function: Any, creates: bool) -> Any:
+    return lambda *args, **options: _called(function, args, options, creates)
+
+
+CREATE = ("asarray", "array", "ascontiguousarray", "empty", "zeros", "ones", "full", "eye", "arange")
+
+
+class Stream:
+    ptr = 0
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        pass
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Event:
+    done = True
+
+    def __init__(self, disable_timing: bool = False) -> None:
+        pass
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+def _copy(target: int, source: int, size: int, kind: int, stream: int) -> None:
+    ctypes.memmove(target, source, size)
+
+
+def make() -> ModuleType:
+    fake = ModuleType("cupy")
+    fake.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    for name in np.__all__:
+        value = getattr(np, name)
+        is_function = callable(value) and not isinstance(value, type)
+        setattr(fake, name, _wrapped(value, name in CREATE) if is_function else value)
+    fake.ndarray, fake.__all__, fake.__version__ = ndarray, [*np.__all__], "14.2.0"
+    fake.RawModule = cuda_on_cpu.FakeCuPy().RawModule
+    pool = SimpleNamespace(
+        free_bytes=lambda: 0, used_bytes=lambda: 0, total_bytes=lambda: 0, get_limit=lambda: 0,
+        free_all_blocks=lambda: None,
+    )  # fmt: skip
+    fake.get_default_memory_pool = fake.get_default_pinned_memory_pool = lambda: pool
+    fake.cuda, fake.__path__ = ModuleType("cupy.cuda"), []
+    fake.cuda.__path__, fake.cuda.device = [], ModuleType("cupy.cuda.device")
+    fake.cuda.device.Device = Device
+    vars(fake.cuda).update(
+        Device=Device, Stream=Stream, Event=Event, get_current_stream=Stream, get_elapsed_time=lambda start, stop: 1.0,
+        alloc_pinned_memory=lambda size: np.empty(size, np.uint8),
+        cublas=SimpleNamespace(getVersion=lambda handle: 130000),
+        driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 2),
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: 1, getDevice=lambda: 0, memGetInfo=lambda: Device.mem_info, memcpyAsync=_copy,
+            memcpyHostToDevice=1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            getDeviceProperties=lambda index: {
+                "name": b"none at all", "totalGlobalMem": 80 * 2**30, "multiProcessorCount": 2
+            },
+        ),
+    )  # fmt: skip
+    return fake
+
+
+def _linalg() -> ModuleType:
+    """CuPy's setting for products; what was set last stands in ``kind``, and all of it in ``log``."""
+    linalg = ModuleType("cupy._core._routines_linalg")
+    linalg.COMPUTE_TYPE_DEFAULT, linalg.COMPUTE_TYPE_TF32, linalg.kind, linalg.log = 1, 7, 1, []
+
+    def set_compute_type(dtype: Any, kind: int) -> None:
+        linalg.kind = kind
+        linalg.log.append(kind)
+
+    linalg.get_compute_type, linalg.set_compute_type = lambda dtype: linalg.kind, set_compute_type
+    return linalg
+
+
+def _why_not() -> str:
+    if cuda_on_cpu.COMPILER is None:
+        return "no g++ to compile the kernels for the CPU"
+    return "there is a real card" if any(d.usable for d in backend.devices()[1:]) else ""
+
+
+# Both in one process would share what array_api_compat keeps of the first.
+pretended = pytest.mark.skipif(_why_not() != "", reason=_why_not())
+_module: list[ModuleType] = []  # one for all tests: array_api_compat keeps what it has imported
+
+
+def install(patch: pytest.MonkeyPatch) -> ModuleType:
+    """CuPy is this one, and there is a card."""
+    if not _module:
+        _module.append(make())
+    core = ModuleType("cupy._core")
+    core._routines_linalg = _linalg()
+    cuda = _module[0].cuda
+    modules = {"cupy": _module[0], "cupy.linalg": np.linalg, "cupy.fft": np.fft, "cupy._core": core}
+    modules |= {"cupy.cuda": cuda, "cupy.cuda.device": cuda.device}
+    modules["cupy._core._routines_linalg"] = core._routines_linalg
+    for name, module in modules.items():
+        patch.setitem(sys.modules, name, module)
+    patch.setattr(backend, "_proven", set())
+    return _module[0]

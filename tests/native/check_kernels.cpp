@@ -1,0 +1,415 @@
+// The kernels against plain loops in double, with nothing but the C ABI: for machines where Python is slow or not to be had,
+// as under qemu and the sanitizers. tests/test_native.py looks closer. Ends as ctest wants it: 0, or 1 and what was wrong.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "../../src/native/fullbatch_native.h"
+
+namespace {
+
+using Numbers = std::vector<double>;
+std::mt19937 random_numbers(1);
+int checks = 0, failures = 0;
+
+int64_t draw(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_numbers); }
+double normal() { return std::normal_distribution<double>()(random_numbers); }
+
+double sigmoid(double z) { return 1 / (1 + exp(-z)); }
+
+double activation(int kind, double z) {
+    switch (kind) {
+        case FB_TANH: return tanh(z);
+        case FB_SIGMOID: return sigmoid(z);
+        case FB_RELU: return z > 0 ? z : 0;
+        case FB_LEAKY_RELU: return z > 0 ? z : 0.01 * z;
+        case FB_GELU: return 0.5 * z * (1 + tanh(sqrt(2 / M_PI) * (z + 0.044715 * z * z * z)));
+        case FB_SILU: return z * sigmoid(z);
+        default: return z;
+    }
+}
+
+double derivative(int kind, double z) {
+    const double c = sqrt(2 / M_PI), t = tanh(c * (z + 0.044715 * z * z * z)), s = sigmoid(z);
+    switch (kind) {
+        case FB_TANH: return 1 - tanh(z) * tanh(z);
+        case FB_SIGMOID: return s * (1 - s);
+        case FB_RELU: return z > 0;
+        case FB_LEAKY_RELU: return z > 0 ? 1 : 0.01;
+        case FB_GELU: return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * c * (1 + 3 * 0.044715 * z * z);
+        case FB_SILU: return s * (1 + z * (1 - s));
+        default: return 1;
+    }
+}
+
+struct Network {
+    std::vector<int64_t> sizes;
+    std::vector<int32_t> activations;
+    int output;
+
+    int64_t layers() const { return int64_t(sizes.size()) - 1; }
+    int64_t numbers() const {
+        int64_t sum = 0;
+        for (int64_t l = 1; l <= layers(); l++) sum += sizes[l] * (sizes[l - 1] + 1);
+        return sum;
+    }
+};
+
+// Examples in rows: X (m, n0), Y (m, nL), weight (m).
+struct Data {
+    int64_t m;
+    Numbers X, Y, weight;
+};
+
+struct Result {
+    Numbers gradient, predicted;
+    double loss = 0, weight = 0;
+};
+
+// The pass, one example and one number at a time.
+Result plain(const Network& net, const Numbers& theta, const Data& data) {
+    const int64_t L = net.layers(), n0 = net.sizes[0], nL = net.sizes[L];
+    Result result;
+    result.gradient.assign(theta.size(), 0);
+    for (int64_t e = 0; e < data.m; e++) {
+        std::vector<Numbers> Z(L + 1), A(L + 1);
+        std::vector<const double*> W(L + 1);
+        A[0].assign(&data.X[e * n0], &data.X[e * n0] + n0);
+        const double* next = theta.data();
+        for (int64_t l = 1; l <= L; l++) {
+            const int64_t fan_in = net.sizes[l - 1], units = net.sizes[l];
+            W[l] = next;
+            next += units * (fan_in + 1);
+            for (int64_t j = 0; j < units; j++) {
+                double z = W[l][units * fan_in + j];
+                for (int64_t i = 0; i < fan_in; i++) z += W[l][j * fan_in + i] * A[l - 1][i];
+                Z[l].push_back(z);
+                A[l].push_back(l < L ? activation(net.activations[l - 1], z) : z);
+            }
+        }
+        const double w = data.weight[e], *y = &data.Y[e * nL];
+        const double top = *std::max_element(Z[L].begin(), Z[L].end());
+        double all = 0, loss = 0;
+        for (double z : Z[L]) all += exp(z - top);
+        Numbers dZ;
+        for (int64_t k = 0; k < nL; k++) {
+            const double z = Z[L][k];
+            double a = z;
+            if (net.output == FB_OUT_SIGMOID) a = sigmoid(z), loss += fmax(z, 0) - z * y[k] + log1p(exp(-fabs(z)));
+            if (net.output == FB_OUT_SOFTMAX) a = exp(z - top) / all, loss += y[k] * (log(all) + top - z);
+            if (net.output == FB_OUT_IDENTITY) loss += 0.5 * (z - y[k]) * (z - y[k]);
+            if (net.output == FB_OUT_EXP) a = exp(z), loss += a - y[k] * z;
+            result.predicted.push_back(a);
+            dZ.push_back(w * (a - y[k]));
+        }
+        result.loss += w * loss;
+        result.weight += w;
+        for (int64_t l = L; l >= 1; l--) {
+            const int64_t fan_in = net.sizes[l - 1], units = net.sizes[l];
+            double* dW = &result.gradient[W[l] - theta.data()];
+            Numbers below(fan_in, 0);
+            for (int64_t j = 0; j < units; j++) {
+                for (int64_t i = 0; i < fan_in; i++) dW[j * fan_in + i] += dZ[j] * A[l - 1][i], below[i] += W[l][j * fan_in + i] * dZ[j];
+                dW[units * fan_in + j] += dZ[j];
+            }
+            for (int64_t i = 0; l > 1 && i < fan_in; i++) below[i] *= derivative(net.activations[l - 2], Z[l - 1][i]);
+            dZ = below;
+        }
+    }
+    return result;
+}
+
+Network random_network() {
+    static const int64_t WIDTHS[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 65};
+    Network net;
+    const int64_t L = draw(1, 4);
+    for (int64_t l = 0; l <= L; l++) net.sizes.push_back(WIDTHS[draw(0, 13)]);
+    for (int64_t l = 1; l < L; l++) net.activations.push_back(int32_t(draw(FB_TANH, FB_SILU)));
+    net.output = int(draw(FB_OUT_SIGMOID, FB_OUT_EXP));
+    return net;
+}
+
+Numbers random_parameters(const Network& net) {
+    Numbers theta;
+    for (int64_t l = 1; l <= net.layers(); l++) {
+        const int64_t fan_in = net.sizes[l - 1], units = net.sizes[l];
+        for (int64_t n = 0; n < units * (fan_in + 1); n++) theta.push_back(0.7 * normal() / (n < units * fan_in ? sqrt(double(fan_in)) : 1));
+    }
+    return theta;
+}
+
+Data random_data(const Network& net, int64_t m, bool weighted, double share_of_zeros) {
+    const int64_t n0 = net.sizes.front(), nL = net.sizes.back();
+    Data data = {m, Numbers(m * n0), Numbers(m * nL), Numbers(m, 1)};
+    for (double& x : data.X) x = std::uniform_real_distribution<>()(random_numbers) < share_of_zeros ? 0 : normal();
+    for (int64_t e = 0; e < m; e++) {
+        const int64_t k = draw(0, nL - 1);
+        for (int64_t j = 0; j < nL; j++) {
+            if (net.output == FB_OUT_SOFTMAX) data.Y[e * nL + j] = j == k;
+            else data.Y[e * nL + j] = net.output == FB_OUT_IDENTITY ? normal() : double(draw(0, 1));
+        }
+        if (weighted) data.weight[e] = double(draw(0, 3));
+    }
+    return data;
+}
+
+// Memory that ends, or begins, where no one may read or write. The address sanitizer does not see what the masked loads and
+// stores of AVX-512 and AVX2 do; the machine does.
+template <class T>
+struct Guard {
+    typedef T value_type;
+    bool at_end = draw(0, 3) > 0;
+
+    Guard() = default;
+    template <class U>
+    Guard(const Guard<U>& other) : at_end(other.at_end) {}
+
+    static size_t page() { return size_t(sysconf(_SC_PAGESIZE)); }
+    static size_t pages(size_t n) { return (n * sizeof(T) + page() - 1) / page() * page(); }
+
+    T* allocate(size_t n) {
+        char* memory = static_cast<char*>(mmap(nullptr, pages(n) + 2 * page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        if (memory == MAP_FAILED || mprotect(memory + page(), pages(n), PROT_READ | PROT_WRITE)) abort();
+        return reinterpret_cast<T*>(memory + page() + (at_end ? pages(n) - n * sizeof(T) : 0));
+    }
+    void deallocate(T* p, size_t n) {
+        munmap(reinterpret_cast<char*>(p) - (at_end ? pages(n) - n * sizeof(T) : 0) - page(), pages(n) + 2 * page());
+    }
+    bool operator==(const Guard& other) const { return at_end == other.at_end; }
+    bool operator!=(const Guard& other) const { return at_end != other.at_end; }
+};
+
+template <class T>
+using Guarded = std::vector<T, Guard<T>>;
+
+template <class T>
+Guarded<T> guarded(const Numbers& from) {
+    return Guarded<T>(from.begin(), from.end());
+}
+
+template <class T>
+Numbers wide(const Guarded<T>& from) {
+    return Numbers(from.begin(), from.end());
+}
+
+// The examples as the kernels may find them: rows or columns, strides, backwards, or sparse.
+template <class T>
+struct Block {
+    enum Layout { ROWS, COLUMNS, BACKWARDS, EVERY_OTHER, SPARSE, LAYOUTS };
+    Guarded<T> X, Y, weight;
+    Guarded<int32_t> indptr, features;
+    fb_examples examples = {};
+
+    Block(const Network& net, const Data& data, int layout, bool weighted) {
+        const int64_t n0 = net.sizes.front(), nL = net.sizes.back(), m = data.m;
+        examples.m = m;
+        Y.assign(data.Y.begin(), data.Y.end());
+        examples.Y = Y.data(), examples.y_unit = 1, examples.y_example = nL;
+        if (weighted) {
+            weight.assign(data.weight.begin(), data.weight.end());
+            examples.weight = weight.data(), examples.weight_example = 1;
+        }
+        const int64_t gap = layout == EVERY_OTHER ? 2 : 1;
+        examples.x_feature = layout == COLUMNS ? m : gap;
+        examples.x_example = layout == COLUMNS ? 1 : n0 * gap;
+        if (layout == SPARSE) {
+            indptr.push_back(0);
+            for (int64_t e = 0; e < m; e++) {
+                for (int64_t i = 0; i < n0; i++) {
+                    if (data.X[e * n0 + i] != 0) X.push_back(T(data.X[e * n0 + i])), features.push_back(int32_t(i));
+                }
+                indptr.push_back(int32_t(X.size()));
+            }
+            X.shrink_to_fit(), features.shrink_to_fit(), indptr.shrink_to_fit();
+            examples.indptr = indptr.data(), examples.features = features.data(), examples.X = X.data();
+            return;
+        }
+        X.assign(size_t(m > 0 ? (m - 1) * examples.x_example + (n0 - 1) * examples.x_feature + 1 : 0), T(NAN));
+        if (layout == COLUMNS) X.assign(size_t(m * n0), T(NAN));
+        T* first = X.data();
+        if (layout == BACKWARDS && m > 0) first += (m - 1) * n0, examples.x_example = -n0;
+        for (int64_t e = 0; e < m; e++) {
+            for (int64_t i = 0; i < n0; i++) first[e * examples.x_example + i * examples.x_feature] = T(data.X[e * n0 + i]);
+        }
+        examples.X = first;
+    }
+};
+
+double distance(const Numbers& a, const Numbers& b) {
+    double far = 0, size = 1e-30;
+    for (size_t i = 0; i < b.size(); i++) {
+        size = fmax(size, fabs(b[i]));
+        far = a[i] == a[i] ? fmax(far, fabs(a[i] - b[i])) : INFINITY;
+    }
+    return far / size;
+}
+
+void check(bool good, const char* what, const char* isa, size_t width, const Network& net, int64_t m, int layout, double far) {
+    checks++;
+    if (good) return;
+    failures++;
+    printf("%s of %s, %d bytes, off by %g: m = %lld, layout %d, output %d, sizes", what, isa, int(width), far, (long long)m, layout, net.output);
+    for (int64_t n : net.sizes) printf(" %lld", (long long)n);
+    printf(", activations");
+    for (int a : net.activations) printf(" %d", a);
+    printf("\n");
+}
+
+template <class T>
+Numbers rounded(const Numbers& from) {
+    return wide(guarded<T>(from));
+}
+
+template <class T>
+void check_step(int isa, const Network& net, int64_t m, int layout, bool weighted) {
+    const double limit = sizeof(T) == 4 ? 3e-5 : 1e-12;
+    const char* name = fb_isa_name(isa);
+    const Numbers theta = rounded<T>(random_parameters(net));
+    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE ? 0.8 : 0.1);
+    data.X = rounded<T>(data.X), data.Y = rounded<T>(data.Y);
+    const Result expected = plain(net, theta, data);
+    Block<T> block(net, data, layout, weighted);
+    const auto report = [&](const char* what, double far) { check(far <= limit, what, name, sizeof(T), net, m, layout, far); };
+
+    fb_step* step = fb_step_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), net.output);
+    if (!step) return check(false, "no step", name, sizeof(T), net, m, layout, 0);
+    fb_step_load(step, guarded<T>(theta).data());
+    for (int turn = 0; turn < 2; turn++) {  // what a call leaves behind must not reach the next one
+        Guarded<double> gradient(theta.size(), NAN);
+        double loss = NAN, weight = NAN;
+        report("status", fb_step_gradient(step, &block.examples, gradient.data(), &loss, &weight));
+        report("gradient", distance(wide(gradient), expected.gradient));
+        report("loss", distance({loss, weight}, {expected.loss, expected.weight}));
+        report("status", fb_step_cost(step, &block.examples, &loss, &weight));
+        report("cost", distance({loss, weight}, {expected.loss, expected.weight}));
+        Guarded<T> predicted(size_t(m * net.sizes.back()), T(NAN));
+        block.examples.Y = nullptr;
+        report("status", fb_step_predict(step, &block.examples, predicted.data()));
+        block.examples.Y = block.Y.data();
+        report("prediction", distance(wide(predicted), expected.predicted));
+    }
+    fb_step_free(step);
+}
+
+// One batch's step of each optimiser, as fullbatch_native.h has it.
+void plain_update(const Network& net, const fb_rule& rule, double rate, const Result& sum, Numbers& theta, Numbers& first, Numbers& second) {
+    size_t n = 0;
+    for (int64_t l = 1; l <= net.layers(); l++) {
+        const size_t weights = size_t(net.sizes[l] * net.sizes[l - 1]), all = weights + size_t(net.sizes[l]);
+        for (size_t k = 0; k < all; k++, n++) {
+            if (k >= weights && rule.fixed_biases) continue;
+            const double g = (sum.gradient[n] + (k < weights ? rule.l2 * theta[n] : 0)) / sum.weight;
+            if (rule.kind == FB_GD) theta[n] -= rate * g;
+            if (rule.kind == FB_MOMENTUM || rule.kind == FB_NESTEROV) {
+                first[n] = rule.a * first[n] - rate * g;
+                theta[n] += rule.kind == FB_MOMENTUM ? first[n] : rule.a * first[n] - rate * g;
+            }
+            if (rule.kind == FB_ADAM) {
+                first[n] = rule.a * first[n] + (1 - rule.a) * g;
+                second[n] = rule.b * second[n] + (1 - rule.b) * g * g;
+                theta[n] -= rate * first[n] / (sqrt(second[n]) + rule.epsilon);
+            }
+        }
+    }
+}
+
+template <class T>
+void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int layout, bool weighted, int kind) {
+    const double limit = sizeof(T) == 4 ? 1e-3 : 1e-10;  // of several steps, one upon the other
+    const char* name = fb_isa_name(isa);
+    const fb_rule rule = {kind, int32_t(draw(0, 1)), 0.9, 0.99, 0.1, 0.01};
+    const Numbers start = rounded<T>(random_parameters(net));
+    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE ? 0.8 : 0.1);
+    for (double& w : data.weight) w += weighted;  // no batch of weight 0
+    data.X = rounded<T>(data.X), data.Y = rounded<T>(data.Y);
+    const Block<T> block(net, data, layout, weighted);
+    Guarded<int64_t> order;
+    if (layout != Block<T>::SPARSE) {
+        for (int64_t e = 0; e < m; e++) order.push_back(draw(0, m - 1));
+        order.shrink_to_fit();
+    }
+    const int64_t n0 = net.sizes.front(), nL = net.sizes.back(), steps = (m + batch - 1) / batch;
+    Numbers rates, theta = start, first(start.size(), 0), second(start.size(), 0);
+    double cost = 0;
+    for (int64_t t = 0; t < steps; t++) {
+        rates.push_back((net.output == FB_OUT_EXP ? 0.002 : 0.02) / double(t + 1));  // e^z runs away soon
+        const int64_t from = t * batch, count = std::min(batch, m - from);
+        Data part = {count, {}, {&data.Y[from * nL], &data.Y[from * nL] + count * nL}, {&data.weight[from], &data.weight[from] + count}};
+        for (int64_t e = from; e < from + count; e++) {
+            const double* x = &data.X[(order.empty() ? e : order[e]) * n0];
+            part.X.insert(part.X.end(), x, x + n0);
+        }
+        const Result sum = plain(net, theta, part);
+        double squares = 0;
+        const double* W = theta.data();
+        for (int64_t l = 1; l <= net.layers(); W += net.sizes[l] * (net.sizes[l - 1] + 1), l++) {
+            for (int64_t n = 0; n < net.sizes[l] * net.sizes[l - 1]; n++) squares += W[n] * W[n];
+        }
+        cost += (sum.loss + rule.l2 / 2 * squares) / sum.weight * double(count);
+        plain_update(net, rule, rates.back(), sum, theta, first, second);
+    }
+    Guarded<T> bits;
+    for (int threads : {1, 3}) {
+        fb_trainer* trainer =
+            fb_trainer_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), net.output, batch, &rule);
+        if (!trainer) return check(false, "no trainer", name, sizeof(T), net, m, layout, 0);
+        const T nothing = T(NAN);
+        Guarded<T> zeros(start.size(), 0), got(start.size(), nothing), got_first = got, got_second = got;
+        T* mine = kind == FB_GD ? nullptr : zeros.data();
+        fb_trainer_load(trainer, guarded<T>(start).data(), mine, kind == FB_ADAM ? mine : nullptr);
+        double got_cost = NAN;
+        const int64_t done = fb_trainer_run(
+            trainer, threads, &block.examples, order.empty() ? nullptr : order.data(), m, batch, rates.data(), 60, &got_cost
+        );
+        fb_trainer_store(trainer, got.data(), kind == FB_GD ? nullptr : got_first.data(), kind == FB_ADAM ? got_second.data() : nullptr);
+        fb_trainer_free(trainer);
+        const auto report = [&](const char* what, double far) { check(far <= limit, what, name, sizeof(T), net, m, layout, far); };
+        report("examples trained on", double(done != m));
+        report("training", distance(wide(got), theta));
+        report("cost of training", distance({got_cost}, {cost}));
+        if (kind != FB_GD) report("first array of the optimiser", distance(wide(got_first), first));
+        if (kind == FB_ADAM) report("second array of the optimiser", distance(wide(got_second), second));
+        if (threads == 1) bits = got;
+        else report("bits on three threads", double(memcmp(bits.data(), got.data(), bits.size() * sizeof(T)) != 0));
+    }
+}
+
+template <class T>
+void check_isa(int isa, int networks) {
+    static const int64_t SIZES[] = {0, 1, 2, 5, 63, 64, 65, 130, 300};
+    random_numbers.seed(1);
+    for (int n = 0; n < networks; n++) {
+        const Network net = random_network();
+        check_step<T>(isa, net, SIZES[n % 9], n % Block<T>::LAYOUTS, n % 2);
+        const int64_t m = draw(1, 200);
+        check_trainer<T>(isa, net, m, draw(1, m), n % Block<T>::LAYOUTS, n % 2, n % 4);
+    }
+    const Network wide = {{40, 150, 33, 1}, {FB_TANH, FB_RELU}, FB_OUT_SIGMOID};
+    check_step<T>(isa, wide, 4200, Block<T>::ROWS, true);  // more than one block of float64 sums
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    const int networks = count > 1 ? atoi(arguments[1]) : 100;
+    if (fb_abi() != FB_ABI) return printf("interface %d, not %d\n", fb_abi(), FB_ABI), 1;
+    for (int isa = 0; fb_isa_name(isa); isa++) {
+        if (!fb_isa_usable(isa)) {
+            printf("%s: not on this machine\n", fb_isa_name(isa));
+            continue;
+        }
+        const int before = checks;
+        check_isa<float>(isa, networks);
+        check_isa<double>(isa, networks);
+        printf("%s: %d checks\n", fb_isa_name(isa), checks - before);
+    }
+    printf("%d passed, %d failed\n", checks - failures, failures);
+    return failures != 0 || checks == 0;
+}

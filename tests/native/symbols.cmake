@@ -1,0 +1,15 @@
+# An object of the kernels must offer the linker one symbol, its table. Anything else, above all a weak one (an inline function
+# or a template outside an anonymous namespace), could be taken for another instruction set's, and end in SIGILL elsewhere.
+execute_process(COMMAND ${NM} -g --defined-only ${OBJECT} OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "\n$" "" text "${text}")
+string(REPLACE "\n" ";" lines "${text}")
+foreach(line IN LISTS lines)
+  if(NOT line MATCHES "^[0-9a-f]+ [A-Z] _?${SYMBOL}$")
+    list(APPEND others "${line}")
+  endif()
+endforeach()
+list(LENGTH lines count)
+if(others OR NOT count EQUAL 1)
+  message(FATAL_ERROR "${OBJECT} offers more than ${SYMBOL}: ${others}")
+endif()
+message("${OBJECT}: ${lines}")

@@ -1,0 +1,243 @@
+"""The fused step: its kernels, run on the CPU as they stand, are the pass; NVRTC compiles them for each card."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cuda_on_cpu
+import fullbatch as fb
+from cuda_on_cpu import FakeCuPy
+from fullbatch import backend
+from fullbatch.activations import ACTIVATIONS
+from fullbatch.losses import OUTPUTS
+from fullbatch.steps import ArrayStep, kernels
+from fullbatch.steps.fused import FusedStep
+from fullbatch.steps.kernels import Variant
+from reference import problem, relative
+
+NAMES = sorted(ACTIVATIONS)
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+on_cpu = pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no g++ to compile the kernels for the CPU")
+
+
+def arrays(total):
+    return [np.asarray(array) for layer in total.gradients for array in layer]
+
+
+def pair(network, like, block, processors=2):
+    return FusedStep(network, like, block, xp=FakeCuPy(processors)), ArrayStep(network, like, block)
+
+
+def hold(twin, truth, X, Y, weight, dtype):
+    """Gradient, cost and prediction of the twin are those of the pass itself."""
+    ours, ref = twin.gradient(X, Y, weight), truth.gradient(X, Y, weight)
+    assert all(a.dtype == dtype for a in arrays(ours))
+    assert [a.shape for a in arrays(ours)] == [a.shape for a in arrays(ref)]
+    assert relative(arrays(ours), arrays(ref)) < TOLERANCE[dtype]
+    near = {"rel": TOLERANCE[dtype], "abs": 10 * TOLERANCE[dtype]}
+    assert float(ours.loss) == pytest.approx(float(ref.loss), **near)
+    assert float(ours.weight) == pytest.approx(float(ref.weight), rel=1e-6)
+    cost = [float(value) for value in twin.cost(X, Y, weight)]
+    assert cost == pytest.approx([float(ref.loss), float(ref.weight)], **near)
+    assert relative([twin.predict(X)], [truth.predict(X)]) < TOLERANCE[dtype]
+
+
+@st.composite
+def networks(draw):
+    output = draw(st.sampled_from(sorted(OUTPUTS)))
+    inner = draw(st.lists(st.sampled_from([1, 2, 7, 31, 32, 33, 64, 70]), max_size=3))
+    hidden = [draw(st.sampled_from(NAMES)) for _ in inner]
+    last = draw(st.integers(2 if output == "softmax" else 1, 4))
+    return fb.Network([draw(st.integers(1, 9)), *inner, last], hidden=hidden, output=output)
+
+
+@on_cpu
+@given(
+    network=networks(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    rows=st.booleans(),
+    weighted=st.booleans(),
+    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=3),
+    processors=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+def test_the_fused_step_is_the_array_step(network, dtype, rows, weighted, sizes, processors, seed):
+    """One worker does blocks of changing sizes, also larger than it was made for, then other parameters."""
+    like = np.empty(0, dtype=dtype)
+    twin, truth = pair(network, like, sizes[0], processors)
+    cuda_on_cpu.launched.clear()
+    for turn, k in enumerate(sizes):
+        params, X, Y = problem(network.sizes, k, network.output.name, seed=seed + turn, dtype=dtype)
+        params = tuple(fb.Layer(W, b) for W, b in params)
+        if rows:
+            X, Y = np.asfortranarray(X), np.asfortranarray(Y)
+        weight = np.random.default_rng(seed).random(k).astype(dtype) + 0.1 if weighted else None
+        before = [a.copy() for a in (X, Y, *(a for layer in params for a in layer))]
+        for step in (twin, truth):
+            step.load(params)
+        for _ in range(2):  # the second time through used buffers
+            hold(twin, truth, X, Y, weight, dtype)
+        after = [X, Y, *(a for layer in params for a in layer)]
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    ran = {name for name, _ in cuda_on_cpu.launched}
+    one_unit = len(network.sizes) > 2 and network.sizes[-1] == 1
+    assert ("tail" in ran) == one_unit, "with one output unit the tail must be what ran"
+    assert ("output" in ran) == (not one_unit)
+
+
+@on_cpu
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("last", [1, 3])
+def test_each_activation_with_each_output_unit(name, output, last):
+    last = 2 if output == "softmax" and last == 1 else last
+    network = fb.Network([5, 70, 1, 40, last], hidden=name, output=output)
+    params, X, Y = problem(network.sizes, 100, output, seed=4)
+    twin, truth = pair(network, X, 100)
+    for step in (twin, truth):
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+    hold(twin, truth, X, Y, None, "float64")
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("dtype", "hidden"), [("float32", 1024), ("float32", 1025), ("float64", 512), ("float64", 513)]
+)
+def test_as_wide_as_the_registers_hold_and_wider(dtype, hidden):
+    network = fb.Network([3, hidden, 1], hidden="silu")
+    params, X, Y = problem(network.sizes, 20, "sigmoid", dtype=dtype)
+    twin, truth = pair(network, X, 20)
+    assert twin.has_tail == (hidden in (1024, 512))
+    for step in (twin, truth):
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+    hold(twin, truth, X, Y, None, dtype)
+
+
+@on_cpu
+@pytest.mark.parametrize("sizes", [[4, 9, 1], [4, 9, 3]])
+def test_targets_and_weights_of_any_stride_and_weights_of_zero(sizes):
+    network = fb.Network(sizes, output="exp")
+    params, X, Y = problem(sizes, 60, "exp")
+    params = tuple(fb.Layer(W, b) for W, b in params)
+    wide = np.zeros((2 * sizes[-1], 180))
+    wide[::2, ::3] = Y
+    weight = np.repeat(np.linspace(0, 2, 60), 2)[::2]
+    weight[7] = 0
+    X[:, 7] = 400  # whose loss overflows: it must be left out of the loss
+    twin, truth = pair(network, X, 60)
+    for step in (twin, truth):
+        step.load(params)
+    X[:, 7] = 0
+    hold(twin, truth, X, wide[::2, ::3], weight, "float64")
+    backwards = np.ascontiguousarray(Y[:, ::-1])[:, ::-1]
+    hold(twin, truth, X, backwards, weight, "float64")
+    X[:, 7] = 1e6
+    with backend.quiet():
+        assert np.isfinite(float(twin.cost(X, Y, weight)[0]))
+
+
+@on_cpu
+@pytest.mark.parametrize("sizes", [[1, 2, 1], [1, 2, 2]])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype, sizes):
+    network = fb.Network(sizes, hidden=name, output="sigmoid")
+    largest = float(np.finfo(dtype).max)
+    X = np.array([[s * z for z in (1e3, 1e10, 1e13, 1e20, largest / 1e4) for s in (-1, 1)]], dtype=dtype)
+    last = ([[1e-5, 2e-5], [1e-5, -1e-5]][: sizes[-1]], [[0.0], [0.0]][: sizes[-1]])
+    params = tuple(
+        fb.Layer(*(np.array(a, dtype=dtype) for a in layer)) for layer in [([[1.0], [-0.5]], [[0.0], [0.1]]), last]
+    )
+    step = FusedStep(network, X, 16, xp=FakeCuPy())
+    step.load(params)
+    with backend.quiet():
+        total = step.gradient(X, np.ones((sizes[-1], X.shape[1]), dtype=dtype), 1 / np.abs(X[0]))
+    assert all(np.all(np.isfinite(a)) for a in arrays(total))
+    assert np.isfinite(total.loss)
+
+
+@on_cpu
+@pytest.mark.parametrize("sizes", [[2, 3, 1], [2, 3, 2]])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_nan_stays_one(name, sizes):
+    network = fb.Network(sizes, hidden=name)
+    params, X, Y = problem(sizes, 40, "sigmoid")
+    X[0, 11] = np.nan
+    step = FusedStep(network, X, 40, xp=FakeCuPy())
+    step.load(tuple(fb.Layer(W, b) for W, b in params))
+    with backend.quiet():
+        assert np.isnan(float(step.gradient(X, Y, None).loss))
+        assert np.isnan(float(step.cost(X, Y, None)[0]))
+
+
+@on_cpu
+def test_what_a_step_returned_stays_when_it_goes_on():
+    for sizes in ([3, 5, 4, 2], [3, 5, 4, 1]):
+        network = fb.Network(sizes, hidden="identity", output="identity")
+        params, X, Y = problem(sizes, 20, "identity")
+        step = FusedStep(network, X, 10, xp=FakeCuPy())
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+        total, yhat = step.gradient(X[:, :10], Y[:, :10], None), step.predict(X[:, :10])
+        kept = [a.copy() for a in [*arrays(total), yhat, total.loss]]
+        step.gradient(X[:, 10:], Y[:, 10:], None)
+        step.predict(X[:, 10:])
+        assert all(np.array_equal(a, b) for a, b in zip([*arrays(total), yhat, total.loss], kept, strict=True))
+
+
+@on_cpu
+def test_the_same_bits_from_run_to_run():
+    network = fb.Network([4, 40, 1])
+    params, X, Y = problem(network.sizes, 700, "sigmoid", dtype="float32")
+    results = []
+    for _ in range(2):
+        step = FusedStep(network, X, 700, xp=FakeCuPy())
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+        total = step.gradient(X, Y, None)
+        results.append([a.tobytes() for a in [*arrays(total), total.loss]])
+    assert results[0] == results[1]
+
+
+def test_a_users_own_pair_has_no_kernels():
+    import fullbatch.steps.fused as fused
+
+    assert fused.knows(fb.Network([2, 3, 1]))
+    assert not fused.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
+    assert not FusedStep.can_run(fb.Network([2, 3, 1]), np.empty(0)), "on NumPy the in-place step runs"
+
+
+def test_every_activation_and_output_unit_has_kernels():
+    assert set(kernels.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(kernels.OUTPUTS) == set(OUTPUTS)
+
+
+# --- NVRTC --------------------------------------------------------------------------------------------------------
+
+VARIANTS = [
+    Variant(dtype, name, sorted(OUTPUTS)[i % 4], per_lane)
+    for dtype in ("float32", "float64")
+    for i, (name, per_lane) in enumerate(zip(NAMES, (1, 2, 4, 10, 8, 16, 3), strict=True))
+] + [Variant("float32", "tanh", "sigmoid", 32), Variant("float32", "gelu", "sigmoid", 32)]
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("cuda.core is not installed (pip install 'cuda-core[cu13]' brings it with NVRTC)")
+    core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
+    options = core.ProgramOptions(arch=architecture, std="c++17")
+    for variant in VARIANTS:
+        try:
+            program = core.Program(variant.source, "c++", options)
+        except Exception as error:  # it looks for the library here
+            if "nvrtc" in str(error).lower():
+                pytest.skip(f"NVRTC is missing: {error}")
+            raise
+        code = program.compile("cubin")
+        for kernel in cuda_on_cpu.KERNELS:
+            assert kernel.encode() in bytes(code.code)

@@ -1,0 +1,306 @@
+"""The native batches are held to the loop in Python, which runs the same step; and they must be what ran."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fullbatch as fb
+from conftest import ISAS, use
+from fullbatch import minibatches, optimizers
+from fullbatch.activations import ACTIVATIONS
+from fullbatch.losses import OUTPUTS
+from fullbatch.minibatches import PythonBatches
+from fullbatch.objective import Objective
+from fullbatch.parameters import flatten, restore
+from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset
+from fullbatch.sources.encoded import EncodedTable
+from fullbatch.steps import NativeBatches, native_batches
+from fullbatch.training import epochs
+from reference import problem, relative
+
+pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
+OPTIMIZERS = {
+    "gd": optimizers.gd(),
+    "momentum": optimizers.momentum(0.9),
+    "nesterov": optimizers.momentum(0.8, nesterov=True),
+    "adam": optimizers.adam(0.8, 0.95, 1e-3),
+}
+TOLERANCE = {
+    "float64": 1e-11,
+    "float32": 3e-5,
+}  # of parameters after some updates, which carry on the gradients' rounding
+
+
+def case(*arguments, **options):
+    params, X, Y = problem(*arguments, **options)
+    return tuple(fb.Layer(W, b) for W, b in params), X, Y
+
+
+def train(objective, params, optimizer, orders, batch_size, kind, rate=lambda t: 0.05, state=None, note=None):
+    """The epochs, made by ``kind``: (costs, theta, state)."""
+    seen = []
+
+    class Watch(kind):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            seen.append(type(self).__mro__[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        if kind is PythonBatches:
+            patch.setattr(NativeBatches, "can_run", staticmethod(lambda *rest: False))
+            patch.setattr(minibatches, "PythonBatches", Watch)
+        else:
+            patch.setattr(minibatches, "NativeBatches", Watch)
+        loop = epochs(
+            objective,
+            params,
+            optimizer,
+            orders=orders,
+            batch_size=batch_size,
+            learning_rate=rate,
+            state=state,
+            note=note,
+        )
+        done = list(loop)
+    assert seen == [kind]
+    assert [epoch.number for epoch in done] == list(range(1, len(orders) + 1))
+    return [epoch.cost for epoch in done], flatten(done[-1].params), done[-1].state, done[-1].updates
+
+
+def arrays_of(state):
+    if isinstance(state, optimizers.AdamState):
+        return [state.mean, state.square, np.array(state.t)]
+    return [state] if len(state) else []
+
+
+def both(network, examples, params, optimizer, orders, batch_size, dtype, **options):
+    """Train either way and compare costs, parameters and the optimiser's state."""
+    extra = {name: options.pop(name) for name in ("l2", "threads", "intercept") if name in options}
+    with Objective(network, examples, **extra) as objective:
+        assert objective.fold.step_name == "native"
+        native, python = (
+            train(objective, params, optimizer, orders, batch_size, kind, **options)
+            for kind in (NativeBatches, PythonBatches)
+        )
+    assert native[3] == python[3]
+    assert native[0] == pytest.approx(python[0], rel=TOLERANCE[dtype])
+    assert relative([native[1]], [python[1]]) < TOLERANCE[dtype]
+    for ours, truth in zip(arrays_of(native[2]), arrays_of(python[2]), strict=True):
+        assert relative([ours], [truth]) < 10 * TOLERANCE[dtype]
+    return native
+
+
+@st.composite
+def networks(draw):
+    output = draw(st.sampled_from(sorted(OUTPUTS)))
+    hidden = draw(st.lists(st.sampled_from([1, 3, 16, 17, 33, 100]), max_size=3))
+    names = [draw(st.sampled_from(sorted(ACTIVATIONS))) for _ in hidden]
+    last = draw(st.sampled_from([2, 4, 5, 18] if output == "softmax" else [1, 2, 3, 5, 18]))
+    return fb.Network([draw(st.sampled_from([1, 3, 16, 29, 40])), *hidden, last], hidden=names, output=output)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(
+    network=networks(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    m=st.integers(2, 300),
+    batch=st.sampled_from([1, 7, 63, 64, 65, 100, 200]),
+    weighted=st.booleans(),
+    shuffled=st.booleans(),
+    fortran=st.booleans(),
+    l2=st.sampled_from([0.0, 0.3]),
+    intercept=st.booleans(),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_native_batches_are_those_of_the_loop_in_python(
+    isa, network, dtype, optimizer, m, batch, weighted, shuffled, fortran, l2, intercept, threads, seed
+):
+    with pytest.MonkeyPatch.context() as patch:
+        use(f"native-{isa}", patch)
+        patch.setattr(native_batches, "SHARE", 1)  # so that small networks take all threads too
+        params, X, Y = case(network.sizes, m, network.output.name, seed=seed, dtype=dtype)
+        if fortran:
+            X, Y = np.asfortranarray(X), np.asfortranarray(Y)
+        params = tuple(fb.Layer(0.5 * W, b) for W, b in params)  # tamer, so that a few steps stay near one another
+        rng = np.random.default_rng(seed)
+        weight = rng.random(m).astype(dtype) * (rng.random(m) < 0.8) if weighted else None
+        if weighted:
+            weight[0] = 1
+        orders = [rng.permutation(m) if shuffled else slice(0, m) for _ in range(2)]
+        both(
+            network, Examples(Dense(X), Dense(Y), weight), params, OPTIMIZERS[optimizer], orders, min(batch, m - 1),
+            dtype,
+            l2=l2, intercept=intercept, threads=threads, rate=lambda t: 0.01 / (1 + t),
+        )  # fmt: skip
+
+
+def table(rng, m, numbers, levels, dtype="float64"):
+    ones = rng.integers(0, levels, (m, 3)) + numbers + np.arange(3) * levels
+    return EncodedTable(rng.standard_normal((m, numbers)).astype(dtype), ones.astype(np.uint16), numbers + 3 * levels)
+
+
+def sources(rng, m):
+    rows = scipy.sparse.random(m, 70, density=0.02, format="csr", rng=rng)
+    dense = Dense(rng.standard_normal((9, 2 * m)))
+    return {
+        "a selection": Subset(dense, rng.permutation(2 * m)[:m]),
+        "sparse": Sparse(rows),
+        "sparse, dense enough": Sparse(scipy.sparse.random(m, 12, density=0.4, format="csr", rng=rng)),
+        "categories": table(rng, m, 2, 5),
+        "many categories": table(rng, m, 1, 60),
+        "a selection of categories": Subset(table(rng, 2 * m, 1, 60), rng.permutation(2 * m)[:m]),
+    }
+
+
+def test_what_lies_in_memory_is_taken_as_it_lies():
+    """No block of it is made in Python; of the others blocks are read."""
+    Y = np.zeros((1, 130))
+    rng = np.random.default_rng(0)
+    lies = {"a selection", "sparse", "many categories", "a selection of categories"}
+    for name, X in sources(rng, 130).items():
+        network = fb.Network([X.n, 5, 1])
+        theta = flatten(network.init(seed=0))
+        with Objective(network, Examples(X, Dense(Y))) as objective:
+            loop = minibatches.make(objective, optimizers.gd(), theta, (), 20)
+            assert (loop.in_memory is not None) == (name in lies), name
+
+
+@pytest.mark.parametrize("name", sorted(sources(np.random.default_rng(0), 4)))
+@pytest.mark.parametrize("hidden", [[], [20, 5]])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("per_chunk", [1, 40, 1000])
+def test_each_source(name, hidden, outputs, per_chunk, monkeypatch):
+    """Whole chunks of a source that makes its blocks, of one batch or several; the last batch is smaller."""
+    rng = np.random.default_rng(3)
+    m = 130
+    X = sources(rng, m)[name]
+    monkeypatch.setattr(native_batches, "CHUNK", per_chunk * X.n * 8)
+    monkeypatch.setattr(native_batches, "LONGEST", per_chunk * 64)
+    network = fb.Network([X.n, *hidden, outputs], output="softmax" if outputs > 1 else "sigmoid")
+    Y = OneHot(rng.integers(0, max(outputs, 2), m), outputs, np.dtype("float64"))
+    examples = Examples(X, Y, rng.random(m))
+    orders = [rng.permutation(m), slice(0, m), rng.permutation(m)]
+    params = network.init(seed=0)
+    both(network, examples, params, optimizers.adam(), orders, 20, "float64", l2=0.1, rate=lambda t: 0.01)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("batch", [50, 200, 333])
+def test_the_number_of_threads_does_not_change_a_bit(isa, sparse, batch, monkeypatch):
+    use(f"native-{isa}", monkeypatch)
+    monkeypatch.setattr(native_batches, "SHARE", 1)
+    rng = np.random.default_rng(0)
+    m = 700
+    X = Sparse(scipy.sparse.random(m, 90, density=0.03, format="csr", rng=rng, dtype="float32")) if sparse else None
+    X = X or Dense(rng.standard_normal((90, m), dtype="float32"))
+    network = fb.Network([90, 70, 40, 3], output="softmax")
+    examples = Examples(X, OneHot(rng.integers(0, 3, m), 3, np.dtype("float32")))
+    params = network.init(seed=1, dtype="float32")
+    order = rng.permutation(m)
+    outcomes = []
+    for threads in (1, 2, 3, 7):
+        with Objective(network, examples, l2=0.1, threads=threads) as objective:
+            objective.fold.threads = threads
+            cost, theta, state, _ = train(objective, params, optimizers.adam(), [order] * 2, batch, NativeBatches)
+        outcomes.append((cost, theta.tobytes(), state.mean.tobytes(), state.square.tobytes()))
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+def test_a_training_goes_on_where_the_last_one_stopped():
+    params, X, Y = case([5, 8, 1], 90, "sigmoid")
+    network = fb.Network([5, 8, 1])
+    orders = [np.random.default_rng(i).permutation(90) for i in range(4)]
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        for optimizer in OPTIMIZERS.values():
+            whole = train(objective, params, optimizer, orders, 20, NativeBatches)
+            costs, theta, state, _ = train(objective, params, optimizer, orders[:2], 20, NativeBatches)
+            half = restore(theta, network.sizes)
+            rest = train(objective, half, optimizer, orders[2:], 20, NativeBatches, state=state)
+            assert costs + rest[0] == whole[0]
+            assert np.array_equal(rest[1], whole[1])
+
+
+def test_the_caller_hears_of_it_during_a_long_epoch_too(monkeypatch):
+    """With no time at all each run does one batch; nothing but the number of calls may change."""
+    params, X, Y = case([5, 8, 1], 90, "sigmoid")
+    network = fb.Network([5, 8, 1])
+    told = []
+    outcomes = []
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        for seconds in (native_batches.SLICE, 0.0):
+            monkeypatch.setattr(native_batches, "SLICE", seconds)
+            told.append([])
+            outcomes.append(
+                train(
+                    objective,
+                    params,
+                    optimizers.adam(),
+                    [np.arange(90)],
+                    20,
+                    NativeBatches,
+                    note=lambda theta, state: told[-1].append((theta, state.t)),
+                )
+            )
+    assert outcomes[0][0] == pytest.approx(outcomes[1][0], rel=1e-14)
+    assert np.array_equal(outcomes[0][1], outcomes[1][1])
+    assert [t for _, t in told[1]] == [1, 2, 3, 4, 5]
+    assert not np.array_equal(told[1][0][0], told[1][1][0])
+
+
+def test_examples_that_all_weigh_nothing_change_nothing_but_the_optimisers_means():
+    params, X, Y = case([4, 6, 1], 40, "sigmoid")
+    network = fb.Network([4, 6, 1])
+    weight = np.r_[np.zeros(20), np.ones(20)]
+    both(
+        network, Examples(Dense(X), Dense(Y), weight), params, optimizers.adam(), [slice(0, 40)], 20, "float64", l2=1.0
+    )
+
+
+def test_a_cost_that_is_not_finite_is_passed_on():
+    params, X, Y = case([3, 5, 1], 60, "identity")
+    network = fb.Network([3, 5, 1], hidden="relu", output="identity")
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        costs = train(objective, params, optimizers.gd(), [slice(0, 60)] * 20, 20, NativeBatches, rate=lambda t: 1e6)[0]
+    assert not np.isfinite(costs[-1])
+
+
+def test_what_it_does_not_serve_stays_in_python():
+    params, X, Y = case([3, 5, 1], 60, "sigmoid")
+    own = fb.Network([3, 5, 1], hidden=(np.tanh, lambda Z: 1 - np.tanh(Z) ** 2))
+    for network, optimizer, batch, expected in [
+        (own, optimizers.adam(), 20, PythonBatches),
+        (fb.Network([3, 5, 1]), optimizers.adam()._replace(rule=None), 20, PythonBatches),
+        (fb.Network([3, 5, 1]), optimizers.adam(), 60, PythonBatches),
+        (fb.Network([3, 5, 1]), optimizers.adam(), 59, NativeBatches),
+    ]:
+        theta = flatten(params)
+        with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+            assert type(minibatches.make(objective, optimizer, theta, optimizer.init(theta), batch)) is expected
+    large = np.zeros((3, native_batches.LARGEST + 2))
+    with Objective(fb.Network([3, 5, 1]), Examples(Dense(large), Dense(large[:1]))) as objective:
+        for batch, expected in [(native_batches.LARGEST, NativeBatches), (native_batches.LARGEST + 1, PythonBatches)]:
+            assert type(minibatches.make(objective, optimizers.gd(), theta, (), batch)) is expected
+
+
+def test_a_feature_out_of_range_raises():
+    """Codes and sparse rows are looked at where they are read: a wrong one must not reach the memory of others."""
+    Y = Dense(np.zeros((1, 60)))
+    for name in ("sparse", "many categories"):
+        source = sources(np.random.default_rng(0), 60)[name]
+        network = fb.Network([source.n, 4, 1])
+        if name == "sparse":
+            source.rows.indices[3] = source.n
+        else:
+            source.ones[7, 1] = source.n
+        with Objective(network, Examples(source, Y)) as objective:
+            theta = flatten(network.init(seed=0))
+            loop = minibatches.make(objective, optimizers.gd(), theta, (), 20)
+            with pytest.raises(ValueError, match="out of range"):
+                list(loop.run(slice(0, 60), lambda t: 0.1, 0))

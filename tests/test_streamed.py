@@ -1,0 +1,256 @@
+"""Blocks on their way to a GPU: whatever the order in which copies and passes run, each pass sees its own block."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from fake_streams import Cuda, Event
+from fullbatch import backend
+from fullbatch.sources import Dense, OneHot, Subset, streamed
+from fullbatch.sources.streamed import Conveyor, Put, Streaming, Uploaded, fits, put_examples, resident
+
+rng = np.random.default_rng(0)
+
+
+class Place:
+    """A GPU that the fake stands for."""
+
+    name, is_cuda = "cuda:0", True
+
+    def __init__(self, cupy):
+        self.cupy = cupy
+
+    def current(self):
+        return nullcontext()
+
+    def empty(self, dtype):
+        return np.empty((0, 0), dtype=dtype)
+
+
+@pytest.fixture(params=range(40))
+def cuda(request, monkeypatch):
+    """Small buffers, so that a block takes several; three threads fill them."""
+    fake = Cuda(request.param)
+    monkeypatch.setattr(backend, "cupy_if_loaded", lambda: fake)
+    monkeypatch.setattr(streamed, "STAGE", 200)
+    monkeypatch.setattr(streamed, "ALONE", 50)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    return fake
+
+
+def passes(cuda, reader, parts):
+    """What the pass over each part sees; each is launched like a kernel, and runs when the streams come to it."""
+    seen = [None] * len(parts)
+
+    def launch(i, block):
+        host = block.host  # a kernel has the address alone; it does not keep the memory
+
+        def look():
+            seen[i] = host.copy()
+
+        cuda.current.launch(look)
+
+    for i, part in enumerate(parts):
+        launch(i, reader(part))
+        cuda.some()
+    cuda.until(lambda: not any(stream.queue for stream in cuda.streams))
+    return seen
+
+
+@pytest.mark.parametrize("order", ["rows", "columns"])
+def test_each_pass_sees_its_own_block(cuda, order):
+    array = np.asarray(rng.standard_normal((7, 230)), order="C" if order == "columns" else "F").astype("float32")
+    parts = [slice(i, min(i + 30, 230)) for i in range(0, 230, 30)]
+    reader = Streaming(Dense(array).reader(), Place(cuda), cuda)
+    for _ in range(2):  # a second iteration with the same reader
+        for part, seen in zip(parts, passes(cuda, reader, parts), strict=True):
+            assert np.array_equal(seen, array[:, part])
+    assert max(cuda.copied) <= 200
+    assert sum(cuda.copied) == 2 * array.nbytes
+
+
+def test_sources_whose_reader_owns_its_buffer_and_selections(cuda):
+    codes = rng.integers(0, 4, 120)
+    order = rng.permutation(120)
+    source = Uploaded(Subset(OneHot(codes, 4, "float64"), order), Place(cuda))
+    parts = [np.arange(i, i + 24) for i in range(0, 120, 24)]
+    for part, seen in zip(parts, passes(cuda, source.reader(), parts), strict=True):
+        assert np.array_equal(seen, np.eye(4)[:, codes[order[part]]])
+
+
+def test_a_reader_that_follows_another_gets_its_memory_while_passes_still_look_at_it(cuda):
+    """As after blocks were halved: CuPy hands out memory again as soon as Python has let go of it."""
+    array = np.asarray(rng.standard_normal((3, 90)), order="F").astype("float32")
+    seen = []
+
+    def launch(block):
+        host = block.host
+        cuda.current.launch(lambda: seen.append(host.copy()))
+
+    for start in (0, 45):
+        reader = Streaming(Dense(array).reader(), Place(cuda), cuda)
+        for i in range(start, start + 45, 15):
+            launch(reader(slice(i, i + 15)))
+        del reader
+        gc.collect()
+    cuda.until(lambda: not any(stream.queue for stream in cuda.streams))
+    assert np.array_equal(np.concatenate(seen, axis=1), array)
+
+
+def scratch_of_a_pass(cuda, size):
+    """What a pass of another kind sees in an array that Python has let go of by the time that it runs."""
+    scratch, seen = cuda.empty(size, np.uint8), []
+    host = scratch.host
+    cuda.current.launch(lambda: seen.append(host.copy()))
+    return seen
+
+
+def test_memory_that_a_pass_still_uses_is_not_written_to(cuda):
+    array = np.asarray(rng.standard_normal((2, 60)), order="F")
+    reader = Streaming(Dense(array).reader(), Place(cuda), cuda)
+    reader(slice(0, 30))
+    first = scratch_of_a_pass(cuda, 2 * 30 * 8)
+    second = reader(slice(30, 60))
+    other = scratch_of_a_pass(cuda, 50 * 3 * 8)
+    there = resident(np.ones((50, 3)), Place(cuda))
+    cuda.until(lambda: not any(stream.queue for stream in cuda.streams))
+    assert (first[0] == 0xAA).all()
+    assert (other[0] == 0xAA).all()
+    assert np.array_equal(second.host, array[:, 30:])
+    assert np.array_equal(there.host, np.ones((50, 3)))
+
+
+def test_blocks_that_grow_get_more_room(cuda):
+    array = np.asarray(rng.standard_normal((2, 100)), order="F")
+    parts = [slice(0, 10), slice(10, 20), slice(20, 60), slice(60, 100)]
+    reader = Streaming(Dense(array).reader(), Place(cuda), cuda)
+    for part, seen in zip(parts, passes(cuda, reader, parts), strict=True):
+        assert np.array_equal(seen, array[:, part])
+
+
+def test_a_table_is_copied_as_a_whole(cuda):
+    table = rng.standard_normal((50, 3))
+    there = resident(table, Place(cuda))
+    assert np.array_equal(there.host, table)
+    assert len(cuda.copied) > 3
+    assert not any(stream.queue for stream in cuda.streams[1:]), "it is there when the call returns"
+
+
+def stalled(cuda):
+    """A pass that does not end before its event is set free."""
+    event = Event(cuda)
+    event.pending = 1
+    cuda.current.wait_event(event)
+    return event
+
+
+def test_the_host_waits_for_its_own_buffers_alone(monkeypatch):
+    """Nothing is waited for before both are on their way, and passes never."""
+    monkeypatch.setattr(streamed, "STAGE", 800)
+    cuda = Cuda(0)
+    stalled(cuda)
+    conveyor = Conveyor(cuda)
+    rows = np.ones((10, 10))
+    target = cuda.empty(rows.shape, rows.dtype)
+    for i in range(2):
+        conveyor.send(rows, target)
+        assert cuda.waits == 0, i
+    conveyor.send(rows, target)
+    assert cuda.waits == 1
+
+
+def test_a_block_is_copied_while_the_pass_over_the_last_one_runs(monkeypatch):
+    monkeypatch.setattr(streamed, "STAGE", 2**10)
+    cuda = Cuda(0)
+    array = np.asarray(rng.standard_normal((2, 100)), order="F")
+    reader = Streaming(Dense(array).reader(), Place(cuda), cuda)
+    copies = cuda.streams[1]
+    for i in range(3):
+        reader(slice(10 * i, 10 * i + 10))
+    cuda.until(lambda: not copies.queue)
+    third = stalled(cuda)
+    fourth = reader(slice(30, 40))
+    while copies.advance() or cuda.current.advance():
+        pass
+    assert np.array_equal(fourth.host, array[:, 30:40]), "it is there, and the pass over the third still runs"
+    fifth = reader(slice(40, 50))
+    while copies.advance() or cuda.current.advance():
+        pass
+    assert copies.queue, "the fifth takes the place of the third, and has to wait"
+    third.pending = 0
+    cuda.until(lambda: not copies.queue)
+    assert np.array_equal(fifth.host, array[:, 40:50])
+
+
+def test_copies_are_shared_among_threads(monkeypatch):
+    cuda, seen = Cuda(0), set()
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    real = np.copyto
+    monkeypatch.setattr(np, "copyto", lambda *args: (seen.add(threading.current_thread().name), real(*args)))
+    conveyor = Conveyor(cuda)
+    rows = rng.standard_normal((3 * streamed.ALONE // 80, 20))
+    target = cuda.empty(rows.shape, rows.dtype)
+    conveyor.send(rows, target)
+    conveyor.finish()
+    assert np.array_equal(target.host, rows)
+    assert seen
+    assert all(name.startswith("fullbatch-copy") for name in seen)
+
+
+# --- Whole, or in blocks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 1, 1000, 2**30, 2**32, 80e9])
+def test_data_leave_room_for_the_passes(room):
+    most = room - min(streamed.RESERVED, room / 2)
+    assert fits(int(most), room)
+    assert not fits(int(most) + 1, room)
+
+
+def test_both_or_neither_are_copied_as_a_whole():
+    cuda = Cuda(0)
+    X, Y = np.asfortranarray(rng.standard_normal((3, 50))), rng.standard_normal((1, 50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "cupy_if_loaded", lambda: cuda)
+        there = put_examples(X, Y, Place(cuda), 2 * (X.nbytes + Y.nbytes))
+        assert type(there.X) is type(there.Y) is Dense
+        assert there.taken == X.nbytes + Y.nbytes
+        assert np.array_equal(there.X.array.host, X)
+        assert np.array_equal(there.Y.array.host, Y)
+        there = put_examples(X, Y, Place(cuda), 2 * (X.nbytes + Y.nbytes) - 1)
+        assert isinstance(there, Put)
+        assert type(there.X) is type(there.Y) is Uploaded
+        assert there.taken == 0
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory has it."""
+
+
+def test_what_does_not_fit_after_all_is_streamed(monkeypatch):
+    cuda = Cuda(0)
+    calls = []
+
+    def empty(shape, dtype):
+        calls.append(shape)
+        raise OutOfMemoryError("Out of memory allocating 1,200 bytes")
+
+    cuda.empty = empty
+    monkeypatch.setattr(backend, "cupy_if_loaded", lambda: cuda)
+    X = rng.standard_normal((3, 50))
+    there = put_examples(X, X[:1], Place(cuda), 1e9)
+    assert calls[0] == (50, 3)
+    assert type(there.X) is Uploaded
+
+
+def test_another_error_comes_through(monkeypatch):
+    cuda = Cuda(0)
+    monkeypatch.setattr(backend, "cupy_if_loaded", lambda: cuda)
+    monkeypatch.setattr(cuda, "empty", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        resident(np.ones((3, 3)), Place(cuda))
