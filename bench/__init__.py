@@ -1,6 +1,7 @@
 """The benchmark harness: ``python -m bench scaling | peers | training | plot | readme``.
 
-    __main__.py    the command                                                   (typer)
+    __main__.py    starts the command
+    command.py     the command                                                   (typer)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
     report.py      the tables in the terminal                                    (rich)
@@ -9,7 +10,9 @@
     minibatch.py   an epoch of mini-batch Adam by the same
     training.py    seconds until a held-out loss is reached, on real data
     datasets.py    the real data
-    backends.py    NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, how much memory it takes
+    contest.py     who takes part in a comparison, and their times in turns
+    backends.py    native and NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, its memory
+    own.py         fullbatch's own ways of a step, and what really ran
     memory.py      peak memory beyond the data, in a process of its own
     roofline.py    the machine's own limits, and what a step needs of them
     timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
@@ -17,6 +20,7 @@
     children.py    a part of a run in a process of its own
     results.py     the JSON files
     machine.py     what it ran on
+    conftest.py    what the cases of test_*.py share
     test_*.py      pytest-benchmark cases: pytest bench --benchmark-autosave, then --benchmark-compare
 
 A file imports only from files listed below it. A figure is worth its conditions: each JSON file says what it ran on, at

@@ -1,4 +1,7 @@
-"""NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, how much memory it takes."""
+"""The ways of a step: on the CPU natively or by NumPy alone, on a GPU by CuPy.
+
+Each says where arrays live, how a call is timed, how much memory it takes.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,41 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench import memory, roofline
+from bench import memory, own, roofline
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
 from bench.timing import wall
-from fullbatch import backend, cost_and_gradients
+from fullbatch import backend, cost_and_gradients, native_library
 from fullbatch.errors import DeviceError
 from fullbatch.parameters import Layer
+from fullbatch.threads import thread_count
 
 SHARE = 0.8  # of what is free: the rest is for the step, and for whoever else is there
 
 
 class Backend(Protocol):
-    """One array library on one device.
+    """One array library on one device, and for the CPU one way of a step.
 
-    device : for the JSON;  dtype : of all arrays;  room() : bytes that data may take now, None if not known
+    device : "cpu" or for example "cuda:0";  dtype : of all arrays;  threads : that the step may use on the CPU
+    native : what FULLBATCH_NATIVE is while it runs, None for as it is
+    room() : bytes that data may take now, None if not known
     """
 
-    name: str
-    device: str
-    dtype: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def native(self) -> str | None: ...
+
+    @property
+    def threads(self) -> int: ...
 
     def room(self) -> int | None: ...
 
@@ -49,35 +66,73 @@ class Backend(Protocol):
 
 
 class NumPy:
+    """NumPy in blocks alone."""
+
     name = "numpy"
     device = "cpu"
+    native: str | None = "off"
 
     def __init__(self, dtype: str, threads: int | None) -> None:
-        self.dtype, self.threads = dtype, threads
+        if reason := self._missing():
+            raise DeviceError(reason)
+        self.dtype, self._threads = dtype, threads
+
+    def _missing(self) -> str | None:
+        return None  # it always can run, also where it is what fullbatch runs anyway
+
+    @property
+    def threads(self) -> int:
+        return thread_count(self._threads)
 
     def room(self) -> int | None:
         free = free_memory()
         return None if free is None else int(SHARE * free)
 
     def limits(self, quick: bool) -> Limits:
-        return roofline.cpu_limits(self.dtype, threads=self.threads, quick=quick)
+        return roofline.cpu_limits(self.dtype, threads=self._threads, quick=quick)
 
     def step(self, problem: Problem) -> Callable[[], Any]:
-        return lambda: cost_and_gradients(problem.network, problem.params, problem.X, problem.Y, threads=self.threads)
+        def call() -> Any:
+            with own.forced(self.native):
+                return cost_and_gradients(problem.network, problem.params, problem.X, problem.Y, threads=self._threads)
+
+        return call
 
     def clock(self, call: Callable[[], Any]) -> float:
         return wall(call)
 
     def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
         # In a process of its own, and before this one has allocated the same data.
-        return memory.of_step(shape, m, self.dtype, self.threads) if step is None else None
+        return memory.of_step(shape, m, self.dtype, self._threads, self.native) if step is None else None
 
     def free(self) -> None:
         pass
 
 
+class Native(NumPy):
+    """The native step as installed."""
+
+    name = "native"
+    native: str | None = None
+
+    def _missing(self) -> str | None:
+        return None if native_library.isa() else f"the native step is {native_library.why_not()}"
+
+
+class NativeAVX2(NumPy):
+    """The native step held to AVX2."""
+
+    name = "native-avx2"
+    native = "avx2"
+
+    def _missing(self) -> str | None:
+        return own.missing(self.native)
+
+
 class CuPy:
     name = "cupy"
+    native: str | None = None
+    threads = 1
 
     def __init__(self, dtype: str, threads: int | None) -> None:
         self.place = backend.place("cuda")
@@ -102,7 +157,8 @@ class CuPy:
 
         product = best(lambda: cupy.matmul(A, A, out=out))
         copy = best(lambda: cupy.copyto(target, source))
-        return Limits(2 * size**3 / product, 2 * source.nbytes / copy)
+        read = best(lambda: cupy.dot(source, source))
+        return Limits(2 * size**3 / product, 2 * source.nbytes / copy, source.nbytes / read)
 
     def step(self, problem: Problem) -> Callable[[], Any]:
         put = self.place.put
@@ -132,7 +188,10 @@ class CuPy:
         self.cupy.get_default_memory_pool().free_all_blocks()
 
 
-BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {"numpy": NumPy, "cupy": CuPy}
+BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
+    "native": Native, "native-avx2": NativeAVX2, "numpy": NumPy, "cupy": CuPy,
+}  # fmt: skip
+ON_CPU = ("native", "numpy")  # the first that was measured stands for the CPU
 
 
 def usable(names: list[str], dtype: str, threads: int | None) -> tuple[list[Backend], list[str]]:

@@ -1,6 +1,7 @@
 """A part of a run in a process of its own: for its peak of memory, or for an allocator that is chosen at the start.
 
-The child reads one JSON request from stdin, writes one JSON object a line to stdout, and says how it goes on stderr.
+The child reads one JSON request from stdin, writes one JSON object a line to stdout, and says how it goes on stderr. It
+ends when its stdin does, so that it does not outlive its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bench.machine import ROOT
 
 
 class ChildError(RuntimeError):
-    """The child ended without success; the message is the end of what it said."""
+    """The child ended without success; the message says how."""
 
 
 def lines(module: str, request: Any, *, env: Mapping[str, str | None] | None = None) -> Iterator[dict[str, Any]]:
@@ -31,26 +34,36 @@ def lines(module: str, request: Any, *, env: Mapping[str, str | None] | None = N
         if value is not None:
             environment[name] = value
     child = subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
+        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+        env=environment, start_new_session=True,  # Ctrl-C is this process's to hear, and the child's end its to bring
+    )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        child.stdin.write(json.dumps(request))
-        child.stdin.close()
+        child.stdin.write(json.dumps(request) + "\n")
+        child.stdin.flush()
         for line in child.stdout:
             yield json.loads(line)
         if child.wait() != 0:
-            raise ChildError(f"{module} ended with {_status(child.returncode)}")
+            raise ChildError(f"its process ended with {_status(child.returncode)}")
+    except BrokenPipeError:
+        raise ChildError(f"its process ended with {_status(child.wait())} before it was told what to do") from None
     finally:
         if child.poll() is None:
-            child.send_signal(signal.SIGINT)
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            os.killpg(child.pid, signal.SIGKILL)  # with the processes that it may have started
+            child.wait()
         child.stdout.close()
+        _close(child.stdin)
+
+
+def one_line(fault: BaseException) -> str:
+    """What failed, for a line that says why something is left out."""
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
+
+
+def _close(pipe: Any) -> None:
+    with suppress(BrokenPipeError):  # what was left in its buffer has no reader
+        pipe.close()
 
 
 def _status(code: int) -> str:
@@ -60,10 +73,17 @@ def _status(code: int) -> str:
 
 
 def serve(work: Callable[[Any], Iterator[dict[str, Any]]]) -> int:
-    """A child's main: answer the request on stdin with ``work``. Quiet on Ctrl-C, which the parent speaks about."""
-    try:
-        for answer in work(json.load(sys.stdin)):
-            print(json.dumps(answer), flush=True)
-    except (KeyboardInterrupt, BrokenPipeError):
-        return 130
+    """A child's main: answer the request on stdin with ``work``. What else is printed goes to stderr."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        for answer in work(request):
+            print(json.dumps(answer), file=answers, flush=True)
     return 0
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,17 @@ class Encoded:
     @property
     def sizes(self) -> tuple[int, ...]:
         return (self.X.n, *self.settings.hidden, 1 if self.classes == 2 else self.classes)
+
+    def head(self, rows: int) -> Encoded:
+        """The first rows to train on, and the first of each class."""
+        chosen = np.union1d(np.arange(min(rows, self.X.m)), np.unique(self.y, return_index=True)[1])
+        return replace(
+            self,
+            X=EncodedTable(self.X.numbers[chosen], self.X.ones[chosen], self.X.n),
+            y=self.y[chosen],
+            matrix=self.matrix[chosen],
+            dense=None if self.dense is None else self.dense[chosen],
+        )
 
 
 def available(given: list[str], folder: Path | None) -> list[str]:

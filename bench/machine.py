@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fullbatch as fb
+from fullbatch import native_library
+from fullbatch.threads import thread_count
 
 PACKAGES = (
     "fullbatch", "numpy", "scipy", "scikit-learn", "threadpoolctl", "torch", "jax", "jaxlib",
@@ -28,6 +31,7 @@ class Machine:
 
     cpu: str
     cores: int  # that this process may use
+    threads: int  # that a step runs on if it is not told otherwise
     simd: str
     memory: int | None
     load: float | None  # of the last minute, when the run began: what else the machine was doing
@@ -39,16 +43,32 @@ class Machine:
     gpus: list[dict[str, Any]]
     revision: str | None
     date: str
+    # What the native step would use: "isa", "usable" here, "why_not"; which step ran, each point says.
+    native: dict[str, Any]
 
     @property
     def short(self) -> str:
         """One line for a caption."""
-        blas = next((f"{b['library']} {b['version']}" for b in self.blas if b["version"]), "an unknown BLAS")
+        known = sorted((b for b in self.blas if b["version"]), key=lambda b: b["of"] != "numpy")
+        blas = next((f"{b['library']} {b['version']}" for b in known), "an unknown BLAS")
         gpus = "".join(f", {gpu['name']}" for gpu in self.gpus)
         return (
             f"{self.cpu}, {self.cores} core{'s' * (self.cores != 1)}{f' ({self.simd})' if self.simd else ''}{gpus}, "
             f"NumPy {self.versions.get('numpy', '?')} with {blas}"
         )
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a reader of the figures should know, a line each."""
+        library = self.native.get("library") or {}
+        lines = {
+            f"files differ from revision {self.revision}: nobody can get them again": (self.revision or "")[-1:] == "+",
+            "the native library is older than src/native: install it again": library.get("older_than_its_sources"),
+            f"{native_library.VARIABLE}={self.native.get('forced')} is set": self.native.get("forced"),
+            f"the load of the last minute was {self.load}: something else is running": (self.load or 0) > 0.5,
+            "one thread: no round can be checked by a second one": self.threads < 2,
+        }
+        return [f"note: {line}" for line, holds in lines.items() if holds]
 
 
 def describe() -> Machine:
@@ -58,6 +78,7 @@ def describe() -> Machine:
     return Machine(
         cpu=_cpu_name(),
         cores=int(joblib.cpu_count()),
+        threads=thread_count(None),
         simd=_simd(),
         memory=total_memory(),
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -69,6 +90,7 @@ def describe() -> Machine:
         gpus=_gpus(),
         revision=_revision(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        native=_native(),
     )
 
 
@@ -101,7 +123,7 @@ def _cgroup(name: str) -> int | None:
 
 def _lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 
@@ -142,10 +164,41 @@ def _blas() -> list[dict[str, Any]]:
             "kernels": pool.get("architecture"),
             "threads": pool["num_threads"],
             "file": Path(pool["filepath"]).name,
+            # SciPy's wheel brings one too.
+            "of": _owner(Path(pool["filepath"])),
         }
         for pool in threadpool_info()
         if pool["user_api"] == "blas"
     ]
+
+
+def _owner(library: Path) -> str:
+    """The package whose wheel brought the library ("numpy": numpy.libs/...); empty for the system's own."""
+    return next((part.removesuffix(".libs") for part in library.parts if part.endswith(".libs")), "")
+
+
+def _native() -> dict[str, Any]:
+    isa = native_library.isa()
+    return {
+        "isa": isa and isa[1],
+        "usable": [name for _, name in native_library.isas()],
+        "why_not": native_library.why_not(),
+        "forced": os.environ.get(native_library.VARIABLE),
+        "library": _library(),
+    }
+
+
+def _library() -> dict[str, Any] | None:
+    """The library's file by the start of its SHA-256, and whether src/native has changed since it was compiled."""
+    library = native_library.load()
+    if library is None:
+        return None
+    file = Path(library._name)
+    sources = [path.stat().st_mtime for path in (ROOT / "src/native").glob("*") if path.is_file()]
+    return {
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+        "older_than_its_sources": max(sources, default=0.0) > file.stat().st_mtime,
+    }
 
 
 def _gpus() -> list[dict[str, Any]]:
@@ -181,15 +234,17 @@ def _revision() -> str | None:
     if given := os.environ.get("FULLBATCH_REVISION"):
         return given
     try:
-        git = ["git", "-C", str(ROOT)]
-        revision = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        # In a folder that is no checkout of its own, git would tell of one that happens to lie around it.
+        if Path(_git("rev-parse", "--show-toplevel")) != ROOT:
+            return None
+        revision = _git("rev-parse", "--short=12", "HEAD")
         # Results themselves do not make a difference to what was measured.
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "src", "bench", ":!bench/results"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        changed = _git("status", "--porcelain", "--", "src", "bench", ":!bench/results")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return revision.stdout.strip() + "+" * bool(changed.stdout.strip())
+    return revision + "+" * bool(changed)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -6,12 +6,14 @@ step the mark says how far it rose. That sees every allocation, whoever made it.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench import children
+from bench import children, own
 from bench.problem import Shape, make
 from fullbatch import cost_and_gradients
 
@@ -20,10 +22,17 @@ WARM_UP = 4096  # examples of the step before: what it imports is not the step's
 
 def peak_beyond(call: Callable[[], Any]) -> int:
     """Bytes by which resident memory rose, at most, during the call."""
+    _give_back()
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     call()
     return max(0, _status("VmHWM") - before)
+
+
+def _give_back() -> None:
+    """Let the C library return what it keeps: else the step would live in what an earlier one has left, unseen."""
+    with suppress(AttributeError, OSError):  # where it is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(field: str) -> int:
@@ -33,11 +42,14 @@ def _status(field: str) -> int:
     raise OSError(f"/proc/self/status has no {field}")
 
 
-def of_step(shape: Shape, m: int, dtype: str, threads: int | None) -> int | None:
-    """Bytes beyond the data at the peak of one cost and gradient on NumPy; None where the system does not tell."""
+def of_step(shape: Shape, m: int, dtype: str, threads: int | None, native: str | None = None) -> int | None:
+    """Bytes beyond the data at the peak of one cost and gradient on NumPy; None where the system does not tell.
+
+    native : the value of FULLBATCH_NATIVE, None for as it is
+    """
     if not Path("/proc/self/clear_refs").exists():
         return None
-    request = {"sizes": shape.sizes, "m": m, "dtype": dtype, "threads": threads}
+    request = {"sizes": shape.sizes, "m": m, "dtype": dtype, "threads": threads, "native": native}
     try:
         answers = list(children.lines("bench.memory", request))
     except children.ChildError:
@@ -53,11 +65,12 @@ def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
             problem.network, problem.params, problem.X[:, :m], problem.Y[:, :m], threads=request["threads"]
         )
 
-    step(min(WARM_UP, problem.m))
-    try:
-        yield {"extra": peak_beyond(lambda: step(problem.m))}
-    except OSError:  # some containers forbid it
-        return
+    with own.forced(request["native"]):
+        step(min(WARM_UP, problem.m))
+        try:
+            yield {"extra": peak_beyond(lambda: step(problem.m))}
+        except OSError:  # some containers forbid it
+            return
 
 
 if __name__ == "__main__":

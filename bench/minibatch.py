@@ -7,7 +7,6 @@ and before anything is timed they run one epoch without shuffling, after which t
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,9 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench import problem
+from bench import own, problem
+from bench.contest import Entry, Field, Trial, field_of, off_by, point
 from bench.problem import Problem, Shape
-from bench.timing import Contender, Rules, take_turns, two_threads, wall
+from bench.timing import Contender, Rules, wall
 from fullbatch.parameters import Layer, Params
 
 SHAPE = Shape((784, 100, 10))
@@ -56,10 +56,18 @@ class _Estimator:
 
 
 class Ours(_Estimator):
-    def __init__(self, p: Problem, batch: int, shuffle: bool) -> None:
+    """``native`` is what FULLBATCH_NATIVE is meanwhile; None for as it is."""
+
+    def __init__(self, p: Problem, batch: int, shuffle: bool, native: str | None = None) -> None:
         from fullbatch import MLPClassifier
 
         super().__init__(p, batch, shuffle, MLPClassifier, {"device": "cpu"})
+        self.native, self.ran = native, ""
+
+    def run(self, rows: int) -> None:
+        with own.forced(self.native), own.seen() as labels:
+            super().run(rows)
+        self.ran = " and ".join(labels)  # which step it took
 
 
 class Sklearn(_Estimator):
@@ -69,14 +77,14 @@ class Sklearn(_Estimator):
         super().__init__(p, batch, shuffle, MLPClassifier, {})
 
 
-def initial_weights(p: Problem, seed: Any = 0) -> Params:
-    """The weights that scikit-learn's MLPClassifier starts from with this seed: a step of size nothing leaves them."""
+def initial_weights(p: Problem, rng: np.random.RandomState) -> Params:
+    """The weights that scikit-learn's MLPClassifier draws from ``rng``: a step of size nothing leaves them."""
     from sklearn.neural_network import MLPClassifier
 
     classes = np.arange(max(2, p.shape.sizes[-1]))
     model = MLPClassifier(
         p.shape.sizes[1:-1], activation=p.network.activations[0].name, solver="sgd", learning_rate_init=1e-300,
-        momentum=0.0, alpha=0.0, random_state=np.random.RandomState(seed), batch_size=2, shuffle=False,
+        momentum=0.0, alpha=0.0, random_state=rng, batch_size=2, shuffle=False,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -92,7 +100,7 @@ class Torch:
 
         self.p, self.batch, self.shuffle = p, batch, shuffle
         self.X, self.codes = torch.from_numpy(p.table), torch.from_numpy(p.codes)
-        self.model = torch_network(p)
+        self.model = torch_network(p, np.random.RandomState(0))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, fused=fused)
         self.order = torch.Generator().manual_seed(0)
 
@@ -112,8 +120,8 @@ class Torch:
         return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def torch_network(p: Problem, seed: Any = 0) -> Any:
-    """nn.Sequential of the problem's shape and activation, with the weights that scikit-learn starts from."""
+def torch_network(p: Problem, rng: np.random.RandomState) -> Any:
+    """nn.Sequential of the problem's shape and activation, with the weights that scikit-learn draws from ``rng``."""
     import torch
 
     activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[str(p.network.activations[0].name)]
@@ -122,7 +130,7 @@ def torch_network(p: Problem, seed: Any = 0) -> Any:
         layers += [torch.nn.Linear(fan_in, n), activation()]
     model = torch.nn.Sequential(*layers[:-1])
     with torch.no_grad():
-        for layer, (W, b) in zip(layers[::2], initial_weights(p, seed), strict=True):
+        for layer, (W, b) in zip(layers[::2], initial_weights(p, rng), strict=True):
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(W)))
             layer.bias.copy_(torch.from_numpy(np.ascontiguousarray(b[:, 0])))
     return model
@@ -136,7 +144,7 @@ class Jax:
 
         self.shuffle, self.batch = shuffle, batch
         self.rng = np.random.default_rng(0)
-        params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in initial_weights(p)]
+        params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in initial_weights(p, np.random.RandomState(0))]
         mean, square = ([(jnp.zeros_like(W), jnp.zeros_like(b)) for W, b in params] for _ in range(2))
         self.state = (params, mean, square, jnp.zeros((), dtype=params[0][0].dtype))
         self.data = jnp.asarray(p.table), jnp.asarray(p.codes)
@@ -180,63 +188,55 @@ def _jax_epoch() -> Callable[..., Any]:
     return jax.jit(epoch, donate_argnums=0)
 
 
-CONTENDERS: dict[str, tuple[Callable[..., Epoch], str]] = {
-    "fullbatch": (Ours, "numpy"),
-    "scikit-learn": (Sklearn, "sklearn"),
-    "PyTorch, Adam": (Torch, "torch"),
-    "PyTorch, fused Adam": (partial(Torch, fused=True), "torch"),
-    "JAX, one scan": (Jax, "jax"),
+CONTENDERS = {
+    **{name: Entry(partial(Ours, native=value), "numpy", "own", value) for name, value in own.WAYS.items()},
+    "scikit-learn": Entry(Sklearn, "sklearn", "as used"),
+    "PyTorch, Adam": Entry(Torch, "torch", "as used"),
+    "PyTorch, fused Adam": Entry(partial(Torch, fused=True), "torch", "by hand"),
+    "JAX, one scan": Entry(Jax, "jax", "by hand"),
 }
-AS_USED = ("scikit-learn", "PyTorch, Adam")
+
+
+def case_name(batch: int) -> str:
+    return f"{SHAPE.name}, batches of {batch}"
 
 
 def case(rows: int, batch: int, names: Sequence[str], rules: Rules, seconds: float) -> dict[str, Any]:
     """Time one epoch: the point for the JSON, without the allocator. Before each comes a tenth of an epoch, untimed."""
     began = time.perf_counter()
-    p = problem.make(SHAPE, rows)
-    epochs, errors, left_out = prepared(p, batch, names)
+    found = prepared(problem.make(SHAPE, rows), batch, names)
     part = max(batch, rows // 10 // batch * batch)
     contenders = {
-        name: Contender(partial(epoch.run, rows), wall, partial(epoch.run, part)) for name, epoch in epochs.items()
+        name: Contender(partial(epoch.run, rows), wall, partial(epoch.run, part))
+        for name, epoch in found.contenders.items()
     }
-    gauge = two_threads() if rules.quiet > 0 else None
-    rounds = take_turns(contenders, rules, seconds=seconds - (time.perf_counter() - began), gauge=gauge)
-    return {
-        "part": "epoch", "case": f"{SHAPE.name}, batches of {batch}", "m": rows, "batch": batch, "dtype": "float32",
-        "times": {name: rounds.timing(name) for name in epochs},
-        "errors": errors, "left_out": left_out, "rounds": rounds.summary(),
-    }  # fmt: skip
+    return point(
+        found, contenders, rules, began=began, seconds=seconds, part="epoch", case=case_name(batch), shape=SHAPE.name,
+        m=rows, batch=batch,
+    )  # fmt: skip
 
 
-def prepared(p: Problem, batch: int, names: Sequence[str]) -> tuple[dict[str, Epoch], dict[str, float], dict[str, str]]:
-    """The contenders that train alike, by how much they differ from ours, and why the others are left out."""
-    epochs: dict[str, Epoch] = {}
-    errors: dict[str, float] = {}
-    left_out: dict[str, str] = {}
-    own: Sequence[tuple[Any, Any]] | None = None
-    for name, (make, package) in CONTENDERS.items():
-        if name not in names:
-            continue
-        if importlib.util.find_spec(package) is None:
-            left_out[name] = f"{package} is not installed"
-            continue
-        try:
-            trial = make(p, batch, shuffle=False)
-            trial.run(p.m // batch * batch)
-            weights = trial.weights()
-            own = weights if own is None else own
-            found = difference(weights, own)
-            if found <= TOLERANCE:
-                epochs[name], errors[name] = make(p, batch, shuffle=True), found
-                epochs[name].run(p.m)  # compiles for this length
-            else:
-                left_out[name] = f"it does not train the same: the difference is {found:.1e} of the largest weight"
-        except Exception as fault:  # another project's code: what fails is said, and the rest goes on
-            left_out[name] = f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
-    return epochs, errors, left_out
+def prepared(p: Problem, batch: int, names: Sequence[str]) -> Field:
+    """The contenders whose weights after an epoch are scikit-learn's own, and why the others are left out."""
+    exact = _after_an_epoch(Sklearn, p, batch).weights()
+
+    def attempt(entry: Entry) -> Trial:
+        trial = _after_an_epoch(entry.make, p, batch)
+        epoch = entry.make(p, batch, shuffle=True)
+        epoch.run(p.m)  # compiles for this length
+        return Trial(epoch, difference(trial.weights(), exact), trial.ran if isinstance(trial, Ours) else "")
+
+    return field_of(CONTENDERS, names, attempt, TOLERANCE)
 
 
-def difference(weights: Sequence[tuple[Any, Any]], own: Sequence[tuple[Any, Any]]) -> float:
+def _after_an_epoch(make: Callable[..., Epoch], p: Problem, batch: int) -> Epoch:
+    epoch = make(p, batch, shuffle=False)
+    epoch.run(p.m // batch * batch)
+    return epoch
+
+
+def difference(weights: Sequence[tuple[Any, Any]], wanted: Sequence[tuple[Any, Any]]) -> float:
     """max |difference| / max |value|, over all weights."""
-    pairs = [(np.ravel(a), np.ravel(b)) for x, y in zip(weights, own, strict=True) for a, b in zip(x, y, strict=True)]
-    return max(float(np.abs(a - b).max()) for a, b in pairs) / max(float(np.abs(b).max()) for _, b in pairs)
+    return off_by([
+        (np.ravel(a), np.ravel(b)) for x, y in zip(weights, wanted, strict=True) for a, b in zip(x, y, strict=True)
+    ])  # fmt: skip

@@ -10,29 +10,32 @@ same is left out, by name and with the difference.
 
 from __future__ import annotations
 
-import importlib.util
-import math
+import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import children, minibatch, problem
+from bench import children, minibatch, own, problem, roofline
+from bench.contest import Entry, Field, Trial, field_of, off_by, point
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
-from bench.timing import Contender, Rules, take_turns, two_threads, wall
+from bench.roofline import Limits
+from bench.timing import Contender, Rules, wall
 from fullbatch import cost_and_gradients
 from fullbatch.fold import block_size
 from fullbatch.parameters import Layer, Params
 
 Step = Callable[[], tuple[Any, Sequence[tuple[Any, Any]]]]
-OURS = "fullbatch"
-# max |difference| / max |reference|. Float32 sums over 500,000 examples in one go are off by 3e-5; a slip gives 1.
-TOLERANCE = 2e-4
+OURS = own.USUAL
+# max |difference| / max |reference| at up to so many examples, and in proportion to m beyond: float32 sums over 500,000
+# examples in one go are off by 3e-5, over 4 million by 2e-4. A slip gives 1.
+TOLERANCE, UP_TO = 2e-4, 500_000
 
 CASES = {  # the first four are in the geometric mean
     "28-64-1": 500_000,
@@ -40,6 +43,7 @@ CASES = {  # the first four are in the geometric mean
     "784-128-1": 50_000,
     "100-1000-1": 50_000,
     "784-256-128-10": 50_000,
+    "28-1": 4_000_000,  # logistic regression: L = 1, and 464 MB, many times the caches
 }
 MEAN_OVER = 4
 
@@ -54,8 +58,14 @@ ALLOCATORS: dict[str, str | None] = {
 # --- fullbatch, and NumPy as in the course --------------------------------------------------------------------
 
 
-def ours(p: Problem) -> Step:
-    return lambda: cost_and_gradients(p.network, p.params, p.X, p.Y)
+def ours(p: Problem, native: str | None = None) -> Step:
+    """``native`` is what FULLBATCH_NATIVE is meanwhile; None for as it is."""
+
+    def step() -> tuple[float, Params]:
+        with own.forced(native):
+            return cost_and_gradients(p.network, p.params, p.X, p.Y)
+
+    return step
 
 
 def whole_numpy(p: Problem) -> Step:
@@ -90,9 +100,14 @@ def whole_numpy(p: Problem) -> Step:
 
 
 def sklearn(p: Problem) -> Step:
-    """What MLPClassifier computes for each batch, here of all examples; its solvers call this same method."""
+    """What MLPClassifier computes for each batch, here of all examples; its solvers call this same method.
+
+    Without a hidden layer it is what LogisticRegression gives to L-BFGS.
+    """
     from sklearn.neural_network import MLPClassifier
 
+    if len(p.params) == 1:
+        return _sklearn_logistic(p)
     classes = np.arange(max(2, p.shape.sizes[-1]))
     start = slice(0, 2 * len(classes))
     model = MLPClassifier(p.shape.sizes[1:-1], activation="tanh", alpha=0.0, batch_size=len(classes))
@@ -107,6 +122,21 @@ def sklearn(p: Problem) -> Step:
             p.table, targets, None, [p.table] + [None] * layers, [None] * layers, [None] * layers, [None] * layers
         )
         return J, [(W.T, b) for W, b in zip(dW, db, strict=True)]
+
+    return step
+
+
+def _sklearn_logistic(p: Problem) -> Step:
+    from sklearn._loss import HalfBinomialLoss
+    from sklearn.linear_model._linear_loss import LinearModelLoss
+
+    loss = LinearModelLoss(base_loss=HalfBinomialLoss(), fit_intercept=True)
+    theta = np.append(p.params[0].W[0], p.params[0].b[0])
+    labels = p.targets[:, 0]
+
+    def step() -> tuple[float, list[tuple[Any, Any]]]:
+        J, gradient = loss.loss_gradient(theta, p.table, labels)
+        return J, [(gradient[np.newaxis, :-1], gradient[-1:])]
 
     return step
 
@@ -256,30 +286,16 @@ def jax_blocks(p: Problem) -> Step:
 # --- Which there are ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Peer:
-    """``as_used``: the way people use it, on whole arrays; the others are what one could write by hand."""
-
-    make: Callable[[Problem], Step]
-    package: str
-    as_used: bool
-
-
 PEERS = {
-    OURS: Peer(ours, "numpy", False),
-    "NumPy, whole arrays": Peer(whole_numpy, "numpy", True),
-    "scikit-learn": Peer(sklearn, "sklearn", True),
-    "PyTorch eager": Peer(torch_eager, "torch", True),
-    "PyTorch compiled": Peer(torch_compile, "torch", True),
-    "JAX jit": Peer(jax_jit, "jax", True),
-    "PyTorch, blocks by hand": Peer(torch_blocks, "torch", False),
-    "JAX, blocks by hand": Peer(jax_blocks, "jax", False),
+    **{name: Entry(partial(ours, native=value), "numpy", "own", value) for name, value in own.WAYS.items()},
+    "NumPy, whole arrays": Entry(whole_numpy, "numpy", "as used"),
+    "scikit-learn": Entry(sklearn, "sklearn", "as used"),
+    "PyTorch eager": Entry(torch_eager, "torch", "as used"),
+    "PyTorch compiled": Entry(torch_compile, "torch", "as used"),
+    "JAX jit": Entry(jax_jit, "jax", "as used"),
+    "PyTorch, blocks by hand": Entry(torch_blocks, "torch", "by hand"),
+    "JAX, blocks by hand": Entry(jax_blocks, "jax", "by hand"),
 }
-
-
-def missing(package: str) -> str | None:
-    """Why a peer cannot take part, or None."""
-    return None if importlib.util.find_spec(package) else f"{package} is not installed"
 
 
 # --- One case -------------------------------------------------------------------------------------------------
@@ -295,39 +311,24 @@ def error(result: tuple[Any, Sequence[tuple[Any, Any]]], exact: tuple[float, Par
     """The larger of the errors of cost and gradient: max |difference| / max |reference|; infinite for other shapes."""
     J, gradients = result
     pairs = [
-        (np.asarray(got, dtype=np.float64), want)
-        for layer, own in zip(gradients, exact[1], strict=True)
-        for got, want in ((layer[0], own.W), (np.asarray(layer[1]).reshape(-1), own.b[:, 0]))
+        (np.asarray(got, dtype=np.float64), wanted)
+        for layer, true in zip(gradients, exact[1], strict=True)
+        for got, wanted in ((layer[0], true.W), (np.asarray(layer[1]).reshape(-1), true.b[:, 0]))
     ]
-    if any(got.shape != want.shape for got, want in pairs):
-        return math.inf
-    largest = max(float(np.max(np.abs(want))) for _, want in pairs)
-    worst = max(float(np.max(np.abs(got - want))) for got, want in pairs)
-    found = max(abs(float(J) - exact[0]) / abs(exact[0]), worst / largest)
-    return found if math.isfinite(found) else math.inf
+    return max(off_by(pairs), off_by([(np.asarray(float(J)), np.asarray(exact[0]))]))
 
 
-def prepared(p: Problem, names: Sequence[str]) -> tuple[dict[str, Step], dict[str, float], dict[str, str]]:
-    """The calls of the peers that compute the same, their errors, and why the others are left out."""
+def prepared(p: Problem, names: Sequence[str]) -> Field:
+    """The peers that compute the same, and why the others are left out."""
     exact = reference(p)
-    steps, errors, left_out = {}, {}, {}
-    for name, peer in PEERS.items():
-        if name not in names:
-            continue
-        if reason := missing(peer.package):
-            left_out[name] = reason
-            continue
-        try:
-            step = peer.make(p)
-            found = error(step(), exact)
-        except Exception as fault:  # another project's code: what fails is said, and the rest goes on
-            left_out[name] = f"{type(fault).__name__}: {' '.join(str(fault).split())[:160]}"
-            continue
-        if found > TOLERANCE:
-            left_out[name] = f"it does not compute the same: the difference is {found:.1e} of the largest value"
-            continue
-        steps[name], errors[name] = step, found
-    return steps, errors, left_out
+
+    def attempt(entry: Entry) -> Trial:
+        step = entry.make(p)
+        with own.seen() as labels:
+            result = step()
+        return Trial(step, error(result, exact), " and ".join(labels))
+
+    return field_of(PEERS, names, attempt, TOLERANCE * max(1.0, p.m / UP_TO))
 
 
 def bytes_needed(shape: Shape, m: int) -> int:
@@ -338,19 +339,12 @@ def bytes_needed(shape: Shape, m: int) -> int:
 def case(name: str, m: int, names: Sequence[str], rules: Rules, seconds: float) -> dict[str, Any]:
     """Time one case: the point for the JSON, without the allocator."""
     began = time.perf_counter()
-    p = problem.make(Shape.parse(name), m)
-    steps, errors, left_out = prepared(p, names)
-    contenders = {peer: Contender(step, wall) for peer, step in steps.items()}
-    gauge = two_threads() if rules.quiet > 0 else None
-    rounds = take_turns(contenders, rules, seconds=seconds - (time.perf_counter() - began), gauge=gauge)
-    return {
-        "part": "step", "case": name, "m": m, "dtype": "float32",
-        "times": {peer: rounds.timing(peer) for peer in steps},
-        "errors": errors, "left_out": left_out, "rounds": rounds.summary(),
-    }  # fmt: skip
+    found = prepared(problem.make(Shape.parse(name), m), names)
+    contenders = {peer: Contender(step, wall) for peer, step in found.contenders.items()}
+    return point(found, contenders, rules, began=began, seconds=seconds, part="step", case=name, shape=name, m=m)
 
 
-# --- The run: a process for each allocator --------------------------------------------------------------------
+# --- The run: a process for each case and allocator -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -358,7 +352,7 @@ class Settings:
     """What to time. ``scale`` multiplies m and the rows of the mini-batch epoch: 1 is what the README quotes."""
 
     cases: tuple[str, ...] = tuple(CASES)
-    peers: tuple[str, ...] = (*PEERS, *minibatch.CONTENDERS)
+    peers: tuple[str, ...] = tuple(dict.fromkeys([*PEERS, *minibatch.CONTENDERS]))
     batches: tuple[int, ...] = (200, 1000)
     allocators: tuple[str, ...] = tuple(ALLOCATORS)
     budget: float = 480.0
@@ -366,80 +360,156 @@ class Settings:
     rules: Rules = field(default_factory=Rules)
 
 
+class Work(NamedTuple):
+    """One case under one allocator. ``batch`` is None for a step."""
+
+    name: str
+    m: int
+    batch: int | None
+    allocator: str
+    bytes_needed: int
+
+    def __str__(self) -> str:
+        return f"{self.name} at m = {self.m:,}, {self.allocator} allocator"
+
+
+def work_of(settings: Settings) -> list[Work]:
+    """All there is to do, in order: a case under one allocator beside the same under the other."""
+    cases: list[tuple[str, int, int | None, int]] = []
+    for name in settings.cases:
+        m = max(100, int(CASES[name] * settings.scale))
+        cases.append((name, m, None, bytes_needed(Shape.parse(name), m)))
+    for batch in settings.batches:
+        rows = max(2 * batch, int(minibatch.ROWS * settings.scale))
+        cases.append((minibatch.case_name(batch), rows, batch, bytes_needed(minibatch.SHAPE, rows)))
+    return [Work(n, m, batch, allocator, need) for n, m, batch, need in cases for allocator in settings.allocators]
+
+
 def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
     """Time all cases under each allocator into ``result``; ``save`` is called after each."""
-    budget = settings.budget / max(1, len(settings.allocators))
-    for allocator in settings.allocators:
-        say(f"allocator: {allocator}")
-        request = {**asdict(settings), "budget": budget, "rules": asdict(settings.rules)}
-        environment = {"GLIBC_TUNABLES": ALLOCATORS[allocator]}
-        for answer in children.lines("bench.peers", request, env=environment):
-            if line := answer.get("left_out_line"):
-                result.left_out.append(f"{line} ({allocator} allocator)")
-                say(line)
+    deadline = time.perf_counter() + settings.budget
+    known = roofline.from_json(result.summary.get("limits", {})).get("cpu", Limits(0, 0))
+    limits = roofline.cpu_limits(quick=settings.scale < 1).best(known)
+    say(f"the machine's limits: {limits}")
+    todo = [work for work in work_of(settings) if not result.has(case=work.name, allocator=work.allocator)]
+    least: dict[str, float] = {}  # seconds of a case at the least, by its name, once it is known
+    try:
+        for index, work in enumerate(todo):
+            left = deadline - time.perf_counter()
+            reason = _beyond(work, settings, left, least.get(work.name, 0.0))
+            if reason:
+                result.leave_out(f"{work}: left out: {reason}", say)
                 continue
-            point = {**answer, "allocator": allocator}
-            result.points.append(point)
-            for name, reason in point["left_out"].items():
-                line = f"{point['case']}, {allocator} allocator: {name}: left out: {reason}"
-                result.left_out.append(line)
-                say(line)
-            say(describe(point))
-            result.summary = summary(result.points)
+            try:
+                measured = _measured(work, settings, left / (len(todo) - index))
+            except children.ChildError as error:
+                result.leave_out(f"{work}: left out: {error}", say)
+                continue
+            least[work.name] = measured["least_seconds"]
+            result.points.append(measured)
+            for name, why in measured["left_out"].items():
+                result.leave_out(f"{work}: {name}: left out: {why}", say)
+            say(describe(measured))
+            result.summary = summary(result.points, limits)
+            save()
+    finally:
+        if result.points:  # what was measured while the machine was disturbed is no limit
+            limits = limits.best(roofline.cpu_limits(quick=settings.scale < 1))
+            result.summary = summary(result.points, limits)
             save()
 
 
-def describe(point: dict[str, Any]) -> str:
-    times = [f"{name} {1000 * t['median']:,.0f}" for name, t in point["times"].items() if t is not None]
-    rounds = point["rounds"]
-    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped"
-    return f"{point['case']}, m = {point['m']:,} (ms): {', '.join(times) or 'no quiet round'} ({kept})"
+def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | None:
+    """Why the work is left out, or None."""
+    if ALLOCATORS[work.allocator] is not None and platform.libc_ver()[0] != "glibc":
+        return "only glibc can be told to keep memory"
+    if least > left or left <= 0:
+        took = f"it takes about {least:,.0f} s, " if least else ""
+        return f"{took}beyond the budget of {settings.budget:,.0f} s"
+    free = free_memory()
+    if free is not None and work.bytes_needed > free:
+        return f"up to {work.bytes_needed:,} bytes are needed, {free:,} are free"
+    return None
+
+
+def _measured(work: Work, settings: Settings, seconds: float) -> dict[str, Any]:
+    request = {
+        "name": work.name, "m": work.m, "batch": work.batch, "peers": settings.peers, "rules": asdict(settings.rules),
+        "seconds": seconds,
+    }  # fmt: skip
+    # JAX would take a GPU without being asked; what is compared here is the CPU.
+    environment = {"GLIBC_TUNABLES": ALLOCATORS[work.allocator], "JAX_PLATFORMS": "cpu"}
+    (answer,) = children.lines("bench.peers", request, env=environment)
+    return {**answer, "allocator": work.allocator}
 
 
 def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    deadline = time.perf_counter() + request["budget"]
-    rules, names, scale = Rules(**request["rules"]), request["peers"], request["scale"]
-    todo: list[tuple[str, Callable[[float], dict[str, Any]]]] = []
-    for name in request["cases"]:
-        m = max(100, int(CASES[name] * scale))
-        need, free = bytes_needed(Shape.parse(name), m), free_memory()
-        if free is not None and need > free:
-            yield {"left_out_line": f"{name} at m = {m:,}: left out: up to {need:,} bytes, {free:,} are free"}
-        else:
-            todo.append((name, partial(case, name, m, names, rules)))
-    for batch in request["batches"]:
-        rows = max(2 * batch, int(minibatch.ROWS * scale))
-        todo.append((f"batches of {batch}", partial(minibatch.case, rows, batch, names, rules)))
-    for index, (name, work) in enumerate(todo):
-        share = (deadline - time.perf_counter()) / (len(todo) - index)
-        yield work(share) if share > 0 else {"left_out_line": f"{name}: left out: the budget is used up"}
+    rules, names, m, seconds = Rules(**request["rules"]), request["peers"], request["m"], request["seconds"]
+    if request["batch"] is None:
+        yield case(request["name"], m, names, rules, seconds)
+    else:
+        yield minibatch.case(m, request["batch"], names, rules, seconds)
 
 
-def summary(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest peer as people use it over fullbatch, for each case and allocator, and the geometric means."""
-    ratios = []
-    for point in points:
-        times = {name: t["median"] for name, t in point["times"].items() if t is not None}
-        as_used = _as_used() if point["part"] == "step" else minibatch.AS_USED
-        used = {name: t for name, t in times.items() if name in as_used}
-        if OURS in times and used:
-            fastest = min(used, key=lambda name: used[name])
-            ratios.append({
-                "part": point["part"], "case": point["case"], "allocator": point["allocator"],
-                "fastest": fastest, "ratio": used[fastest] / times[OURS],
-            })  # fmt: skip
+def describe(measured: dict[str, Any]) -> str:
+    times = [f"{name} {1000 * t['median']:,.0f}" for name, t in measured["times"].items() if t is not None]
+    rounds = measured["rounds"]
+    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped"
+    where = f"{measured['case']}, m = {measured['m']:,}, {measured['allocator']} allocator"
+    return f"{where} (ms): {'; '.join(times) or 'no quiet round'} ({kept})"
+
+
+# --- What follows ---------------------------------------------------------------------------------------------
+
+
+def summary(points: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+    """For each case, allocator and own way: what it reaches of the machine's limit, and how much longer others take."""
+    rows = [row for one in points for row in _rows(one, limits)]
     means = []
-    for allocator in dict.fromkeys(row["allocator"] for row in ratios):
-        first = list(CASES)[:MEAN_OVER]
-        own = [row["ratio"] for row in ratios if row["allocator"] == allocator and row["case"] in first]
-        if len(own) == MEAN_OVER:
-            mean = math.exp(sum(map(math.log, own)) / len(own))
-            means.append({"allocator": allocator, "cases": len(own), "ratio": mean, "least": min(own)})
-    return {"ratios": ratios, "geometric_means": means}
+    first = list(CASES)[:MEAN_OVER]
+    for allocator, name in dict.fromkeys((row["allocator"], row["own"]) for row in rows):
+        here = [r for r in rows if (r["allocator"], r["own"]) == (allocator, name) and r["case"] in first]
+        mean: dict[str, Any] = {"allocator": allocator, "own": name, "cases": MEAN_OVER}
+        for kind in ("as_used", "by_hand"):
+            ratios = [row[kind]["ratio"] for row in here if row[kind] is not None]
+            whole = len(ratios) == MEAN_OVER
+            mean[kind] = {"ratio": statistics.geometric_mean(ratios), "least": min(ratios)} if whole else None
+        if mean["as_used"] or mean["by_hand"]:
+            means.append(mean)
+    return {"limits": roofline.to_json({"cpu": limits}), "rows": rows, "geometric_means": means}
 
 
-def _as_used() -> set[str]:
-    return {name for name, peer in PEERS.items() if peer.as_used}
+def _rows(one: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
+    times = {name: t["median"] for name, t in one["times"].items() if t is not None}
+    kinds = {name: KINDS[one["part"]].get(name) for name in times}
+    shape, m = Shape.parse(one["shape"]), one["m"]
+    _, bound = roofline.seconds_at_best(shape, m, 4, limits)
+    for name in (name for name, kind in kinds.items() if kind == "own"):
+        others = {other: t / times[name] for other, t in times.items() if kinds[other] != "own"}
+        rate = roofline.flops(shape) * m / times[name]
+        reads = shape.data_bytes(m, 4) / times[name]
+        yield {
+            "part": one["part"], "case": one["case"], "allocator": one["allocator"], "own": name,
+            "step": one["steps"].get(name, ""), "gflops": rate / 1e9,
+            "limit": "sgemm" if bound == "product" else "read",
+            "of_limit": rate / limits.product if bound == "product" else reads / limits.read,
+            "as_used": _fastest(others, kinds, "as used"), "by_hand": _fastest(others, kinds, "by hand"),
+            "over": others,
+        }  # fmt: skip
+
+
+def _fastest(ratios: dict[str, float], kinds: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    there = {name: ratio for name, ratio in ratios.items() if kinds[name] == kind}
+    if not there:
+        return None
+    name = min(there, key=lambda other: there[other])
+    return {"name": name, "ratio": there[name]}
+
+
+KINDS = {
+    "step": {name: peer.kind for name, peer in PEERS.items()},
+    "epoch": {name: contender.kind for name, contender in minibatch.CONTENDERS.items()},
+}
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report import figures
+from bench.own import USUAL, WAYS
+from bench.report import cases, contenders, figures
 from bench.results import Result
 from bench.scaling import curve
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
-COLOURS = {"numpy": "#2563eb", "cupy": "#16a34a"}
-NAMES = {"numpy": "NumPy, CPU", "cupy": "CuPy, GPU"}
-KINDS = {"numpy": "CPU", "cupy": "GPU"}
-LINES = ("#2563eb", "#d97706", "#7c3aed", "#dc2626")
+COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
+NAMES = {"native": "native, CPU", "native-avx2": "native, AVX2, CPU", "numpy": "NumPy, CPU", "cupy": "CuPy, GPU"}
+ROOFS = {"CPU": "#6b7280", "GPU": "#15803d"}  # of a device, whatever runs there
+PAGE = 4096  # bytes; the kernel counts no less
+LINES = ("#2563eb", "#d97706", "#7c3aed", "#dc2626", "#0891b2", "#4d7c0f", "#be185d")
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -53,18 +55,35 @@ def draw(result: Result, path: Path) -> list[Path]:
     return files
 
 
-def _figure(width: float, height: float, result: Result, title: str, words: str) -> Any:
-    """A figure with a title, and below it words and the machine."""
+def _figure(width: float, height: float, result: Result, title: str, words: str, legend: Sequence[str] = ()) -> Any:
+    """A figure with a title, room for a legend of these labels below it, and at its foot words and the machine."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
+    lines = textwrap.wrap(title, round(8.5 * width)) + [""] * -(-len(legend) // _columns(width))
+    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=13, fontweight="bold")
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
-    lines = [
+    foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
-    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=7.5, color=QUIET)
+    figure.supxlabel("\n".join(foot), x=0.012, ha="left", fontsize=7.5, color=QUIET)
     return figure
+
+
+def _columns(width: float) -> int:
+    """Of a legend in a figure so wide."""
+    return max(1, int(width / 2))
+
+
+def _legend(figure: Any, all_axes: Any) -> None:
+    """One legend below the title, each label once."""
+    found = {label: line for axes in all_axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    width, height = figure.get_size_inches()
+    title = sum(map(bool, figure.get_suptitle().split("\n")))
+    figure.legend(
+        found.values(), found.keys(), loc="upper left", ncols=_columns(width),
+        bbox_to_anchor=(0.002, 1 - (0.1 + 0.22 * title) / height), borderaxespad=0,
+    )  # fmt: skip
 
 
 def _title(axes: Any, text: str) -> None:
@@ -80,28 +99,32 @@ def _scaling(result: Result) -> Any:
     if not shapes:
         return None
     figure = _figure(
-        max(6.0, 3.1 * len(shapes) + 0.6), 6.4, result,
+        max(6.0, 3.1 * len(shapes) + 0.6), 6.8, result,
         "One full-batch cost and gradient: a flat line is time in proportion to m",
         "Dots: medians, with the fastest and slowest run. Dashed: the roofline, from this machine's own matrix product "
-        "and copy. Per cent: of the roofline, at the largest m. Networks: inputs - hidden - outputs, tanh.",
+        "and memory. Per cent: of the roofline, at the largest m. Networks: inputs - hidden - outputs, tanh.",
+        legend=[*dict.fromkeys(p["backend"] for p in points), *dict.fromkeys(p["device"] for p in points), "data"],
     )  # fmt: skip
     grid = figure.subplots(2, len(shapes), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
     crossings = {c["shape"]: c["m"] for c in result.summary.get("crossover", [])}
     for (above, below), shape in zip(grid.T, shapes, strict=True):
         _title(above, shape.replace("-", " - "))
+        here = [p for p in points if p["shape"] == shape]
+        for device in dict.fromkeys(p["device"] for p in here):
+            _roofline(above, [p for p in here if p["device"] == device])
         for backend in COLOURS:
             if line := curve(points, backend, shape):
                 _throughput(above, backend, line)
                 _extra_memory(below, backend, line)
-        _data_size(below, [p for p in points if p["shape"] == shape])
-        _crossing(above, crossings.get(shape), min(p["m"] for p in points))
+        _data_size(below, here)
+        _crossing(above, crossings.get(shape), min(p["m"] for p in here))
         below.set_xlabel("m, examples")
+        above.margins(x=0.14)
         for axes, unit in ((above, ""), (below, "B")):
             _log_axes(axes, unit)
     grid[0][0].set_ylabel("examples per second")
-    grid[1][0].set_ylabel("memory")
-    grid[0][0].legend(loc="lower right")
-    grid[1][0].legend(loc="upper left")
+    grid[1][0].set_ylabel("extra memory")
+    _legend(figure, grid.flat)
     return figure
 
 
@@ -113,25 +136,31 @@ def _log_axes(axes: Any, unit: str) -> None:
     axes.grid(True)
 
 
+def _roofline(axes: Any, points: list[dict[str, Any]]) -> None:
+    """Of one device: the same for all that runs on it."""
+    kind = "CPU" if points[0]["device"] == "cpu" else "GPU"
+    roof = dict(sorted((p["m"], p["roofline"]["examples_per_second"]) for p in points))
+    axes.plot(
+        [*roof], [*roof.values()], color=ROOFS[kind], linewidth=1.1, linestyle=(0, (5, 3)), label=f"roofline, {kind}"
+    )
+
+
 def _throughput(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
     m, colour = sorted(line), COLOURS[backend]
     middle = [line[i]["examples_per_second"] for i in m]
     low = [speed - i / line[i]["seconds"]["max"] for i, speed in zip(m, middle, strict=True)]
     high = [i / line[i]["seconds"]["min"] - speed for i, speed in zip(m, middle, strict=True)]
     axes.errorbar(m, middle, yerr=(low, high), color=colour, marker="o", elinewidth=0.9, label=NAMES[backend])
-    roof = [line[i]["roofline"]["examples_per_second"] for i in m]
-    axes.plot(m, roof, color=colour, linewidth=1.1, linestyle=(0, (5, 3)), label=f"roofline, {KINDS[backend]}")
     axes.annotate(
-        f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(0, 6), textcoords="offset points",
-        ha="center", fontsize=7.5, color=colour,
+        f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points",
+        va="center", fontsize=7.5, color=colour,
     )  # fmt: skip
 
 
 def _extra_memory(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
-    m = [i for i in sorted(line) if line[i]["extra_bytes"]]
-    if m:
-        label = f"beyond the data, {KINDS[backend]}"
-        axes.plot(m, [line[i]["extra_bytes"] for i in m], color=COLOURS[backend], marker="o", label=label)
+    extra = {i: max(line[i]["extra_bytes"], PAGE) for i in sorted(line) if line[i]["extra_bytes"] is not None}
+    if extra:
+        axes.plot([*extra], [*extra.values()], color=COLOURS[backend], marker="o")
 
 
 def _data_size(axes: Any, points: list[dict[str, Any]]) -> None:
@@ -159,36 +188,33 @@ def _short(value: float) -> str:
 
 
 def _peers(result: Result) -> Any:
-    points = [p for p in result.points if p["times"].get("fullbatch") is not None]
+    points = [p for p in result.points if p["times"].get(USUAL) is not None]
     parts = [[p for p in points if p["part"] == part] for part in ("step", "epoch")]
     parts = [part for part in parts if part]
     if not parts:
         return None
-    rows = [_names(part) for part in parts]
-    columns = max(len(_cases(part)) for part in parts)
+    rows = [_timed(part) for part in parts]
+    columns = max(len(cases(part)) for part in parts)
     figure = _figure(
         2.3 + 2.2 * columns, 1.5 + 0.3 * sum(len(names) + 2 for names in rows), result,
         "The same computation by what people would use instead",
-        "Time as a multiple of fullbatch's: right of the line is slower than fullbatch. Full dots and figures: the "
-        "default allocator; rings: one that keeps its memory (GLIBC_TUNABLES). Medians of interleaved rounds.",
+        "Time as a multiple of fullbatch's: right of the line is slower than fullbatch. Orange: fullbatch itself, "
+        "held back. Full dots and figures: the default allocator; rings: one that keeps its memory (GLIBC_TUNABLES). "
+        "Medians of interleaved rounds.",
     )  # fmt: skip
-    ratios = [t["median"] / p["times"]["fullbatch"]["median"] for p in points for t in p["times"].values() if t]
+    ratios = [t["median"] / p["times"][USUAL]["median"] for p in points for t in p["times"].values() if t]
     limits = min(0.7, min(ratios) / 1.3), 1.5 * max(ratios)
     grid = figure.add_gridspec(len(parts), columns, height_ratios=[len(names) + 1.2 for names in rows])
     for row, (part, names) in enumerate(zip(parts, rows, strict=True)):
-        for column, case in enumerate(_cases(part)):
+        for column, case in enumerate(cases(part)):
             axes = figure.add_subplot(grid[row, column])
             _case(axes, [p for p in part if p["case"] == case], names, limits, labels=column == 0)
     return figure
 
 
-def _cases(points: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(p["case"] for p in points))
-
-
-def _names(points: list[dict[str, Any]]) -> list[str]:
-    names = dict.fromkeys(name for p in points for name, timing in p["times"].items() if timing is not None)
-    return [name for name in names if name != "fullbatch"]
+def _timed(points: list[dict[str, Any]]) -> list[str]:
+    """Who is held against fullbatch in any of the points."""
+    return [name for name in contenders(points) if name != USUAL and any(p["times"].get(name) for p in points)]
 
 
 def _case(
@@ -214,9 +240,9 @@ def _ratio(axes: Any, point: dict[str, Any], name: str, y: int) -> None:
     timing = point["times"].get(name)
     if timing is None:
         return
-    ratio = timing["median"] / point["times"]["fullbatch"]["median"]
-    full = point["allocator"] == "default"
-    axes.plot([ratio], [y], marker="o", markersize=6, color=LINES[0], markerfacecolor=LINES[0] if full else "none")
+    ratio = timing["median"] / point["times"][USUAL]["median"]
+    full, colour = point["allocator"] == "default", LINES[1 if name in WAYS else 0]
+    axes.plot([ratio], [y], marker="o", markersize=6, color=colour, markerfacecolor=colour if full else "none")
     if full:
         text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
         axes.annotate(text, (ratio, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
@@ -229,19 +255,18 @@ def _training(result: Result) -> Any:
     names = list(dict.fromkeys(p["data"] for p in result.points))
     if not names:
         return None
-    contenders = list(dict.fromkeys(p["contender"] for p in result.points))
+    trained = list(dict.fromkeys(p["contender"] for p in result.points))
     figure = _figure(
         max(5.5, 3.9 * len(names)), 4.4, result, "Time to accuracy",
-        "One line for each seed, a dot for each epoch. Same network, batches, learning rate and initial weights; "
-        "evaluation is in nobody's time.",
+        "One line for each seed, a dot for each epoch. Same network, batches, order, learning rate and initial "
+        "weights; evaluation is in nobody's time.", legend=trained,
     )  # fmt: skip
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         _title(axes, name)
-        for colour, contender in zip(LINES, contenders, strict=False):
+        for colour, contender in zip(LINES, trained, strict=False):
             for p in (q for q in result.points if (q["data"], q["contender"]) == (name, contender)):
-                label = contender if p["seed"] == 0 else None
-                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=1.3, marker=".", label=label)
+                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=1.3, marker=".", label=contender)
         if (target := result.summary.get("targets", {}).get(name)) is not None:
             axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(
@@ -249,12 +274,16 @@ def _training(result: Result) -> Any:
                 textcoords="offset points", fontsize=7,
             )  # fmt: skip
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in SECONDS if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
         axes.set_xlabel("seconds of training")
         axes.grid(True)
     grid[0].set_ylabel("held-out log-loss")
-    labelled = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(labelled.values(), labelled.keys(), loc="outside upper right", ncols=len(labelled))
+    _legend(figure, grid)
     return figure
 
 
+SECONDS = [lead * 10.0**power for power in range(-3, 5) for lead in (1, 2, 5)]  # where a tick may be
 FIGURES: dict[str, Callable[[Result], Any]] = {"scaling": _scaling, "peers": _peers, "training": _training}

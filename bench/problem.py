@@ -47,9 +47,18 @@ class Shape:
     def network(self) -> Network:
         return Network(self.sizes, hidden="tanh", output=self.output)
 
+    @property
+    def weights(self) -> int:
+        """How many numbers W and b of all layers are."""
+        return sum(n * (fan_in + 1) for fan_in, n in zip(self.sizes, self.sizes[1:], strict=False))
+
     def data_bytes(self, m: int, itemsize: int) -> int:
         """Of X and Y for m examples."""
         return m * (self.sizes[0] + self.sizes[-1]) * itemsize
+
+    def bytes_needed(self, m: int, itemsize: int) -> int:
+        """Of the data, and of the parameters with what is drawn, summed and returned in their shape in float64."""
+        return self.data_bytes(m, itemsize) + 5 * 8 * self.weights
 
 
 @dataclass(frozen=True)

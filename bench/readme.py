@@ -4,30 +4,46 @@
     ...
     <!-- /bench:peers -->
 
-The marks' names are scaling, peers, epochs, training; a README may have any of them.
+The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training and gpu; a
+README may have any of them.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from bench import report
-from bench.results import Result, load_all
+from rich.console import Console
+
+from bench import gpu, report, roofline
+from bench.machine import Machine
+from bench.results import Result, load_all, of_gpu
 from fullbatch.errors import InputError
 
-Loaded = Sequence[tuple[Path, Result]]
+TERMINAL = 100  # columns
+SHOWN = 4  # lines at each end of a long paragraph
 
 
-def rewritten(text: str, results: Loaded, root: Path) -> str:
-    """The README's text with all its marked sections made anew. ``root`` is the README's folder, for links."""
+class Source(NamedTuple):
+    """``folder`` has the results;  root : the README's folder, for links"""
+
+    folder: Path
+    results: Sequence[tuple[Path, Result]]
+    root: Path
+
+
+def rewritten(text: str, source: Source) -> str:
+    """The README's text with all its marked sections made anew."""
     for name in re.findall(r"<!-- bench:([\w-]+) -->", text):
         if name not in SECTIONS:
             raise InputError(f"unknown mark bench:{name}; the known ones are {', '.join(SECTIONS)}.")
         if f"<!-- /bench:{name} -->" not in text:
             raise InputError(f"the mark <!-- bench:{name} --> has no end; add <!-- /bench:{name} -->.")
-        body = SECTIONS[name](results, root)
+        body = SECTIONS[name](source)
         start, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
         before, _, rest = text.partition(start)
         text = f"{before}{start}\n{body}\n{end}{rest.partition(end)[2]}"
@@ -37,14 +53,17 @@ def rewritten(text: str, results: Loaded, root: Path) -> str:
 def update(readme: Path, folder: Path, *, check: bool) -> bool:
     """Rewrite the file; with ``check``, only say whether it would change. True if it was up to date."""
     try:
-        text = readme.read_text()
-    except OSError as error:
-        raise InputError(f"cannot read {readme}: {error.strerror}.") from error
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {readme}: {getattr(error, 'strerror', None) or error}.") from error
     if "<!-- bench:" not in text:
         raise InputError(f"{readme} has no marks such as <!-- bench:peers --> ... <!-- /bench:peers -->.")
-    new = rewritten(text, load_all(folder), readme.resolve().parent)
+    new = rewritten(text, Source(folder, load_all(folder), readme.resolve().parent))
     if new != text and not check:
-        readme.write_text(new)
+        try:
+            readme.write_text(new, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {readme}: {error.strerror}.") from error
     return new == text
 
 
@@ -54,15 +73,12 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))
 
 
-def _of(results: Loaded, kind: str) -> list[tuple[Path, Result]]:
-    return [(path, result) for path, result in results if result.kind == kind]
-
-
 def _source(result: Result) -> str:
     when = result.machine.date[:10]
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
+    resumed = f" Gone on with {len(result.resumed)} more times." if result.resumed else ""
     cut = "" if result.finished else " The run was interrupted."
-    return f"`{result.command}` on {result.machine.short}{revision}, {when}.{cut}"
+    return f"`{result.command}` on {result.machine.short}{revision}, {when}.{resumed}{cut}"
 
 
 def _picture(path: Path, root: Path, alt: str) -> str:
@@ -76,18 +92,18 @@ def _picture(path: Path, root: Path, alt: str) -> str:
     return f"\n\n![{alt}]({shown.as_posix()})"
 
 
-def _each(results: Loaded, kind: str, section: Callable[[Result], str], root: Path, alt: str) -> str:
+def _each(source: Source, kind: str, section: Callable[[Result], str], alt: str) -> str:
     """A kind may have several results, each of another machine."""
     made = [
-        f"{_source(result)}\n\n{body}{_picture(path, root, alt) if alt else ''}"
-        for path, result in _of(results, kind)
-        if (body := section(result))
+        f"{_source(result)}\n\n{body}{_picture(path, source.root, alt) if alt else ''}"
+        for path, result in source.results
+        if result.kind == kind and (body := section(result))
     ]
     return "\n\n".join(made) if made else f"Not measured yet: `python -m bench {kind} --out bench/results`."
 
 
-def _scaling(results: Loaded, root: Path) -> str:
-    return _each(results, "scaling", _scaling_table, root, "examples per second against m, with the roofline")
+def _scaling(source: Source) -> str:
+    return _each(source, "scaling", _scaling_table, "examples per second against m, with the roofline")
 
 
 def _scaling_table(result: Result) -> str:
@@ -104,7 +120,7 @@ def _scaling_table(result: Result) -> str:
         rows += [
             [
                 shape, backend, f"{p['m']:,}", report.ms(p["seconds"]), report.figures(p["examples_per_second"] / 1e6),
-                report.figures(p["gflops"]), f"{100 * p['fraction']:.0f} %", report.megabytes(p["extra_bytes"]),
+                report.figures(p["gflops"]), report.per_cent(p["fraction"]), report.megabytes(p["extra_bytes"]),
                 growth.get(p["m"], ""),
             ]
             for p in wanted
@@ -113,68 +129,109 @@ def _scaling_table(result: Result) -> str:
         "network", "backend", "m", "ms", "M examples/s", "GFLOP/s", "of the roofline", "extra MB",
         "time against proportion",
     ]  # fmt: skip
-    words = "\n".join(f"- {report.crossing(c)}" for c in result.summary.get("crossover", []))
-    return markdown(columns, rows, text=2) + (f"\n\n{words}" if words else "") if rows else ""
+    words = [f"- {report.crossing(c)}" for c in result.summary.get("crossover", [])]
+    steps = {p["backend"]: f"{p['backend']}: {_step(p)}" for p in points}
+    words.append(f"\nWhat ran: {'; '.join(steps.values())}. {_limits(result)}")
+    return markdown(columns, rows, text=2) + "\n\n" + "\n".join(words).strip() if rows else ""
 
 
-def _peers(results: Loaded, root: Path) -> str:
-    return _each(
-        results, "peers", lambda result: _times(result, "step"), root, "time of the peers over the time of fullbatch"
-    )
+def _printed(source: Source) -> str:
+    """What the first scaling run on a CPU alone leaves in a terminal of 100 columns, with less of it in the middle."""
+    for _, result in source.results:
+        if result.kind == "scaling" and all(p["device"] == "cpu" for p in result.points):
+            out = io.StringIO()
+            report.show(result, Console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
+            return "```\n" + "\n".join(_shortened(out.getvalue().splitlines())) + "\n```"
+    return "Not measured yet: `python -m bench scaling --out bench/results`."
 
 
-def _epochs(results: Loaded, root: Path) -> str:
-    return _each(results, "peers", lambda result: _times(result, "epoch"), root, "")
+def _shortened(lines: Sequence[str]) -> Iterator[str]:
+    """The lines, of each paragraph (and of each table's body) but the first and last few, and dots for the rest."""
+    rule = re.compile(r"\s*─+\s*")
+    for apart, group in groupby(lines, lambda line: not line.strip() or bool(rule.fullmatch(line))):
+        rows = [line.rstrip() for line in group]
+        if apart or len(rows) <= 2 * SHOWN + 1:
+            yield from rows
+        else:
+            yield from (*rows[:SHOWN], f" ... ({len(rows) - 2 * SHOWN} more)", *rows[-SHOWN:])
+
+
+def _step(point: dict[str, Any]) -> str:
+    where = f"{point['threads']} threads" if point["device"] == "cpu" else point["device"]
+    return f"the {point['step']} step on {where}"
+
+
+def _limits(result: Result) -> str:
+    limits = roofline.from_json(result.summary.get("limits", {}))
+    return " ".join(f"The limits measured beside it, {device}: {limit}." for device, limit in limits.items())
+
+
+def _peers(source: Source) -> str:
+    return _each(source, "peers", lambda result: _times(result, "step"), "time of the peers over the time of fullbatch")
+
+
+def _epochs(source: Source) -> str:
+    return _each(source, "peers", lambda result: _times(result, "epoch"), "")
 
 
 def _times(result: Result, part: str) -> str:
+    """Milliseconds of all, then what our own ways reach of the machine's limit, and how much faster they are."""
     points = [p for p in result.points if p["part"] == part]
     if not points:
         return ""
-    cases = list(dict.fromkeys(p["case"] for p in points))
-    allocators = list(dict.fromkeys(p["allocator"] for p in points))
-    names = list(dict.fromkeys(name for p in points for name in p["times"]))
+    cases, allocators = report.cases(points), report.allocators(points)
     by = {(p["case"], p["allocator"]): p for p in points}
 
     def cell(case: str, name: str) -> str:
         found = [by[case, a]["times"].get(name) if (case, a) in by else None for a in allocators]
         return " / ".join(map(report.ms, found))
 
+    own = {row["own"] for row in result.summary["rows"]}
     heads = [f"{case}, m = {next(p['m'] for p in points if p['case'] == case):,}" for case in cases]
-    rows = [[f"**{name}**" if name == "fullbatch" else name, *(cell(case, name) for case in cases)] for name in names]
-    ratios = {(r["case"], r["allocator"]): r for r in result.summary["ratios"]}
-
-    def ratio(case: str) -> str:
-        found = [ratios.get((case, allocator)) for allocator in allocators]
-        return " / ".join(f"{row['ratio']:.2f}" if row else "-" for row in found)
-
-    rows.append(["fastest as people use it, over fullbatch", *map(ratio, cases)])
-    kept, dropped = (sum(p["rounds"][key] for p in points) for key in ("kept", "dropped"))
-    words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. Rounds: {kept} kept, {dropped} dropped."]
+    rows = [
+        [f"**{name}**" if name in own else name, *(cell(case, name) for case in cases)]
+        for name in report.contenders(points)
+    ]
+    words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. {report.rounds(points)} {_limits(result)}"]
     if part == "step":
         words += [report.mean(row) for row in result.summary["geometric_means"]]
     missing = {f"{name}: {reason}" for p in points for name, reason in p["left_out"].items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
-    return markdown(["", *heads], rows) + "\n\n" + " ".join(words)
+    ratios = report.ratios(result, part)
+    return "\n\n".join([
+        markdown(["", *heads], rows), markdown(ratios.columns, ratios.rows, text=ratios.text), " ".join(words)
+    ])  # fmt: skip
 
 
-def _training(results: Loaded, root: Path) -> str:
-    return _each(results, "training", _training_table, root, "held-out log-loss against seconds of training")
+def _training(source: Source) -> str:
+    return _each(source, "training", _training_table, "held-out log-loss against seconds of training")
 
 
 def _training_table(result: Result) -> str:
     rows = [
         [
             row["data"], f"{result.summary['targets'][row['data']]:.4f}", row["contender"],
-            report.figures(row["seconds"]), report.figures(row["epochs"]), report.figures(row["ratio"]),
+            row["step"], report.figures(row["seconds"]), report.figures(row["epochs"]), report.ratio(row["ratio"]),
             f"{row['reached']} of {row['seeds']}",
         ]
         for row in result.summary.get("times", [])
     ]  # fmt: skip
-    columns = ["data", "log-loss to reach", "", "seconds", "epochs", "over fullbatch", "seeds that reach it"]
-    return markdown(columns, rows, text=3) if rows else ""
+    columns = ["data", "log-loss to reach", "", "step", "seconds", "epochs", "over fullbatch", "seeds that reach it"]
+    return markdown(columns, rows, text=4) if rows else ""
 
 
-SECTIONS: dict[str, Callable[[Loaded, Path], str]] = {
-    "scaling": _scaling, "peers": _peers, "epochs": _epochs, "training": _training,
+def _gpu(source: Source) -> str:
+    made = []
+    for path in sorted(source.folder.glob("*.json")):
+        if (raw := of_gpu(path)) is not None:
+            lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
+            where = f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
+            picture = _picture(path, source.root, "milliseconds of a step, and examples per second as m grows")
+            made.append(f"`{raw['command']}` on {where}.\n\n{lines}{picture}")
+    unmeasured = "Not measured yet: `python -m bench gpu --out bench/results`, on a machine with an NVIDIA GPU."
+    return "\n\n".join(made) or unmeasured
+
+
+SECTIONS: dict[str, Callable[[Source], str]] = {
+    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training, "gpu": _gpu,
 }  # fmt: skip

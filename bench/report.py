@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from bench.own import USUAL
 from bench.results import Result
 
-WIDTH = 160
+WIDTH = 240
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table. The first ``text`` columns are words, the others numbers.
+
+    spare : columns that may go where the terminal is narrow, the first to go first
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: int = 1
+    spare: Sequence[str] = ()
 
 
 def show(result: Result, console: Console) -> None:
@@ -18,20 +36,51 @@ def show(result: Result, console: Console) -> None:
     if not console.is_terminal:
         console.width = WIDTH  # of a file or a pipe nothing is known, and half a number is worse than a long line
     console.print(result.machine.short, highlight=False)
-    for part in TABLES[result.kind](result):
-        console.print(part)
+    for grid in TABLES[result.kind](result):
+        console.print(fitted(grid, console), highlight=False)
     for line in WORDS[result.kind](result):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], *, text: int = 1) -> Table:
-    """A table whose first ``text`` columns are words and the others numbers."""
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index < text else "right", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
+def fitted(grid: Grid, console: Console) -> Table | str:
+    """The table without as many of its spare columns as it takes to fit; where nothing helps, a line for each cell."""
+    there = list(range(len(grid.columns)))
+    for column in ("", *grid.spare):
+        if column:
+            there.remove(list(grid.columns).index(column))
+        made = _table(grid, there)
+        width = Measurement.get(console, console.options.update(max_width=10_000), made).maximum
+        if width <= console.width:
+            return made
+    return made if width - _to_spare(grid) <= console.width else _lines(grid)
+
+
+def _table(grid: Grid, there: Sequence[int]) -> Table:
+    made = Table(title=grid.title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for index in there:
+        words = index < grid.text
+        made.add_column(grid.columns[index], justify="left" if words else "right", no_wrap=not words)
+    for row in grid.rows:
+        made.add_row(*(row[index] for index in there))
     return made
+
+
+def _to_spare(grid: Grid) -> int:
+    """By how much the columns of words become narrower where they are broken at every space."""
+    spare = 0
+    for index in range(grid.text):
+        cells = [grid.columns[index], *(row[index] for row in grid.rows)]
+        spare += max(map(len, cells)) - max(len(word) for cell in cells for word in (cell.split() or [""]))
+    return spare
+
+
+def _lines(grid: Grid) -> str:
+    parts = [grid.title, ""]
+    for row in grid.rows:
+        heads = (" ".join(head.split()) for head in grid.columns)
+        parts += [f"{head}: {cell}" if head else cell for head, cell in zip(heads, row, strict=True) if cell]
+        parts.append("")
+    return "\n".join(parts)
 
 
 def ms(timing: dict[str, Any] | None) -> str:
@@ -51,6 +100,15 @@ def figures(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def ratio(value: float | None) -> str:
+    """ "1.23", "12.3"; a dash for None."""
+    return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
 def megabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e6:,.1f}"
 
@@ -58,18 +116,19 @@ def megabytes(count: int | None) -> str:
 # --- Scaling --------------------------------------------------------------------------------------------------
 
 
-def _scaling(result: Result) -> list[Table]:
-    columns = ["network", "backend", "m", "ms", "spread", "M examples/s", "GFLOP/s", "of roofline", "extra MB"]
+def _scaling(result: Result) -> list[Grid]:
+    columns = ["network", "backend", "m", "ms", "spread", "M examples/s", "GFLOP/s", "of roof", "extra MB"]
     ordered = sorted(result.points, key=lambda p: (p["shape"], p["m"], p["backend"]))
     rows = [
         [
             p["shape"], p["backend"], f"{p['m']:,}", ms(p["seconds"]), spread(p["seconds"]),
             figures(p["examples_per_second"] and p["examples_per_second"] / 1e6), figures(p["gflops"]),
-            "-" if p["fraction"] is None else f"{100 * p['fraction']:.0f} %", megabytes(p["extra_bytes"]),
+            per_cent(p["fraction"]), megabytes(p["extra_bytes"]),
         ]
         for p in ordered
     ]  # fmt: skip
-    return [table("One full-batch cost and gradient", columns, rows, text=2)]
+    spare = ["spread", "GFLOP/s", "extra MB", "of roof", "M examples/s"]
+    return [Grid("One full-batch cost and gradient", columns, rows, text=2, spare=spare)]
 
 
 def _scaling_words(result: Result) -> list[str]:
@@ -85,91 +144,141 @@ def _scaling_words(result: Result) -> list[str]:
 def crossing(c: dict[str, Any]) -> str:
     """Where the GPU overtakes the CPU, in words."""
     if c["m"] is None:
-        return f"{c['shape']}: the GPU does not overtake the CPU up to m = {c['top_m']:,} (ratio {c['top_ratio']:.2f})."
+        return (
+            f"{c['shape']}: the GPU does not overtake the CPU ({c['cpu']}) up to m = {c['top_m']:,} "
+            f"(ratio {c['top_ratio']:.2f})."
+        )
     return (
-        f"{c['shape']}: the GPU overtakes the CPU at m = {figures(c['m'])}; "
+        f"{c['shape']}: the GPU overtakes the CPU ({c['cpu']}) at m = {figures(c['m'])}; "
         f"at m = {c['top_m']:,} it is {figures(c['top_ratio'])} times as fast."
     )
 
 
 # --- Peers ----------------------------------------------------------------------------------------------------
 
-
-def _peers(result: Result) -> list[Table]:
-    titles = {"step": "One full-batch cost and gradient", "epoch": "One epoch of mini-batch Adam"}
-    return [
-        table(title, _peer_columns(result), rows, text=2)
-        for part, title in titles.items()
-        if (rows := _peer_rows([p for p in result.points if p["part"] == part]))
-    ]
+PARTS = {"step": "One full-batch cost and gradient", "epoch": "One epoch of mini-batch Adam"}
 
 
-def _allocators(points: list[dict[str, Any]]) -> list[str]:
+def allocators(points: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(p["allocator"] for p in points))
 
 
-def _peer_columns(result: Result) -> list[str]:
-    return ["network", "", *(f"{a}: {what}" for a in _allocators(result.points) for what in ("ms", "spread", "ratio"))]
+def cases(points: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(p["case"] for p in points))
 
 
-def _peer_rows(points: list[dict[str, Any]]) -> list[list[str]]:
-    """For each case a row for each contender, and for each allocator its ms, spread and ratio to fullbatch."""
-    by = {(p["case"], p["allocator"]): p for p in points}
-    rows = []
-    for case in dict.fromkeys(p["case"] for p in points):
-        here = [by.get((case, allocator)) for allocator in _allocators(points)]
-        for name in dict.fromkeys(name for p in here if p for name in p["times"]):
-            cells = [cell for p in here for cell in _cells(p, name)]
-            rows.append([case, name, *cells])
-    return rows
+def contenders(points: Sequence[dict[str, Any]]) -> list[str]:
+    """Who was timed in any of the points, in order."""
+    return list(dict.fromkeys(name for p in points for name in p["times"]))
+
+
+def _peers(result: Result) -> list[Grid]:
+    grids = []
+    for part, title in PARTS.items():
+        points = [p for p in result.points if p["part"] == part]
+        for case in cases(points):
+            here = {p["allocator"]: p for p in points if p["case"] == case}
+            m = next(iter(here.values()))["m"]
+            grids.append(_peer_grid(f"{title}: {case}, m = {m:,}", here, allocators(result.points)))
+        if points:
+            grids.append(ratios(result, part))
+    return grids
+
+
+def _peer_grid(title: str, points: dict[str, dict[str, Any]], columns: Sequence[str]) -> Grid:
+    """A row for each contender; for each allocator its ms, spread and ratio to fullbatch."""
+    names = contenders(list(points.values()))
+    steps = {name: step for p in points.values() for name, step in p["steps"].items()}
+    rows = [
+        [
+            f"{name} ({steps[name]})" if name in steps else name,
+            *(cell for a in columns for cell in _cells(points.get(a), name)),
+        ]
+        for name in names
+    ]
+    heads = [f"{what}\n{a}" for a in columns for what in ("ms", "spread", "ratio")]
+    spare = [f"spread\n{a}" for a in columns] + [f"ms\n{a}" for a in columns[1:]]
+    return Grid(title, ["", *heads], rows, spare=spare)
 
 
 def _cells(point: dict[str, Any] | None, name: str) -> tuple[str, str, str]:
     timing = point["times"].get(name) if point else None
-    own = point["times"].get("fullbatch") if point else None
-    ratio = f"{timing['median'] / own['median']:.2f}" if timing and own else "-"
-    return ms(timing), spread(timing), ratio
+    own = point["times"].get(USUAL) if point else None
+    return ms(timing), spread(timing), ratio(timing["median"] / own["median"] if timing and own else None)
+
+
+def ratios(result: Result, part: str) -> Grid:
+    """A row for each case and own way: its step, share of the machine's limit, how many times as fast as the others."""
+    rows = [row for row in result.summary["rows"] if row["part"] == part]
+    by = {(row["case"], row["own"], row["allocator"]): row for row in rows}
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {"of the limit": _of_limit}
+    if part == "step":
+        columns["over the fastest as people use it"] = _fastest("as_used")
+        columns["over the fastest by hand"] = _fastest("by_hand")
+    else:
+        columns |= {f"over {name}": _over(name) for name in dict.fromkeys(name for row in rows for name in row["over"])}
+    names = allocators(result.points)
+
+    def cell(case: str, own: str, value: Callable[[dict[str, Any]], str]) -> str:
+        return " / ".join(value(by[case, own, a]) if (case, own, a) in by else "-" for a in names)
+
+    cells = [
+        [case, own, step, *(cell(case, own, value) for value in columns.values())]
+        for case, own, step in dict.fromkeys((row["case"], row["own"], row["step"]) for row in rows)
+    ]
+    title = f"{PARTS[part]}: how many times as fast; {' / '.join(names)} allocator"
+    return Grid(title, ["", "", "step", *columns], cells, text=3, spare=["step"])
+
+
+def _of_limit(row: dict[str, Any]) -> str:
+    """ "65 % of sgemm" or "61 % of read": of the limit that bounds the shape."""
+    return f"{per_cent(row['of_limit'])} of {row['limit']}"
+
+
+def _fastest(kind: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: f"{ratio(row[kind]['ratio'])} ({row[kind]['name']})" if row[kind] else "-"
+
+
+def _over(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: ratio(row["over"].get(name))
 
 
 def _peers_words(result: Result) -> list[str]:
-    kept, dropped = (sum(p["rounds"][key] for p in result.points) for key in ("kept", "dropped"))
-    lines = [f"Rounds: {kept} kept, {dropped} dropped."]
-    lines += [
-        f"{row['case']} ({row['allocator']} allocator): the fastest as people use it is {row['fastest']}, "
-        f"{row['ratio']:.2f} times the time of fullbatch."
-        for row in result.summary.get("ratios", [])
-    ]
-    return lines + [mean(row) for row in result.summary.get("geometric_means", [])]
+    return [rounds(result.points), *map(mean, result.summary.get("geometric_means", []))]
+
+
+def rounds(points: Sequence[dict[str, Any]]) -> str:
+    kept, dropped = (sum(p["rounds"][key] for p in points) for key in ("kept", "dropped"))
+    return f"Rounds: {kept} kept, {dropped} dropped."
 
 
 def mean(row: dict[str, Any]) -> str:
-    """The geometric mean over the first cases, in words."""
-    return (
-        f"Geometric mean of the ratios of the first {row['cases']} ({row['allocator']} allocator): {row['ratio']:.2f}, "
-        f"the least {row['least']:.2f}."
+    """The geometric means over the first cases, in words."""
+    beside = "; ".join(
+        f"over the fastest {words} {ratio(row[kind]['ratio'])}, the least {ratio(row[kind]['least'])}"
+        for kind, words in (("as_used", "as people use it"), ("by_hand", "by hand"))
+        if row[kind] is not None
     )
+    return f"{row['own']}, {row['allocator']} allocator, geometric mean of the first {row['cases']}: {beside}."
 
 
 # --- Training -------------------------------------------------------------------------------------------------
 
 
-def _training(result: Result) -> list[Table]:
-    columns = ["data", "", "seconds to the loss", "epochs", "ratio"]
+def _training(result: Result) -> list[Grid]:
+    columns = ["data", "", "step", "seconds", "epochs", "ratio", "seeds"]
     rows = [
         [
-            row["data"], row["contender"], figures(row["seconds"]) + ("" if row["reached"] == row["seeds"] else
-            f" ({row['reached']} of {row['seeds']} seeds)"), figures(row["epochs"]), figures(row["ratio"]),
+            row["data"], row["contender"], row["step"], figures(row["seconds"]), figures(row["epochs"]),
+            ratio(row["ratio"]), f"{row['reached']} of {row['seeds']}",
         ]
         for row in result.summary.get("times", [])
     ]  # fmt: skip
-    return [
-        table(
-            "Time to scikit-learn's held-out log-loss (0.1 % above it at most); the ratio is to fullbatch",
-            columns,
-            rows,
-            text=2,
-        )
-    ]
+    title = (
+        "Seconds to scikit-learn's held-out log-loss (0.1 % above it at most); the ratio is to fullbatch; "
+        "of the seeds, how many reach it"
+    )
+    return [Grid(title, columns, rows, text=3, spare=["step", "epochs"])]
 
 
 def _training_words(result: Result) -> list[str]:

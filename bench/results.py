@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,25 @@ from typing import Any
 from bench.machine import Machine
 from fullbatch.errors import InputError
 
-SCHEMA = 1
-KINDS = ("scaling", "peers", "training")
+SCHEMA = 2
+# What every point of a kind has at the least.
+KINDS = {
+    "scaling": {"backend", "step", "threads", "shape", "m", "dtype", "seconds", "fraction", "extra_bytes"},
+    "peers": {"part", "case", "allocator", "m", "times", "steps", "rounds", "left_out"},
+    "training": {"data", "contender", "seed", "step", "seconds", "losses"},
+}
+# What a run that goes on must find as it was; the rest of the machine's description (load, date) may differ.
+SAME = ("cpu", "cores", "system", "python", "versions", "gpus", "revision", "native")
 
 
 @dataclass
 class Result:
     """One run.
 
-    kind : "scaling", "peers" or "training";  command : what was typed;  settings : every option, also those left out
+    kind : one of KINDS;  command : what was typed;  settings : every option, also those left out
     points : what was measured, in order;  left_out : what was not, each with the reason, in words
-    summary : what follows from the points alone;  finished : False while it runs, and after Ctrl-C
+    summary : what follows from the points and the limits;  finished : False while it runs, and after Ctrl-C
+    resumed : when it went on (--resume), each time
     """
 
     kind: str
@@ -33,34 +42,100 @@ class Result:
     left_out: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
+    resumed: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
+    def leave_out(self, line: str, say: Callable[[str], None]) -> None:
+        """Note what is left out, and say it, once."""
+        if line not in self.left_out:
+            self.left_out.append(line)
+            say(line)
+
+    def has(self, **values: Any) -> bool:
+        """Whether there is a point with these values already."""
+        return any(all(point.get(name) == value for name, value in values.items()) for point in self.points)
+
     def save(self, path: Path) -> None:
-        """Write it to a temporary name and rename: a crash leaves the old file or the new one."""
+        """Write it to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
         text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(text)
-        draft.replace(path)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Result:
         """InputError where it is no file of this harness."""
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if (raw["kind"] in KINDS, raw["schema"]) != (True, SCHEMA):
+                raise InputError(
+                    f"{path}: kind {raw['kind']!r}, schema {raw['schema']}; known: {', '.join(KINDS)}, schema {SCHEMA}"
+                    "; measure again, or move it elsewhere."
+                )
             raw["machine"] = Machine(**raw["machine"])
             result = cls(**raw)
+            lacking = {name for point in result.points for name in KINDS[result.kind] - set(point)}
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} is not a result of this harness ({error}).") from error
-        if result.kind not in KINDS or result.schema != SCHEMA:
-            raise InputError(
-                f"{path}: kind {result.kind!r}, schema {result.schema}; known: {', '.join(KINDS)}, schema {SCHEMA}."
-            )
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
+        if lacking:
+            raise InputError(f"{path} is not a result of this harness (a point without {', '.join(sorted(lacking))}).")
         return result
+
+    def go_on(self, path: Path) -> None:
+        """Take the points of an earlier run at this path; InputError where it is not the same run on the same machine.
+
+        Its limits count on: rates are derived anew from the highest of all.
+        """
+        if not path.exists():
+            raise InputError(f"there is no {path} to go on with; leave --resume out.")
+        old = Result.load(path)
+        mine, theirs = (_identity(result) for result in (self, old))
+        for name, value in mine.items():
+            if theirs.get(name) != value:
+                raise InputError(
+                    f"{path} cannot be gone on with: its {name} is {theirs.get(name)!r} and now it is {value!r}; "
+                    "leave --resume out, or give another --name."
+                )
+        self.points, self.summary = [point for point in old.points if _has_time(point)], old.summary
+        self.resumed = [*old.resumed, self.machine.date]
+        self.command, self.machine = old.command, old.machine
+
+
+def _identity(result: Result) -> dict[str, Any]:
+    """What must be equal for two runs to be parts of one. The budget need not be: it says only when to stop."""
+    settings = json.loads(json.dumps(result.settings))
+    machine = asdict(result.machine)
+    return {
+        "kind": result.kind,
+        **{name: settings[name] for name in settings if name != "budget"},
+        **{name: machine[name] for name in SAME},
+    }
+
+
+def _has_time(point: dict[str, Any]) -> bool:
+    """False where no round was quiet: that is worth another try."""
+    return any(point["times"].values()) if "times" in point else bool(point["seconds"])
+
+
+def of_gpu(path: Path) -> dict[str, Any] | None:
+    """What ``bench gpu`` wrote to the file, which has a form of its own (gpu.py); None if it is another's."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) and raw.get("kind") == "gpu" else None
 
 
 def load_all(folder: Path) -> list[tuple[Path, Result]]:
-    """All results of a folder, by name. InputError where there is none."""
-    paths = sorted(folder.glob("*.json"))
+    """All results of a folder but those of ``bench gpu``, by name. InputError where there is none."""
+    paths = [path for path in sorted(folder.glob("*.json")) if of_gpu(path) is None]
     if not paths:
         raise InputError(f"no results (*.json) in {folder}; make some: python -m bench scaling --out {folder}")
     return [(path, Result.load(path)) for path in paths]
@@ -74,8 +149,17 @@ def writable(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror}; give another folder by --out.") from error
+        raise InputError(f"cannot write into {folder}: {error.strerror}; give another folder.") from error
     return folder
+
+
+def file_name(name: str) -> str:
+    """The name as it is; InputError for one that would leave the folder or that no file can have."""
+    if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
+        raise InputError(
+            f"{name!r} is no name for the files; give letters, digits, '_', '-', '+' and '.', at most 100."
+        )
+    return name
 
 
 def chosen(given: Iterable[str], known: Iterable[str], what: str) -> list[str]:
@@ -84,5 +168,5 @@ def chosen(given: Iterable[str], known: Iterable[str], what: str) -> list[str]:
     names = list(dict.fromkeys(given)) or known
     for name in names:
         if name not in known:
-            raise InputError(f"unknown {what} {name!r}; the known ones are {', '.join(known)}.")
+            raise InputError(f"unknown {what} {name!r}; the known ones are {'; '.join(known)}.")
     return names

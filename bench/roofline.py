@@ -1,16 +1,16 @@
 """The machine's own limits, and what a step needs of them.
 
 The roofline of a shape is the time that its matrix products would take at the speed of one large product, or that its
-data would take to come from memory once at the speed of a copy, whichever is longer. Nothing else is counted: not the
-activations, not the traffic of the hidden layers, which a good step keeps in the cache. So no step can reach it, and a
-step at half of it leaves less than a factor of 2 to be had.
+data would take to come from memory once, at the speed of a large copy or of a large read, whichever is higher; the
+longer of both times. Nothing else is counted: not the activations, not the traffic of the hidden layers, which a good
+step keeps in the cache. So no step can reach it, and a step at half of it leaves less than a factor of 2 to be had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,37 @@ from fullbatch.threads import thread_count
 
 @dataclass(frozen=True)
 class Limits:
-    """product : FLOP/s of a large square matrix product;  copy : bytes/s of a large copy, read and written counted."""
+    """product : FLOP/s of a large square matrix product;  copy : bytes/s of a large copy, read and written counted;
+    read : bytes/s of a large dot product, which only reads; 0 where it was not measured
+    """
 
     product: float
     copy: float
+    read: float = 0.0
+
+    @property
+    def memory(self) -> float:
+        """bytes/s that come from memory at best."""
+        return max(self.copy, self.read)
 
     def best(self, other: Limits) -> Limits:
-        """The higher of both: a limit that was measured while the machine was disturbed is no limit."""
-        return Limits(max(self.product, other.product), max(self.copy, other.copy))
+        """The highest of both: a limit that was measured while the machine was disturbed is no limit."""
+        return Limits(*map(max, astuple(self), astuple(other)))
+
+    def __str__(self) -> str:
+        return (
+            f"matrix product {self.product / 1e9:,.0f} GFLOP/s, copy {self.copy / 1e9:,.0f} GB/s, "
+            f"read {self.read / 1e9:,.0f} GB/s"
+        )
+
+
+def to_json(limits: Mapping[str, Limits]) -> dict[str, dict[str, float]]:
+    """Of each device, for a result's summary."""
+    return {device: asdict(limit) for device, limit in limits.items()}
+
+
+def from_json(raw: Mapping[str, Mapping[str, float]]) -> dict[str, Limits]:
+    return {device: Limits(**limit) for device, limit in raw.items()}
 
 
 def flops(shape: Shape) -> int:
@@ -41,10 +64,10 @@ def flops(shape: Shape) -> int:
 
 
 def seconds_at_best(shape: Shape, m: int, itemsize: int, limits: Limits) -> tuple[float, str]:
-    """The shortest time that the limits allow, and which of them it is: "product" or "copy"."""
+    """The shortest time that the limits allow, and which of them it is: "product" or "memory"."""
     by_product = flops(shape) * m / limits.product
-    by_copy = shape.data_bytes(m, itemsize) / limits.copy
-    return max((by_product, "product"), (by_copy, "copy"))
+    by_memory = shape.data_bytes(m, itemsize) / limits.memory
+    return max((by_product, "product"), (by_memory, "memory"))
 
 
 def cpu_limits(dtype: str = "float32", *, threads: int | None = None, quick: bool = False) -> Limits:
@@ -62,9 +85,10 @@ def cpu_limits(dtype: str = "float32", *, threads: int | None = None, quick: boo
     n = min(2**20 if quick else 2**28, room) // itemsize  # bytes: many times the caches
     source, target = np.ones(n, dtype=dtype), np.zeros(n, dtype=dtype)
     parts = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
-    with ThreadPoolExecutor(count) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(count) as pool:
         copy = _best(lambda: list(pool.map(lambda part: np.copyto(target[part], source[part]), parts)), tries)
-    return Limits(2 * size**3 / product, 2 * source.nbytes / copy)
+        read = _best(lambda: list(pool.map(lambda part: np.dot(source[part], source[part]), parts)), tries)
+    return Limits(2 * size**3 / product, 2 * source.nbytes / copy, source.nbytes / read)
 
 
 def _best(call: Callable[[], Any], tries: int) -> float:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 import fullbatch as fb
+from bench.conftest import Timed
 from bench.problem import Shape, make
 from fullbatch import optimizers
 from fullbatch.objective import Objective
 from fullbatch.parameters import flatten
 from fullbatch.sources import Dense, Examples
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.threads import thread_count
 from fullbatch.training import epochs
 
 SHAPE = Shape((784, 100, 10))
 ROWS = 4_000
 
 
-def _describe(benchmark: Any, shape: str, dtype: Any, threads: int | None) -> None:
-    benchmark.extra_info.update(shape=shape, dtype=str(dtype), device="cpu", threads=thread_count(threads))
-
-
-def test_block_of_one_hot_columns(benchmark: Any) -> None:
+def test_block_of_one_hot_columns(timed: Timed) -> None:
     """1,000 rows of 250 features: 10 numbers and 12 categories of 20 levels."""
     rng = np.random.default_rng(0)
     m, numbers, categories, levels = 20_000, 10, 12, 20
@@ -34,24 +28,22 @@ def test_block_of_one_hot_columns(benchmark: Any) -> None:
     table = EncodedTable(rng.standard_normal((m, numbers), dtype=np.float32), ones, numbers + levels * categories)
     rows = rng.permutation(m)[:1000]
     read = table.reader()
-    _describe(benchmark, "250 x 1000", np.float32, 1)
-    benchmark(lambda: read(rows))
+    timed(lambda: read(rows), shape="250 x 1000", dtype=np.float32, threads=1)
 
 
-def test_update_of_adam(benchmark: Any) -> None:
+def test_update_of_adam(timed: Timed) -> None:
     theta = flatten(SHAPE.network.init(0, dtype="float32"))
     gradient = np.ones_like(theta)
     adam = optimizers.adam()
     state = adam.init(theta)
-    _describe(benchmark, str(theta.shape[0]), theta.dtype, 1)
-    benchmark(lambda: adam.update(gradient, state, theta, 1e-3))
+    call = lambda: adam.update(gradient, state, theta, 1e-3)  # noqa: E731
+    timed(call, shape=str(theta.shape[0]), dtype=theta.dtype, threads=1)
 
 
 @pytest.mark.parametrize("batch", [200, 1000])
-def test_epoch_of_mini_batches(benchmark: Any, batch: int) -> None:
+def test_epoch_of_mini_batches(timed: Timed, batch: int) -> None:
     p = make(SHAPE, ROWS)
     order = np.random.default_rng(0).permutation(p.m)
-    _describe(benchmark, f"{SHAPE.name}, {p.m} rows in batches of {batch}", p.table.dtype, None)
     with Objective(p.network, Examples(Dense(p.X), Dense(p.Y))) as objective:
 
         def epoch() -> None:
@@ -60,11 +52,11 @@ def test_epoch_of_mini_batches(benchmark: Any, batch: int) -> None:
             )
             next(loop)
 
-        benchmark(epoch)
+        timed(epoch, shape=f"{SHAPE.name}, {p.m} rows in batches of {batch}", dtype=p.table.dtype)
 
 
-def test_gradient_descent_on_few_examples(benchmark: Any) -> None:
+def test_gradient_descent_on_few_examples(timed: Timed) -> None:
     """400 points, 4 hidden units, 100 steps: the time is the interpreter's."""
     p = make(Shape((2, 4, 1)), 400, "float64")
-    _describe(benchmark, f"{p.shape.name}, 100 steps", p.table.dtype, None)
-    benchmark(lambda: fb.gradient_descent(p.network, p.params, p.X, p.Y, learning_rate=1.2, iterations=100))
+    call = lambda: fb.gradient_descent(p.network, p.params, p.X, p.Y, learning_rate=1.2, iterations=100)  # noqa: E731
+    timed(call, shape=f"{p.shape.name}, 100 steps", dtype=p.table.dtype)

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fullbatch.threads import thread_count
+
 Clock = Callable[[Callable[[], Any]], float]  # call -> its seconds
 
 
@@ -66,6 +68,7 @@ class Rounds:
     gauges: list[Gauge] = field(default_factory=list)
     kept: int = 0
     dropped: int = 0
+    longest: float = 0.0  # seconds of a round
 
     def summary(self) -> dict[str, Any]:
         """For the JSON: how the rounds went."""
@@ -111,15 +114,16 @@ def take_turns(
     repeats = {name: _repeats(contender, rules) for name, contender in contenders.items()}
     names = list(contenders)
     start = time.perf_counter()
-    longest = 0.0
     for index in range(2 * rules.rounds):
         if rounds.kept == rules.rounds:
             break
         began = time.perf_counter()
         enough = index >= rules.least and (rounds.kept > 0 or index >= 2 * rules.least)
-        if enough and began - start + longest > seconds:
+        if enough and began - start + rounds.longest > seconds:
             break
         turn = index % len(names)
+        if gauge is not None:
+            time.sleep(rules.pause)  # whoever came last may spin still, and would be taken for a disturbance
         seen = gauge() if gauge is not None else None
         measured = {name: _one(contenders[name], repeats[name], rules) for name in names[turn:] + names[:turn]}
         if seen is not None:
@@ -130,7 +134,7 @@ def take_turns(
             rounds.kept += 1
             for name, value in measured.items():
                 rounds.samples[name].append(value)
-        longest = max(longest, time.perf_counter() - began)
+        rounds.longest = max(rounds.longest, time.perf_counter() - began)
     return rounds
 
 
@@ -158,11 +162,10 @@ def _one(contender: Contender, repeats: int, rules: Rules) -> float:
 
 
 def two_threads(size: int = 1024) -> Callable[[], Gauge] | None:
-    """A gauge that multiplies two square float32 matrices; None on a machine with one core: there is no second."""
-    import joblib
+    """A gauge that multiplies two square float32 matrices; None where one thread is all that may run."""
     from threadpoolctl import ThreadpoolController
 
-    if joblib.cpu_count() < 2:
+    if thread_count(None) < 2:
         return None
     blas = ThreadpoolController()
     A = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)

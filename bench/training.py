@@ -1,8 +1,13 @@
 """Time to accuracy: seconds of training until the held-out log-loss of scikit-learn's MLP is reached.
 
 All contenders train the same network on the same encoded numbers, with Adam, batch size and learning rate alike, from
-the weights that scikit-learn draws for the seed. They write down the time and a copy of the weights after each epoch;
-the weights are evaluated when all is trained, by one function, so that evaluation is in nobody's time.
+the weights that scikit-learn draws for the seed, and through the rows in the order that it draws for each epoch. They
+write down the time and a copy of the weights after each epoch; the weights are evaluated when all is trained, by one
+function, so that evaluation is in nobody's time. Nor is a first short training of a few batches: what a library imports
+or starts on first use is not its speed.
+
+The first seed goes through all data sets before the second begins, so that a budget that is short costs each of them
+its last seeds.
 
 The mark of a data set is the loss that scikit-learn reaches with every seed in its epochs: the worst seed's best loss,
 and 0.1 % above it, because rounding alone moves a loss by half of that within a few thousand steps.
@@ -10,45 +15,50 @@ and 0.1 % above it, because rounding alone moves a loss by half of that within a
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import datasets, minibatch
+from bench import children, datasets, minibatch, own
 from bench.datasets import Encoded
-from bench.peers import missing
 from bench.problem import Problem, Shape
 from bench.results import Result
 from fullbatch import Network
 from fullbatch.objective import Objective
 from fullbatch.parameters import Layer, Params
 from fullbatch.sources import Examples, OneHot
+from fullbatch.threads import thread_count
 
 LEARNING_RATE = 1e-3
 ACTIVATION = "relu"
 MARGIN = 1.001
 LONGER = 4 / 3  # the others may train so much longer than scikit-learn does
 PAUSE = 0.2
+FIRST = 4  # batches of the short training before
 
 
-class Trace(NamedTuple):
-    """After each epoch: seconds since the training began, and the weights."""
+@dataclass
+class Trace:
+    """After each epoch: seconds since the training began, and the weights. ``ran``: which step, where it is ours."""
 
-    seconds: list[float]
-    weights: list[Params]
+    seconds: list[float] = field(default_factory=list)
+    weights: list[Params] = field(default_factory=list)
+    ran: str = ""
 
 
 class _Watch:
-    """Writes down a trace, and stops when it has as many epochs as it should."""
+    """Writes down a trace."""
 
     def __init__(self) -> None:
-        self.trace = Trace([], [])
+        self.trace = Trace()
         self.start = time.perf_counter()
 
     def note(self, weights: Sequence[tuple[Any, Any]]) -> None:
@@ -90,24 +100,20 @@ class _EachEpoch:
             self.watch.note_estimator(fitted_estimator)
 
 
-def _ours(data: Encoded, X: Any, seed: int, epochs: int) -> Trace:
+def ours(data: Encoded, seed: int, epochs: int, native: str | None = None, on_matrix: bool = False) -> Trace:
+    """fullbatch, on what its command makes of the table: codes that become one-hot block by block.
+
+    native : what FULLBATCH_NATIVE is meanwhile;  on_matrix : on the very object that scikit-learn gets
+    """
     from fullbatch import MLPClassifier
 
     model = MLPClassifier(**_options(data, seed, epochs), device="cpu")
-    watch = _Watch()
-    model.set_callbacks(_EachEpoch(watch))
-    model.fit(X, data.y)
+    with own.forced(native), own.seen() as labels:
+        watch = _Watch()
+        model.set_callbacks(_EachEpoch(watch))
+        model.fit(data.matrix if on_matrix else data.X, data.y)
+    watch.trace.ran = " and ".join(labels)
     return watch.trace
-
-
-def ours(data: Encoded, seed: int, epochs: int) -> Trace:
-    """fullbatch, on what its command makes of the table: codes that become one-hot block by block."""
-    return _ours(data, data.X, seed, epochs)
-
-
-def ours_on_matrix(data: Encoded, seed: int, epochs: int) -> Trace:
-    """fullbatch, on the very object that scikit-learn gets."""
-    return _ours(data, data.matrix, seed, epochs)
 
 
 def sklearn(data: Encoded, seed: int, epochs: int) -> Trace:
@@ -138,15 +144,16 @@ def torch(data: Encoded, seed: int, epochs: int) -> Trace:
         shape, Network(data.sizes, hidden=ACTIVATION, output=shape.output), (),
         np.zeros((2, data.X.n), np.float32), np.eye(2, data.sizes[-1], dtype=np.float32),
     )  # fmt: skip
-    watch = _Watch()
-    model = minibatch.torch_network(start, seed)
+    rng = np.random.RandomState(seed)
+    model = minibatch.torch_network(start, rng)
+    orders = [torch.from_numpy(order) for order in _orders(rng, data.X.m, epochs)]
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     X = None if data.dense is None else torch.from_numpy(data.dense)
     y = torch.from_numpy(data.y.astype(np.float32)[:, None] if data.classes == 2 else data.y)
     criterion = F.binary_cross_entropy_with_logits if data.classes == 2 else F.cross_entropy
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(y), generator=order).split(data.settings.batch):
+    watch = _Watch()
+    for order in orders:
+        for batch in order.split(data.settings.batch):
             inputs = X[batch] if X is not None else torch.from_numpy(data.matrix[batch.numpy()].toarray())
             optimizer.zero_grad()
             criterion(model(inputs), y[batch]).backward()
@@ -156,25 +163,48 @@ def torch(data: Encoded, seed: int, epochs: int) -> Trace:
     return watch.trace
 
 
-OURS = "fullbatch"
+def _orders(rng: np.random.RandomState, m: int, epochs: int) -> list[np.ndarray]:
+    """The rows' order in each epoch, as scikit-learn's MLP shuffles them once it has drawn its weights from ``rng``."""
+    from sklearn.utils import shuffle
+
+    orders = [np.arange(m)]
+    for _ in range(epochs):
+        orders.append(shuffle(orders[-1], random_state=rng))
+    return orders[1:]
+
+
+class Unusable(Exception):
+    """A training that is not what it should be; the message is the reason."""
+
+
+class Contender(NamedTuple):
+    """``train(data, seed, epochs)``;  native : for one of our own ways, its value of FULLBATCH_NATIVE."""
+
+    train: Callable[..., Trace]
+    package: str
+    native: str | None = None
+    on_matrix: bool = False
+
+
+OURS = own.USUAL
 SKLEARN = "scikit-learn"
-CONTENDERS: dict[str, tuple[Callable[[Encoded, int, int], Trace], str]] = {
-    SKLEARN: (sklearn, "sklearn"),
-    OURS: (ours, "numpy"),
-    "fullbatch, on scikit-learn's matrix": (ours_on_matrix, "numpy"),
-    "PyTorch": (torch, "torch"),
+CONTENDERS = {
+    SKLEARN: Contender(sklearn, "sklearn"),
+    **{name: Contender(partial(ours, native=value), "numpy", value) for name, value in own.WAYS.items()},
+    f"{OURS}, on scikit-learn's matrix": Contender(partial(ours, on_matrix=True), "numpy", on_matrix=True),
+    "PyTorch": Contender(torch, "torch"),
 }
 
 
 def contenders(data: Encoded, chosen: Sequence[str]) -> tuple[list[str], list[str]]:
     """Who takes part, and a line for each that does not. One and the same array needs no second contender."""
     names, left_out = [], []
-    for name, (train, package) in CONTENDERS.items():
+    for name, contender in CONTENDERS.items():
         if name not in chosen:
             continue
-        if reason := missing(package):
+        if reason := own.not_installed(contender.package) or own.missing(contender.native):
             left_out.append(f"{data.name}: {name}: left out: {reason}")
-        elif train is not ours_on_matrix or data.X.ones.shape[1]:
+        elif not contender.on_matrix or data.X.ones.shape[1]:
             names.append(name)
     return names, left_out
 
@@ -194,51 +224,53 @@ class Settings:
 
 
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Train on all data sets into ``result``; ``save`` is called after each training."""
+    """Train on all data sets into ``result``, seed by seed; ``save`` is called after each training."""
     deadline = time.perf_counter() + settings.budget
-    for index, name in enumerate(settings.datasets):
-        left = deadline - time.perf_counter()
-        if left <= 0:
-            left_out = [f"{name}: left out: beyond the budget of {settings.budget:,.0f} s"]
-        else:
-            share = left / (len(settings.datasets) - index)
-            left_out = _all_seeds(name, settings, share, result, save=save, say=say)
+    takes_part: dict[str, tuple[Encoded, list[str]]] = {}
+    for name in settings.datasets:
+        say(f"{name}: reading")
+        data = datasets.load(name, None if settings.folder is None else Path(settings.folder))
+        say(f"{name}: {data.X.m:,} rows of {data.X.n} features; {data.X_test.m:,} held out")
+        names, left_out = contenders(data, settings.contenders)
         for line in left_out:
-            say(line)
-        result.left_out += left_out
-        save()
+            result.leave_out(line, say)
+        takes_part[name] = data, names
+    longest = dict.fromkeys(takes_part, 0.0)
+    for seed in range(settings.seeds):
+        for name, (data, names) in takes_part.items():
+            began = time.perf_counter()
+            if began + longest[name] > deadline:
+                result.leave_out(f"{name}, seed {seed}: left out: beyond the budget of {settings.budget:,.0f} s", say)
+                continue
+            _one_seed(data, names, seed, result, save=save, say=say)
+            longest[name] = max(longest[name], time.perf_counter() - began)
 
 
-def _all_seeds(
-    name: str,
-    settings: Settings,
-    seconds: float,
+def _one_seed(
+    data: Encoded,
+    names: list[str],
+    seed: int,
     result: Result,
     *,
     save: Callable[[], None],
     say: Callable[[str], None],
-) -> list[str]:
-    """One data set, seed by seed, the contenders in turns; a line for each thing that is left out."""
-    deadline = time.perf_counter() + seconds
-    say(f"{name}: reading")
-    data = datasets.load(name, None if settings.folder is None else Path(settings.folder))
-    say(f"{name}: {data.X.m:,} rows of {data.X.n} features; {data.X_test.m:,} held out")
-    names, left_out = contenders(data, settings.contenders)
-    longest = 0.0
-    for seed in range(settings.seeds):
-        began = time.perf_counter()
-        if seed > 0 and began + longest > deadline:
-            rest = f"{name}: seed {seed} and what follows: left out"
-            return [*left_out, f"{rest}: beyond the data set's share of the budget, {seconds:,.0f} s"]
-        turn = seed % len(names)
-        for contender in names[turn:] + names[:turn]:
+) -> None:
+    """The contenders in turns; who fails is left out from here on."""
+    turn = seed % max(1, len(names))
+    for contender in names[turn:] + names[:turn]:
+        if result.has(data=data.name, contender=contender, seed=seed):
+            continue
+        try:
             point = one(data, contender, seed)
-            result.points.append(point)
-            result.summary = summary(result.points)
-            save()
-            say(describe(point))
-        longest = max(longest, time.perf_counter() - began)
-    return left_out
+        except Exception as fault:  # another project's code: what fails is said, and the rest goes on
+            reason = str(fault) if isinstance(fault, Unusable) else children.one_line(fault)
+            result.leave_out(f"{data.name}: {contender}: left out: {reason}", say)
+            names.remove(contender)
+            continue
+        result.points.append(point)
+        result.summary = summary(result.points)
+        save()
+        say(describe(point))
 
 
 def describe(point: dict[str, Any]) -> str:
@@ -250,21 +282,32 @@ def describe(point: dict[str, Any]) -> str:
 
 
 def one(data: Encoded, contender: str, seed: int) -> dict[str, Any]:
-    """One training: the point for the JSON."""
+    """One training: the point for the JSON. Unusable where it is not what it should be."""
     epochs = data.settings.epochs if contender == SKLEARN else round(LONGER * data.settings.epochs)
+    _trained(contender, data.head(FIRST * data.settings.batch), seed, 1)
     time.sleep(PAUSE)
+    trace = _trained(contender, data, seed, epochs)
+    if reason := own.other_than(CONTENDERS[contender].native, trace.ran):
+        raise Unusable(reason)
+    losses = held_out_losses(data, trace.weights)
+    if not all(map(math.isfinite, losses)):
+        raise Unusable(f"its held-out loss becomes {next(x for x in losses if not math.isfinite(x))}")
+    return {
+        "data": data.name, "contender": contender, "seed": seed, "step": trace.ran, "threads": thread_count(None),
+        "rows": data.X.m, "sizes": list(data.sizes), "batch": data.settings.batch, "dtype": str(data.X.numbers.dtype),
+        "learning_rate": LEARNING_RATE, "seconds": trace.seconds, "losses": losses,
+    }  # fmt: skip
+
+
+def _trained(contender: str, data: Encoded, seed: int, epochs: int) -> Trace:
     with warnings.catch_warnings(record=True) as seen:  # that it has not converged after so few epochs
         warnings.simplefilter("always")
-        trace = CONTENDERS[contender][0](data, seed, epochs)
+        trace = CONTENDERS[contender].train(data, seed, epochs)
     if any("interrupted by user" in str(warning.message) for warning in seen):
         raise KeyboardInterrupt  # the estimators make a warning of it, and keep the model so far
     if len(trace.seconds) != epochs:
-        raise RuntimeError(f"{contender} told of {len(trace.seconds)} epochs and not of {epochs}: has its fit changed?")
-    return {
-        "data": data.name, "contender": contender, "seed": seed, "rows": data.X.m, "sizes": list(data.sizes),
-        "batch": data.settings.batch, "learning_rate": LEARNING_RATE, "seconds": trace.seconds,
-        "losses": held_out_losses(data, trace.weights),
-    }  # fmt: skip
+        raise Unusable(f"it told of {len(trace.seconds)} epochs and not of {epochs}: has its fit changed?")
+    return trace
 
 
 def held_out_losses(data: Encoded, weights: Sequence[Params]) -> list[float]:
@@ -305,6 +348,7 @@ def _time_to(target: float, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     middle, middle_epochs = statistics.median(seconds), statistics.median(epochs)
     reached = middle != float("inf")
     return {
-        "contender": points[0]["contender"], "seeds": len(points), "reached": sum(i is not None for i in hits),
+        "contender": points[0]["contender"], "step": points[0]["step"], "seeds": len(points),
+        "reached": sum(i is not None for i in hits),
         "seconds": middle if reached else None, "epochs": middle_epochs if reached else None,
     }  # fmt: skip

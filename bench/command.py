@@ -1,0 +1,355 @@
+"""``python -m bench``: parse arguments, measure, write, show.
+
+The result goes to FOLDER/NAME.json, with NAME.png and NAME.svg; the tables go to stdout, progress and errors to stderr.
+An error is one line and exit 2; Ctrl-C keeps the points measured so far and is exit 130.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from bench import datasets, gpu, machine, minibatch, peers, plots, readme, report, scaling, training
+from bench.backends import BACKENDS
+from bench.problem import Shape
+from bench.results import Result, chosen, file_name, load_all, writable
+from bench.timing import Rules
+from fullbatch.errors import FullbatchError, InputError
+from fullbatch.threads import thread_count
+
+app = typer.Typer(
+    name="python -m bench",
+    help="Measure fullbatch: as m grows, beside its peers, and to accuracy on real data.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DTYPES = ("float32", "float64")
+typed: ContextVar[str] = ContextVar("typed")  # the command line, for the result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (``sys.argv`` if None) and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    typed.set("python -m bench " + shlex.join(arguments))
+    try:
+        with _ends_as_by_ctrl_c(signal.SIGTERM):  # docker stop: what was measured is kept
+            status = app(arguments, prog_name="python -m bench", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted.", INTERRUPTED)
+    except FullbatchError as error:
+        return _fail(str(error), BAD_INPUT)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); give a smaller range or other shapes.", BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        return _fail("matplotlib is not installed; for the pictures: pip install 'fullbatch[bench]'", BAD_INPUT)
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # whichever click it is from; the help has been printed
+            return BAD_INPUT
+        if hasattr(error, "format_message"):  # typer's errors of usage
+            return _fail(error.format_message(), BAD_INPUT)
+        raise
+
+
+@contextmanager
+def _ends_as_by_ctrl_c(number: int) -> Iterator[None]:
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"bench: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return status
+
+
+# --- A run ----------------------------------------------------------------------------------------------------
+
+
+class Output(NamedTuple):
+    """Where a run goes: FOLDER/NAME.json; and whether it goes on with what is there."""
+
+    folder: Path
+    name: str
+    resume: bool
+
+
+def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output) -> int:
+    """Run ``work`` into a result that is written after each point, draw it, and show it."""
+    path = writable(output.folder) / f"{file_name(output.name)}.json"
+    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
+    if output.resume:
+        result.go_on(path)
+    start = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+    def save() -> None:
+        result.save(path)
+
+    say(result.machine.short)
+    for line in result.machine.doubts:
+        say(line)
+    status = 0
+    try:
+        work(settings, result, save=save, say=say)
+        result.finished = True
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    if not result.points and status:
+        return _fail("interrupted; nothing was measured yet.", status)
+    if not result.points:
+        raise InputError("nothing was measured; the lines above say why.")
+    save()
+    files = [path, *_draw(result, path, say)]
+    report.show(result, Console())
+    done = f"interrupted; {len(result.points)} points kept" if status else f"{len(result.points)} points"
+    say(f"{done}: {', '.join(map(str, files))}")
+    return status
+
+
+def _draw(result: Result, path: Path, say: Callable[[str], None]) -> list[Path]:
+    try:
+        return plots.draw(result, path.with_name(path.name.removesuffix(".json")))
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        say("no plot: matplotlib is not installed (pip install 'fullbatch[bench]'); later: python -m bench plot")
+        return []
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+# --- Options --------------------------------------------------------------------------------------------------
+
+
+def _count(text: str, option: str) -> int:
+    """ "1e7", "10_000_000" or "10000000", as the option gives it."""
+    try:
+        value = float(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        value = math.nan
+    if not (value.is_integer() and 1 <= value <= 1e12):
+        raise typer.BadParameter(
+            f"{text!r} is no count of examples; give a whole number of at least 1, for example 1e6.", param_hint=option
+        )
+    return int(value)
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
+    return value
+
+
+def _folder(given: str | Path) -> Path:
+    if not str(given).strip():  # as a Path it would be this folder
+        raise typer.BadParameter("the name is empty; give a folder, '.' for this one.")
+    return Path(given)
+
+
+def _cores(value: int | None) -> int | None:
+    if value is not None and value > thread_count(None):
+        raise typer.BadParameter(f"{value} threads are more than the {thread_count(None)} that can run at once here.")
+    return value
+
+
+Out = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="Where the JSON and the plot go.")]
+Name = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the files, without an ending. (default: the command's)")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that is there: same settings, revision and machine.")
+]
+Budget = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", callback=_positive, help="For all of it; what would take longer is left out."),
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds to keep, at most.")]
+Quiet = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=2.0, help="Drop a round in which two threads give less than this times one; 0: keep all."
+    ),
+]
+Results = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="With the JSON files.")]
+
+
+def _rules(quick: bool, rounds: int, quiet: float, untimed: int) -> Rules:
+    return Rules.quick() if quick else Rules(rounds=rounds, least=min(3, rounds), quiet=quiet, untimed=untimed)
+
+
+@app.command("scaling")
+def scaling_command(
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
+    ] = None,
+    first: Annotated[str, typer.Option("--from", metavar="M", help="The smallest m.")] = "1e3",
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="M", help="The largest m. (default: 1e7, or as far as memory reaches)")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, callback=_cores, help="On the CPU. (default: all cores)")
+    ] = None,
+    budget: Budget = 480.0,
+    rounds: Rounds = 7,
+    quiet: Quiet = 1.6,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")] = True,
+    quick: Quick = False,
+) -> int:
+    """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
+    settings = scaling.Settings(
+        shapes=tuple(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
+        backends=tuple(chosen(backend or [], BACKENDS, "backend")),
+        first=_count(first, "--from"),
+        last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
+        dtype=chosen([dtype], DTYPES, "dtype")[0],
+        threads=threads, budget=budget, memory=memory, quick=quick, rules=_rules(quick, rounds, quiet, untimed=1),
+    )  # fmt: skip
+    settings.check()
+    return _measure("scaling", settings, scaling.run, Output(out, name if name is not None else "scaling", resume))
+
+
+@app.command("peers")
+def peers_command(
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    case: Annotated[
+        list[str] | None, typer.Option(help="A network of the step, e.g. 28-64-1; may be repeated.")
+    ] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="A peer of the step; may be repeated.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")] = None,
+    part: Annotated[str, typer.Option(help="step, epoch or both.")] = "both",
+    allocator: Annotated[list[str] | None, typer.Option(help="default or keeping; may be repeated.")] = None,
+    budget: Budget = 1200.0,
+    rounds: Rounds = 7,
+    quiet: Quiet = 1.6,
+    quick: Quick = False,
+) -> int:
+    """The same step, and the same epoch of Adam, by what people would use instead."""
+    chosen([part], ["step", "epoch", "both"], "part")
+    names = chosen(peer or [], dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
+    cases = chosen(case or [], peers.CASES, "case") if part != "epoch" else []
+    batches = list(dict.fromkeys(batch or ([200] if quick else [200, 1000]))) if part != "step" else []
+    if quick and not case:
+        cases = cases[:1]
+    for size in batches:
+        if size > minibatch.ROWS:
+            raise InputError(f"a batch of {size:,} is more than the {minibatch.ROWS:,} examples of an epoch.")
+    # A part in which none of the chosen has a place would time fullbatch beside nobody.
+    cases = cases if set(names) & set(peers.PEERS) else []
+    batches = batches if set(names) & set(minibatch.CONTENDERS) else []
+    if not cases and not batches:
+        there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS
+        raise InputError(f"none of the chosen peers takes part in the {part}; these do: {'; '.join(there)}.")
+    settings = peers.Settings(
+        cases=tuple(cases), batches=tuple(batches), peers=tuple(dict.fromkeys([peers.OURS, *names])),
+        allocators=tuple(chosen(allocator or [], peers.ALLOCATORS, "allocator")),
+        budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
+    )  # fmt: skip
+    return _measure("peers", settings, peers.run, Output(out, name if name is not None else "peers", resume))
+
+
+@app.command("training")
+def training_command(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=_folder, help="With the files of the data sets; without it: digits."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="A data set; may be repeated. (default: all of the folder)")
+    ] = None,
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    contender: Annotated[list[str] | None, typer.Option(help="Who trains; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    budget: Budget = 480.0,
+) -> int:
+    """Seconds until the held-out log-loss of scikit-learn's MLP is reached, on real data."""
+    names = datasets.available(dataset or [], data)
+    who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
+    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget)
+    return _measure("training", settings, training.run, Output(out, name if name is not None else "training", resume))
+
+
+@app.command("gpu")
+def gpu_command(out: Out = Path("bench-results"), budget: Budget = gpu.SECONDS) -> int:
+    """All that a card can tell, in nine minutes: times, peers, streaming, precision, as m grows, and the tests."""
+    return gpu.command(writable(out), budget)
+
+
+@app.command("plot")
+def plot_command(
+    results: Results = Path("bench/results"),
+) -> int:
+    """Draw the pictures of all results of a folder anew."""
+    loaded = load_all(results)
+    writable(results)
+    for path, result in loaded:
+        for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
+            print(file)
+    return 0
+
+
+@app.command("show")
+def show_command(
+    results: Results = Path("bench/results"),
+) -> int:
+    """Print the tables of all results of a folder."""
+    for path, result in load_all(results):
+        print(f"\n{path}: {result.command}")
+        report.show(result, Console())
+    return 0
+
+
+@app.command("readme")
+def readme_command(
+    results: Results = Path("bench/results"),
+    file: Annotated[Path, typer.Option("--readme", metavar="FILE")] = Path("README.md"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where the file is not up to date.")
+    ] = False,
+) -> int:
+    """Make the README's marked sections anew from the results."""
+    if not check:
+        plot_command(results)
+    current = readme.update(file, results, check=check)
+    if check and not current:
+        return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
+    return 0

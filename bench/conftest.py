@@ -1,0 +1,56 @@
+"""What the pytest-benchmark cases share: how a call is timed, and what is written down beside its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench import own
+from fullbatch.threads import thread_count
+
+Timed = Callable[..., None]
+
+
+@pytest.fixture
+def timed(benchmark: Any) -> Timed:
+    """``timed(call, shape=, dtype=, ...)``: time the call, with these and the step that it ran in ``extra_info``.
+
+    device : where it works, "cpu" if left out; elsewhere the timed call ends with a synchronise
+    threads : on the CPU, None for all;  native : what FULLBATCH_NATIVE is meanwhile, None for as it is
+    """
+
+    def run(
+        call: Callable[[], Any],
+        *,
+        shape: str,
+        dtype: Any,
+        device: str = "cpu",
+        threads: int | None = None,
+        native: str | None = None,
+        **more: Any,
+    ) -> None:
+        with own.forced(native):
+            whole = call if device == "cpu" else _finished(call)
+            with own.seen() as labels:
+                whole()
+            benchmark.extra_info.update(
+                shape=shape, dtype=str(dtype), device=device, threads=thread_count(threads) if device == "cpu" else 1,
+                step=" and ".join(labels), **more,
+            )  # fmt: skip
+            benchmark(whole)
+
+    return run
+
+
+def _finished(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call, and the wait for its end on the GPU."""
+    import cupy
+
+    def both() -> Any:
+        result = call()
+        cupy.cuda.get_current_stream().synchronize()
+        return result
+
+    return both

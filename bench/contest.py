@@ -1,0 +1,96 @@
+"""A comparison: who takes part, and their times in turns."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bench import children, own
+from bench.timing import Contender, Rules, take_turns, two_threads
+from fullbatch.threads import thread_count
+
+
+class Entry(NamedTuple):
+    """``kind``: "own"; "as used", the way people use it; or "by hand", what one could write.
+
+    package : what it needs;  native : for one of our own ways, its value of FULLBATCH_NATIVE
+    """
+
+    make: Callable[..., Any]
+    package: str
+    kind: str
+    native: str | None = None
+
+
+class Trial(NamedTuple):
+    """What came of a try: what is to be timed, by how much it is off, and, if it is our own, the step that it ran."""
+
+    contender: Any
+    error: float
+    ran: str = ""
+
+
+@dataclass
+class Field:
+    """Who takes part, their errors, the steps that our own ways run, and why the others are left out."""
+
+    contenders: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    ran: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def field_of(
+    entries: Mapping[str, Entry], names: Sequence[str], attempt: Callable[[Entry], Trial], tolerance: float
+) -> Field:
+    """Of the named entries those that are installed, run as their name says and are off by ``tolerance`` at most."""
+    found = Field()
+    for name, entry in entries.items():
+        if name not in names:
+            continue
+        reason = own.not_installed(entry.package) or own.missing(entry.native)
+        if reason is None:
+            try:
+                trial = attempt(entry)
+                reason = own.other_than(entry.native, trial.ran)
+                if not trial.error <= tolerance:  # NaN too
+                    reason = f"it does not compute the same: the difference is {trial.error:.1e} of the largest value"
+            except Exception as fault:  # another project's code: what fails is said, and the rest goes on
+                reason = children.one_line(fault)
+        if reason is not None:
+            found.left_out[name] = reason
+            continue
+        found.contenders[name], found.errors[name] = trial.contender, trial.error
+        if entry.kind == "own":
+            found.ran[name] = trial.ran
+    return found
+
+
+def point(
+    found: Field, contenders: Mapping[str, Contender], rules: Rules, *, began: float, seconds: float, **what: Any
+) -> dict[str, Any]:
+    """Time the contenders: the point for the JSON, with ``what`` in it.
+
+    began : when the preparations began, by time.perf_counter();  seconds : for these and the rounds
+    """
+    gauge = two_threads() if rules.quiet > 0 else None
+    ready = time.perf_counter() - began
+    rounds = take_turns(contenders, rules, seconds=seconds - ready, gauge=gauge)
+    return {
+        **what, "dtype": "float32", "threads": thread_count(None),
+        "times": {name: rounds.timing(name) for name in contenders}, "steps": found.ran,
+        "errors": found.errors, "left_out": found.left_out, "rounds": rounds.summary(),
+        "least_seconds": ready + rounds.longest * rules.least,
+    }  # fmt: skip
+
+
+def off_by(pairs: Sequence[tuple[Any, Any]]) -> float:
+    """max |difference| / max |wanted| over pairs of arrays (got, wanted); infinite for other shapes and NaN."""
+    if any(got.shape != wanted.shape for got, wanted in pairs):
+        return math.inf
+    largest = max(float(abs(wanted).max()) for _, wanted in pairs)
+    found = max(float(abs(got - wanted).max()) for got, wanted in pairs) / largest
+    return found if math.isfinite(found) else math.inf

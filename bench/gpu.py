@@ -1,0 +1,304 @@
+"""All that a card can tell, in nine minutes: figures first, tests last.
+
+Each part runs in a process of its own (bench.gpu_parts, the command line, or pytest), so that one that fails, or takes
+all of the card's memory, costs nothing but itself. The JSON is written anew after each line that a part says. A part
+that has used up its seconds is ended, and what it said until then is kept; what it leaves goes to the parts after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.machine import ROOT
+from fullbatch import backend
+
+SECONDS = 530.0  # for all parts, of the nine minutes
+SCHEMA = 1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part: ``command`` after ``python -m`` (FOLDER stands for that of the results), and the seconds it may take.
+
+    read : makes points of what it printed; None: each line is a JSON object
+    """
+
+    name: str
+    command: tuple[str, ...]
+    seconds: float
+    read: Callable[[str, Path], list[dict[str, Any]]] | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def _scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
+    result = json.loads((folder / "gpu-scaling.json").read_text())
+    return [*result["points"], {"summary": result["summary"]}]
+
+
+def _tests(printed: str, folder: Path) -> list[dict[str, Any]]:
+    """The counts of pytest's last line, and the names of what failed."""
+    last = next((line for line in reversed(printed.splitlines()) if re.search(r"\d+ \w+.* in [\d.]+", line)), "")
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped|xfailed)", last)}
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+    return [{**counts, "failures": failed[:50], "last_line": last}]
+
+
+SCALING = ("--shape", "28-64-1", "--to", "2e7", "--budget", "85", "--rounds", "3", "--quiet", "0", "--no-memory")
+PARTS = (
+    Part("card", ("bench.gpu_parts", "card"), 40),
+    Part("steps", ("bench.gpu_parts", "steps"), 80),
+    Part("PyTorch eager", ("bench.gpu_parts", "torch-eager"), 50),
+    Part("PyTorch compiled", ("bench.gpu_parts", "torch-compiled"), 80),
+    Part("JAX", ("bench.gpu_parts", "jax"), 60),
+    Part("streaming", ("bench.gpu_parts", "streaming"), 60),
+    Part("precision", ("bench.gpu_parts", "precision"), 40),
+    Part(
+        "scaling",
+        ("bench", "scaling", "--out", "FOLDER", "--name", "gpu-scaling", "--backend", "native", "--backend", "numpy",
+         "--backend", "cupy", *SCALING),
+        110,
+        _scaling,
+    ),
+    Part("tests on the card", ("pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "gpu"), 150, _tests),
+    Part("other tests", ("pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "not gpu"), 540, _tests),
+)  # fmt: skip
+
+
+# --- The run --------------------------------------------------------------------------------------------------
+
+
+def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS) -> dict[str, Any]:
+    """Run all parts; the content of FOLDER/gpu.json. DeviceError without a card that works."""
+    card = backend.place("cuda")
+    path = folder / "gpu.json"
+    result: dict[str, Any] = {
+        "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": asdict(machine.describe()),
+        "device": card.name, "seconds": seconds, "parts": {}, "summary": {}, "finished": False,
+    }  # fmt: skip
+
+    def save() -> None:
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(_finite(result), indent=1, allow_nan=False) + "\n")
+        draft.replace(path)
+
+    deadline = time.perf_counter() + seconds
+    for part in parts:
+        left = deadline - time.perf_counter()
+        own = result["parts"][part.name] = {"status": "running", "seconds": 0.0, "points": [], "error": ""}
+        save()
+        if left < 5:
+            own["status"] = "left out"
+            own["error"] = f"the {seconds:,.0f} s were used up"
+        else:
+            _run(part, folder, min(part.seconds, left), own, save)
+        result["summary"] = summary(result["parts"])
+        save()
+        say(f"{part.name}: {own['status']} in {own['seconds']:.0f} s{': ' * bool(own['error'])}{own['error']}")
+    result["finished"] = True
+    save()
+    return result
+
+
+def _run(part: Part, folder: Path, seconds: float, own: dict[str, Any], save: Callable[[], None]) -> None:
+    """Run one part into ``own``; nothing that it does ends the run."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", *(str(folder) if word == "FOLDER" else word for word in part.command)]
+    printed: list[str] = []
+    try:
+        child = Child(command, seconds, part.env)
+        for line in child.lines():
+            printed.append(line)
+            if part.read is None and line.startswith("{"):
+                own["points"].append(json.loads(line))
+                own["seconds"] = time.perf_counter() - began
+                save()
+        own["status"] = "done" if child.status == 0 else "out of time" if child.timed_out else "failed"
+        if child.status != 0:
+            tail = " ".join(" ".join(child.errors or printed[-3:]).split())[-300:]
+            own["error"] = f"after {seconds:.0f} s" if child.timed_out else f"status {child.status}: {tail}"
+        if part.read is not None:
+            own["points"] = part.read("\n".join(printed), folder)
+    except Exception as fault:  # of a part's own making: its output cannot be read, say
+        own["status"] = "failed"
+        own["error"] = f"{own['error']} {type(fault).__name__}: {' '.join(str(fault).split())[:200]}".strip()
+    own["seconds"] = time.perf_counter() - began
+
+
+class Child:
+    """A process of its own group, which is ended as a whole when its seconds are over, or when we are."""
+
+    def __init__(self, command: Sequence[str], seconds: float, env: dict[str, str]) -> None:
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
+            encoding="utf-8", errors="replace", env={**os.environ, "PYTHONPATH": path, **env}, start_new_session=True,
+        )  # fmt: skip
+        self.timed_out = False
+        self.status = 0
+        self.errors: list[str] = []  # the last lines of stderr
+        self.timer = threading.Timer(seconds, self._time_out)
+        self.reader = threading.Thread(target=self._read_errors, daemon=True)
+
+    def lines(self) -> Iterator[str]:
+        assert self.process.stdout is not None
+        self.timer.start()
+        self.reader.start()
+        try:
+            for line in self.process.stdout:
+                yield line.rstrip("\n")
+        finally:
+            if self.process.poll() is None:
+                try:
+                    self.process.wait(1)
+                except subprocess.TimeoutExpired:
+                    self._end()
+            self.timer.cancel()
+            self.status = self.process.wait()
+            self.reader.join(5)
+            self.process.stdout.close()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self.errors = [*self.errors, line][-5:]
+
+    def _time_out(self) -> None:
+        self.timed_out = True
+        self._end()
+
+    def _end(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _finite(value: Any) -> Any:
+    """With null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+# --- What follows ---------------------------------------------------------------------------------------------
+
+PEERS = ("PyTorch eager", "PyTorch compiled", "JAX")
+
+
+def summary(parts: dict[str, Any]) -> dict[str, Any]:
+    """What issue and README ask for, as far as it is known: times, ratios, crossover, streaming, precision, tests."""
+    ours = {p["case"]: p for p in _points(parts, "steps") if p.get("step") == "fused" and "seconds" in p}
+    cases = []
+    for name, point in ours.items():
+        row = {"case": name, "m": point["m"], "ms": 1000 * point["seconds"]}
+        for peer in PEERS:
+            theirs = next((p for p in _points(parts, peer) if p.get("case") == name and "seconds" in p), None)
+            row[f"{peer} over ours"] = None if theirs is None else theirs["seconds"] / point["seconds"]
+        cases.append(row)
+    scaling: dict[str, Any] = next((p["summary"] for p in _points(parts, "scaling") if "summary" in p), {})
+    tests = [{"part": name, **p} for name in ("tests on the card", "other tests") for p in _points(parts, name)]
+    return {
+        "cases": cases,
+        "crossover": scaling.get("crossover"),
+        "streaming": next((p for p in reversed(_points(parts, "streaming")) if "share" in p), None),
+        "precision": [p for p in _points(parts, "precision") if "tf32" in p],
+        "tests": tests,
+    }
+
+
+def _points(parts: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return parts.get(name, {}).get("points", [])
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The summary as text."""
+    found = []
+    for row in result["summary"].get("cases", []):
+        ratios = [f"{peer} {row[f'{peer} over ours']:.2f} times" for peer in PEERS if row[f"{peer} over ours"]]
+        found.append(f"{row['case']}, m = {row['m']:,}: {row['ms']:.2f} ms; {', '.join(ratios) or 'no peer'}")
+    for row in result["summary"].get("crossover") or []:
+        top = f"{row['top_ratio']:.1f} times at m = {row['top_m']:,}"
+        found.append(f"{row['shape']}: faster than the CPU from m = {row['m'] or 0:,.0f}; {top}")
+    if streaming := result["summary"].get("streaming"):
+        found.append(
+            f"streaming: {streaming['rate'] / 1e9:.1f} GB/s, {100 * streaming['share']:.0f} % of the smaller of a "
+            f"pinned copy's {streaming['pinned'] / 1e9:.1f} and the host's {streaming['host'] / 1e9:.1f}; "
+            f"same bits as resident: {streaming['same_bits']}"
+        )
+    found += [
+        f"{row['case']}: error of float32 {row['float32']:.1e}, of TF32 {row['tf32']:.1e}"
+        for row in result["summary"].get("precision", [])
+    ]
+    for row in result["summary"].get("tests", []):
+        counts = ", ".join(f"{row[word]} {word}" for word in ("passed", "failed", "errors", "skipped") if word in row)
+        found.append(f"{row['part']}: {counts or row['last_line'] or 'no outcome'}")
+    parts = result["parts"].items()
+    return found + [f"{name}: {part['status']}: {part['error']}" for name, part in parts if part["status"] != "done"]
+
+
+def command(folder: Path, seconds: float) -> int:
+    """``python -m bench gpu``: measure, draw and say what came out. DeviceError without a card that works."""
+    began = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"[{time.perf_counter() - began:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+    result = measure(folder, say, seconds=seconds)
+    print("\n".join(lines(result)))
+    files = [folder / "gpu.json"]
+    try:
+        files.append(draw(result, folder / "gpu.png"))
+    except ModuleNotFoundError:
+        say("no plot: matplotlib is not installed (pip install 'fullbatch[bench]')")
+    say(", ".join(map(str, files)))
+    return 0
+
+
+def draw(result: dict[str, Any], path: Path) -> Path:
+    """One picture: the cases with their peers, and examples per second as m grows. Needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, curves = figure.subplots(1, 2)
+    parts = result["parts"]
+    who = [("fullbatch", [p for p in _points(parts, "steps") if p.get("step") == "fused"])]
+    who += [(peer, _points(parts, peer)) for peer in PEERS]
+    cases = list(dict.fromkeys(p["case"] for _, points in who for p in points if "seconds" in p))
+    for i, (name, points) in enumerate(who):
+        times = {p["case"]: 1000 * p["seconds"] for p in points if "seconds" in p}
+        places = [cases.index(case) + (i - 1.5) * 0.2 for case in times]
+        bars.bar(places, list(times.values()), width=0.19, label=name)
+    bars.set_xticks(range(len(cases)), cases)
+    bars.set_yscale("log")
+    bars.set_ylabel("ms of one cost and gradient")
+    if cases:
+        bars.legend()
+    points = [p for p in _points(parts, "scaling") if p.get("seconds")]
+    for name in dict.fromkeys(p["backend"] for p in points):
+        line = [(p["m"], p["m"] / p["seconds"]["median"]) for p in points if p["backend"] == name]
+        curves.plot(*zip(*sorted(line), strict=True), marker="o", label=name)
+    curves.set_xscale("log")
+    curves.set_yscale("log")
+    curves.set_xlabel("m")
+    curves.set_ylabel("examples per second, 28-64-1")
+    if points:
+        curves.legend()
+    figure.savefig(path, dpi=120)
+    return path
