@@ -24,8 +24,8 @@ class Batches(Protocol):
 
         rate : of the number of updates done so far;  updates : their number before these
 
-        Yields after each batch, or after several: their J, each before its update, times their share of the epoch's
-        examples; and the number of updates so far.
+        Yields after each batch, or after several: the sum so far of their J, each before its update, times their share
+        of the epoch's examples; and the number of updates so far.
         """
         ...
 
@@ -48,10 +48,12 @@ class PythonBatches:
 
     def run(self, order: Where, rate: Callable[[int], float], updates: int) -> Iterator[tuple[float, int]]:
         sizes = self.objective.network.sizes
+        total = 0.0
         for batch in batches(order, self.batch_size):
             J, gradients = self.objective.cost_and_gradients(restore(self.theta, sizes), batch)
             with backend.quiet():
                 gradient = backend.namespace(self.theta).astype(flatten(gradients), self.theta.dtype, copy=False)
                 self.theta, self.state = self.optimizer.update(gradient, self.state, self.theta, rate(updates))
             updates += 1
-            yield J * (length(batch) / length(order)), updates  # in this order: one batch gives J to the bit
+            total += J * (length(batch) / length(order))  # in this order: one batch gives J to the bit
+            yield total, updates

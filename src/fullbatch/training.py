@@ -64,7 +64,7 @@ def epochs(
     for number, order in enumerate(orders, start=1):
         total = 0.0
         for cost, done in loop.run(order, learning_rate, updates):
-            total, updates = total + cost, done
+            total, updates = cost, done
             if note is not None:
                 note(loop.theta, loop.state)
         yield Epoch(number, total, restore(loop.theta, sizes), loop.state, updates)

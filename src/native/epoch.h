@@ -507,7 +507,7 @@ int64_t trainer_run(
     Trainer<T>* trainer, int threads, const fb_examples* from, const int64_t* order, int64_t batch, const double* rates,
     double seconds, double* cost
 ) {
-    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, 0, 0, false, NONE};
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, *cost, 0, false, NONE};
     run.work = cut_shares(trainer, run.sparse());
     if (!make_room(run)) return -NO_MEMORY;
     fb_team_run(threads, train<T>, &run);

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { FB_ABI = 1 };  // raised with every change below: a stale library is refused, not called
+enum { FB_ABI = 2 };  // raised with every change below: a stale library is refused, not called
 
 enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
 enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
@@ -84,7 +84,8 @@ FB_EXPORT void fb_trainer_store(const fb_trainer* trainer, void* theta, void* fi
 // Batches of ``batch`` examples each, the last one maybe smaller, until all of ``examples`` are through or ``seconds`` are
 // over; on up to ``threads`` threads, whose number does not change a bit. Returns how many examples it did; or -1
 // without memory or with wrong arguments, -2 where a feature of X is out of range.
-// order: of X, the example that comes e-th is number order[e] of m_X (NULL: e); Y and weight are in that order already. rates[t]: of batch t. cost: the sum of (J of a batch) * (its examples), J before its update.
+// order: of X, the example that comes e-th is number order[e] of m_X (NULL: e); Y and weight are in that order already. rates[t]: of batch t. cost: to it is added (J of a batch) * (its
+// examples) for each batch, J before its update.
 FB_EXPORT int64_t fb_trainer_run(
     fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t m_X, int64_t batch,
     const double* rates, double seconds, double* cost

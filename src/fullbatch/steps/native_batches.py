@@ -85,21 +85,22 @@ class NativeBatches:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
+        cost = ctypes.c_double()  # one sum for the whole epoch: where runs end depends on the time
         for where in batches(order, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
             rates = [rate(updates + i) for i in range(-(-len(index) // self.batch_size))]
-            for cost, count in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates):
+            for count in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
                 updates += count
-                yield cost / length(order), updates
+                yield cost.value / length(order), updates
             del kept
 
     def _run(
-        self, block: Block, m_X: int, index: np.ndarray, Y: Any, weight: Any, rates: list[float]
-    ) -> Iterator[tuple[float, int]]:
-        """C's runs through the examples ``index`` of the block, each no longer than SLICE: (cost, updates)."""
+        self, block: Block, m_X: int, index: np.ndarray, Y: Any, weight: Any, rates: list[float], cost: ctypes.c_double
+    ) -> Iterator[int]:
+        """C's runs through the examples ``index`` of the block, each no longer than SLICE: the updates of each."""
         corrected = self._corrected(np.array(rates))
-        done, updates, cost = 0, 0, ctypes.c_double()
+        done, updates = 0, 0
         while done < len(index):
             rest = slice(done, None)
             block.m = len(index) - done
@@ -116,7 +117,7 @@ class NativeBatches:
             count = -(-n // self.batch_size)
             done, updates = done + n, updates + count
             self._store(count)
-            yield cost.value, count
+            yield count
 
     def _source(self, where: Where) -> tuple[Block, int, np.ndarray, Any]:
         """(X as C sees it, its number of examples, which of them in which order, what must live as long).
