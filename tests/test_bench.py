@@ -804,6 +804,18 @@ def test_a_case_runs_with_its_allocator_and_on_the_cpu(monkeypatch: pytest.Monke
     assert {request["m"] for request, _ in seen} == {4_000_000}
 
 
+def test_the_limits_are_measured_again_at_the_end_and_the_highest_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([Limits(1e9, 2.0, 3.0), Limits(2e9, 1.0, 4.0)])
+    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": {"kept": 1, "dropped": 0}, "least_seconds": 1.0}
+    monkeypatch.setattr(peers, "_measured", lambda *arguments: point)
+    monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: next(seen))
+    result = Result("peers", "", machine.describe(), {})
+    settings = peers.Settings(cases=("28-64-1",), batches=(), allocators=("default",), scale=0.01)
+    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    assert result.summary["limits"] == {"cpu": {"product": 2e9, "copy": 2.0, "read": 4.0}}
+    assert result.summary["rows"][0]["of_limit"] == pytest.approx(result.summary["rows"][0]["gflops"] / 2)
+
+
 def test_a_case_lies_beside_itself_under_the_other_allocator() -> None:
     work = peers.work_of(peers.Settings(cases=("28-64-1", "28-1"), batches=(200,)))
     names = ["28-64-1", "28-1", "784-100-10, batches of 200"]
@@ -1221,6 +1233,12 @@ def test_a_readme_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(InputError, match=r"cannot write .*README.md: Permission denied"):
         readme.update(tmp_path / "README.md", tmp_path, check=False)
+
+
+def test_who_has_no_time_has_no_line_in_the_picture() -> None:
+    points = [p for p in _full_results()["peers"].points if p["part"] == "step"]
+    assert "PyTorch eager" in points[0]["times"]
+    assert plots._timed(points) == ["fullbatch, NumPy alone", "scikit-learn", "JAX jit", "JAX, blocks by hand"]
 
 
 @pytest.mark.parametrize("kind", ["scaling", "peers", "training"])

@@ -364,7 +364,7 @@ void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int la
         Guarded<T> zeros(start.size(), 0), got(start.size(), nothing), got_first = got, got_second = got;
         T* mine = kind == FB_GD ? nullptr : zeros.data();
         fb_trainer_load(trainer, guarded<T>(start).data(), mine, kind == FB_ADAM ? mine : nullptr);
-        double got_cost = NAN;
+        double got_cost = 0;
         const int64_t done = fb_trainer_run(
             trainer, threads, &block.examples, order.empty() ? nullptr : order.data(), m, batch, rates.data(), 60, &got_cost
         );
