@@ -10,7 +10,8 @@ The first seed goes through all data sets before the second begins, so that a bu
 its last seeds.
 
 The mark of a data set is the loss that scikit-learn reaches with every seed in its epochs: the worst seed's best loss,
-and 0.1 % above it, because rounding alone moves a loss by half of that within a few thousand steps.
+and 1 % above it. From the same weights, in the same order, rounding alone moves a loss by up to 0.8 % (MNIST, where the
+curve has a sharp minimum; 0.05 % on the others), and whether that minimum is met by a hair would be a matter of luck.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from fullbatch.threads import thread_count
 
 LEARNING_RATE = 1e-3
 ACTIVATION = "relu"
-MARGIN = 1.001
+MARGIN = 1.01
 LONGER = 4 / 3  # the others may train so much longer than scikit-learn does
 PAUSE = 0.2
 FIRST = 4  # batches of the short training before

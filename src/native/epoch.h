@@ -59,7 +59,7 @@ struct Trainer {
 template <class T>
 struct Update {
     int kind;
-    T a, b, epsilon, rate;
+    T a, b, rest_a, rest_b, epsilon, rate;  // rest: 1 - a, 1 - b, which float would round to 0
     T scale;  // 1 / the sum of the batch's weights
     T decay;  // l2 / that sum
 };
@@ -76,11 +76,12 @@ double apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second
         if (rule.kind == FB_GD) {
             w -= rule.rate * g;
         } else if (rule.kind == FB_ADAM) {
-            const V<T> mean = rule.a * load(first + i) + (1 - rule.a) * g;
-            const V<T> square = rule.b * load(second + i) + (1 - rule.b) * (g * g);
+            const V<T> mean = rule.a * load(first + i) + rule.rest_a * g;
+            const V<T> square = rule.b * load(second + i) + rule.rest_b * (g * g);
             store(first + i, mean);
             store(second + i, square);
-            w -= rule.rate * (mean / (square_root(square) + rule.epsilon));
+            const V<T> step = rule.rate * (mean / (square_root(square) + rule.epsilon));
+            w -= select(mean == 0, V<T>{}, step);  // lanes that are no parameter stay 0 with an epsilon of 0 too
         } else {
             const V<T> v = rule.a * load(first + i) - rule.rate * g;
             store(first + i, v);
@@ -246,6 +247,7 @@ struct Run {
         if (from->codes != nullptr) return from->numbers + from->n_codes;
         return from->indptr[example(e) + 1] - from->indptr[example(e)];
     }
+    int why() const { return __atomic_load_n(&failed, __ATOMIC_RELAXED); }
     void fail(Failure why) { __atomic_store_n(&failed, why, __ATOMIC_RELAXED); }
 };
 
@@ -455,7 +457,9 @@ template <class T>
 Update<T> update_of(const fb_rule& rule, double rate, double weight) {
     // A batch of examples that all weigh nothing has no gradient, and no penalty either.
     const double scale = weight > 0 ? 1 / weight : 0;
-    return {rule.kind, T(rule.a), T(rule.b), T(rule.epsilon), T(rate), T(scale), T(rule.l2 * scale)};
+    return {
+        rule.kind, T(rule.a), T(rule.b), T(1 - rule.a), T(1 - rule.b), T(rule.epsilon), T(rate), T(scale), T(rule.l2 * scale)
+    };
 }
 
 template <class T>
@@ -466,7 +470,8 @@ void train(void* argument, fb_team* team, int rank) {
     Scratch<T> scratch = {};
     if (!make(scratch, trainer, run.sparse())) run.fail(NO_MEMORY);
     fb_team_wait(team);
-    const bool failed = __atomic_load_n(&run.failed, __ATOMIC_RELAXED) != NONE;
+    // Only this failure was settled before the barrier; a thread that is ahead may find the other at any time.
+    const bool failed = run.why() == NO_MEMORY;
     int64_t t = 0;
     for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
         const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
@@ -474,7 +479,7 @@ void train(void* argument, fb_team* team, int rank) {
             const int64_t first = rows * tile / tiles;
             train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first);
         }
-        if (rank == 0) run.stop = fb_seconds() > run.until;
+        if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != NONE;
         fb_team_wait(team);
         double loss = 0, weight = 0;
         for (int64_t tile = 0; tile < tiles; tile++) {
@@ -494,7 +499,8 @@ void train(void* argument, fb_team* team, int rank) {
         if (rank == 0) {
             double squares = 0;
             for (int64_t s = 0; s < trainer->share_count; s++) squares += trainer->squares[s];
-            if (weight > 0) run.cost += (loss + trainer->rule.l2 / 2 * squares) / weight * double(rows);
+            if (trainer->rule.l2 > 0) loss += trainer->rule.l2 / 2 * squares;
+            if (weight > 0) run.cost += loss / weight * double(rows);
             run.done = start + rows;
         }
         if (stop) break;

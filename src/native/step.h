@@ -101,6 +101,7 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
         if (i < n) store(to + i, load_first(x + i, int(n - i)));
     } else {
         for (; i < n; i++) to[i] = x[i * x_feature];
+        for (; i % lanes != 0; i++) to[i] = 0;  // where a tile in the other order has been
     }
 }
 
@@ -269,14 +270,16 @@ bool single_output(const Net<T>& net) {
 
 // dW and db of one tile, added to ``sums``. pass.Z holds dZ[L]; the hidden A become dZ on the way down.
 template <class T>
-void backward(const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums) {
+void backward(
+    const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums, bool pulled_out
+) {
     for (int64_t l = net.L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];
         Layer<T>& sum = sums.layers[l - 1];
         const bool first = l == 1;
         const Rows<T> in = first ? tile_of_X : Rows<T>{pass.A[l - 1], pass.step[l - 1], false};
         const int below = first ? -1 : net.layers[l - 2].activation;
-        if (layer.narrow && single_output(net)) {
+        if (layer.narrow && pulled_out) {
             below_one_unit<T>(below, in.p, pass.D[1], pass.Z, rows, in.step, layer.vectors, sum.W, sums.layers[0].b);
             bias_sums_narrow(layer, pass.Z, sum.b);
             continue;
@@ -292,7 +295,7 @@ void backward(const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseR
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
         if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
         else weights_wide(layer, in, dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
-        if (!single_output(net)) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
+        if (!pulled_out) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
         if (!first) backward_wide(layer, dZ, pass.step[l], rows, below, in.p, pass.D[l - 1], in.p, in.step);
     }
 }
@@ -313,29 +316,50 @@ void forward_tile(
     forward<T>(step->net, step->pass, in, nullptr, rows, derivatives);
 }
 
+// step->sums, and the loss, of the examples start ... stop.
+template <class T>
+double sum_block(Step<T>* step, const fb_examples* from, int64_t start, int64_t stop, bool pulled_out, double& weight) {
+    const Net<T>& net = step->net;
+    double loss = 0;
+    weight = 0;
+    memset(step->sums.memory, 0, size_t(net.size) * sizeof(T));
+    for (int64_t first = start; first < stop; first += TILE) {
+        const int64_t rows = smaller(TILE, stop - first);
+        Rows<T> in = {};
+        SparseRows<T> sparse = {};
+        weight += read_target(from, net.outputs(), first, rows, step->Y, step->weight);
+        forward_tile(step, from, first, rows, true, in, sparse);
+        loss += output_loss<T>(net.output, step->pass.Z, step->Y, step->weight, net.outputs(), true);
+        backward(net, step->pass, in, from->indptr == nullptr ? nullptr : &sparse, rows, step->sums, pulled_out);
+    }
+    if (pulled_out) scale_units(step->sums.layers[0], net.layers[1].W);
+    return loss;
+}
+
+template <class T>
+bool all_finite(const T* numbers, int64_t n) {
+    bool wrong = false;
+    for (int64_t i = 0; i < n; i++) wrong |= !(numbers[i] - numbers[i] == 0);
+    return !wrong;
+}
+
 template <class T>
 int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
-    const int64_t numbers = net.size;
-    memset(step->total, 0, size_t(numbers) * sizeof(double));
+    memset(step->total, 0, size_t(net.size) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
         const int64_t stop = smaller(start + BLOCK, from->m);
-        for (int64_t first = start; first < stop; first += TILE) {
-            const int64_t rows = smaller(TILE, stop - first);
-            Rows<T> in = {};
-            SparseRows<T> sparse = {};
-            *weight += read_target(from, net.outputs(), first, rows, step->Y, step->weight);
-            forward_tile(step, from, first, rows, true, in, sparse);
-            *loss += output_loss<T>(net.output, step->pass.Z, step->Y, step->weight, net.outputs(), true);
-            backward(net, step->pass, in, from->indptr == nullptr ? nullptr : &sparse, rows, step->sums);
+        double part = 0;
+        double part_loss = sum_block(step, from, start, stop, single_output(net), part);
+        // Without the factor w that was pulled out, sums may overflow that do not with it.
+        if (single_output(net) && !all_finite(step->sums.memory, net.size)) {
+            part_loss = sum_block(step, from, start, stop, false, part);
         }
-        if (single_output(net)) scale_units(step->sums.layers[0], net.layers[1].W);
-        for (int64_t n = 0; n < numbers; n++) {
-            step->total[n] += double(step->sums.memory[n]);
-            step->sums.memory[n] = 0;
-        }
+        *loss += part_loss;
+        *weight += part;
+        for (int64_t n = 0; n < net.size; n++) step->total[n] += double(step->sums.memory[n]);
     }
     unpack(net, step->total, gradient);
     return 0;

@@ -54,7 +54,7 @@ class NativeStep:
         self.handle = library.fb_step_new(*self.shape)
         if not self.handle:
             raise MemoryError(f"no memory for a network of {sizes} units.")
-        weakref.finalize(self, library.fb_step_free, self.handle)
+        weakref.finalize(self, library.fb_step_free, self.handle).atexit = False  # a daemon thread may be in it then
         self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
         self.size = sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
 

@@ -64,14 +64,14 @@ class NativeBatches:
         self.handle = library.fb_trainer_new(*self.step.shape, batch_size, numbers)
         if not self.handle:
             raise MemoryError(f"no memory for batches of {batch_size} examples of a network of {network.sizes} units.")
-        weakref.finalize(self, library.fb_trainer_free, self.handle)
+        weakref.finalize(self, library.fb_trainer_free, self.handle).atexit = False  # a daemon thread may be in it then
         first, second = _arrays(rule, state, theta.dtype)
         library.fb_trainer_load(self.handle, *map(_address, (np.ascontiguousarray(theta), first, second)))
         self.threads = max(1, min(threads, 2 * batch_size * theta.size // SHARE))
         X: Columns = examples.X
         self.through = None
-        if isinstance(X, Subset) and _in_memory(X.whole, theta.dtype) is not None:
-            self.through, X = X.indices, X.whole
+        if isinstance(X, Subset) and _in_memory(X.whole, theta.dtype) is not None and np.min(X.indices, initial=0) >= 0:
+            self.through, X = np.asarray(X.indices), X.whole
         found = _in_memory(X, theta.dtype)
         self.in_memory, self.per_chunk = None, LONGEST
         if found is not None:
@@ -113,7 +113,7 @@ class NativeBatches:
             if n == -2:
                 raise ValueError("the native training refused X: one of its features is out of range.")
             if n <= 0:
-                raise MemoryError(f"no memory for {self.threads} threads of the native training.")
+                raise MemoryError(f"no memory for {self.threads} threads of the native training, or an order beyond X.")
             count = -(-n // self.batch_size)
             done, updates = done + n, updates + count
             self._store(count)
@@ -130,7 +130,7 @@ class NativeBatches:
             return *self.in_memory, np.ascontiguousarray(index, np.int64), None
         block = Block()
         arrays = put_X(block, self.read(where), self.theta.dtype)
-        return block, length(where), np.arange(length(where)), arrays
+        return block, length(where), np.arange(length(where), dtype=np.int64), arrays
 
     def _corrected(self, rates: np.ndarray) -> np.ndarray:
         """The rates with Adam's correction for having started from zero."""
@@ -157,7 +157,8 @@ def _in_memory(X: Columns, dtype: np.dtype) -> tuple[Block, list[Any]] | None:
         return block, put_X(block, X.array, dtype)
     if isinstance(X, Sparse) and sparse and X.rows.dtype == dtype and X.rows.indptr.dtype == np.int32:
         return block, put_X(block, X.rows.T, dtype)
-    if isinstance(X, EncodedTable) and sparse and X.numbers.dtype == dtype:
+    codes = isinstance(X, EncodedTable) and X.ones.dtype in (np.uint8, np.uint16, np.uint32)
+    if isinstance(X, EncodedTable) and sparse and codes and X.numbers.dtype == dtype:
         block.numbers, (_, block.n_codes), block.code_bytes = X.numbers.shape[1], X.ones.shape, X.ones.itemsize
         numbers, ones = np.ascontiguousarray(X.numbers), np.ascontiguousarray(X.ones)
         block.codes = ones.ctypes.data
