@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ends_as_by_ctrl_c(signal.SIGTERM):  # docker stop: what was measured is kept
             status = app(arguments, prog_name="python -m bench", standalone_mode=False)
+        if status == INTERRUPTED:  # ours, or typer's, which makes an exit of Ctrl-C and says nothing
+            return _fail("interrupted.", INTERRUPTED)
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted.", INTERRUPTED)
@@ -121,13 +123,14 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     except KeyboardInterrupt:
         status = INTERRUPTED
     if not result.points and status:
-        return _fail("interrupted; nothing was measured yet.", status)
+        say("nothing was measured yet")
+        return status
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
     files = [path, *_draw(result, path, say)]
     report.show(result, Console())
-    done = f"interrupted; {len(result.points)} points kept" if status else f"{len(result.points)} points"
+    done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
     return status
 

@@ -583,7 +583,9 @@ def test_ctrl_c_keeps_the_points_so_far_and_resume_goes_on(
     before = _load(tmp_path / "scaling.json")
     assert [point["m"] for point in before["points"]] == [1000]
     assert not before["finished"]
-    assert "interrupted; 1 points kept" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "1 points kept: " in error
+    assert error.endswith("bench: interrupted.\n")
     assert main([*arguments, "--resume", "--budget", "60"]) == 0
     after = _load(tmp_path / "scaling.json")
     assert [point["m"] for point in after["points"]] == [1000, 3000]
@@ -596,12 +598,20 @@ def test_ctrl_c_keeps_the_points_so_far_and_resume_goes_on(
     )
 
 
+def test_ctrl_c_before_the_measuring_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "describe", _interrupt)
+    assert main([*TINY, "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "bench: interrupted.\n"
+
+
 def test_ctrl_c_before_the_first_point_leaves_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scaling, "take_turns", _interrupt)
     assert main([*TINY, "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err.endswith("bench: interrupted; nothing was measured yet.\n")
+    assert capsys.readouterr().err.endswith("nothing was measured yet\nbench: interrupted.\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -304,3 +307,84 @@ def test_a_feature_out_of_range_raises():
             loop = minibatches.make(objective, optimizers.gd(), theta, (), 20)
             with pytest.raises(ValueError, match="out of range"):
                 list(loop.run(slice(0, 60), lambda t: 0.1, 0))
+
+
+def test_a_feature_out_of_range_ends_all_threads(monkeypatch, no_hang):
+    """A thread that finds it while another is still on its way must not wait for that one for ever."""
+    monkeypatch.setattr(native_batches, "SHARE", 1)
+    rows = scipy.sparse.random(400, 30, density=0.2, format="csr", rng=np.random.default_rng(0))
+    rows.indices[:] = 30
+    network = fb.Network([30, 4, 1])
+    theta = flatten(network.init(seed=0))
+    with Objective(network, Examples(Sparse(rows), Dense(np.zeros((1, 400)))), threads=2) as objective:
+        objective.fold.threads = 2
+        for _ in range(300):
+            loop = minibatches.make(objective, optimizers.gd(), theta, (), 200)
+            with pytest.raises(ValueError, match="out of range"):
+                list(loop.run(slice(0, 400), lambda t: 0.1, 0))
+
+
+@pytest.mark.parametrize("beta", [0.999, 1 - 1e-6, 1 - 1e-8])
+@pytest.mark.parametrize("name", ["beta_1", "beta_2"])
+def test_adams_means_are_of_full_precision_in_float32(name, beta):
+    """float32 rounds 1 - 1e-8 to 1, and then 1 - beta would be 0."""
+    params, X, Y = case([5, 8, 1], 200, "sigmoid", dtype="float32")
+    optimizer = optimizers.adam(**{name: beta})
+    orders = [np.random.default_rng(i).permutation(200) for i in range(5)]
+    both(
+        fb.Network([5, 8, 1]),
+        Examples(Dense(X), Dense(Y)),
+        params,
+        optimizer,
+        orders,
+        20,
+        "float32",
+        rate=lambda t: 0.01,
+    )
+
+
+@pytest.mark.parametrize("hidden", [[], [3], [20]])
+@pytest.mark.parametrize(("dtype", "epsilon"), [("float32", 1e-50), ("float32", 0.0), ("float64", 0.0)])
+def test_an_epsilon_of_zero_leaves_the_lanes_that_are_no_parameter(hidden, dtype, epsilon):
+    params, X, Y = case([5, *hidden, 1], 200, "sigmoid", dtype=dtype)
+    examples = Examples(Dense(X), Dense(Y))
+    network, orders = fb.Network([5, *hidden, 1]), [slice(0, 200)] * 2
+    both(network, examples, params, optimizers.adam(epsilon=epsilon), orders, 20, dtype, rate=lambda t: 0.01)
+
+
+def test_without_l2_large_weights_have_no_penalty():
+    """Their squares overflow, and infinity times 0 is NaN."""
+    params, X, Y = case([5, 1], 60, "sigmoid", dtype="float32")
+    params = (fb.Layer(np.full((1, 5), 1e20, "float32"), params[0].b),)
+    X = X * np.float32(1e-20)
+    both(fb.Network([5, 1]), Examples(Dense(X), Dense(Y)), params, optimizers.gd(), [slice(0, 60)], 20, "float32")
+
+
+def test_indices_that_count_from_the_end():
+    rng = np.random.default_rng(0)
+    whole = Dense(rng.standard_normal((9, 100)))
+    examples = Examples(Subset(whole, rng.permutation(100)[:60] - 100), Dense(rng.random((1, 60))))
+    network = fb.Network([9, 4, 1])
+    both(network, examples, network.init(seed=0), optimizers.gd(), [rng.permutation(60)], 20, "float64")
+
+
+FITS_FOR_EVER = """
+import threading, time, warnings
+import numpy as np
+from fullbatch import MLPClassifier
+warnings.simplefilter("ignore")
+X = np.random.default_rng(0).standard_normal((20_000, 50)).astype("float32")
+def fit():
+    while True:
+        MLPClassifier((100,), batch_size={batch_size}, max_iter=1000).fit(X, X[:, 0] > 0)
+threading.Thread(target=fit, daemon=True).start()
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize("batch_size", [200, "full"])
+def test_python_may_end_while_a_daemon_thread_is_fitting(batch_size):
+    """What C still uses must not be given back at exit."""
+    code = FITS_FOR_EVER.format(batch_size=repr(batch_size))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, (ended.returncode, ended.stderr)

@@ -201,6 +201,32 @@ def test_x_is_not_copied_as_a_whole():
         assert peak < 2**20 < X.nbytes // 10
 
 
+def test_a_block_leaves_nothing_behind_in_the_tile(isa):
+    """A tile of columns takes up the room where a tile of rows has its empty lanes."""
+    network = fb.Network([5, 1], output="identity")
+    step = steps.NativeStep(network, np.zeros((5, 1)), 64)
+    step.load(network.init(seed=0))
+    strided = np.ones((64, 10))[:, ::2].T
+    before = step.predict(strided).copy()
+    step.predict(np.full((5, 64), np.inf))
+    assert np.array_equal(step.predict(strided), before)
+
+
+def test_sums_that_overflow_only_without_the_output_units_weights_do_not(isa):
+    """The weights of a single output unit are pulled out of the sums: where that overflows it must be done again."""
+    network = fb.Network([1, 1, 1], hidden="relu", output="identity")
+    params = layers([([[1e-20]], [[0.0]]), ([[1e-10]], [[0.0]])])
+    params = tuple(fb.Layer(*(np.array(a, "float32") for a in layer)) for layer in params)
+    X, Y = np.full((1, 64), 1e20, "float32"), np.full((1, 64), -1e19, "float32")
+    totals = []
+    for which in ("native", "array"):
+        step = steps.STEPS[which](network, X, 64)
+        step.load(params)
+        totals.append(arrays(step.gradient(X, Y, None)))
+    assert all(np.isfinite(a).all() for a in totals[1])
+    assert all(relative([a], [b]) < 1e-5 for a, b in zip(*totals, strict=True))
+
+
 # --- Wrong calls
 
 
