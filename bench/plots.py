@@ -72,7 +72,7 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
 
 def _columns(width: float) -> int:
     """Of a legend in a figure so wide."""
-    return max(1, int(width / 2))
+    return max(1, int(width / 1.9))
 
 
 def _legend(figure: Any, all_axes: Any) -> None:

@@ -48,7 +48,10 @@ class Settings:
         return sorted({self.first, *(m for m in steps if self.first < m < last), last})
 
     def check(self) -> None:
-        """An explicit range beyond memory is an error before anything starts."""
+        """No backend that works, or an explicit range beyond memory, is an error before anything starts."""
+        found, left_out = backends.usable(list(self.backends), self.dtype, self.threads)
+        if not found:
+            raise InputError(f"no backend can be used: {' '.join(left_out)}")
         room = _room(free_memory())
         for name in self.shapes:
             m, shape = self.counts()[-1], Shape.parse(name)
@@ -76,8 +79,6 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
     shapes = [Shape.parse(name) for name in settings.shapes]
     settings.check()
     found, left_out = backends.usable(list(settings.backends), settings.dtype, settings.threads)
-    if not found:
-        raise InputError(f"no backend can be used: {' '.join(left_out)}")
     for line in left_out:
         result.leave_out(line, say)
     for b in found:
