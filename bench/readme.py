@@ -141,7 +141,8 @@ def _printed(source: Source) -> str:
         if result.kind == "scaling" and all(p["device"] == "cpu" for p in result.points):
             out = io.StringIO()
             report.show(result, Console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
-            return "```\n" + "\n".join(_shortened(out.getvalue().splitlines())) + "\n```"
+            lines = [f"$ {result.command}", *_shortened(out.getvalue().splitlines())]
+            return "\n".join(["```", *lines, "```"])
     return "Not measured yet: `python -m bench scaling --out bench/results`."
 
 

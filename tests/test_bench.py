@@ -1218,7 +1218,8 @@ def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Pat
     readme.update(file, tmp_path, check=False)
     lines = file.read_text().splitlines()
     assert max(map(len, lines)) <= 100
-    table = lines[[line.strip("─ ") for line in lines].index("", 5) + 1 :]
+    assert lines[2] == "$ python -m bench"
+    table = lines[[line.strip("─ ") for line in lines].index("", 6) + 1 :]
     assert [line.split()[:3] for line in table[:4]] == [
         ["28-1", name, "100,000"] for name in ("native", "native-avx2", "numpy")
     ] + [["28-1", "native", "1,000,000"]]
