@@ -1,8 +1,9 @@
 """The sum over blocks: which block runs where, and in which order the sums are added.
 
-A block is as many examples as keep the hidden layers in the cache, a number that follows from the shape and the dtype
-alone. Threads take blocks as they come, but the blocks' sums are added in the order of the blocks, in the widest float:
-the bits do not depend on the number of threads. Memory is that of one block for each thread.
+A block is as many examples as keep the hidden layers in the cache, or X short for the native step, which has no hidden
+layers of a block: a number that follows from the shape, the dtype and the step alone. Threads take blocks as they come,
+but the blocks' sums are added in the order of the blocks, in the widest float: the bits do not depend on the number of
+threads. Memory is that of one block for each thread.
 """
 
 from __future__ import annotations
