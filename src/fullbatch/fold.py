@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
+NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
 NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
@@ -41,7 +42,9 @@ def block_size(network: Network, like: Any) -> int:
     if not backend.is_numpy(like):
         return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)) // ALIGNED * ALIGNED)
     if steps.choose(network, like) == "native":
-        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), 2 * LONGEST)
+        weights = sum(n * fan_in for fan_in, n in pairwise(network.sizes))
+        enough = max(NATIVE_WORK // weights // 64 * 64, 2 * LONGEST)
+        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), enough)
     per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
 

@@ -373,10 +373,10 @@ void train_tile(Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, i
         pass.D[l] = trainer->D[l] == nullptr ? nullptr : trainer->D[l] + at;
     }
     if (trainer->narrow != nullptr) pass.Z = trainer->narrow + tile * units * TILE;
-    const Rows<T> X = {pass.A[0], trainer->step[0], false};
+    const Rows<T> X = {pass.A[0], trainer->step[0], BY_EXAMPLE};
     const SparseRows<T> sparse = trainer->gathered.from(first);
     if (run.sparse()) gather_sparse(run, start, first, rows);
-    else gather(run, net.inputs(), start + first, rows, X.p, X.step);
+    else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
     forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true);
     trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
@@ -409,7 +409,7 @@ double train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, c
     const Layer<T>&first = trainer->first.layers[share.l - 1], &second = trainer->second.layers[share.l - 1];
     const T* dZ = trainer->dZ[share.l];
     const int64_t step = trainer->step[share.l], tiles = tile_count(rows);
-    const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * trainer->step[share.l - 1], trainer->step[share.l - 1], false}; };
+    const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * trainer->step[share.l - 1], trainer->step[share.l - 1], BY_EXAMPLE}; };
     const SparseRows<T> sparse = trainer->gathered.from(0);
     T* sums = scratch.sums;
     double squares = 0;

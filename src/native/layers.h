@@ -107,13 +107,15 @@ void refresh_back(const Layer<T>& layer, int64_t first, int64_t count) {
     }
 }
 
-// The inputs of a layer for some examples. Number (e, i) is p[e * step + i], or p[i * step + e] if by_feature: the first
-// layer takes a tile of X as it lies in memory.
+// How a layer's inputs for some examples lie. Number (e, i) is p[e * step + i], or p[i * step + e] if BY_FEATURE. Both fill
+// up each row to whole vectors with zeros; IN_PLACE are examples of the caller's own X, of which nothing more may be read.
+enum Layout { BY_EXAMPLE, BY_FEATURE, IN_PLACE };
+
 template <class T>
 struct Rows {
-    T* p;
+    const T* p;
     int64_t step;
-    bool by_feature;
+    Layout layout;
 };
 
 // ---- wide layers ---------------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ void forward_panel(const Layer<T>& layer, Rows<T> in, T* Z, int64_t step, int64_
     const T* b = layer.b + first * lanes;
     T* out = Z + first * lanes;
     const int columns = layer.panel_columns(first);
-    if (in.by_feature) panel<T, SET, true>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
+    if (in.layout == BY_FEATURE) panel<T, SET, true>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
     else panel<T, SET, false>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
 }
 
@@ -157,7 +159,7 @@ void weights_wide(
         T* sums = dW + v * lanes * dW_inputs;
         const T* B = dZ + v * lanes;
         const T* none = nullptr;
-        if (in.by_feature) {
+        if (in.layout == BY_FEATURE) {
             panel<T, ADD, false>(count, columns, in.p + first * in.step, in.step, B, step, rows, none, sums, width * lanes);
         } else {
             panel<T, ADD, true>(count, columns, in.p + first, in.step, B, step, rows, none, sums, width * lanes);
@@ -204,13 +206,50 @@ void backward_wide(
 
 // ---- narrow layers: Z and dZ are [units][TILE] -----------------------------------------------------------------------------
 
+// Vector v of a row of n numbers. If CUT, the row ends there, and what is past it counts as 0.
+template <class T, bool CUT>
+FB_INLINE V<T> row_vector(const T* row, int v, int64_t n) {
+    constexpr int lanes = vec<T>::lanes;
+    if (!CUT) return load(row + v * lanes);
+    const int64_t left = n - v * lanes;
+    return left >= lanes ? loadu(row + v * lanes) : load_first(row + v * lanes, int(left));
+}
+
+// z = A w + b for one tile of examples.
+template <class T, bool CUT>
+void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t rows, T* z) {
+    constexpr int lanes = vec<T>::lanes;
+    const int64_t n = layer.inputs;
+    int64_t e = 0;
+    for (; e + 4 <= rows; e += 4) {
+        const T* a = in.p + e * in.step;
+        V<T> s0 = {}, s1 = {}, s2 = {}, s3 = {};
+        for (int v = 0; v < layer.vectors; v++) {
+            const V<T> wv = load(w + v * lanes);
+            s0 = fma(wv, row_vector<T, CUT>(a, v, n), s0);
+            s1 = fma(wv, row_vector<T, CUT>(a + in.step, v, n), s1);
+            s2 = fma(wv, row_vector<T, CUT>(a + 2 * in.step, v, n), s2);
+            s3 = fma(wv, row_vector<T, CUT>(a + 3 * in.step, v, n), s3);
+        }
+        z[e] = sum(s0) + b;
+        z[e + 1] = sum(s1) + b;
+        z[e + 2] = sum(s2) + b;
+        z[e + 3] = sum(s3) + b;
+    }
+    for (; e < rows; e++) {
+        V<T> s = {};
+        for (int v = 0; v < layer.vectors; v++) s = fma(load(w + v * lanes), row_vector<T, CUT>(in.p + e * in.step, v, n), s);
+        z[e] = sum(s) + b;
+    }
+}
+
 template <class T>
 void forward_narrow(const Layer<T>& layer, Rows<T> in, T* Z, int64_t rows) {
     constexpr int lanes = vec<T>::lanes;
     for (int64_t j = 0; j < layer.units; j++) {
         const T* w = layer.W + j * layer.vectors * lanes;
         T* z = Z + j * TILE;
-        if (in.by_feature) {
+        if (in.layout == BY_FEATURE) {
             for (int e = 0; e < TILE; e += lanes) {
                 V<T> sum = broadcast(layer.b[j]);
                 for (int64_t i = 0; i < layer.inputs; i++) sum = fma(broadcast(w[i]), load(in.p + i * in.step + e), sum);
@@ -218,27 +257,38 @@ void forward_narrow(const Layer<T>& layer, Rows<T> in, T* Z, int64_t rows) {
             }
             continue;
         }
+        if (in.layout == IN_PLACE) dot_products<T, true>(layer, w, layer.b[j], in, rows, z);
+        else dot_products<T, false>(layer, w, layer.b[j], in, rows, z);
+    }
+}
+
+// sums += dz A for one tile of examples, of vectors first ... last of the inputs.
+template <class T, bool CUT>
+void add_outer(const Layer<T>& layer, Rows<T> in, const T* dz, int64_t rows, int first, int last, T* sums) {
+    constexpr int lanes = vec<T>::lanes;
+    const int64_t n = layer.inputs;
+    int v = first;
+    for (; v + 2 <= last; v += 2) {
+        V<T> s0 = {}, s1 = {}, t0 = {}, t1 = {};  // two sums for each vector: the adds of one wait for one another
+        const T* a = in.p;
         int64_t e = 0;
-        for (; e + 4 <= rows; e += 4) {
-            const T* a = in.p + e * in.step;
-            V<T> s0 = {}, s1 = {}, s2 = {}, s3 = {};
-            for (int v = 0; v < layer.vectors; v++, a += lanes) {
-                const V<T> wv = load(w + v * lanes);
-                s0 = fma(wv, load(a), s0);
-                s1 = fma(wv, load(a + in.step), s1);
-                s2 = fma(wv, load(a + 2 * in.step), s2);
-                s3 = fma(wv, load(a + 3 * in.step), s3);
-            }
-            z[e] = sum(s0) + layer.b[j];
-            z[e + 1] = sum(s1) + layer.b[j];
-            z[e + 2] = sum(s2) + layer.b[j];
-            z[e + 3] = sum(s3) + layer.b[j];
+        for (; e + 2 <= rows; e += 2, a += 2 * in.step) {
+            s0 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v, n), s0);
+            s1 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v + 1, n), s1);
+            t0 = fma(broadcast(dz[e + 1]), row_vector<T, CUT>(a + in.step, v, n), t0);
+            t1 = fma(broadcast(dz[e + 1]), row_vector<T, CUT>(a + in.step, v + 1, n), t1);
         }
-        for (; e < rows; e++) {
-            V<T> s = {};
-            for (int v = 0; v < layer.vectors; v++) s = fma(load(w + v * lanes), load(in.p + e * in.step + v * lanes), s);
-            z[e] = sum(s) + layer.b[j];
+        if (e < rows) {
+            s0 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v, n), s0);
+            s1 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v + 1, n), s1);
         }
+        store(sums + v * lanes, load(sums + v * lanes) + (s0 + t0));
+        store(sums + (v + 1) * lanes, load(sums + (v + 1) * lanes) + (s1 + t1));
+    }
+    if (v < last) {
+        V<T> s = {};
+        for (int64_t e = 0; e < rows; e++) s = fma(broadcast(dz[e]), row_vector<T, CUT>(in.p + e * in.step, v, n), s);
+        store(sums + v * lanes, load(sums + v * lanes) + s);
     }
 }
 
@@ -249,7 +299,7 @@ void weights_narrow(const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t rows
     for (int64_t j = 0; j < layer.units; j++) {
         const T* dz = dZ + j * TILE;
         T* sums = dW + j * layer.vectors * lanes;
-        if (in.by_feature) {
+        if (in.layout == BY_FEATURE) {
             const int64_t stop = layer.inputs < int64_t(last) * lanes ? layer.inputs : int64_t(last) * lanes;
             for (int64_t i = int64_t(first) * lanes; i < stop; i++) {
                 V<T> s = {};
@@ -258,29 +308,8 @@ void weights_narrow(const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t rows
             }
             continue;
         }
-        int v = first;
-        for (; v + 2 <= last; v += 2) {
-            V<T> s0 = {}, s1 = {}, t0 = {}, t1 = {};  // two sums for each vector: the adds of one wait for one another
-            const T* a = in.p + v * lanes;
-            int64_t e = 0;
-            for (; e + 2 <= rows; e += 2, a += 2 * in.step) {
-                s0 = fma(broadcast(dz[e]), load(a), s0);
-                s1 = fma(broadcast(dz[e]), load(a + lanes), s1);
-                t0 = fma(broadcast(dz[e + 1]), load(a + in.step), t0);
-                t1 = fma(broadcast(dz[e + 1]), load(a + in.step + lanes), t1);
-            }
-            if (e < rows) {
-                s0 = fma(broadcast(dz[e]), load(a), s0);
-                s1 = fma(broadcast(dz[e]), load(a + lanes), s1);
-            }
-            store(sums + v * lanes, load(sums + v * lanes) + (s0 + t0));
-            store(sums + (v + 1) * lanes, load(sums + (v + 1) * lanes) + (s1 + t1));
-        }
-        if (v < last) {
-            V<T> s = {};
-            for (int64_t e = 0; e < rows; e++) s = fma(broadcast(dz[e]), load(in.p + e * in.step + v * lanes), s);
-            store(sums + v * lanes, load(sums + v * lanes) + s);
-        }
+        if (in.layout == IN_PLACE) add_outer<T, true>(layer, in, dz, rows, first, last, sums);
+        else add_outer<T, false>(layer, in, dz, rows, first, last, sums);
     }
 }
 

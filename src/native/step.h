@@ -105,12 +105,14 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
     }
 }
 
-// X of the examples first ... first + rows, copied: rows of the caller's array may lie so far apart that they share a cache
-// set, and their ends are not filled up with zeros. Of a table of columns the tile keeps that order.
+// X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
+// may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
+// tile keeps that order. A narrow layer reads it twice: the copy would take a third of its time.
 template <class T>
-Rows<T> read_tile(const fb_examples* from, int64_t n, int64_t first, int64_t rows, T* tile) {
+Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first, int64_t rows, T* tile) {
     constexpr int lanes = vec<T>::lanes;
     const T* X = static_cast<const T*>(from->X) + first * from->x_example;
+    if (narrow && from->x_feature == 1) return {X, from->x_example, IN_PLACE};
     if (from->x_feature != 1 && from->x_example == 1) {
         const int64_t step = row_step<T>(TILE);
         for (int64_t i = 0; i < n; i++) {
@@ -121,11 +123,11 @@ Rows<T> read_tile(const fb_examples* from, int64_t n, int64_t first, int64_t row
                 else store(to + e, load_first(x + e, e < rows ? int(rows - e) : 0));
             }
         }
-        return {tile, step, true};
+        return {tile, step, BY_FEATURE};
     }
     const int64_t step = row_step<T>(n);
     for (int64_t e = 0; e < rows; e++) copy_row(X + e * from->x_example, from->x_feature, n, tile + e * step);
-    return {tile, step, false};
+    return {tile, step, BY_EXAMPLE};
 }
 
 // Y as [units][TILE] and the weights; examples past the last one weigh 0. Returns the sum of the weights.
@@ -133,7 +135,7 @@ template <class T>
 double read_target(const fb_examples* from, int64_t units, int64_t first, int64_t rows, T* Y, T* weight) {
     const T* y = static_cast<const T*>(from->Y) + first * from->y_example;
     for (int64_t j = 0; j < units; j++) {
-        for (int64_t e = 0; e < rows; e++) Y[j * TILE + e] = y[j * from->y_unit + e * from->y_example];
+        copy_row(y + j * from->y_unit, from->y_example, rows, Y + j * TILE);
         for (int64_t e = rows; e < TILE; e++) Y[j * TILE + e] = 0;
     }
     double total = 0;
@@ -186,7 +188,7 @@ void forward(const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* 
         }
         if (sparse != nullptr) forward_sparse(layer, *sparse, pass.A[l], D, pass.step[l], rows);
         else forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
-        in = {pass.A[l], pass.step[l], false};
+        in = {pass.A[l], pass.step[l], BY_EXAMPLE};
         sparse = nullptr;
     }
     columns_from_rows(pass.A[net.L], pass.step[net.L], rows, net.outputs(), pass.Z);
@@ -277,10 +279,11 @@ void backward(
         const Layer<T>& layer = net.layers[l - 1];
         Layer<T>& sum = sums.layers[l - 1];
         const bool first = l == 1;
-        const Rows<T> in = first ? tile_of_X : Rows<T>{pass.A[l - 1], pass.step[l - 1], false};
-        const int below = first ? -1 : net.layers[l - 2].activation;
+        T* below = pass.A[l - 1];
+        const Rows<T> in = first ? tile_of_X : Rows<T>{below, pass.step[l - 1], BY_EXAMPLE};
+        const int activation = first ? -1 : net.layers[l - 2].activation;
         if (layer.narrow && pulled_out) {
-            below_one_unit<T>(below, in.p, pass.D[1], pass.Z, rows, in.step, layer.vectors, sum.W, sums.layers[0].b);
+            below_one_unit<T>(activation, below, pass.D[1], pass.Z, rows, in.step, layer.vectors, sum.W, sums.layers[0].b);
             bias_sums_narrow(layer, pass.Z, sum.b);
             continue;
         }
@@ -288,7 +291,7 @@ void backward(
             if (first && sparse != nullptr) weights_sparse_narrow(layer, *sparse, pass.Z, rows, sum.W);
             else weights_narrow(layer, in, pass.Z, rows, 0, layer.vectors, sum.W);
             bias_sums_narrow(layer, pass.Z, sum.b);
-            if (!first) backward_narrow(layer, pass.Z, rows, below, in.p, pass.D[l - 1], in.p, in.step);
+            if (!first) backward_narrow(layer, pass.Z, rows, activation, below, pass.D[l - 1], below, in.step);
             continue;
         }
         T* dZ = pass.A[l];
@@ -296,7 +299,7 @@ void backward(
         if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
         else weights_wide(layer, in, dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
         if (!pulled_out) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
-        if (!first) backward_wide(layer, dZ, pass.step[l], rows, below, in.p, pass.D[l - 1], in.p, in.step);
+        if (!first) backward_wide(layer, dZ, pass.step[l], rows, activation, below, pass.D[l - 1], below, in.step);
     }
 }
 
@@ -312,7 +315,7 @@ void forward_tile(
         forward(step->net, step->pass, in, &sparse, rows, derivatives);
         return;
     }
-    in = read_tile(from, step->net.inputs(), first, rows, step->pass.A[0]);
+    in = read_tile(from, step->net.inputs(), step->net.layers[0].narrow, first, rows, step->pass.A[0]);
     forward<T>(step->net, step->pass, in, nullptr, rows, derivatives);
 }
 
