@@ -194,14 +194,13 @@ def _times(result: Result, part: str) -> str:
         for name in report.contenders(points)
     ]
     words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. {report.rounds(points)} {_limits(result)}"]
-    if part == "step":
-        words += [report.mean(row) for row in result.summary["geometric_means"]]
     missing = {f"{name}: {reason}" for p in points for name, reason in p["left_out"].items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
     ratios = report.ratios(result, part)
-    return "\n\n".join([
-        markdown(["", *heads], rows), markdown(ratios.columns, ratios.rows, text=ratios.text), " ".join(words)
-    ])  # fmt: skip
+    tables = [markdown(["", *heads], rows), markdown(ratios.columns, ratios.rows, text=ratios.text)]
+    if part == "step" and (means := report.means(result)):
+        tables += [f"{means.title}:", markdown(means.columns, means.rows, text=means.text)]
+    return "\n\n".join([*tables, " ".join(words)])
 
 
 def _training(source: Source) -> str:

@@ -183,6 +183,8 @@ def _peers(result: Result) -> list[Grid]:
             grids.append(_peer_grid(f"{title}: {case}, m = {m:,}", here, allocators(result.points)))
         if points:
             grids.append(ratios(result, part))
+        if part == "step" and (overall := means(result)):
+            grids.append(overall)
     return grids
 
 
@@ -245,7 +247,7 @@ def _over(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _peers_words(result: Result) -> list[str]:
-    return [rounds(result.points), *map(mean, result.summary.get("geometric_means", []))]
+    return [rounds(result.points)]
 
 
 def rounds(points: Sequence[dict[str, Any]]) -> str:
@@ -253,14 +255,21 @@ def rounds(points: Sequence[dict[str, Any]]) -> str:
     return f"Rounds: {kept} kept, {dropped} dropped."
 
 
-def mean(row: dict[str, Any]) -> str:
-    """The geometric means over the first cases, in words."""
-    beside = "; ".join(
-        f"over the fastest {words} {ratio(row[kind]['ratio'])}, the least {ratio(row[kind]['least'])}"
-        for kind, words in (("as_used", "as people use it"), ("by_hand", "by hand"))
-        if row[kind] is not None
-    )
-    return f"{row['own']}, {row['allocator']} allocator, geometric mean of the first {row['cases']}: {beside}."
+def means(result: Result) -> Grid | None:
+    """A row for each own way: the geometric means over the first cases, and the least of them."""
+    rows = result.summary.get("geometric_means", [])
+    if not rows:
+        return None
+    by = {(row["own"], row["allocator"]): row for row in rows}
+    names = allocators(result.points)
+
+    def cell(own: str, kind: str) -> str:
+        found = [by[own, a][kind] if (own, a) in by else None for a in names]
+        return " / ".join(f"{ratio(f['ratio'])} ({ratio(f['least'])})" if f else "-" for f in found)
+
+    cells = [[own, cell(own, "as_used"), cell(own, "by_hand")] for own in dict.fromkeys(row["own"] for row in rows)]
+    title = f"Geometric mean of the first {rows[0]['cases']} (and the least); {' / '.join(names)} allocator"
+    return Grid(title, ["", "over the fastest as people use it", "over the fastest by hand"], cells)
 
 
 # --- Training -------------------------------------------------------------------------------------------------

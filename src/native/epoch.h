@@ -3,7 +3,7 @@
 // A batch has two parts, with all threads meeting after each. First the examples are shared out: every tile of them goes
 // forward and back and leaves A and dZ of its rows. Then the weights are shared out: whoever has some rows of W makes their
 // sums over all of the batch's examples, and takes the optimiser's step with them at once. No sum is ever split between
-// threads, so their number does not change a bit.
+// threads, so neither their number nor who does what changes a bit.
 #pragma once
 
 #include "step.h"
@@ -17,6 +17,23 @@ struct Share {
     int64_t l, first, count;
     int64_t work;  // in vectors per example
 };
+
+// A thread's own part of the tiles or of the shares: the same ones in each batch, for they are in its cache. Who is done
+// first takes from the others', since two cores are seldom equally fast.
+struct alignas(64) Queue {
+    int64_t next, stop;
+};
+
+// What the thread is to do next, or -1.
+FB_INLINE int64_t take_next(Queue* queues, int size, int rank) {
+    for (int k = 0; k < size; k++) {
+        Queue& queue = queues[(rank + k) % size];
+        if (__atomic_load_n(&queue.next, __ATOMIC_RELAXED) >= queue.stop) continue;
+        const int64_t next = __atomic_fetch_add(&queue.next, 1, __ATOMIC_RELAXED);
+        if (next < queue.stop) return next;
+    }
+    return -1;
+}
 
 // What one thread has for itself.
 template <class T>
@@ -236,6 +253,7 @@ struct Run {
     const double* rates;
     double until;  // on fb_seconds's clock
     int64_t work;  // of all shares
+    Queue *tiles, *shares;  // one of each for each thread
     double cost;
     int64_t done;
     bool stop;
@@ -462,37 +480,56 @@ Update<T> update_of(const fb_rule& rule, double rate, double weight) {
     };
 }
 
+// The shares of a thread: what begins in its span of their work.
+template <class T>
+Queue own_shares(const Trainer<T>* trainer, int64_t work, int size, int rank) {
+    Queue own = {0, 0};
+    int64_t before = 0;
+    for (int64_t s = 0; s < trainer->share_count; s++) {
+        const int64_t owner = before * size / work;
+        if (owner < rank) own.next = s + 1;
+        if (owner <= rank) own.stop = s + 1;
+        before += trainer->shares[s].work;
+    }
+    return own;
+}
+
 template <class T>
 void train(void* argument, fb_team* team, int rank) {
     Run<T>& run = *static_cast<Run<T>*>(argument);
     Trainer<T>* trainer = run.trainer;
     const int size = fb_team_size(team);
+    const Queue shares = own_shares(trainer, run.work, size, rank);
+    // A queue is filled by its owner, a part before it is wanted: nobody is in it then.
+    const auto fill_tiles = [&](int64_t start) {
+        const int64_t tiles = tile_count(smaller(run.batch, run.from->m - start));
+        run.tiles[rank] = {tiles * rank / size, tiles * (rank + 1) / size};
+    };
     Scratch<T> scratch = {};
     if (!make(scratch, trainer, run.sparse())) run.fail(NO_MEMORY);
+    fill_tiles(0);
     fb_team_wait(team);
     // Only this failure was settled before the barrier; a thread that is ahead may find the other at any time.
     const bool failed = run.why() == NO_MEMORY;
     int64_t t = 0;
     for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
         const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
-        for (int64_t tile = tiles * rank / size; tile < tiles * (rank + 1) / size; tile++) {
+        run.shares[rank] = shares;
+        for (int64_t tile; (tile = take_next(run.tiles, size, rank)) >= 0;) {
             const int64_t first = rows * tile / tiles;
             train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first);
         }
         if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != NONE;
         fb_team_wait(team);
+        if (start + run.batch < run.from->m) fill_tiles(start + run.batch);
         double loss = 0, weight = 0;
         for (int64_t tile = 0; tile < tiles; tile++) {
             loss += trainer->loss[tile];
             weight += trainer->weight[tile];
         }
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
-        int64_t before = 0;  // the work of the shares so far: a thread's part is what begins in its span
-        for (int64_t s = 0; s < trainer->share_count; s++) {
-            if (before * size / run.work == rank) {
-                trainer->squares[s] = train_share(run, scratch, trainer->shares[s], rule, rows);
-            }
-            before += trainer->shares[s].work;
+        for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
+            trainer->squares[s] = train_share(run, scratch, trainer->shares[s], rule, rows);
         }
         const bool stop = run.stop;
         fb_team_wait(team);
@@ -513,10 +550,14 @@ int64_t trainer_run(
     Trainer<T>* trainer, int threads, const fb_examples* from, const int64_t* order, int64_t batch, const double* rates,
     double seconds, double* cost
 ) {
-    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, *cost, 0, false, NONE};
+    Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
+    if (queues == nullptr) return -NO_MEMORY;
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, NONE};
     run.work = cut_shares(trainer, run.sparse());
-    if (!make_room(run)) return -NO_MEMORY;
-    fb_team_run(threads, train<T>, &run);
+    const bool room = make_room(run);
+    if (room) fb_team_run(threads, train<T>, &run);
+    free(queues);
+    if (!room) return -NO_MEMORY;
     *cost = run.cost;
     return run.failed != NONE ? -run.failed : run.done;
 }
