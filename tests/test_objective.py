@@ -356,3 +356,17 @@ def test_a_weight_of_zero_leaves_out_an_example_whose_loss_overflows(xp):
     expected, dW = fb.cost_and_gradients(network, params, *kept, sample_weight=xp.array([1.0, 2.0]))
     assert expected == J
     assert float(g[0].W[0, 0]) == float(dW[0].W[0, 0])
+
+
+@pytest.mark.parametrize("output", ["exp", "identity"])
+def test_a_weight_of_zero_leaves_out_an_example_whose_gradient_overflows(xp, output):
+    """exp(2000) is infinite; and a target that is not there may be NaN."""
+    network = fb.Network([1, 1], output=output)
+    params = tuple(fb.Layer(xp.array(W), xp.array(b)) for W, b in [([[2.0]], [[0.5]])])
+    X, Y = [[0.25, 1000.0, -2.0]], [[3.0, float("nan"), 1.0]]
+    J, g = fb.cost_and_gradients(network, params, xp.array(X), xp.array(Y), sample_weight=xp.array([1.0, 0.0, 2.0]))
+    kept = [xp.array([[row[0][0], row[0][2]]]) for row in (X, Y)]
+    expected, without = fb.cost_and_gradients(network, params, *kept, sample_weight=xp.array([1.0, 2.0]))
+    assert pytest.approx(expected, rel=1e-6) == J
+    assert float(g[0].W[0, 0]) == pytest.approx(float(without[0].W[0, 0]), rel=1e-5)
+    assert float(g[0].b[0, 0]) == pytest.approx(float(without[0].b[0, 0]), rel=1e-5)

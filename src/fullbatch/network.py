@@ -96,7 +96,7 @@ class Network:
         loss, weight = self.loss(pass_, Y, sample_weight, xp)
         dZ = A[-1] - Y  # losses.py has the proof
         if sample_weight is not None:
-            dZ = dZ * sample_weight[None, :]
+            dZ = xp.where(sample_weight > 0, dZ * sample_weight, xp.zeros_like(dZ))  # not 0 * inf, a NaN
         gradients = []
         for l in reversed(range(len(params))):
             dW = dZ @ A[l].T

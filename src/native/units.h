@@ -200,8 +200,8 @@ void below_one_unit(int activation, T* A, const T* D, const T* dz, int64_t rows,
 constexpr int TILE = 64;  // examples: the hidden layers of a narrow network stay in the first-level cache
 
 template <class T>
-FB_INLINE V<T> weighted(V<T> loss, V<T> weight) {
-    return select(weight > 0, loss * weight, V<T>{});  // a weight of 0 leaves out: 0 * infinity would be NaN
+FB_INLINE V<T> weighted(V<T> value, V<T> weight) {
+    return select(weight > 0, value * weight, V<T>{});  // a weight of 0 leaves out: 0 * infinity would be NaN
 }
 
 template <class T>
@@ -262,13 +262,13 @@ double output_loss(int output, T* Z, const T* Y, const T* weight, int64_t units,
             const V<T> sum = exponentials(Z, units, top);
             loss += top + v_log(sum);  // the Y of an example sum to 1
             for (int64_t j = 0; j < units && gradient; j++) {
-                store(Z + j * TILE, (load(Z + j * TILE) / sum - load(Y + j * TILE)) * w);
+                store(Z + j * TILE, weighted<T>(load(Z + j * TILE) / sum - load(Y + j * TILE), w));
             }
         } else {
             for (int64_t j = 0; j < units; j++) {
                 const V<T> z = load(Z + j * TILE), y = load(Y + j * TILE);
                 loss += loss_of_one<T>(output, z, y);
-                if (gradient) store(Z + j * TILE, (value_of_one<T>(output, z) - y) * w);
+                if (gradient) store(Z + j * TILE, weighted<T>(value_of_one<T>(output, z) - y, w));
             }
         }
         total += weighted<T>(loss, w);

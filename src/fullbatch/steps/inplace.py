@@ -228,7 +228,7 @@ class InplaceStep:
         dZ = self.network.output.activation(Z, xp)  # (n[L], k)
         dZ -= Y
         if weight is not None:
-            dZ *= weight
+            dZ = xp.where(weight > 0, dZ * weight, 0)
         gradients = [Layer(dZ @ inputs[-1], dZ.sum(axis=1, keepdims=True))]
         dZT, W = dZ.T, params[-1].W  # from here on example by example: (k, n[l])
         ones = self._ones[:, : X.shape[1]]
