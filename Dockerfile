@@ -25,9 +25,12 @@ COPY bench bench
 # Not root; and whoever runs the image as another user (--user) can write to both folders as well.
 RUN useradd --create-home --uid 1000 fullbatch \
     && install -d -m 1777 /results /var/cache/cupy
+# The last two are for NVIDIA's runtime, where nobody says --gpus; in the CPU image they mean nothing.
 ENV CUPY_CACHE_DIR=/var/cache/cupy \
     MPLCONFIGDIR=/tmp/matplotlib \
-    FULLBATCH_REVISION=${REVISION}
+    FULLBATCH_REVISION=${REVISION} \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # Compiled kernels are kept between runs where this is a volume.
 VOLUME /var/cache/cupy
 USER 1000

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -49,23 +50,41 @@ def _scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
     return [*result["points"], {"summary": result["summary"]}]
 
 
+OUTCOMES = {
+    "PASSED": "passed", "FAILED": "failed", "ERROR": "errors", "SKIPPED": "skipped", "XFAIL": "xfailed",
+    "XPASS": "xpassed",
+}  # fmt: skip
+
+
 def _tests(printed: str, folder: Path) -> list[dict[str, Any]]:
-    """The counts of pytest's last line, and the names of what failed."""
-    last = next((line for line in reversed(printed.splitlines()) if re.search(r"\d+ \w+.* in [\d.]+", line)), "")
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped|xfailed)", last)}
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
-    return [{**counts, "failures": failed[:50], "last_line": last}]
+    """The counts of pytest's last line, and the names of what failed; without that line, those of the tests so far."""
+    lines = printed.splitlines()
+    ended = [line for line in lines if re.search(r"\d+ \w+.* in [\d.]+", line)]
+    if ended:
+        found = re.findall(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)", ended[-1])
+        counts = {OUTCOMES.get(word.upper(), word): int(number) for number, word in found}
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+        return [{**counts, "failures": failed[:50], "last_line": ended[-1]}]
+    outcome = re.compile(rf"(\S+::.*?) ({'|'.join(OUTCOMES)})(?: \(.*)?(?: +\[ *\d+%\])?$")
+    said = [match for line in lines if (match := outcome.match(line))]
+    counts = dict(Counter(OUTCOMES[match[2]] for match in said))
+    failed = [match[1] for match in said if match[2] in ("FAILED", "ERROR")]
+    return [{**counts, "failures": failed[:50], "last_line": lines[-1].strip() if lines else "", "cut_off": True}]
 
 
+# A line for each test, as it ends: a part that is cut off has said how far it came. A warning of a library that is
+# newer on the card's machine than here is no failure there.
+PYTEST = ("pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--continue-on-collection-errors", "-W", "default")
 SCALING = ("--shape", "28-64-1", "--to", "2e7", "--budget", "85", "--rounds", "3", "--quiet", "0", "--no-memory")
 PARTS = (
-    Part("card", ("bench.gpu_parts", "card"), 40),
+    Part("card", ("bench.gpu_parts", "card"), 35),
     Part("steps", ("bench.gpu_parts", "steps"), 80),
+    Part("pieces", ("bench.gpu_parts", "pieces"), 25),
     Part("PyTorch eager", ("bench.gpu_parts", "torch-eager"), 50),
     Part("PyTorch compiled", ("bench.gpu_parts", "torch-compiled"), 80),
     Part("JAX", ("bench.gpu_parts", "jax"), 60),
     Part("streaming", ("bench.gpu_parts", "streaming"), 60),
-    Part("precision", ("bench.gpu_parts", "precision"), 40),
+    Part("precision", ("bench.gpu_parts", "precision"), 30),
     Part(
         "scaling",
         ("bench", "scaling", "--out", "FOLDER", "--name", "gpu-scaling", "--backend", "native", "--backend", "numpy",
@@ -73,8 +92,8 @@ PARTS = (
         110,
         _scaling,
     ),
-    Part("tests on the card", ("pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "gpu"), 150, _tests),
-    Part("other tests", ("pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "not gpu"), 540, _tests),
+    Part("tests on the card", (*PYTEST, "-m", "gpu"), 150, _tests),
+    Part("other tests", (*PYTEST, "-m", "not gpu"), 540, _tests),
 )  # fmt: skip
 
 
@@ -201,7 +220,7 @@ PEERS = ("PyTorch eager", "PyTorch compiled", "JAX")
 
 
 def summary(parts: dict[str, Any]) -> dict[str, Any]:
-    """What issue and README ask for, as far as it is known: times, ratios, crossover, streaming, precision, tests."""
+    """What issue and README ask for, as far as it is known: times, pieces, crossover, streaming, precision, tests."""
     ours = {p["case"]: p for p in _points(parts, "steps") if p.get("step") == "fused" and "seconds" in p}
     cases = []
     for name, point in ours.items():
@@ -214,6 +233,7 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
     tests = [{"part": name, **p} for name in ("tests on the card", "other tests") for p in _points(parts, name)]
     return {
         "cases": cases,
+        "pieces": [p for p in _points(parts, "pieces") if "seconds" in p],
         "crossover": scaling.get("crossover"),
         "streaming": next((p for p in reversed(_points(parts, "streaming")) if "share" in p), None),
         "precision": [p for p in _points(parts, "precision") if "tf32" in p],
@@ -231,6 +251,11 @@ def lines(result: dict[str, Any]) -> list[str]:
     for row in result["summary"].get("cases", []):
         ratios = [f"{peer} {row[f'{peer} over ours']:.2f} times" for peer in PEERS if row[f"{peer} over ours"]]
         found.append(f"{row['case']}, m = {row['m']:,}: {row['ms']:.2f} ms; {', '.join(ratios) or 'no peer'}")
+    found += [
+        f"{row['case']}, {row['piece']}: {1000 * row['seconds']:.3f} ms, {row['rate'] / 1e9:,.0f} GB/s"
+        + (f"; error {row['error_of_dW1']:.0e}" if "error_of_dW1" in row else "")
+        for row in result["summary"].get("pieces", [])
+    ]
     for row in result["summary"].get("crossover") or []:
         top = f"{row['top_ratio']:.1f} times at m = {row['top_m']:,}"
         found.append(f"{row['shape']}: faster than the CPU from m = {row['m'] or 0:,.0f}; {top}")
@@ -245,8 +270,9 @@ def lines(result: dict[str, Any]) -> list[str]:
         for row in result["summary"].get("precision", [])
     ]
     for row in result["summary"].get("tests", []):
-        counts = ", ".join(f"{row[word]} {word}" for word in ("passed", "failed", "errors", "skipped") if word in row)
-        found.append(f"{row['part']}: {counts or row['last_line'] or 'no outcome'}")
+        counts = ", ".join(f"{row[word]} {word}" for word in OUTCOMES.values() if word in row)
+        until = f"; cut off at {row['last_line']}" if row.get("cut_off") and counts else ""
+        found.append(f"{row['part']}: {counts or row['last_line'] or 'no outcome'}{until}")
     parts = result["parts"].items()
     return found + [f"{name}: {part['status']}: {part['error']}" for name, part in parts if part["status"] != "done"]
 

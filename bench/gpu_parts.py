@@ -19,8 +19,8 @@ import numpy as np
 
 from bench import problem
 from bench.problem import Problem, Shape
-from fullbatch import backend, cost_and_gradients, fold, gradient_descent, steps
-from fullbatch.objective import Objective
+from fullbatch import backend, cost_and_gradients, gradient_descent, steps
+from fullbatch.objective import Objective, prepare
 from fullbatch.parameters import Layer
 from fullbatch.sources import Dense, Examples
 
@@ -198,6 +198,93 @@ def _steps_of(name: str, repeats: int) -> Points:
         yield attempt(what, partial(case.timed, step))
 
 
+# --- The pieces of the step -----------------------------------------------------------------------------------
+
+SLICES = 256  # of a block's examples, each with a product of its own: cuBLAS may not split so long a sum by itself
+
+
+def pieces(scale: float = 1.0) -> Points:
+    """Seconds of each piece of the fused step over all blocks, by the card's clock; dW1 in three forms.
+
+    ``rate`` is of the bytes that steps/kernels.py counts; the error of a form's dW1 is over 2^16 examples, to float64.
+    """
+    import cupy
+
+    name, repeats = next(iter(CASES.items()))
+    case = Case.of(name, max(1, int(repeats * scale)))
+    network, m = case.p.network, case.X.shape[1]
+    n_in, n_hidden, _ = network.sizes
+    with Objective(network, Examples(Dense(case.X), Dense(case.Y))) as objective:
+        block, parts = min(objective.fold.block, m), objective.fold._parts(None)
+    step = steps.FusedStep(network, case.X, block)
+    step.load(case.params)
+
+    def hidden(X: Any) -> Any:
+        return step._Z[0][: X.shape[1] * n_hidden].reshape(-1, n_hidden)
+
+    def over(work: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
+        """The piece over all blocks: ``work`` gets X, Y and what takes turns as Z and dZ."""
+        return lambda: [work(case.X[:, part], case.Y[:, part], hidden(case.X[:, part])) for part in parts]
+
+    found: dict[str, tuple[Callable[[Any, Any, Any], Any], int]] = {
+        "Z1 = X W1^T": (lambda X, Y, Z: step._forward(X, through_last=False), n_in + n_hidden),
+        "tail": (lambda X, Y, Z: step._tail(Z, Y, None), 2 * n_hidden + 1),
+        **{form: (partial(_form, product), n_in + n_hidden) for form, product in FORMS.items()},
+        "all of the step": (lambda X, Y, Z: step.gradient(X, Y, None), 2 * n_in + 4 * n_hidden + 1),
+    }
+    rng = np.random.default_rng(0)
+    dZ = cupy.asarray(rng.standard_normal((min(m, ROWS), n_hidden)).astype("float32"))
+    rows = cupy.ascontiguousarray(case.X[:, : len(dZ)].T)
+    wanted = dZ.get().T.astype("float64") @ rows.get().astype("float64")
+    for piece, (work, numbers) in found.items():
+        call = over(work)
+
+        def timed(piece: str = piece, call: Callable[[], Any] = call, numbers: int = numbers) -> dict[str, Any]:
+            with backend.products(None, case.X):
+                wrong = {"error_of_dW1": error([FORMS[piece](dZ, rows).get()], [wanted])} if piece in FORMS else {}
+                times = seconds_on_card(call)
+            return {**times, "rate": m * numbers * 4 / times["seconds"], **wrong}
+
+        yield attempt({"case": name, "m": m, "block": block, "piece": piece}, timed)
+
+
+def _form(product: Callable[[Any, Any], Any], X: Any, Y: Any, dZ: Any) -> Any:
+    return product(dZ, X.T)
+
+
+def _sliced(dZ: Any, rows: Any) -> Any:
+    """dZ^T X as a sum of SLICES products, and of what is left of the examples."""
+    each = len(dZ) // SLICES
+    head = SLICES * each
+    left = dZ[head:].T @ rows[head:] if head < len(dZ) else 0
+    if not each:
+        return left
+    first = dZ[:head].reshape(SLICES, each, -1).transpose(0, 2, 1)
+    return (first @ rows[:head].reshape(SLICES, each, -1)).sum(axis=0) + left
+
+
+FORMS: dict[str, Callable[[Any, Any], Any]] = {
+    "dW1 = dZ1^T X": lambda dZ, rows: dZ.T @ rows,
+    "dW1 = (X^T dZ1)^T": lambda dZ, rows: (rows.T @ dZ).T,
+    f"dW1 in {SLICES} slices": _sliced,
+}
+
+
+def seconds_on_card(call: Callable[[], Any], *, untimed: int = 3, rounds: int = 10) -> dict[str, float]:
+    """As ``seconds_of``, between two events on the stream."""
+    import cupy
+
+    times = []
+    for i in range(untimed + rounds):
+        start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record()
+        call()
+        stop.record()
+        stop.synchronize()
+        times += [cupy.cuda.get_elapsed_time(start, stop) / 1000] if i >= untimed else []
+    return {"seconds": statistics.median(times), "least": min(times), "rounds": len(times)}
+
+
 # --- Peers ----------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +301,8 @@ def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Poin
             X = F.linear(X, W, b).tanh()
         return F.binary_cross_entropy_with_logits(F.linear(X, *leaves[-2:]), targets)
 
-    function = torch.compile(loss) if compiled else loss
+    # Dynamic, as by default from the second shape on, it would be another program than the one to compare with.
+    function = torch.compile(loss, dynamic=False) if compiled else loss
 
     def wait() -> None:
         if device == "cuda":
@@ -363,18 +451,22 @@ def precision() -> Points:
         p = rows_of(name)
 
         def work(p: Problem = p) -> dict[str, Any]:
-            wanted, found = exact(p), {}
+            wanted, found = exact(p), dict[str, Any]()
+            ready = prepare(p.network, p.params, p.X, p.Y, None, "cuda")
             for which in (None, "tf32"):
-                _, gradients = cost_and_gradients(p.network, p.params, p.X, p.Y, device="cuda", precision=which)
-                found[which or "float32"] = error([a for layer in gradients for a in layer], wanted)
+                with ready.place.current(), ready.objective(p.network, 0.0, None, which) as objective:
+                    _, gradients = objective.cost_and_gradients(ready.params)
+                    found["block"] = objective.fold.block
+                found[which or "float32"] = error([a.get() for layer in gradients for a in layer], wanted)
             return found
 
-        yield attempt({"case": name, "m": ROWS, "block": fold.block_size(p.network, p.X)}, work)
+        yield attempt({"case": name, "m": ROWS}, work)
 
 
 PARTS: dict[str, Callable[[], Points]] = {
     "card": card,
     "steps": ours,
+    "pieces": pieces,
     "torch-eager": lambda: torch_peer(compiled=False),
     "torch-compiled": lambda: torch_peer(compiled=True),
     "jax": jax_peer,

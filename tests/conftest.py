@@ -164,6 +164,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 HAS_GPU = any(_library(param).name == "cupy" for param in LIBRARIES)
 ABOUT_DEVICES = ("test_backend", "test_device")
+# Its process of its own sees the GPU, for scikit-learn's checks ask CuPy for an array; "auto" is the CPU there too.
+SEE_THE_GPU = (*ABOUT_DEVICES, "test_sklearn_checks")
 
 
 if HAS_GPU:
@@ -188,8 +190,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         about_a_device = item.get_closest_marker("gpu") is not None or name in ABOUT_DEVICES
         # For processes of their own. CUDA is up in this one already, so here the variable comes too late.
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        if not about_a_device or visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(visible) if about_a_device else ""
+        sees = about_a_device or name in SEE_THE_GPU
+        if not sees or visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(visible) if sees else ""
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.steps.kernels import SOURCE, TYPES, Variant
+from fullbatch.steps.kernels import HELPERS, KERNELS, TYPES, Variant
 
 COMPILER = shutil.which("g++")
-KERNELS = ("activate", "descend", "output", "tail")
+NAMES = ("activate", "descend", "output", "tail")  # as ``start`` below numbers them
+SOURCE = HELPERS + "".join(KERNELS[name] for name in NAMES)
 
 BEFORE = r"""
 #include <cmath>
@@ -128,8 +129,8 @@ CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS")  # for g++ they are variables: 
 def compiled(T: str) -> ctypes.CDLL:
     """The kernels for float or double."""
     assert COMPILER is not None
-    constants = Variant(next(name for name, own in TYPES.items() if own == T)).source.removesuffix(SOURCE)
-    constants = "".join(line + "\n" for line in constants.splitlines() if line.split()[1] not in CHOSEN)
+    variant = Variant(next(name for name, own in TYPES.items() if own == T))
+    constants = "".join(line + "\n" for line in variant.constants.splitlines() if line.split()[1] not in CHOSEN)
     with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
         library = Path(folder) / "kernels.so"
         command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(library)]
@@ -144,7 +145,7 @@ class Kernel:
     """As cupy.RawKernel: called with grid, block and arguments."""
 
     def __init__(self, code: str, name: str) -> None:
-        defined = dict(re.findall(r"^#define (\w+) (.*)$", code.removesuffix(SOURCE), re.MULTILINE))
+        defined = dict(re.findall(r"^#define (\w+) (.*)$", code.removesuffix(HELPERS + KERNELS[name]), re.MULTILINE))
         self.library = compiled(defined["T"])
         self.name, self.chosen = name, [int(defined[key]) for key in CHOSEN]
         self.kernel = SimpleNamespace(ptr=0)
@@ -155,16 +156,14 @@ class Kernel:
         values = [self._value(argument) for argument in args]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         gx, gy = (*grid, 1)[:2]
-        self.library.launch(KERNELS.index(self.name), *self.chosen, gx, gy, block[0], pointers)
+        self.library.launch(NAMES.index(self.name), *self.chosen, gx, gy, block[0], pointers)
 
     def _value(self, argument: Any) -> Any:
-        if argument is None:
-            return ctypes.c_void_p(0)
         argument = getattr(argument, "host", argument)
         if isinstance(argument, np.ndarray):
             assert argument.dtype in (self.dtype, np.float64)
             return ctypes.c_void_p(argument.ctypes.data)
-        assert type(argument) is np.int64, "CuPy passes a Python number by its own choice of type"
+        assert type(argument) is np.int64, "CuPy chooses a Python number's type, and takes None from 14 on"
         return ctypes.c_longlong(int(argument))
 
 

@@ -18,7 +18,7 @@ from bench.problem import Shape
 
 import fake_cupy
 import fullbatch as fb
-from fullbatch import backend
+from fullbatch import backend, fold
 from fullbatch.backend import Place
 
 NO_GPU = not any(device.name == "cuda:0" and device.usable for device in fb.devices())
@@ -119,6 +119,58 @@ def test_the_outcome_of_tests_is_read_even_where_some_fail(run):
     assert "tests on the card: 10 passed, 3 failed, 2 skipped" in gpu.lines(result)
 
 
+def test_a_single_error_is_among_the_errors(run):
+    code = "print('1 passed, 1 error in 0.10s')\n"
+    result, _ = run({"other tests": (code, 20)}, **{"other tests": {"read": gpu._tests}})
+    assert "other tests: 1 passed, 1 errors" in gpu.lines(result)
+
+
+def test_tests_that_are_cut_off_say_how_far_they_came(run):
+    said = [
+        "tests/test_x.py::test_a PASSED [ 10%]",
+        "tests/test_x.py::test_b[a FAILED b] PASSED [ 20%]",
+        "tests/test_x.py::test_c[1.5-x y] FAILED [ 30%]",
+        "tests/test_x.py::test_d SKIPPED (no GPU) [ 40%]",
+        "tests/test_x.py::test_e ERROR [ 50%]",
+    ]
+    last = "tests/test_x.py::test_slow "
+    code = f"import time\nprint(*{said!r}, sep='\\n')\nprint({last!r}, end='', flush=True)\ntime.sleep(60)\n"
+    result, _ = run({"other tests": (code, 2)}, **{"other tests": {"read": gpu._tests}})
+    part = result["parts"]["other tests"]
+    assert part["status"] == "out of time"
+    assert part["points"] == [{
+        "passed": 2, "failed": 1, "skipped": 1, "errors": 1, "last_line": last.strip(), "cut_off": True,
+        "failures": ["tests/test_x.py::test_c[1.5-x y]", "tests/test_x.py::test_e"],
+    }]  # fmt: skip
+    words = "other tests: 2 passed, 1 failed, 1 errors, 1 skipped; cut off at tests/test_x.py::test_slow"
+    assert words in gpu.lines(result)
+
+
+def test_the_words_of_pytest_itself_are_understood(tmp_path):
+    """Its own output, whole and without its end; a file that cannot be imported, and a warning, end nothing."""
+    (tmp_path / "test_good.py").write_text(
+        "import pytest, warnings\n"
+        "def test_a(): warnings.warn('old', DeprecationWarning)\n"
+        "@pytest.mark.parametrize('x', ['1 2'])\ndef test_b(x): assert not x\n"
+        "def test_c(): pytest.skip('no')\n"
+    )
+    (tmp_path / "test_bad.py").write_text("import no_such_module\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    done = subprocess.run(
+        [sys.executable, "-m", *gpu.PYTEST, "-c", "pytest.ini", "."],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    [whole] = gpu._tests(done.stdout, tmp_path)
+    assert {**whole, "last_line": "", "failures": []} == {
+        "failed": 1, "passed": 1, "skipped": 1, "errors": 1, "failures": [], "last_line": "",
+    }  # fmt: skip
+    [part] = gpu._tests(done.stdout[: done.stdout.index("= ERRORS =")], tmp_path)
+    assert {word: part.get(word) for word in ("passed", "failed", "skipped")} == dict.fromkeys(
+        ("passed", "failed", "skipped"), 1
+    )
+    assert part["failures"] == ["test_good.py::test_b[1 2]"]
+
+
 def invented():
     """The parts of a run, as a card might answer."""
     timing = {"median": 0.01}
@@ -216,11 +268,14 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
     fake_cupy.install(monkeypatch)
     monkeypatch.setattr(gpu_parts, "CASES", {"5-7-1": 2})
     monkeypatch.setattr(gpu_parts, "ROWS", 100)
+    monkeypatch.setattr(gpu_parts, "SLICES", 16)  # and four examples that are left
     real = gpu_parts.seconds_of
     monkeypatch.setattr(gpu_parts, "seconds_of", lambda call, **options: real(call, untimed=0, rounds=2))
+    network, on_card = fb.Network([5, 7, 1]), sys.modules["cupy"].empty((5, 0), "float32")
     points = {
         "card": list(gpu_parts.card(1e-5)),
         "steps": list(gpu_parts.ours()),
+        "pieces": list(gpu_parts.pieces()),
         "streaming": list(gpu_parts.streaming(1e-5)),
         "precision": list(gpu_parts.precision()),
     }
@@ -231,7 +286,14 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
     result["summary"] = gpu.summary(result["parts"])
     assert result["summary"]["streaming"]["same_bits"] is True
     assert [row["m"] for row in result["summary"]["cases"]] == [200]
-    assert len(gpu.lines(result)) == 3
+    assert [point["piece"] for point in points["pieces"]] == [
+        "Z1 = X W1^T", "tail", "dW1 = dZ1^T X", "dW1 = (X^T dZ1)^T", "dW1 in 256 slices", "all of the step"
+    ]  # fmt: skip
+    assert all(point["m"] == 200 and point["seconds"] == 0.001 for point in points["pieces"])
+    assert all(point["error_of_dW1"] < 1e-6 for point in points["pieces"] if point["piece"].startswith("dW1"))
+    assert [point["block"] for point in points["precision"]] == [fold.block_size(network, on_card)]
+    assert points["precision"][0]["block"] != fold.block_size(network, np.empty((5, 0), "float32")), "not the CPU's"
+    assert len(gpu.lines(result)) == 9
     json.dumps(result, allow_nan=False)
 
 

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from fullbatch import cli
+from fullbatch import backend, cli
 from fullbatch.activations import ACTIVATIONS
 
 
@@ -204,6 +205,38 @@ def test_train_without_data_shows_held_out_results(run):
 
 def test_quiet_train_says_nothing(run, folder):
     assert run("train", folder / "people.csv", "--target", "pays", "--quiet", *QUICK) == (0, "", "")
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    """CuPy is installed, and there is no GPU that it could use."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: object())
+    monkeypatch.setattr(backend, "place", lambda device: backend.Place("cpu", np, note="no driver."))
+
+
+def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, no_driver):
+    for options in ((), ("--solver", "lbfgs")):
+        status, _, err = run("train", folder / "people.csv", "--target", "pays", *QUICK, *options)
+        assert status == 0
+        first, second, *rest = err.splitlines()
+        assert first == "fullbatch: computing on the CPU: no driver."
+        assert second.startswith("epoch 1/12")
+        assert not any("computing" in line for line in rest)
+
+
+def test_the_beginning_of_a_fit_is_not_yet_that_of_an_epoch(capsys):
+    """Between them the training is put together, which can be an error too."""
+    callback = cli._BeforeTheFirstEpoch("a line")
+    for epochs, said in ((12, ""), (0, "fullbatch: a line\n"), (0, "")):
+        callback.on_fit_task_begin(None, SimpleNamespace(max_subtasks=epochs))
+        assert capsys.readouterr().err == said
+
+
+def test_why_it_computes_on_the_cpu_is_not_said_quietly_nor_in_front_of_an_error(run, fails, folder, no_driver):
+    assert run("train", folder / "people.csv", "--target", "pays", "--quiet", *QUICK) == (0, "", "")
+    fails("train", folder / "people.csv", "--target", "pais")
+    fails("train", folder / "people.csv", "--target", "pays", "--device-memory", "0")
+    fails("train", folder / "people.csv", "--target", "town", "--task", "regress")
 
 
 def test_plot_draws_the_costs(run, folder, tmp_path):
@@ -486,7 +519,7 @@ def start(*args: object, **options) -> subprocess.Popen:
 def test_an_interrupted_training_keeps_the_model_so_far(run, folder, tmp_path, number, status):
     model = tmp_path / "pays.model"
     args = (folder / "people.csv", "--target", "pays", "--model", model, "--hidden", "64", "--epochs", "1000000")
-    with start("train", *args, "--json") as process:
+    with start("train", *args, "--json", "--device", "cpu") as process:  # without a word about a GPU
         assert process.stderr.readline().startswith("epoch 1/1000000")
         process.send_signal(number)
         process.send_signal(number)  # an impatient second one changes nothing

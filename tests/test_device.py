@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 
@@ -19,12 +20,12 @@ import pytest
 
 import fake_cupy
 import fullbatch as fb
-from fullbatch import backend, cli, fold, steps
+from fullbatch import backend, cli, fold, objective, steps
 from fullbatch.backend import Place
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.fold import Fold
 from fullbatch.objective import Objective
-from fullbatch.sources import Dense, Examples
+from fullbatch.sources import Dense, Examples, streamed
 from reference import problem, relative
 
 DEVICE = array_api_strict.Device("device1")
@@ -75,7 +76,7 @@ NO_MEMORY = [
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 1024 examples, of which a step takes at most ``most`` without running out of memory."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like: 1024)
+    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse: 1024)
     limits = SimpleNamespace(most=300, error=NO_MEMORY[0], seen=[], made=0)
 
     class Step(steps.ArrayStep):
@@ -405,7 +406,7 @@ def test_the_setting_lasts_for_each_pass_of_a_fold(monkeypatch):
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 def test_the_cost_is_read_back_once_and_not_for_each_block(l2, monkeypatch):
     """float(), bool() and int() of a device's array wait for the device."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like: 64)
+    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse: 64)
     reads = []
     for name in ("__float__", "__bool__", "__int__", "__index__"):
         real = getattr(array_api_strict._array_object.Array, name)
@@ -459,6 +460,36 @@ def test_computing_happens_on_the_device_that_was_named(monkeypatch):
     assert ours.device == "cuda:1"
     plain = fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=2)
     assert ours.costs == pytest.approx(plain.costs, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_data_on_the_device_are_taken_off_its_room_once(weighted, monkeypatch):
+    """Its free memory shrinks while X, Y and weights are uploaded; the room for blocks is less by them once."""
+    params, X, Y = problem(SIZES, 400, "softmax")
+    size, taken = 3 * (X.nbytes + Y.nbytes), []
+
+    class Small(Place):
+        is_cuda = True
+
+        def put(self, array):
+            taken.append(array.nbytes)
+            return super().put(array)
+
+        def memory(self):
+            return float(size - sum(taken)), float(size)
+
+        def current(self):
+            return nullcontext()
+
+    place = Small("cuda:0", array_api_strict, DEVICE)
+    monkeypatch.setattr(backend, "place", lambda name: place)
+    monkeypatch.setattr(streamed, "resident", lambda table, there: there.put(np.ascontiguousarray(table)))
+    weight = np.ones(400) if weighted else None
+    network = fb.Network(SIZES, output="softmax")
+    ready = objective.prepare(network, params, X, Y, weight, "cuda", 1.0)
+    assert type(ready.examples.X) is Dense
+    assert ready.room == size - X.nbytes - Y.nbytes - (weight.nbytes if weighted else 0)
+    assert objective.prepare(network, params, X, Y, weight, "cuda", None).room == np.inf
 
 
 # --- On a card, or on one that fake_cupy.py pretends to be ----------------------------------------------------------

@@ -129,17 +129,34 @@ def test_targets_and_weights_of_any_stride_and_weights_of_zero(sizes):
     wide[::2, ::3] = Y
     weight = np.repeat(np.linspace(0, 2, 60), 2)[::2]
     weight[7] = 0
-    X[:, 7] = 400  # whose loss overflows: it must be left out of the loss
     twin, truth = pair(network, X, 60)
     for step in (twin, truth):
         step.load(params)
-    X[:, 7] = 0
     hold(twin, truth, X, wide[::2, ::3], weight, "float64")
     backwards = np.ascontiguousarray(Y[:, ::-1])[:, ::-1]
     hold(twin, truth, X, backwards, weight, "float64")
-    X[:, 7] = 1e6
+
+
+@on_cpu
+@pytest.mark.parametrize("sizes", [[4, 9, 1], [4, 9, 3]])
+def test_a_weight_of_zero_leaves_out_what_overflows(sizes):
+    """exp of 1e6 and of -1e6 or so: the loss, or the gradient, or both are infinite there."""
+    network = fb.Network(sizes, hidden="identity", output="exp")
+    params, X, Y = problem(sizes, 60, "exp")
+    params = tuple(fb.Layer(W, b) for W, b in params)
+    weight = np.linspace(1, 2, 60)
+    weight[[7, 8]] = 0
+    X[:, 7:9] = 0
+    twin, truth = pair(network, X, 60)
+    for step in (twin, truth):
+        step.load(params)
+    wanted = truth.gradient(X, Y, weight)
+    X[:, 7], X[:, 8] = 1e6, -1e6
     with backend.quiet():
-        assert np.isfinite(float(twin.cost(X, Y, weight)[0]))
+        ours, cost = twin.gradient(X, Y, weight), twin.cost(X, Y, weight)
+    assert relative(arrays(ours), arrays(wanted)) < 1e-12
+    assert [float(value) for value in cost] == pytest.approx([float(wanted.loss), float(wanted.weight)], rel=1e-12)
+    assert float(ours.loss) == pytest.approx(float(wanted.loss), rel=1e-12)
 
 
 @on_cpu
@@ -191,6 +208,27 @@ def test_what_a_step_returned_stays_when_it_goes_on():
 
 
 @on_cpu
+@pytest.mark.parametrize(("sizes", "kernel"), [([4, 9, 1], "tail"), ([4, 9, 5, 1], "activate descend tail"),
+                                               ([4, 9, 3], "activate output descend")])  # fmt: skip
+def test_nothing_is_compiled_but_what_is_launched(sizes, kernel):
+    class Compiler(FakeCuPy):
+        def RawModule(self, *, code):
+            assert code.count("__global__") == 1, "one kernel a source"
+            made.append(code)
+            return super().RawModule(code=code)
+
+    made = []
+    network = fb.Network(sizes, output="sigmoid" if sizes[-1] == 1 else "softmax")
+    params, X, Y = problem(sizes, 20, network.output.name)
+    step = FusedStep(network, X, 20, xp=Compiler())
+    step.load(tuple(fb.Layer(W, b) for W, b in params))
+    for _ in range(2):
+        step.gradient(X, Y, None)
+    assert len(made) == len(kernel.split())
+    assert all(any(f"void {name}(" in code or f" {name}(\n" in code for code in made) for name in kernel.split())
+
+
+@on_cpu
 def test_the_same_bits_from_run_to_run():
     network = fb.Network([4, 40, 1])
     params, X, Y = problem(network.sizes, 700, "sigmoid", dtype="float32")
@@ -230,14 +268,13 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     if importlib.util.find_spec("cuda") is None:
         pytest.skip("cuda.core is not installed (pip install 'cuda-core[cu13]' brings it with NVRTC)")
     core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
-    options = core.ProgramOptions(arch=architecture, std="c++17")
+    options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     for variant in VARIANTS:
-        try:
-            program = core.Program(variant.source, "c++", options)
-        except Exception as error:  # it looks for the library here
-            if "nvrtc" in str(error).lower():
-                pytest.skip(f"NVRTC is missing: {error}")
-            raise
-        code = program.compile("cubin")
-        for kernel in cuda_on_cpu.KERNELS:
-            assert kernel.encode() in bytes(code.code)
+        for kernel in kernels.KERNELS:
+            try:
+                program = core.Program(variant.source(kernel), "c++", options)
+            except Exception as error:  # it looks for the library here
+                if "nvrtc" in str(error).lower():
+                    pytest.skip(f"NVRTC is missing: {error}")
+                raise
+            assert kernel.encode() in bytes(program.compile("cubin").code)

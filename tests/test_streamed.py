@@ -11,6 +11,7 @@ import pytest
 
 from fake_streams import Cuda, Event
 from fullbatch import backend
+from fullbatch.errors import DeviceError
 from fullbatch.sources import Dense, OneHot, Subset, streamed
 from fullbatch.sources.streamed import Conveyor, Put, Streaming, Uploaded, fits, put_examples, resident
 
@@ -246,6 +247,23 @@ def test_what_does_not_fit_after_all_is_streamed(monkeypatch):
     there = put_examples(X, X[:1], Place(cuda), 1e9)
     assert calls[0] == (50, 3)
     assert type(there.X) is Uploaded
+
+
+def test_the_host_s_pinned_memory_is_not_the_device_s(monkeypatch):
+    """Neither is the table streamed instead, nor are blocks halved: both need pinned memory too."""
+    cuda = Cuda(0)
+
+    def alloc_pinned_memory(size):
+        raise RuntimeError("cudaErrorMemoryAllocation: out of memory")  # what CUDA says of both
+
+    cuda.cuda.alloc_pinned_memory = alloc_pinned_memory
+    monkeypatch.setattr(backend, "cupy_if_loaded", lambda: cuda)
+    table = np.ones((50, 3))
+    reader = Streaming(Dense(table.T).reader(), Place(cuda), cuda)
+    for call in (lambda: resident(table, Place(cuda)), lambda: reader(slice(0, 50))):
+        with pytest.raises(DeviceError, match="the host has no 1,200 bytes of pinned memory") as caught:
+            call()
+        assert not backend.is_out_of_memory(caught.value)
 
 
 def test_another_error_comes_through(monkeypatch):

@@ -325,7 +325,7 @@ def train(
         learning_rate=learning_rate, l2=l2, validation=validation, max_levels=max_levels, dtype=dtype,
         device=device, device_memory=_bytes(device_memory), precision=precision, seed=seed, threads=threads,
     )  # fmt: skip
-    _check_before_training(data, model, plot, settings)
+    note = _check_before_training(data, model, plot, settings)
     started = time.perf_counter()
     table, target = _table_and_target(data, target)
     read_seconds = time.perf_counter() - started
@@ -333,7 +333,7 @@ def train(
         "categorical": _list(categorical or (), table.names),
         "numeric": _list(numeric or (), table.names),
     }
-    progress, trained, stop = _fit(table, target, settings, task, columns, model, quiet)
+    progress, trained, stop = _fit(table, target, settings, task, columns, model, quiet, note)
     name = str(data) if data else "handwritten digits"
     if plot:
         _plot(plot, trained, name)
@@ -347,15 +347,13 @@ def train(
         raise typer.Exit(128 + stop)
 
 
-def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, settings: Settings) -> None:
-    """Find out now what would otherwise be found out when the work is done."""
+def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, settings: Settings) -> str:
+    """Find out now what would otherwise be found out when the work is done. What is to be said of the device, or ""."""
     from fullbatch import backend
     from fullbatch.outputs import check_output
 
     _check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
     place = backend.place(settings.device)
-    if place.note and find_spec("cupy"):  # who installed it expects the GPU; others need not hear of it
-        _say(f"computing on the CPU: {place.note}")
     place.room(settings.device_memory)
     backend.check_precision(settings.precision, place.empty(settings.dtype))
     if model:
@@ -368,6 +366,8 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
 
         check_plot(str(plot))
         check_output(plot, "the plot")
+    # Who installed CuPy expects the GPU; others need not hear of it.
+    return f"computing on the CPU: {place.note}" if place.note and find_spec("cupy") else ""
 
 
 def _check_distinct(inputs: dict[str, Path | None], outputs: dict[str, Path | None]) -> None:
@@ -397,6 +397,27 @@ def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, 
     return table, target
 
 
+class _BeforeTheFirstEpoch:
+    """A callback that says a line when the first epoch begins: an error before that stays a line of its own."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        if self.line and context.max_subtasks == 0:  # an epoch, not the whole fit
+            _say(self.line)
+            self.line = ""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+
 def _fit(
     table: RawTable,
     target: str,
@@ -405,15 +426,17 @@ def _fit(
     columns: dict[str, Any],
     model: Path | None,
     quiet: bool,
+    note: str,
 ) -> tuple[TrainingProgress, Trained, int]:
     """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did)."""
     from fullbatch.report import TrainingProgress
     from fullbatch.table_model import train_table
 
     progress = TrainingProgress(_console(sys.stderr), quiet=quiet)
+    callbacks = [progress, _BeforeTheFirstEpoch(note)] if note and not quiet else [progress]
     with _stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:  # which ``fit`` waits for
         try:
-            trained = train_table(table, target, settings, task=task, callbacks=[progress], **columns)
+            trained = train_table(table, target, settings, task=task, callbacks=callbacks, **columns)
         except KeyboardInterrupt:
             _say("interrupted before the training began; there is no model to keep.")
             raise typer.Exit(128 + signals.received) from None

@@ -198,10 +198,14 @@ def prepare(
         place = backend.place_of(X)
         room = math.inf if device_memory is None else place.room(device_memory)
         return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
+    room = place.room(device_memory)  # asked once, before anything is there: later the device counts it as taken too
     layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
-    weight = None if sample_weight is None else place.put(sample_weight)
-    there = put_examples(X, Y, place, place.room(device_memory))
-    room = math.inf if device_memory is None else place.room(device_memory) - there.taken
+    weight = None
+    if sample_weight is not None:
+        weight = place.put(sample_weight)
+        room = max(0.0, room - sample_weight.nbytes)
+    there = put_examples(X, Y, place, room)
+    room = math.inf if device_memory is None else room - there.taken
     return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
 
 

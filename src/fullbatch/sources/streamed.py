@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fullbatch import backend
+from fullbatch.errors import DeviceError
 from fullbatch.sources.columns import Array, Columns, Reader, Where
 from fullbatch.sources.memory import Dense
 from fullbatch.threads import thread_count
@@ -176,9 +177,20 @@ class Conveyor:
     def _buffer(self, size: int) -> np.ndarray:
         if self.pinned[self.turn] is None or len(self.pinned[self.turn]) < size:
             self.pinned[self.turn] = None
-            memory = self.cupy.cuda.alloc_pinned_memory(size)
-            self.pinned[self.turn] = np.frombuffer(memory, np.uint8, size)
+            self.pinned[self.turn] = np.frombuffer(self._pinned(size), np.uint8, size)
         return self.pinned[self.turn]
+
+    def _pinned(self, size: int) -> Any:
+        try:
+            return self.cupy.cuda.alloc_pinned_memory(size)
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            # In words of its own: smaller blocks, the cure where the GPU is short of memory, are none here.
+            raise DeviceError(
+                f"the host has no {size:,} bytes of pinned memory for copies to the GPU; free memory there, or raise "
+                "its limit of locked memory (ulimit -l; docker run --ulimit memlock=-1)."
+            ) from error
 
     def _fill(self, buffer: np.ndarray, rows: np.ndarray) -> None:
         if rows.nbytes <= ALONE or self.threads == 1:

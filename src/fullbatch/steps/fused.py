@@ -163,21 +163,23 @@ def knows(network: Network) -> bool:
 
 
 class _Kernels:
-    """The compiled kernels of a network, each with the launch that suits it. CuPy compiles each variant once."""
+    """The kernels of a network, each with the launch that suits it. CuPy keeps on disk what it has compiled."""
 
     def __init__(self, xp: Any, dtype: str, activations: list[str], output: str, per_lane: int) -> None:
         self.xp = xp
 
-        def compiled(variant: Variant, kernel: str) -> Any:
-            return xp.RawModule(code=variant.source).get_function(kernel)
-
-        self._activate = [compiled(Variant(dtype, name), "activate") for name in activations]
-        self._descend = [compiled(Variant(dtype, name), "descend") for name in activations]
         last = activations[-1] if activations else "identity"
-        self._output = compiled(Variant(dtype, output=output), "output")
-        one_unit = output != "softmax"  # which has two units at least, and so no tail
-        self._tail: Any = compiled(Variant(dtype, last, output, per_lane), "tail") if one_unit else None
+        self._each = [Variant(dtype, name) for name in activations]
+        self._top, self._last = Variant(dtype, output=output), Variant(dtype, last, output, per_lane)
+        self._compiled: dict[tuple[Variant, str], Any] = {}
         self._resident: dict[int, int] = {}
+
+    def _kernel(self, variant: Variant, name: str) -> Any:
+        """Compiled when it is first launched: most of them never are."""
+        if (variant, name) not in self._compiled:
+            module = self.xp.RawModule(code=variant.source(name))
+            self._compiled[variant, name] = module.get_function(name)
+        return self._compiled[variant, name]
 
     def _blocks(self, kernel: Any, useful: int) -> int:
         """Thread blocks that the device runs at once, or fewer where there is no use for them.
@@ -192,12 +194,12 @@ class _Kernels:
         return max(1, min(self._resident[id(kernel)], useful))
 
     def activate(self, layer: int, Z: Any, b: Any, A: Any) -> None:
-        kernel = self._activate[layer]
+        kernel = self._kernel(self._each[layer], "activate")
         blocks = self._blocks(kernel, -(-Z.size // THREADS))
         kernel((blocks,), (THREADS,), (Z, b, A, np.int64(Z.size), np.int64(b.shape[0])))
 
     def descend(self, layer: int, D: Any, kept: Any, b: Any) -> Any:
-        kernel = self._descend[layer]
+        kernel = self._kernel(self._each[layer], "descend")
         k, n = D.shape
         tiles = -(-n // 32)
         rows = min(max(1, self._blocks(kernel, MOST_BLOCKS) // tiles), -(-k // (4 * WARPS)))
@@ -207,22 +209,24 @@ class _Kernels:
 
     def output(self, Z: Any, b: Any, Y: Any, weight: Any, backward: bool) -> Any:
         k, n = Z.shape
-        blocks = self._blocks(self._output, -(-k // THREADS))
+        kernel = self._kernel(self._top, "output")
+        blocks = self._blocks(kernel, -(-k // THREADS))
         parts = self.xp.empty((blocks, 2), dtype=np.float64)
         unit, example = _strides(Y)
         arguments = (Z, b, Y, example, unit, _row(self.xp, weight), parts, np.int64(k), np.int64(n), np.int64(backward))
-        self._output((blocks,), (THREADS,), arguments)
+        kernel((blocks,), (THREADS,), arguments)
         return parts
 
     def tail(self, Z: Any, b: Any, w: Any, b_out: Any, Y: Any, weight: Any, rows: int, backward: bool) -> Any:
         k, n = Z.shape
-        blocks = self._blocks(self._tail, -(-k // (WARPS * rows)))
+        kernel = self._kernel(self._last, "tail")
+        blocks = self._blocks(kernel, -(-k // (WARPS * rows)))
         parts = self.xp.empty((blocks, 2 * n + 3), dtype=np.float64)
         example = _strides(Y)[1]
         arguments = (
             Z, b, w, b_out, Y, example, _row(self.xp, weight), parts, np.int64(k), np.int64(n), np.int64(backward)
         )  # fmt: skip
-        self._tail((blocks,), (THREADS,), arguments)
+        kernel((blocks,), (THREADS,), arguments)
         return parts
 
 
@@ -232,4 +236,4 @@ def _strides(Y: Any) -> tuple[np.int64, np.int64]:
 
 
 def _row(xp: Any, weight: Any) -> Any:
-    return None if weight is None else xp.ascontiguousarray(weight)
+    return np.intp(0) if weight is None else xp.ascontiguousarray(weight)  # CuPy before 14 knows no None

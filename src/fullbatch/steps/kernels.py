@@ -60,8 +60,12 @@ class Variant(NamedTuple):
         """The examples that a warp of ``tail`` does at once: enough loads on their way, and room in the registers."""
         return next(rows for rows, most in ((8, 1), (4, 4), (2, 8), (1, 32)) if self.per_lane <= most)
 
+    def source(self, kernel: str) -> str:
+        """CUDA C++ with that kernel alone: NVRTC takes its time for each one."""
+        return self.constants + HELPERS + KERNELS[kernel]
+
     @property
-    def source(self) -> str:
+    def constants(self) -> str:
         defined = {
             "T": TYPES[self.dtype],
             "ACTIVATION": ACTIVATIONS[self.activation],
@@ -74,10 +78,10 @@ class Variant(NamedTuple):
             "GELU_K": f"((T){GELU_K!r})",
             "GELU_FLAT": f"((T){GELU_FLAT!r})",
         }
-        return "".join(f"#define {name} {value}\n" for name, value in defined.items()) + SOURCE
+        return "".join(f"#define {name} {value}\n" for name, value in defined.items())
 
 
-SOURCE = r"""
+HELPERS = r"""
 enum { TANH, SIGMOID, RELU, LEAKY_RELU, IDENTITY, GELU, SILU };
 enum { OUT_SIGMOID, OUT_SOFTMAX, OUT_IDENTITY, OUT_EXP };
 #define KEEPS_Z (ACTIVATION == GELU || ACTIVATION == SILU)
@@ -161,7 +165,10 @@ __device__ double of_the_block(double value, double* room) {
     __syncthreads();  // before anybody writes there again
     return sum;
 }
+"""
 
+KERNELS = {
+    "activate": r"""
 // A = g(Z + b) of k x n numbers; A may be Z.
 extern "C" __global__ void activate(const T* Z, const T* b, T* A, long long total, long long n) {
     const bool narrow = total <= 0xffffffffll;  // a remainder of 32 bits takes a fifth of the time
@@ -171,7 +178,8 @@ extern "C" __global__ void activate(const T* Z, const T* b, T* A, long long tota
         A[i] = g(Z[i] + b[c]);
     }
 }
-
+""",
+    "descend": r"""
 // D = D * g' in place, and the sums of its columns: parts[blockIdx.y][c].
 // X is A, or Z without its bias where KEEPS_Z. A warp goes down 32 columns.
 extern "C" __global__ void descend(T* D, const T* X, const T* b, double* parts, long long k, long long n) {
@@ -207,7 +215,8 @@ extern "C" __global__ void descend(T* D, const T* X, const T* b, double* parts, 
         parts[(long long)blockIdx.y * n + c] = all;
     }
 }
-
+""",
+    "output": r"""
 // dZ[L] in place of Z[L] (k, n) if backward, and parts[blockIdx.x] = loss, weight. A thread does an example.
 extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_example, long long y_unit, const T* weight,
                                   double* parts, long long k, long long n, long long backward) {
@@ -230,13 +239,13 @@ extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_exam
         } else {
             for (long long u = 0; u < n; ++u) own += unit_loss(z[u] + b[u], y[u * y_unit]);
         }
-        if (s > 0) loss += own * s;  // a weight of 0 leaves out: 0 * infinity would be NaN
+        if (s > 0) loss += own * s;  // a weight of 0 leaves out, here and below: 0 * infinity would be NaN
         total += s;
         if (backward) {
             for (long long u = 0; u < n; ++u) {
                 const T own_z = z[u] + b[u];
                 const T yhat = OUTPUT == OUT_SOFTMAX ? m_exp(own_z - top) / sum : unit(own_z);
-                z[u] = (yhat - y[u * y_unit]) * s;
+                z[u] = s > 0 ? (yhat - y[u * y_unit]) * s : (T)0;
             }
         }
     }
@@ -247,7 +256,8 @@ extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_exam
         parts[2 * blockIdx.x + 1] = total;
     }
 }
-
+""",
+    "tail": r"""
 // One output unit: from Z (k, n) of the last hidden layer, without its bias, to that layer's dZ in its place, and
 // parts[blockIdx.x] = dW[L] (n), db[L-1] (n), db[L], loss, weight. w (n) is W[L]. A warp does ROWS examples at a time:
 // a lane holds PER units of each, lane + 32 j.
@@ -256,49 +266,57 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
         long long k, long long n, long long backward) {
     __shared__ double room[THREADS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = THREADS / 32;
+    const int width = (int)n;
+    const int mine = lane % ROWS;  // the example whose output unit this lane does; ROWS is a power of 2
+    const T bias_out = b_out[0];
+    int column[PER];
     T bias[PER], own_w[PER], dw[PER], db[PER];
     #pragma unroll
     for (int j = 0; j < PER; ++j) {
         const int c = lane + 32 * j;
-        bias[j] = c < n ? b[c] : (T)0;
-        own_w[j] = c < n ? w[c] : (T)0;
+        column[j] = c < width ? c : 0;
+        bias[j] = c < width ? b[c] : (T)0;
+        own_w[j] = c < width ? w[c] : (T)0;
         dw[j] = db[j] = 0;
     }
     double loss = 0, total = 0, db_out = 0;
     const long long step = (long long)gridDim.x * warps * ROWS;
     for (long long first = ((long long)blockIdx.x * warps + warp) * ROWS; first < k; first += step) {
-        T x[ROWS][PER], sum[ROWS];  // x: z where KEEPS_Z, else a; beyond n and k: of z = 0, finite and not used
+        const int here = k - first < ROWS ? (int)(k - first) : ROWS;
+        const bool there = mine < here;
+        const long long example = first + (there ? mine : 0);
+        T* rows = Z + first * n;
+        // Each load has an address of its own, whatever n and k, and nothing is computed before the last: under a
+        // condition they would go one after another. Beyond n and k stand numbers of the first row: they are not used.
+        T x[ROWS][PER], sum[ROWS];  // x: z where KEEPS_Z, else a
+        #pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            #pragma unroll
+            for (int j = 0; j < PER; ++j) x[r][j] = rows[(r < here ? r : 0) * width + column[j]];
+        }
+        const T y = Y[example * y_example];
+        const T s = weight ? weight[example] : (T)1;
         #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             sum[r] = 0;
             #pragma unroll
             for (int j = 0; j < PER; ++j) {
-                const int c = lane + 32 * j;
-                x[r][j] = c < n && first + r < k ? Z[(first + r) * n + c] + bias[j] : (T)0;
-            }
-        }
-        #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            #pragma unroll
-            for (int j = 0; j < PER; ++j) {
+                x[r][j] += bias[j];
                 const T a = g(x[r][j]);
-                sum[r] += lane + 32 * j < n ? own_w[j] * a : (T)0;
+                sum[r] += lane + 32 * j < width ? own_w[j] * a : (T)0;
                 if (!KEEPS_Z) x[r][j] = a;
             }
             #pragma unroll
             for (int other = 16; other > 0; other /= 2) sum[r] += __shfl_xor_sync(EVERY_LANE, sum[r], other);
         }
-        const int mine = lane % ROWS;  // the example whose output unit this lane does; ROWS is a power of 2
         T z = sum[0];
         #pragma unroll
         for (int r = 1; r < ROWS; ++r) z = mine == r ? sum[r] : z;
-        z += b_out[0];
-        const bool there = first + mine < k;
-        const T y = there ? Y[(first + mine) * y_example] : (T)0;
-        const T s = !there ? (T)0 : weight ? weight[first + mine] : (T)1;
-        const T dz = there ? (unit(z) - y) * s : (T)0;
+        z += bias_out;
+        const bool counts = there && s > 0;  // a weight of 0 leaves out: 0 * infinity would be NaN
+        const T dz = counts ? (unit(z) - y) * s : (T)0;
         if (lane < ROWS && there) {
-            if (s > 0) loss += unit_loss(z, y) * s;  // a weight of 0 leaves out: 0 * infinity would be NaN
+            if (counts) loss += unit_loss(z, y) * s;
             total += s;
             db_out += dz;
         }
@@ -308,11 +326,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
             const T d = __shfl_sync(EVERY_LANE, dz, r);
             #pragma unroll
             for (int j = 0; j < PER; ++j) {
-                const int c = lane + 32 * j;
                 const T back = d * own_w[j] * slope(x[r][j]);
                 dw[j] += d * (KEEPS_Z ? g(x[r][j]) : x[r][j]);
                 db[j] += back;
-                if (c < n && first + r < k) Z[(first + r) * n + c] = back;
+                if (r < here && lane + 32 * j < width) rows[r * width + column[j]] = back;
             }
         }
     }
@@ -339,4 +356,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
         own[2 * n + 2] = total;
     }
 }
-"""
+""",
+}
