@@ -141,7 +141,7 @@ def _recorder(calls: list[str], name: str) -> Contender:
 
 def test_contenders_take_turns_and_each_starts_a_round() -> None:
     calls: list[str] = []
-    rules = Rules(pause=0, untimed=0, rounds=3, least=1, shortest=0)
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=3, least=1, shortest=0)
     rounds = take_turns({name: _recorder(calls, name) for name in "abc"}, rules, seconds=60)
     assert "".join(calls) == "abcbcacab"
     assert rounds.kept == 3
@@ -151,8 +151,17 @@ def test_contenders_take_turns_and_each_starts_a_round() -> None:
 def test_untimed_calls_come_before_each_timed_one() -> None:
     calls: list[str] = []
     contender = _recorder(calls, "x")._replace(warm=lambda: calls.append("w"))
-    take_turns({"x": contender}, Rules(pause=0, untimed=2, rounds=2, least=1, shortest=0), seconds=60)
+    take_turns({"x": contender}, Rules(pause=0, warm=0, untimed=2, rounds=2, least=1, shortest=0), seconds=60)
     assert "".join(calls) == "wwxwwx"
+
+
+def test_untimed_calls_go_on_until_a_core_is_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 0.01 * next(seconds))
+    calls: list[str] = []
+    contender = _recorder(calls, "x")._replace(warm=lambda: calls.append("w"))
+    take_turns({"x": contender}, Rules(pause=0, untimed=1, warm=0.045, rounds=1, least=1, shortest=0), seconds=60)
+    assert "".join(calls) == "wwwwwx"
 
 
 def test_a_short_call_is_timed_several_times_in_a_row() -> None:
@@ -163,22 +172,23 @@ def test_a_short_call_is_timed_several_times_in_a_row() -> None:
 
     calls: list[int] = []
     contender = Contender(lambda: calls.append(1), clock)
-    rules = Rules(pause=0, untimed=0, rounds=1, least=1, shortest=1e-3)
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=1, least=1, shortest=1e-3)
     assert take_turns({"x": contender}, rules, seconds=60).samples["x"] == [pytest.approx(1e-4)]
     assert len(calls) == 1 + 1 + 10
 
 
 def test_a_disturbed_round_is_dropped_and_counted() -> None:
-    gauges = iter([Gauge(2.0, 1.0), Gauge(1.5, 1.0), Gauge(1.9, 1.0)])
-    rules = Rules(pause=0, untimed=0, rounds=2, least=1, quiet=1.6, shortest=0)
+    ratios = [2.0, 2.0, 1.5, 2.0, 2.0, 2.5, 1.9, 1.9]  # before and after each of four rounds
+    gauges = iter([Gauge(ratio, 1.0) for ratio in ratios])
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=2, least=1, quiet=1.6, shortest=0)
     rounds = take_turns({"x": _recorder([], "x")}, rules, seconds=60, gauge=lambda: next(gauges))
-    assert (rounds.kept, rounds.dropped) == (2, 1)
-    assert rounds.summary()["two_threads_over_one"] == [2.0, 1.5, 1.9]
+    assert (rounds.kept, rounds.dropped) == (2, 2)
+    assert rounds.summary()["two_threads_over_one"] == ratios
     assert len(rounds.samples["x"]) == 2
 
 
 def test_where_no_round_is_quiet_there_is_no_time() -> None:
-    rules = Rules(pause=0, untimed=0, rounds=3, least=2, shortest=0)
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=3, least=2, shortest=0)
     rounds = take_turns({"x": _recorder([], "x")}, rules, seconds=0, gauge=lambda: Gauge(1.0, 1.0))
     assert (rounds.kept, rounds.dropped) == (0, 4)  # twice as many as at least, in the hope of a quiet one
     assert rounds.timing("x") is None
@@ -192,9 +202,9 @@ def test_a_pause_comes_before_each_timed_call_and_before_the_gauge(monkeypatch: 
         calls.append("g")
         return Gauge(2.0, 1.0)
 
-    rules = Rules(pause=0.2, untimed=1, rounds=1, least=1, shortest=0)
+    rules = Rules(pause=0.2, warm=0, untimed=1, rounds=1, least=1, shortest=0)
     take_turns({name: _recorder(calls, name) for name in "ab"}, rules, seconds=60, gauge=gauge)
-    assert "".join(calls) == "0.2 g0.2 aa0.2 bb"
+    assert "".join(calls) == "0.2 g0.2 aa0.2 bb0.2 g"
 
 
 def test_the_time_that_is_up_ends_the_rounds() -> None:
@@ -1376,7 +1386,8 @@ def test_the_blas_of_the_caption_is_numpys() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not any(d.name == "cuda:0" and d.usable for d in fb.devices()), reason="no usable NVIDIA GPU")
 def test_scaling_on_a_gpu(tmp_path: Path) -> None:
-    assert main(["scaling", "--quick", "--shape", "28-64-1", "--out", str(tmp_path)]) == 0
+    backends = ("--backend", "numpy", "--backend", "cupy")
+    assert main(["scaling", "--quick", "--shape", "28-64-1", *backends, "--out", str(tmp_path)]) == 0
     result = _load(tmp_path / "scaling.json")
     assert {point["backend"] for point in result["points"]} == {"numpy", "cupy"}
     assert result["summary"]["crossover"]

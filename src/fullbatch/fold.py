@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
 NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
+NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for the end of a block
 NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
@@ -36,15 +37,17 @@ GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small b
 ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
-def block_size(network: Network, like: Any) -> int:
-    """The examples of a block, from the network's shape, the dtype and the kind of device alone."""
+def block_size(network: Network, like: Any, sparse: bool = False) -> int:
+    """The examples of a block, from the shape, the dtype, the kind of device, and whether X is read sparsely, alone."""
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
     if not backend.is_numpy(like):
         return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)) // ALIGNED * ALIGNED)
     if steps.choose(network, like) == "native":
         weights = sum(n * fan_in for fan_in, n in pairwise(network.sizes))
-        enough = max(NATIVE_WORK // weights // 64 * 64, 2 * LONGEST)
-        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), enough)
+        longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
+        if sparse:
+            return longest
+        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), longest)
     per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
 
@@ -63,6 +66,8 @@ def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Wh
     """
     m = length(where)
     parts = max(-(-m // block), min(-(-m // share), 4))
+    if share < block:  # threads wait for one another at the end, for less the more parts there are
+        parts = max(parts, min(-(-m // (2 * LONGEST)), 16))
     if align > 1:
         size = -(-m // parts // align) * align
         edges = list(pairwise([*range(0, m, size), m]))
@@ -113,17 +118,18 @@ class Fold:
         self.network = network
         self.examples = examples if isinstance(examples, Examples) else Examples(examples)
         like = self.examples.X.like
-        self.block = block_size(network, like)
         self.on_cpu = backend.is_numpy(like)
+        self.step_name = steps.choose(network, like)
+        takes_sparse = steps.STEPS[self.step_name].takes_sparse if self.on_cpu else 0
+        sparse = sparse_reader(self.examples.X, takes_sparse) is not None
+        self.block = block_size(network, like, sparse)
         self.precision = backend.check_precision(precision, like)
         self.note = ""  # why bits may differ from those of another run of the same
         while not self.on_cpu and self.block > SHORTEST and workspace(network, like, self.block) > room:
             self._halve(self.block)
-        self.step_name = steps.choose(network, like)
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
-        locked = self.step_name == steps.InplaceStep.name
-        sparse = locked and sparse_reader(self.examples.X, steps.InplaceStep.takes_sparse) is not None
-        self.share = SHARE if self.on_cpu and not sparse else self.block
+        locked = sparse and self.step_name == steps.InplaceStep.name
+        self.share = SHARE if self.on_cpu and not locked else self.block
         blocks = len(self._parts(None)) if self.on_cpu else 1
         self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
         self._workers: list[_Worker] = []

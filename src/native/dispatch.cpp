@@ -54,9 +54,9 @@ const Isa ISAS[] = {
 };
 constexpr int COUNT = sizeof ISAS / sizeof *ISAS;
 
-constexpr int WRONG = -1;                          // what a call with wrong arguments returns
 constexpr int64_t MOST_LAYERS = 1 << 16;           // far above any network, far below where sums overflow
 constexpr int64_t MOST_PARAMETERS = INT64_C(1) << 40;
+constexpr int64_t MOST_UNITS = INT64_C(1) << 30;  // the kernels count a layer's vectors in an int
 constexpr int64_t MOST_BATCH = INT64_C(1) << 24;
 
 const fb_kernels* kernels(int isa) { return isa >= 0 && isa < COUNT && ISAS[isa].usable() ? ISAS[isa].kernels : nullptr; }
@@ -73,7 +73,7 @@ bool is_network(int64_t layers, const int64_t* sizes, const int32_t* activations
     if (output < FB_OUT_SIGMOID || output > FB_OUT_EXP) return false;
     int64_t parameters = 0;
     for (int64_t l = 0; l <= layers; l++) {
-        if (sizes[l] < 1 || sizes[l] > MOST_PARAMETERS) return false;
+        if (sizes[l] < 1 || sizes[l] > MOST_UNITS) return false;
         if (l == 0) continue;
         if (sizes[l - 1] + 1 > MOST_PARAMETERS / sizes[l]) return false;
         parameters += (sizes[l - 1] + 1) * sizes[l];
@@ -145,17 +145,17 @@ void fb_step_load(fb_step* step, const void* theta) {
 }
 
 int fb_step_gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight) {
-    if (!step || !are_examples(block, head(step)->inputs, true) || !gradient || !loss || !weight) return WRONG;
+    if (!step || !are_examples(block, head(step)->inputs, true) || !gradient || !loss || !weight) return FB_WRONG;
     return head(step)->kernels->step_gradient(step, block, gradient, loss, weight);
 }
 
 int fb_step_cost(fb_step* step, const fb_examples* block, double* loss, double* weight) {
-    if (!step || !are_examples(block, head(step)->inputs, true) || !loss || !weight) return WRONG;
+    if (!step || !are_examples(block, head(step)->inputs, true) || !loss || !weight) return FB_WRONG;
     return head(step)->kernels->step_cost(step, block, loss, weight);
 }
 
 int fb_step_predict(fb_step* step, const fb_examples* block, void* out) {
-    if (!step || !are_examples(block, head(step)->inputs, false) || (block->m > 0 && !out)) return WRONG;
+    if (!step || !are_examples(block, head(step)->inputs, false) || (block->m > 0 && !out)) return FB_WRONG;
     return head(step)->kernels->step_predict(step, block, out);
 }
 
@@ -184,18 +184,18 @@ int64_t fb_trainer_run(
     fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t m_X, int64_t batch,
     const double* rates, double seconds, double* cost
 ) {
-    if (!trainer || threads < 1 || batch < 1 || batch > head(trainer)->capacity) return WRONG;
-    if (!examples || examples->m < 0 || !cost) return WRONG;
+    if (!trainer || threads < 1 || batch < 1 || batch > head(trainer)->capacity) return FB_WRONG;
+    if (!examples || examples->m < 0 || !cost) return FB_WRONG;
     if (examples->m == 0) return 0;
-    if (!rates || !examples->Y || !is_source(examples, m_X, head(trainer)->inputs)) return WRONG;
-    if (order ? !are_below(order, examples->m, m_X) : examples->m > m_X) return WRONG;
+    if (!rates || !examples->Y || !is_source(examples, m_X, head(trainer)->inputs)) return FB_WRONG;
+    if (order ? !are_below(order, examples->m, m_X) : examples->m > m_X) return FB_WRONG;
     return head(trainer)->kernels->trainer_run(trainer, threads, examples, order, batch, rates, seconds, cost);
 }
 
 int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n) {
     const fb_kernels* table = kernels(isa);
-    if (!table || !is_dtype(dtype) || function < FB_EXP || function > FB_LOG || n < 0) return WRONG;
-    if (n > 0 && (!x || !y)) return WRONG;
+    if (!table || !is_dtype(dtype) || function < FB_EXP || function > FB_LOG || n < 0) return FB_WRONG;
+    if (n > 0 && (!x || !y)) return FB_WRONG;
     return table->map(dtype, function, x, y, n);
 }
 }

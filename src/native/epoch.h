@@ -242,8 +242,6 @@ int64_t cut_shares(Trainer<T>* trainer, bool sparse) {
 
 // ---- a run -----------------------------------------------------------------------------------------------------------------------
 
-enum Failure { NONE, NO_MEMORY, OUT_OF_RANGE };
-
 template <class T>
 struct Run {
     Trainer<T>* trainer;
@@ -257,7 +255,7 @@ struct Run {
     double cost;
     int64_t done;
     bool stop;
-    int failed;  // enum Failure
+    int failed;  // enum fb_status
 
     bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
     int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
@@ -266,7 +264,7 @@ struct Run {
         return from->indptr[example(e) + 1] - from->indptr[example(e)];
     }
     int why() const { return __atomic_load_n(&failed, __ATOMIC_RELAXED); }
-    void fail(Failure why) { __atomic_store_n(&failed, why, __ATOMIC_RELAXED); }
+    void fail(fb_status why) { __atomic_store_n(&failed, why, __ATOMIC_RELAXED); }
 };
 
 template <class T>
@@ -363,7 +361,7 @@ void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
             to.features[at++] = int32_t(feature);
             if (feature >= 0 && feature < n) return;
             to.features[at - 1] = 0;
-            run.fail(OUT_OF_RANGE);
+            run.fail(FB_OUT_OF_RANGE);
         };
         if (from->codes != nullptr) {
             for (int64_t i = 0; i < from->numbers; i++) put(X[example * from->x_example + i * from->x_feature], i);
@@ -506,11 +504,11 @@ void train(void* argument, fb_team* team, int rank) {
         run.tiles[rank] = {tiles * rank / size, tiles * (rank + 1) / size};
     };
     Scratch<T> scratch = {};
-    if (!make(scratch, trainer, run.sparse())) run.fail(NO_MEMORY);
+    if (!make(scratch, trainer, run.sparse())) run.fail(FB_NO_MEMORY);
     fill_tiles(0);
     fb_team_wait(team);
     // Only this failure was settled before the barrier; a thread that is ahead may find the other at any time.
-    const bool failed = run.why() == NO_MEMORY;
+    const bool failed = run.why() == FB_NO_MEMORY;
     int64_t t = 0;
     for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
         const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
@@ -519,7 +517,7 @@ void train(void* argument, fb_team* team, int rank) {
             const int64_t first = rows * tile / tiles;
             train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first);
         }
-        if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != NONE;
+        if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != FB_OK;
         fb_team_wait(team);
         if (start + run.batch < run.from->m) fill_tiles(start + run.batch);
         double loss = 0, weight = 0;
@@ -551,15 +549,15 @@ int64_t trainer_run(
     double seconds, double* cost
 ) {
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
-    if (queues == nullptr) return -NO_MEMORY;
-    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, NONE};
+    if (queues == nullptr) return FB_NO_MEMORY;
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, FB_OK};
     run.work = cut_shares(trainer, run.sparse());
     const bool room = make_room(run);
     if (room) fb_team_run(threads, train<T>, &run);
     free(queues);
-    if (!room) return -NO_MEMORY;
+    if (!room) return FB_NO_MEMORY;
     *cost = run.cost;
-    return run.failed != NONE ? -run.failed : run.done;
+    return run.failed != FB_OK ? run.failed : run.done;
 }
 
 }  // namespace

@@ -14,12 +14,13 @@
 extern "C" {
 #endif
 
-enum { FB_ABI = 2 };  // raised with every change below: a stale library is refused, not called
+enum { FB_ABI = 3 };  // raised with every change below: a stale library is refused, not called
 
 enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
 enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
 enum fb_output { FB_OUT_SIGMOID, FB_OUT_SOFTMAX, FB_OUT_IDENTITY, FB_OUT_EXP };
 enum fb_optimizer { FB_GD, FB_MOMENTUM, FB_NESTEROV, FB_ADAM };
+enum fb_status { FB_OK = 0, FB_WRONG = -1, FB_OUT_OF_RANGE = -2, FB_NO_MEMORY = -3 };  // wrong: the arguments
 enum fb_function { FB_EXP, FB_F_TANH, FB_F_SIGMOID, FB_LOG1P, FB_LOG };
 
 // Examples. Strides are in elements and may be negative or zero.
@@ -54,7 +55,7 @@ FB_EXPORT fb_step* fb_step_new(int isa, int dtype, int64_t layers, const int64_t
 FB_EXPORT void fb_step_free(fb_step* step);
 // theta: W[1], b[1], W[2], ... each row after row, in the step's dtype; it is copied.
 FB_EXPORT void fb_step_load(fb_step* step, const void* theta);
-// gradient: like theta, but float64. Return 0.
+// gradient: like theta, but float64. These return an enum fb_status.
 FB_EXPORT int fb_step_gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight);
 FB_EXPORT int fb_step_cost(fb_step* step, const fb_examples* block, double* loss, double* weight);
 FB_EXPORT int fb_step_predict(fb_step* step, const fb_examples* block, void* out);  // out (m, n[L]), row after row
@@ -82,10 +83,10 @@ FB_EXPORT void fb_trainer_free(fb_trainer* trainer);
 FB_EXPORT void fb_trainer_load(fb_trainer* trainer, const void* theta, const void* first, const void* second);
 FB_EXPORT void fb_trainer_store(const fb_trainer* trainer, void* theta, void* first, void* second);
 // Batches of ``batch`` examples each, the last one maybe smaller, until all of ``examples`` are through or ``seconds`` are
-// over; on up to ``threads`` threads, whose number does not change a bit. Returns how many examples it did; or -1
-// without memory or with wrong arguments, -2 where a feature of X is out of range.
-// order: of X, the example that comes e-th is number order[e] of m_X (NULL: e); Y and weight are in that order already. rates[t]: of batch t. cost: to it is added (J of a batch) * (its
-// examples) for each batch, J before its update.
+// over; on up to ``threads`` threads, whose number does not change a bit. Returns how many examples it did, or a negative
+// enum fb_status: FB_OUT_OF_RANGE where a feature of X is.
+// order: of X, the example that comes e-th is number order[e] of m_X (NULL: e); Y and weight are in that order already.
+// rates[t]: of batch t. cost: to it is added (J of a batch) * (its examples) for each batch, J before its update.
 FB_EXPORT int64_t fb_trainer_run(
     fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t m_X, int64_t batch,
     const double* rates, double seconds, double* cost

@@ -210,7 +210,7 @@ void backward_wide(
 template <class T, bool CUT>
 FB_INLINE V<T> row_vector(const T* row, int v, int64_t n) {
     constexpr int lanes = vec<T>::lanes;
-    if (!CUT) return load(row + v * lanes);
+    if constexpr (!CUT) return load(row + v * lanes);
     const int64_t left = n - v * lanes;
     return left >= lanes ? loadu(row + v * lanes) : load_first(row + v * lanes, int(left));
 }

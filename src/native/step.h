@@ -107,13 +107,14 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
 
 // X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
 // may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
-// tile keeps that order. A narrow layer reads it twice: the copy would take a third of its time.
+// tile keeps that order. A narrow layer reads it twice for each of its few units: the copy would take a third of its time.
 template <class T>
 Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first, int64_t rows, T* tile) {
     constexpr int lanes = vec<T>::lanes;
     const T* X = static_cast<const T*>(from->X) + first * from->x_example;
-    if (narrow && from->x_feature == 1) return {X, from->x_example, IN_PLACE};
-    if (from->x_feature != 1 && from->x_example == 1) {
+    const bool by_feature = from->x_example == 1 && (from->x_feature != 1 || n == 1);
+    if (narrow && from->x_feature == 1 && !by_feature) return {X, from->x_example, IN_PLACE};
+    if (by_feature) {
         const int64_t step = row_step<T>(TILE);
         for (int64_t i = 0; i < n; i++) {
             T* to = tile + i * step;
@@ -203,7 +204,7 @@ struct Step {
     Pass<T> pass;
     T* Y;       // [units][TILE]
     T* weight;  // [TILE]
-    T* arrays;  // what pass points into
+    T* arrays;  // what pass points into, but for the tile of X
 };
 
 template <class T>
@@ -212,6 +213,7 @@ void step_free(Step<T>* step) {
     release(step->sums);
     free(step->total);
     free(step->arrays);
+    if (step->pass.A != nullptr) free(step->pass.A[0]);
     free(step->pass.A);
     free(step->pass.D);
     free(step->pass.step);
@@ -229,11 +231,11 @@ bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* act
     if (step->total == nullptr || pass.A == nullptr || pass.D == nullptr || pass.step == nullptr) return false;
     const bool narrow = step->net.layers[L - 1].narrow;
     int64_t total = 2 * sizes[L] * TILE + TILE;
-    for (int64_t l = 0; l <= L; l++) {
+    pass.step[0] = row_step<T>(sizes[0]);
+    for (int64_t l = 1; l <= L; l++) {
         pass.step[l] = row_step<T>(sizes[l]);
         total += TILE * pass.step[l] * (l > 0 && l < L && keeps_derivative(activations[l - 1]) ? 2 : 1);
     }
-    total += sizes[0] * row_step<T>(TILE);  // the tile of X may lie feature by feature
     T* at = step->arrays = zeros<T>(total);
     if (at == nullptr) return false;
     const auto take = [&at](int64_t n) {
@@ -241,7 +243,6 @@ bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* act
         at += n;
         return p;
     };
-    pass.A[0] = take(TILE * pass.step[0] + sizes[0] * row_step<T>(TILE));
     for (int64_t l = 1; l <= L; l++) {
         if (l < L || !narrow) pass.A[l] = take(TILE * pass.step[l]);
         if (l < L && keeps_derivative(activations[l - 1])) pass.D[l] = take(TILE * pass.step[l]);
@@ -305,6 +306,16 @@ void backward(
 
 // ---- a call ----------------------------------------------------------------------------------------------------------------------
 
+// Room for a tile of X, in either order, once one is to be copied; or false.
+template <class T>
+bool make_room(Step<T>* step, const fb_examples* from) {
+    const Net<T>& net = step->net;
+    T*& tile = step->pass.A[0];
+    if (from->indptr != nullptr || tile != nullptr) return true;
+    tile = zeros<T>(larger(TILE * step->pass.step[0], net.inputs() * row_step<T>(TILE)));
+    return tile != nullptr;
+}
+
 // The tile's Z[L] in pass.Z. ``in`` and ``sparse`` say where its X is, for the sums.
 template <class T>
 void forward_tile(
@@ -350,6 +361,7 @@ template <class T>
 int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
+    if (!make_room(step, from)) return FB_NO_MEMORY;
     memset(step->total, 0, size_t(net.size) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
@@ -371,6 +383,7 @@ int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, do
 template <class T>
 int step_cost(fb_step* opaque, const fb_examples* from, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
+    if (!make_room(step, from)) return FB_NO_MEMORY;
     *loss = *weight = 0;
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
@@ -387,6 +400,7 @@ template <class T>
 int step_predict(fb_step* opaque, const fb_examples* from, void* out) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const int64_t units = step->net.outputs();
+    if (!make_room(step, from)) return FB_NO_MEMORY;
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
         Rows<T> in = {};

@@ -111,12 +111,6 @@ FB_INLINE Vec v_exp(Vec x) {
     return exp_near_0(reduced.r) * power_of_2<T>(half) * power_of_2<T>(exponent - half);
 }
 
-// e^r as the logistic function needs it: for float one power less, error 2^-23.4.
-FB_INLINE V<float> exp_for_sigmoid(V<float> r) {
-    return polynomial(r, 1.0f, 0x1.fffff6p-1f, 0x1.fffdc0p-2f, 0x1.555a7ep-3f, 0x1.573c7ap-5f, 0x1.0fa26ep-7f);
-}
-FB_INLINE V<double> exp_for_sigmoid(V<double> r) { return exp_near_0(r); }
-
 // 1 / (1 + e^-x) as k / (k + k e^-x), with a power k of 2 such that k e^-x is a normal number for every x that matters,
 // where e^-x alone would overflow before the result vanishes. The division then rounds denormal results as it should.
 template <class Vec>
@@ -126,7 +120,7 @@ FB_INLINE Vec v_sigmoid(Vec x) {
     const Vec held = max(broadcast(F::exp_lowest), min(broadcast(T(40)), x));  // sigmoid(40) is 1
     const Reduced<T> reduced = reduce<T>(-held, F::bias + F::exponent_of_k);
     const Vec k = broadcast(F::k);
-    return k / fma(power_of_2<T>(reduced.n), exp_for_sigmoid(reduced.r), k);
+    return k / fma(power_of_2<T>(reduced.n), exp_near_0(reduced.r), k);
 }
 
 template <class Vec>

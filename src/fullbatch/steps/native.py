@@ -23,6 +23,7 @@ from fullbatch.parameters import Params, restore
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 DTYPES = {"float32": 4, "float64": 8}
+OUT_OF_RANGE, NO_MEMORY = -2, -3  # of C's enum fb_status
 
 
 class NativeStep:
@@ -35,28 +36,16 @@ class NativeStep:
         return known and backend.is_numpy(like) and native_library.isa() is not None
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
-        library, isa = native_library.load(), native_library.isa()
-        if library is None or isa is None:
-            raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
-        self.library = library
+        self.library, shape = as_c(network, like.dtype)
         self.network = network
         self.dtype = np.dtype(like.dtype)
-        sizes = network.sizes
-        codes = [ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
-        self.shape = (  # as fb_step_new and fb_trainer_new take it
-            isa[0],
-            DTYPES[self.dtype.name],
-            len(sizes) - 1,
-            (ctypes.c_int64 * len(sizes))(*sizes),
-            (ctypes.c_int32 * max(len(codes), 1))(*codes),
-            OUTPUTS.index(network.output.name),
-        )
-        self.handle = library.fb_step_new(*self.shape)
+        self.handle = self.library.fb_step_new(*shape)
         if not self.handle:
-            raise MemoryError(f"no memory for a network of {sizes} units.")
-        weakref.finalize(self, library.fb_step_free, self.handle).atexit = False  # a daemon thread may be in it then
+            raise MemoryError(f"no memory for a network of {network.sizes} units.")
+        freed = weakref.finalize(self, self.library.fb_step_free, self.handle)
+        freed.atexit = False  # a daemon thread may be in it then
         self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
-        self.size = sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
+        self.size = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
 
     def load(self, params: Params) -> None:
         theta = np.concatenate([np.ravel(array) for layer in params for array in layer], dtype=self.dtype)
@@ -83,37 +72,62 @@ class NativeStep:
     def _examples(self, X: Any, Y: Any, weight: Any) -> tuple[Block, list[Any]]:
         """The block as C sees it, and the arrays that must live as long as C looks at them."""
         sizes, m = self.network.sizes, X.shape[1]
-        if X.shape[0] != sizes[0] or (Y is not None and Y.shape != (sizes[-1], m)):
-            raise ValueError(f"X {X.shape} and Y {None if Y is None else Y.shape} for a network of {sizes} units.")
-        if weight is not None and weight.shape != (m,):
-            raise ValueError(f"weights of {weight.shape} for {m} examples.")
         block = Block(m=m)
-        arrays = put_X(block, X, self.dtype)
+        arrays = put_X(block, X, self.dtype, sizes[0])
         if Y is not None:
-            arrays += put_targets(block, Y, weight, self.dtype)
+            arrays += put_targets(block, Y, weight, self.dtype, (sizes[-1], m))
         return block, arrays
 
     @staticmethod
     def _check(failed: int, arrays: list[Any]) -> None:
+        if failed == NO_MEMORY:
+            raise MemoryError("no memory for 64 examples of X.")
         if failed:
             raise ValueError("the native step refused its arguments: a sparse block's features are out of range.")
 
 
-def put_X(block: Block, X: Any, dtype: np.dtype) -> list[Any]:
-    """Tell C where X (n[0], k) is, an array or SciPy's CSC array. What must live as long as C looks at it."""
+def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
+    """The library, and a network as fb_step_new and fb_trainer_new take it."""
+    library, isa = native_library.load(), native_library.isa()
+    if library is None or isa is None:
+        raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
+    sizes = network.sizes
+    codes = [ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
+    return library, (
+        isa[0],
+        DTYPES[np.dtype(dtype).name],
+        len(sizes) - 1,
+        (ctypes.c_int64 * len(sizes))(*sizes),
+        (ctypes.c_int32 * max(len(codes), 1))(*codes),
+        OUTPUTS.index(network.output.name),
+    )
+
+
+def put_X(block: Block, X: Any, dtype: np.dtype, n: int) -> list[Any]:
+    """Tell C where X (n, k) is, an array or SciPy's CSC array. What must live as long as C looks at it.
+
+    C cannot see how long an array is, so that is looked at here, and what is wrong is a ValueError.
+    """
+    if X.shape[0] != n:
+        raise ValueError(f"X has the shape {X.shape} for a network of {n} inputs.")
     if isinstance(X, np.ndarray):
         X = X if in_elements(X, dtype) else np.array(X, dtype)
         block.X, (block.x_feature, block.x_example) = X.ctypes.data, _steps(X)
         return [X]
     # CSC of features by examples is CSR of examples by features.
+    ends, stored = int(X.indptr[-1]), min(len(X.data), len(X.indices))
+    if len(X.indptr) != X.shape[1] + 1 or not 0 <= ends <= min(stored, 2**31 - 1):
+        raise ValueError(f"a sparse X {X.shape} with {len(X.indptr)} pointers up to {ends} and {stored} entries.")
     arrays = [np.ascontiguousarray(X.data, dtype)]
     arrays += [np.ascontiguousarray(array, np.int32) for array in (X.indices, X.indptr)]
     block.X, block.features, block.indptr = (array.ctypes.data for array in arrays)
     return arrays
 
 
-def put_targets(block: Block, Y: Any, weight: Any, dtype: np.dtype) -> list[Any]:
-    """Tell C where Y (n[L], k) and the weights (k,) or None are."""
+def put_targets(block: Block, Y: Any, weight: Any, dtype: np.dtype, shape: tuple[int, int]) -> list[Any]:
+    """Tell C where Y, (n[L], k) as ``shape`` says, and the weights (k,) or None are."""
+    if Y.shape != shape or (weight is not None and weight.shape != shape[1:]):
+        raise ValueError(f"Y {Y.shape}, weights {None if weight is None else weight.shape} where Y is to be {shape}.")
     Y = Y if in_elements(Y, dtype) else np.array(Y, dtype)
     block.Y, (block.y_unit, block.y_example) = Y.ctypes.data, _steps(Y)
     if weight is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from fullbatch.network import Network
 from fullbatch.optimizers import AdamState, Rule
 from fullbatch.sources import Columns, Dense, Examples, Sparse, Subset, Where, batches, length, sparse_reader
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.steps.native import NativeStep, in_elements, put_targets, put_X
+from fullbatch.steps.native import NO_MEMORY, OUT_OF_RANGE, NativeStep, as_c, in_elements, put_targets, put_X
 
 LARGEST = 4096  # examples of a native batch: larger ones lose nothing in the fold, whose memory is not theirs
+LONGEST_WORK = 2**33  # multiplications of a batch, half a second: C comes back between batches only
 SLICE = 0.2  # seconds after which a native run comes back, for Ctrl-C
 CHUNK = 2**23  # bytes of X that are read at a time where a source makes its blocks
 LONGEST = 2**20  # examples whose targets are read at a time
+TILE = 64  # examples: C's, a batch's parts are no longer
 SHARE = 2**19  # multiplications of a batch that are worth a thread of their own
 KINDS = ("gd", "momentum", "nesterov", "adam")  # in the order of C's enumeration
 
@@ -38,7 +41,8 @@ class NativeBatches:
     @staticmethod
     def can_run(step_name: str, rule: Rule | None, theta: Any, batch_size: int, m: int) -> bool:
         native = step_name == NativeStep.name and backend.is_numpy(theta)
-        return native and rule is not None and batch_size <= LARGEST and batch_size < m
+        short = batch_size <= LARGEST and batch_size < m and batch_size * theta.size <= LONGEST_WORK
+        return native and rule is not None and short
 
     def __init__(
         self,
@@ -53,33 +57,40 @@ class NativeBatches:
         intercept: bool,
         threads: int,
     ) -> None:
-        library = native_library.load()
-        assert library is not None
-        self.library, self.examples, self.rule = library, examples, rule
+        library, shape = as_c(network, theta.dtype)
+        self.library, self.network, self.examples, self.rule = library, network, examples, rule
         self.batch_size, self.theta, self.state = batch_size, theta, state
-        self.step = NativeStep(network, theta, batch_size)  # it checks the blocks and tells C where they are
         numbers = native_library.Rule(
             kind=KINDS.index(rule.name), a=rule.a, b=rule.b, epsilon=rule.epsilon, fixed_biases=not intercept, l2=l2
         )
-        self.handle = library.fb_trainer_new(*self.step.shape, batch_size, numbers)
+        self.handle = library.fb_trainer_new(*shape, batch_size, numbers)
         if not self.handle:
             raise MemoryError(f"no memory for batches of {batch_size} examples of a network of {network.sizes} units.")
         weakref.finalize(self, library.fb_trainer_free, self.handle).atexit = False  # a daemon thread may be in it then
         first, second = _arrays(rule, state, theta.dtype)
         library.fb_trainer_load(self.handle, *map(_address, (np.ascontiguousarray(theta), first, second)))
-        self.threads = max(1, min(threads, 2 * batch_size * theta.size // SHARE))
         X: Columns = examples.X
         self.through = None
-        if isinstance(X, Subset) and _in_memory(X.whole, theta.dtype) is not None and np.min(X.indices, initial=0) >= 0:
+        sizes = network.sizes
+        if isinstance(X, Subset) and np.min(X.indices, initial=0) >= 0 and _in_memory(X.whole, theta.dtype, sizes[0]):
             self.through, X = np.asarray(X.indices), X.whole
-        found = _in_memory(X, theta.dtype)
-        self.in_memory, self.per_chunk = None, LONGEST
+        if theta.shape != (sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes)),):
+            raise ValueError(f"theta has the shape {theta.shape} for a network of {sizes} units.")
+        found = _in_memory(X, theta.dtype, sizes[0])
+        self.in_memory, self.per_chunk = None, min(LONGEST, CHUNK // (sizes[-1] * theta.itemsize))
         if found is not None:
             block, self.kept = found
             self.in_memory = block, X.m
         else:
             self.read = X.reader()
-            self.per_chunk = CHUNK // (X.n * theta.itemsize)
+            self.per_chunk = min(self.per_chunk, CHUNK // (sizes[0] * theta.itemsize))
+        self.threads = self._worth(threads, _entries(X) if found is not None else sizes[0])
+
+    def _worth(self, threads: int, entries: float) -> int:
+        """As many threads as the work of a batch is worth, and as it has parts; ``entries`` are an example's in X."""
+        n, n_1 = self.network.sizes[:2]
+        work = self.batch_size * (self.theta.size - (n - entries) * n_1)
+        return max(1, min(threads, int(2 * work / SHARE), -(-self.batch_size // TILE)))
 
     def run(self, order: Where, rate: Callable[[int], float], updates: int) -> Iterator[tuple[float, int]]:
         """Go through the examples in their order; see minibatches.Batches."""
@@ -104,16 +115,19 @@ class NativeBatches:
         while done < len(index):
             rest = slice(done, None)
             block.m = len(index) - done
-            kept = put_targets(block, Y[:, rest], None if weight is None else weight[rest], self.theta.dtype)
+            left = None if weight is None else weight[rest]
+            kept = put_targets(block, Y[:, rest], left, self.theta.dtype, (self.network.sizes[-1], block.m))
             n = self.library.fb_trainer_run(
                 self.handle, self.threads, block, index[rest].ctypes.data, m_X, self.batch_size,
                 corrected[updates:].ctypes.data, SLICE, cost,
             )  # fmt: skip
             del kept
-            if n == -2:
+            if n == OUT_OF_RANGE:
                 raise ValueError("the native training refused X: one of its features is out of range.")
+            if n == NO_MEMORY:
+                raise MemoryError(f"no memory for {self.threads} threads of the native training.")
             if n <= 0:
-                raise MemoryError(f"no memory for {self.threads} threads of the native training, or an order beyond X.")
+                raise IndexError(f"the native training refused an order of examples beyond the {m_X} of X.")
             count = -(-n // self.batch_size)
             done, updates = done + n, updates + count
             self._store(count)
@@ -129,7 +143,7 @@ class NativeBatches:
             index = index if self.through is None else self.through[index]
             return *self.in_memory, np.ascontiguousarray(index, np.int64), None
         block = Block()
-        arrays = put_X(block, self.read(where), self.theta.dtype)
+        arrays = put_X(block, self.read(where), self.theta.dtype, self.network.sizes[0])
         return block, length(where), np.arange(length(where), dtype=np.int64), arrays
 
     def _corrected(self, rates: np.ndarray) -> np.ndarray:
@@ -149,21 +163,28 @@ class NativeBatches:
             self.state = first
 
 
-def _in_memory(X: Columns, dtype: np.dtype) -> tuple[Block, list[Any]] | None:
-    """X as C sees it and what must live as long, where it lies in memory: then any example can come at any time."""
+def _in_memory(X: Columns, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:
+    """X (n, m) as C sees it and what must live as long, if it lies in memory: then any example can come at any time."""
     block = Block()
     sparse = sparse_reader(X, NativeStep.takes_sparse) is not None
     if isinstance(X, Dense) and in_elements(X.array, dtype):
-        return block, put_X(block, X.array, dtype)
-    if isinstance(X, Sparse) and sparse and X.rows.dtype == dtype and X.rows.indptr.dtype == np.int32:
-        return block, put_X(block, X.rows.T, dtype)
+        return block, put_X(block, X.array, dtype, n)
+    if isinstance(X, Sparse) and sparse and X.rows.dtype == dtype and X.rows.nnz < 2**31:
+        return block, put_X(block, X.rows.T, dtype, n)
     codes = isinstance(X, EncodedTable) and X.ones.dtype in (np.uint8, np.uint16, np.uint32)
     if isinstance(X, EncodedTable) and sparse and codes and X.numbers.dtype == dtype:
         block.numbers, (_, block.n_codes), block.code_bytes = X.numbers.shape[1], X.ones.shape, X.ones.itemsize
         numbers, ones = np.ascontiguousarray(X.numbers), np.ascontiguousarray(X.ones)
         block.codes = ones.ctypes.data
-        return block, [*put_X(block, numbers.T, dtype), ones]
+        return block, [*put_X(block, numbers.T, dtype, block.numbers), ones]
     return None
+
+
+def _entries(X: Columns) -> float:
+    """The entries that C reads of an example of what lies in memory."""
+    if isinstance(X, Sparse):
+        return float(X.rows.nnz / max(X.m, 1))
+    return float(X.numbers.shape[1] + X.ones.shape[1]) if isinstance(X, EncodedTable) else X.n
 
 
 def _arrays(rule: Rule, state: Any, dtype: np.dtype) -> tuple[Any, Any]:
