@@ -128,8 +128,8 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
-    files = [path, *_draw(result, path, say)]
     report.show(result, Console())
+    files = [path, *_draw(result, path, say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
     return status
@@ -142,7 +142,9 @@ def _draw(result: Result, path: Path, say: Callable[[str], None]) -> list[Path]:
         if error.name != "matplotlib":
             raise
         say("no plot: matplotlib is not installed (pip install 'fullbatch[bench]'); later: python -m bench plot")
-        return []
+    except OSError as error:
+        say(f"no plot: cannot write {error.filename}: {error.strerror}")
+    return []
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

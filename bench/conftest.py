@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import own
@@ -36,7 +37,8 @@ def timed(benchmark: Any) -> Timed:
             with own.seen() as labels:
                 whole()
             benchmark.extra_info.update(
-                shape=shape, dtype=str(dtype), device=device, threads=thread_count(threads) if device == "cpu" else 1,
+                shape=shape, dtype=np.dtype(dtype).name, device=device,
+                threads=thread_count(threads) if device == "cpu" else 1,
                 step=" and ".join(labels), **more,
             )  # fmt: skip
             benchmark(whole)
@@ -54,3 +56,8 @@ def _finished(call: Callable[[], Any]) -> Callable[[], Any]:
         return result
 
     return both
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """To compare runs of one machine whose clock differs by a hertz is fine: no error of the project's own."""
+    config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")

@@ -81,6 +81,10 @@ def _source(result: Result) -> str:
     return f"`{result.command}` on {result.machine.short}{revision}, {when}.{resumed}{cut}"
 
 
+def _left_out(result: Result) -> str:
+    return "".join(f"\n\nLeft out: {line.rstrip('.')}." for line in result.left_out)
+
+
 def _picture(path: Path, root: Path, alt: str) -> str:
     picture = path.with_suffix(".png")
     if not picture.exists():
@@ -95,7 +99,7 @@ def _picture(path: Path, root: Path, alt: str) -> str:
 def _each(source: Source, kind: str, section: Callable[[Result], str], alt: str) -> str:
     """A kind may have several results, each of another machine."""
     made = [
-        f"{_source(result)}\n\n{body}{_picture(path, source.root, alt) if alt else ''}"
+        f"{_source(result)}\n\n{body}" + (_left_out(result) + _picture(path, source.root, alt) if alt else "")
         for path, result in source.results
         if result.kind == kind and (body := section(result))
     ]

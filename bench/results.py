@@ -21,7 +21,7 @@ KINDS = {
     "training": {"data", "contender", "seed", "step", "seconds", "losses"},
 }
 # What a run that goes on must find as it was; the rest of the machine's description (load, date) may differ.
-SAME = ("cpu", "cores", "system", "python", "versions", "gpus", "revision", "native")
+SAME = ("cpu", "cores", "threads", "system", "libc", "python", "versions", "blas", "gpus", "revision", "native")
 
 
 @dataclass

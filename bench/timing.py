@@ -5,8 +5,8 @@ minute of the machine falls on all. Before a timed call come a pause, because th
 for a while after a product and would take the cores of whoever runs next, and untimed calls, which warm caches, threads
 and the allocator.
 
-Each round also times a matrix product on one and on two threads. On a machine with two free cores the second thread
-nearly halves the time; a round in which it does not was disturbed, and is dropped and counted.
+Before and after each round a matrix product is timed on one and on two threads. On a machine with two free cores the
+second thread nearly halves the time; a round around which it does not was disturbed, and is dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ class Rules:
     """How contenders are timed. Seconds."""
 
     pause: float = 0.2
-    untimed: int = 2
+    untimed: int = 2  # calls at least, for
+    warm: float = 0.1  # seconds at least: after a pause a core takes that long to be as fast as it can
     rounds: int = 7  # that are kept, at most; fewer where the time is up
     least: int = 3  # rounds that are run even if the time is up; twice as many while none is kept
-    quiet: float = 1.6  # a round is kept if two threads give this many times one; 0 keeps all
+    quiet: float = 1.6  # a round is kept if two threads give this many times one before and after it; 0 keeps all
+    odd: float = 2.4  # and not more than this: then the one was disturbed
     shortest: float = 0.005  # a shorter call is timed several times in a row
 
     @classmethod
     def quick(cls) -> Rules:
         """For a try in seconds; its figures are not worth quoting."""
-        return cls(pause=0.0, untimed=1, rounds=2, least=1, quiet=0.0, shortest=0.0)
+        return cls(pause=0.0, untimed=1, warm=0.0, rounds=2, least=1, quiet=0.0, shortest=0.0)
 
 
 class Contender(NamedTuple):
@@ -118,17 +120,15 @@ def take_turns(
         if rounds.kept == rules.rounds:
             break
         began = time.perf_counter()
-        enough = index >= rules.least and (rounds.kept > 0 or index >= 2 * rules.least)
+        enough = rounds.kept >= rules.least or index >= 2 * rules.least
         if enough and began - start + rounds.longest > seconds:
             break
         turn = index % len(names)
-        if gauge is not None:
-            time.sleep(rules.pause)  # whoever came last may spin still, and would be taken for a disturbance
-        seen = gauge() if gauge is not None else None
+        seen = _gauged(gauge, rules)
         measured = {name: _one(contenders[name], repeats[name], rules) for name in names[turn:] + names[:turn]}
-        if seen is not None:
-            rounds.gauges.append(seen)
-        if seen is not None and seen.ratio < rules.quiet:
+        seen += _gauged(gauge, rules)
+        rounds.gauges += seen
+        if any(not rules.quiet <= one.ratio <= rules.odd for one in seen):
             rounds.dropped += 1
         else:
             rounds.kept += 1
@@ -136,6 +136,13 @@ def take_turns(
                 rounds.samples[name].append(value)
         rounds.longest = max(rounds.longest, time.perf_counter() - began)
     return rounds
+
+
+def _gauged(gauge: Callable[[], Gauge] | None, rules: Rules) -> list[Gauge]:
+    if gauge is None:
+        return []
+    time.sleep(rules.pause)  # whoever came last may spin still, and would be taken for a disturbance
+    return [gauge()]
 
 
 def _repeats(contender: Contender, rules: Rules) -> int:
@@ -149,8 +156,10 @@ def _repeats(contender: Contender, rules: Rules) -> int:
 
 def _one(contender: Contender, repeats: int, rules: Rules) -> float:
     time.sleep(rules.pause)
-    for _ in range(rules.untimed):
+    calls, began = 0, time.perf_counter()
+    while calls < rules.untimed or time.perf_counter() - began < rules.warm:
         (contender.warm or contender.call)()
+        calls += 1
     if repeats == 1:
         return contender.clock(contender.call)
 
