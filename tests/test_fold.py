@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fullbatch as fb
-from fullbatch import fold, threads
+from fullbatch import fold, native_library, threads
 from fullbatch.errors import InputError
 from fullbatch.fold import Fold, block_size, cut
 from fullbatch.objective import Objective
@@ -60,6 +60,17 @@ def test_blocks_are_consecutive_cover_all_and_depend_on_length_and_block_alone(m
     flat = np.concatenate([np.arange(p.start, p.stop) if isinstance(p, slice) else p for p in parts])
     assert np.array_equal(flat, np.arange(start, start + m))
     assert lengths == [length(part) for part in cut(slice(0, m), block)]
+
+
+def test_a_native_block_ends_within_a_second_and_is_not_short_for_sparse_x():
+    if not native_library.isas():
+        pytest.skip("the native step is not here")
+    like = np.empty((0, 0), dtype="float32")
+    huge = fb.Network([28, 4000, 4000, 1])
+    assert fold.SHORTEST <= block_size(huge, like) <= 2**33 // (28 * 4000 + 4000 * 4000 + 4000)
+    tall = fb.Network([100_000, 32, 1])
+    assert block_size(tall, like) == 2 * fold.SHORTEST
+    assert block_size(tall, like, sparse=True) >= 4 * block_size(tall, like)
 
 
 def test_the_block_is_fixed_by_shape_and_dtype(twin):

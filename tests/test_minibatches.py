@@ -292,6 +292,53 @@ def test_what_it_does_not_serve_stays_in_python():
             assert type(minibatches.make(objective, optimizers.gd(), theta, (), batch)) is expected
 
 
+@pytest.mark.parametrize("sizes", [(3, 4, 2), (5, 4, 1), (5, 4, 3)])
+def test_shapes_that_do_not_fit_raise(sizes):
+    """C cannot see how long an array is."""
+    X, Y = np.zeros((5, 40), "float32"), np.zeros((2, 40), "float32")
+    network = fb.Network([5, 4, 2], output="identity")
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        network = fb.Network(sizes, output="identity")
+        theta = flatten(network.init(seed=0, dtype="float32"))
+        gd = optimizers.gd()
+
+        def train():
+            options = {"batch_size": 10, "l2": 0.0, "intercept": True, "threads": 1}
+            batches = NativeBatches(network, objective.examples, gd.rule, theta, gd.init(theta), **options)
+            list(batches.run(slice(0, 40), lambda t: 0.1, 0))
+
+        with pytest.raises(ValueError, match=r"has the shape|where Y is to be"):
+            train()
+
+
+def test_an_order_beyond_x_raises():
+    params, X, Y = case([5, 4, 2], 40, "softmax", dtype="float32")
+    with Objective(fb.Network([5, 4, 2], output="softmax"), Examples(Dense(X), Dense(Y))) as objective:
+        theta = flatten(params)
+        batches = minibatches.make(objective, optimizers.gd(), theta, None, 10)
+        assert isinstance(batches, NativeBatches)
+        batches.in_memory = batches.in_memory[0], 30
+        with pytest.raises(IndexError, match="beyond the 30 of X"):
+            list(batches.run(np.arange(30, 40), lambda t: 0.1, 0))
+
+
+def test_sparse_x_with_wide_indices_is_read_as_it_lies():
+    """SciPy makes them of 64 bits for large arrays."""
+    rng = np.random.default_rng(0)
+    rows = scipy.sparse.random_array((300, 50), density=0.05, format="csr", rng=rng).astype("float32")
+    theta, used = [], []
+    for kind in (np.int32, np.int64):
+        rows.indices, rows.indptr = rows.indices.astype(kind), rows.indptr.astype(kind)
+        params, _, Y = case([50, 4, 1], 300, "sigmoid", dtype="float32")
+        with Objective(fb.Network([50, 4, 1]), Examples(Sparse(rows), Dense(Y))) as objective:
+            batches = minibatches.make(objective, optimizers.gd(), flatten(params), None, 10)
+            used.append(batches.in_memory is not None)
+            list(batches.run(slice(0, 300), lambda t: 0.1, 0))
+            theta.append(batches.theta)
+    assert used == [True, True]
+    assert np.array_equal(*theta)
+
+
 def test_a_feature_out_of_range_raises():
     """Codes and sparse rows are looked at where they are read: a wrong one must not reach the memory of others."""
     Y = Dense(np.zeros((1, 60)))

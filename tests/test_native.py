@@ -67,26 +67,42 @@ def native_library_root():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "output"),
-    [([28, 64, 1], "sigmoid"), ([100, 300, 1], "identity"), ([50, 40, 30, 5], "softmax"), ([30, 1], "sigmoid")],
+    ("sizes", "output", "hidden", "m", "density"),
+    [
+        ([28, 64, 1], "sigmoid", "tanh", 10_000, 1),
+        ([100, 300, 1], "identity", "tanh", 10_000, 1),
+        ([50, 40, 30, 5], "softmax", "tanh", 10_000, 1),
+        ([30, 1], "sigmoid", "tanh", 10_000, 1),
+        ([10, 16, 8, 1], "sigmoid", "relu", 100_000, 1),  # so many that an error with a sign would not average out
+        ([10, 16, 8, 1], "sigmoid", "sigmoid", 100_000, 1),
+        ([40, 1], "sigmoid", "tanh", 20_000, 0.02),
+        ([200, 30, 3], "softmax", "tanh", 20_000, 0.02),
+    ],
 )
-def test_its_error_is_that_of_the_array_step(isa, sizes, output):
+def test_its_error_is_that_of_the_array_step(isa, sizes, output, hidden, m, density):
     """float32 against float64, over more examples than a block has; the mean of five draws."""
-    network = fb.Network(sizes, output=output)
+    network = fb.Network(sizes, hidden=hidden, output=output)
     errors = {"native": [], "array": []}
     for seed in range(5):
-        params, X, Y = problem(sizes, 10_000, output, seed=seed, dtype="float32")
+        params, X, Y = problem(sizes, m, output, seed=seed, dtype="float32")
         exact = layers([tuple(a.astype("float64") for a in layer) for layer in params])
-        with Objective(network, Examples(Dense(X.astype("float64")), Dense(Y.astype("float64")))) as objective:
-            truth = [a for layer in objective.cost_and_gradients(exact)[1] for a in layer]
+        if density < 1:
+            X *= np.random.default_rng(seed).random(X.shape) < density
+
+        def gradients(params, dtype, X=X, Y=Y):
+            x = X.astype(dtype)
+            source = Dense(x) if density == 1 else Sparse(scipy.sparse.csr_array(x.T))
+            with Objective(network, Examples(source, Dense(Y.astype(dtype)))) as objective:
+                return objective.fold.step_name, [a for g in objective.cost_and_gradients(params)[1] for a in g]
+
+        _, truth = gradients(exact, "float64")
         for which, found in errors.items():
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(steps, "STEPS", {which: steps.STEPS[which]})
-                with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-                    assert objective.fold.step_name == which
-                    gradients = objective.cost_and_gradients(layers(params))[1]
-            found.append(relative([a for layer in gradients for a in layer], truth))
-    assert np.mean(errors["native"]) < 1.5 * np.mean(errors["array"]) < 1e-6
+                ran, got = gradients(layers(params), "float32")
+            assert ran == which
+            found.append(relative(got, truth))
+    assert np.mean(errors["native"]) < 1.5 * np.mean(errors["array"]) < 1e-5
 
 
 @pytest.mark.parametrize("output", sorted(OUTPUTS))
@@ -238,7 +254,11 @@ def test_wrong_blocks_raise():
     for wrong in [(X[:2], Y, None), (X, Y[:1], None), (X, Y[:, :4], None), (X, Y, np.ones(4)), (X, Y, np.ones((5, 1)))]:
         with pytest.raises(ValueError, match=r"for a network of|where Y is to be"):
             step.gradient(*wrong)
-    beyond = scipy.sparse.csc_array(X)
+    for pointers in ([0, 1, 1, 1, 1, 2_000_000_000], [0, 1, 1, 1, 1, -1]):
+        torn = scipy.sparse.csr_array((np.ones(1), [0], [0, 1, 1, 1, 1, 1]), shape=(5, 3)).T
+        torn.indptr[:] = pointers
+        with pytest.raises(ValueError, match="pointers up to"):
+            step.cost(torn, Y, None)
     beyond = scipy.sparse.csr_array((np.ones(1), [0], [0, 1, 1, 1, 1, 1]), shape=(5, 3)).T
     for features in (3, -1):
         beyond.indices[0] = features
