@@ -76,7 +76,7 @@ NO_MEMORY = [
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 1024 examples, of which a step takes at most ``most`` without running out of memory."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse: 1024)
+    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse=False: 1024)
     limits = SimpleNamespace(most=300, error=NO_MEMORY[0], seen=[], made=0)
 
     class Step(steps.ArrayStep):
@@ -406,7 +406,7 @@ def test_the_setting_lasts_for_each_pass_of_a_fold(monkeypatch):
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 def test_the_cost_is_read_back_once_and_not_for_each_block(l2, monkeypatch):
     """float(), bool() and int() of a device's array wait for the device."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse: 64)
+    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse=False: 64)
     reads = []
     for name in ("__float__", "__bool__", "__int__", "__index__"):
         real = getattr(array_api_strict._array_object.Array, name)

@@ -200,7 +200,7 @@ def test_a_whole_fold_gives_the_same_through_either_step(twin, network, seed, bl
     for which in (twin, "array"):
         with pytest.MonkeyPatch.context() as patch:
             with_step(patch, which)
-            patch.setattr(fold, "block_size", lambda network, like, sparse, block=block: block)
+            patch.setattr(fold, "block_size", lambda network, like, sparse=False, block=block: block)
             with Objective(network, Examples(Dense(X), Dense(Y)), threads=2) as objective:
                 assert objective.fold.step_name == which
                 J, gradients = objective.cost_and_gradients(params)
