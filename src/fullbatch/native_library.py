@@ -17,7 +17,7 @@ from typing import Any
 
 from fullbatch.errors import InputError
 
-ABI = 3  # of src/native/fullbatch_native.h, which the rest of this file mirrors
+ABI = 4  # of src/native/fullbatch_native.h, which the rest of this file mirrors
 VARIABLE = "FULLBATCH_NATIVE"
 NAMES = ("avx512", "avx2", "neon", "portable")
 FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
@@ -79,6 +79,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int64,
         (c_void_p, c_int, POINTER(Examples), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),
     ),
+    "fb_tiles_without_zeros": (c_int64, (c_void_p,)),
     "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),
 }
 

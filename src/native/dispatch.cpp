@@ -192,6 +192,10 @@ int64_t fb_trainer_run(
     return head(trainer)->kernels->trainer_run(trainer, threads, examples, order, batch, rates, seconds, cost);
 }
 
+int64_t fb_tiles_without_zeros(const void* step_or_trainer) {
+    return step_or_trainer ? static_cast<const fb_head*>(step_or_trainer)->tiles_without_zeros : int64_t(FB_WRONG);
+}
+
 int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n) {
     const fb_kernels* table = kernels(isa);
     if (!table || !is_dtype(dtype) || function < FB_EXP || function > FB_LOG || n < 0) return FB_WRONG;

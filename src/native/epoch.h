@@ -64,7 +64,9 @@ struct Trainer {
     int64_t* step;
     T* narrow;             // dZ[L] of a narrow last layer, [tiles][units][TILE]
     double *loss, *weight; // of each tile
-    double* squares;       // sum of W^2 of each share, before the update
+    double* squares;       // sum of W^2 of each share
+    NonZero nonzero;       // of the tiles of X; by_example is NULL where zeros are not looked for
+    bool* without_zeros;   // of each tile, whether they are left out
     Share* shares;
     int64_t share_count;
     Gathered<T> gathered;
@@ -81,14 +83,12 @@ struct Update {
     T decay;  // l2 / that sum
 };
 
-// n numbers, whole vectors, of sums already complete. Returns the sum of theta^2 before the update.
+// n numbers, whole vectors, of sums already complete.
 template <class T>
-double apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second, int64_t n) {
+void apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second, int64_t n) {
     constexpr int lanes = vec<T>::lanes;
-    V<T> squares = {};
     for (int64_t i = 0; i < n; i += lanes) {
         V<T> w = load(theta + i);
-        squares = fma(w, w, squares);
         const V<T> g = fma(broadcast(rule.decay), w, load(sums + i) * rule.scale);
         if (rule.kind == FB_GD) {
             w -= rule.rate * g;
@@ -106,6 +106,12 @@ double apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second
         }
         store(theta + i, w);
     }
+}
+
+template <class T>
+double sum_of_squares(const T* theta, int64_t n) {
+    V<T> squares = {};
+    for (int64_t i = 0; i < n; i += vec<T>::lanes) squares = fma(load(theta + i), load(theta + i), squares);
     return sum_as_double<T>(squares);
 }
 
@@ -131,6 +137,9 @@ void trainer_free(Trainer<T>* trainer) {
     free(trainer->loss);
     free(trainer->weight);
     free(trainer->squares);
+    free(trainer->nonzero.by_example);
+    free(trainer->nonzero.by_feature);
+    free(trainer->without_zeros);
     free(trainer->shares);
     free(trainer->gathered.values);
     free(trainer->gathered.features);
@@ -155,9 +164,10 @@ bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_
     trainer->loss = zeros<double>(tiles);
     trainer->weight = zeros<double>(tiles);
     trainer->squares = zeros<double>(shares);
+    trainer->without_zeros = static_cast<bool*>(calloc(size_t(tiles), sizeof(bool)));
     trainer->shares = static_cast<Share*>(calloc(size_t(shares), sizeof(Share)));
     if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight || !trainer->squares ||
-        !trainer->shares) {
+        !trainer->without_zeros || !trainer->shares) {
         return false;
     }
     const bool narrow = trainer->net.layers[L - 1].narrow;
@@ -188,7 +198,7 @@ fb_trainer* trainer_new(
 ) {
     Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
     if (trainer == nullptr) return nullptr;
-    trainer->head = {kernels, dtype, sizes[0], batch};
+    trainer->head = {kernels, dtype, sizes[0], batch, 0};
     trainer->rule = *rule;
     if (!allocate(trainer, L, sizes, activations, output, batch)) {
         trainer_free(trainer);
@@ -256,6 +266,7 @@ struct Run {
     int64_t done;
     bool stop;
     int failed;  // enum fb_status
+    bool zeros;  // of a dense X, whether they are to be looked for
 
     bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
     int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
@@ -307,13 +318,30 @@ void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, T* to, in
     }
 }
 
+// Whether zeros are to be looked for: where a tile's worth of examples has many.
+template <class T>
+bool begins_with_zeros(const Run<T>& run) {
+    if (!may_leave_out_zeros(run.trainer->net.layers[0])) return false;
+    const int64_t n = run.trainer->net.inputs(), rows = smaller(TILE, run.from->m);
+    int64_t nonzero = 0;
+    for (int64_t e = 0; e < rows; e++) {
+        const T* x = static_cast<const T*>(run.from->X) + run.example(e) * run.from->x_example;
+        for (int64_t i = 0; i < n; i++) nonzero += x[i * run.from->x_feature] != 0;
+    }
+    return are_many_zeros(run.trainer->net.layers[0], rows * n, nonzero);
+}
+
 // Room for X of the largest batch, or for its sparse rows; or false.
 template <class T>
 bool make_room(Run<T>& run) {
     if (!run.sparse()) {
         T*& X = run.trainer->A[0];
         if (X == nullptr) X = zeros<T>(run.trainer->head.capacity * run.trainer->step[0]);
-        return X != nullptr;
+        if (X == nullptr) return false;
+        const int64_t n = run.trainer->net.inputs(), batch = run.trainer->head.capacity;
+        NonZero& nonzero = run.trainer->nonzero;
+        run.zeros = begins_with_zeros(run);
+        return !run.zeros || nonzero.by_example != nullptr || make_room(nonzero, n, batch, tile_count(batch));
     }
     Gathered<T>& room = run.trainer->gathered;
     int64_t most = 0;
@@ -376,9 +404,19 @@ void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
     }
 }
 
+// The bits of a tile whose examples begin at ``first`` of the batch.
+template <class T>
+NonZero nonzero_of(const Trainer<T>* trainer, int64_t tile, int64_t first) {
+    const NonZero& all = trainer->nonzero;
+    if (all.by_example == nullptr) return all;
+    return {all.by_example + first * all.words, all.by_feature + tile * all.words * WORD, all.words};
+}
+
 // One tile of the batch that starts at example ``start``, forward and back: examples first ... first + rows of the batch.
 template <class T>
-void train_tile(Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows) {
+void train_tile(
+    Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out
+) {
     Trainer<T>* trainer = run.trainer;
     const Net<T>& net = trainer->net;
     Pass<T>& pass = scratch.pass;
@@ -389,10 +427,15 @@ void train_tile(Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, i
         pass.D[l] = trainer->D[l] == nullptr ? nullptr : trainer->D[l] + at;
     }
     if (trainer->narrow != nullptr) pass.Z = trainer->narrow + tile * units * TILE;
-    const Rows<T> X = {pass.A[0], trainer->step[0], BY_EXAMPLE};
+    Rows<T> X = {pass.A[0], trainer->step[0], BY_EXAMPLE};
     const SparseRows<T> sparse = trainer->gathered.from(first);
     if (run.sparse()) gather_sparse(run, start, first, rows);
     else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
+    const NonZero nonzero = nonzero_of(trainer, tile, first);
+    if (zeros_left_out) {
+        const int64_t numbers = rows * net.inputs();
+        if (are_many_zeros(net.layers[0], numbers, find_nonzero(X.p, X.step, net.inputs(), rows, nonzero))) X.nonzero = &nonzero;
+    }
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
     forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true);
     trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
@@ -407,7 +450,9 @@ void train_tile(Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, i
         T* dZ = trainer->dZ[l] + first * trainer->step[l];
         if (l == L) rows_from_columns(pass.Z, units, rows, trainer->step[l], dZ);
         if (l > 1) backward_wide(layer, dZ, trainer->step[l], rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
+        else X = but_for_infinity(X, dZ, trainer->step[l], rows);
     }
+    trainer->without_zeros[tile] = X.nonzero != nullptr;
 }
 
 template <class T>
@@ -418,34 +463,38 @@ void update_biases(Update<T> rule, const Layer<T>& layer, const T* sums, const L
 
 // Sums over the batch's ``rows`` examples and the step of the optimiser, for one share of the parameters.
 template <class T>
-double train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, const Update<T>& rule, int64_t rows) {
+void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, const Update<T>& rule, int64_t rows) {
     constexpr int lanes = vec<T>::lanes;
     Trainer<T>* trainer = run.trainer;
     const Layer<T>& layer = trainer->net.layers[share.l - 1];
     const Layer<T>&first = trainer->first.layers[share.l - 1], &second = trainer->second.layers[share.l - 1];
     const T* dZ = trainer->dZ[share.l];
     const int64_t step = trainer->step[share.l], tiles = tile_count(rows);
-    const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * trainer->step[share.l - 1], trainer->step[share.l - 1], BY_EXAMPLE}; };
+    const int64_t step_below = trainer->step[share.l - 1];
+    const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * step_below, step_below, BY_EXAMPLE}; };
     const SparseRows<T> sparse = trainer->gathered.from(0);
     T* sums = scratch.sums;
-    double squares = 0;
 
     if (share.kind == Share::WEIGHTS) {
         memset(sums, 0, size_t(share.count * layer.vectors * lanes) * sizeof(T));
-        for (int64_t e = 0; e < rows; e += TILE) {
-            weights_wide(layer, in(e), dZ + e * step, step, smaller(TILE, rows - e), share.first, share.count, sums, share.count);
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t e = rows * tile / tiles, count = rows * (tile + 1) / tiles - e;
+            Rows<T> below = in(e);
+            const NonZero nonzero = nonzero_of(trainer, tile, e);
+            if (share.l == 1 && trainer->without_zeros[tile]) below.nonzero = &nonzero;
+            weights_wide(layer, below, dZ + e * step, step, count, share.first, share.count, sums, share.count);
         }
         for (int v = 0; v < layer.vectors; v += WIDTH) {
             const int64_t width = layer.panel_width(v) * lanes, at = v * lanes * layer.inputs + share.first * width;
             const T* part = sums + v * lanes * share.count;
-            squares += apply(rule, layer.W + at, part, first.W + at, second.W + at, share.count * width);
+            apply(rule, layer.W + at, part, first.W + at, second.W + at, share.count * width);
         }
         if (layer.back != nullptr) refresh_back(layer, share.first, share.count);
     } else if (share.kind == Share::PANEL) {
         const int64_t at = share.first * lanes * layer.inputs, n = share.count * lanes * layer.inputs;
         memset(sums, 0, size_t(n) * sizeof(T));
         weights_sparse(layer, sparse, dZ, step, rows, int(share.first), int(share.first + share.count), sums - at);
-        squares = apply(rule, layer.W + at, sums, first.W + at, second.W + at, n);
+        apply(rule, layer.W + at, sums, first.W + at, second.W + at, n);
     } else if (share.kind == Share::NARROW) {
         memset(sums, 0, size_t(layer.weights()) * sizeof(T));
         alignas(64) T b[vec<T>::lanes] = {};  // a narrow layer has at most a quarter of that
@@ -459,12 +508,29 @@ double train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, c
             }
             bias_sums_narrow(layer, dz, b);
         }
-        squares = apply(rule, layer.W, sums, first.W, second.W, layer.weights());
+        apply(rule, layer.W, sums, first.W, second.W, layer.weights());
         if (!trainer->rule.fixed_biases) update_biases(rule, layer, b, first, second);
     } else if (!trainer->rule.fixed_biases) {
         memset(sums, 0, size_t(layer.biases()) * sizeof(T));
         for (int64_t e = 0; e < rows; e += TILE) bias_sums(dZ + e * step, step, smaller(TILE, rows - e), 0, layer.vectors, sums);
         update_biases(rule, layer, sums, first, second);
+    }
+}
+
+// The sum of W^2 of a share.
+template <class T>
+double squares_of(const Net<T>& net, const Share& share) {
+    constexpr int lanes = vec<T>::lanes;
+    const Layer<T>& layer = net.layers[share.l - 1];
+    if (share.kind == Share::BIASES) return 0;
+    if (share.kind == Share::NARROW) return sum_of_squares(layer.W, layer.weights());
+    if (share.kind == Share::PANEL) {
+        return sum_of_squares(layer.W + share.first * lanes * layer.inputs, share.count * lanes * layer.inputs);
+    }
+    double squares = 0;
+    for (int v = 0; v < layer.vectors; v += WIDTH) {
+        const int64_t width = layer.panel_width(v) * lanes;
+        squares += sum_of_squares(layer.W + v * lanes * layer.inputs + share.first * width, share.count * width);
     }
     return squares;
 }
@@ -513,9 +579,12 @@ void train(void* argument, fb_team* team, int rank) {
     for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
         const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
         run.shares[rank] = shares;
+        double squares = 0;
+        for (int64_t s = 0; s < trainer->share_count; s++) squares += trainer->squares[s];
+        const bool finite = squares - squares == 0;
         for (int64_t tile; (tile = take_next(run.tiles, size, rank)) >= 0;) {
             const int64_t first = rows * tile / tiles;
-            train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first);
+            train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first, run.zeros && finite);
         }
         if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != FB_OK;
         fb_team_wait(team);
@@ -524,16 +593,16 @@ void train(void* argument, fb_team* team, int rank) {
         for (int64_t tile = 0; tile < tiles; tile++) {
             loss += trainer->loss[tile];
             weight += trainer->weight[tile];
+            if (rank == 0) trainer->head.tiles_without_zeros += trainer->without_zeros[tile];
         }
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
         for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
-            trainer->squares[s] = train_share(run, scratch, trainer->shares[s], rule, rows);
+            train_share(run, scratch, trainer->shares[s], rule, rows);
+            trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
         }
         const bool stop = run.stop;
         fb_team_wait(team);
         if (rank == 0) {
-            double squares = 0;
-            for (int64_t s = 0; s < trainer->share_count; s++) squares += trainer->squares[s];
             if (trainer->rule.l2 > 0) loss += trainer->rule.l2 / 2 * squares;
             if (weight > 0) run.cost += loss / weight * double(rows);
             run.done = start + rows;
@@ -550,8 +619,9 @@ int64_t trainer_run(
 ) {
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
-    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, FB_OK};
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, FB_OK, false};
     run.work = cut_shares(trainer, run.sparse());
+    for (int64_t s = 0; s < trainer->share_count; s++) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
     const bool room = make_room(run);
     if (room) fb_team_run(threads, train<T>, &run);
     free(queues);

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { FB_ABI = 3 };  // raised with every change below: a stale library is refused, not called
+enum { FB_ABI = 4 };  // raised with every change below: a stale library is refused, not called
 
 enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
 enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
@@ -91,6 +91,9 @@ FB_EXPORT int64_t fb_trainer_run(
     fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t m_X, int64_t batch,
     const double* rates, double seconds, double* cost
 );
+
+// How many tiles of X, of 64 examples at most, a step or a trainer has multiplied without their zeros.
+FB_EXPORT int64_t fb_tiles_without_zeros(const void* step_or_trainer);
 
 // y[i] = f(x[i]) for i < n: for the tests of accuracy.
 FB_EXPORT int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n);

@@ -30,4 +30,5 @@ struct fb_head {
     int dtype;
     int64_t inputs;     // n[0]
     int64_t capacity;   // of a trainer: the largest batch
+    int64_t tiles_without_zeros;  // how many tiles of X were multiplied without their zeros
 };

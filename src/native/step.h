@@ -9,9 +9,6 @@ namespace {
 
 constexpr int64_t BLOCK = 1024;  // examples: their sums are of T, beyond that they are float64. With 4096 float32's error would be twice BLAS's
 
-FB_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-FB_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // ---- a network, packed -----------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -21,6 +18,7 @@ struct Net {
     Layer<T>* layers;  // layers[0] is layer 1
     T* memory;    // theirs, in one piece
     int64_t size;  // of it
+    bool finite;   // all of them
 
     int64_t inputs() const { return layers[0].inputs; }
     int64_t outputs() const { return layers[L - 1].units; }
@@ -74,6 +72,7 @@ bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activati
 template <class T>
 void pack(Net<T>& net, const T* theta) {
     for (int64_t l = 0; l < net.L; l++) theta = pack(net.layers[l], theta);
+    net.finite = all_finite(net.memory, net.size);
 }
 
 // From arrays laid out as net.memory: theta, or a gradient like it.
@@ -205,6 +204,8 @@ struct Step {
     T* Y;       // [units][TILE]
     T* weight;  // [TILE]
     T* arrays;  // what pass points into, but for the tile of X
+    NonZero nonzero;  // of the tile of X; by_example is NULL where zeros are not looked for
+    bool mostly_zeros;  // the last tile that was looked at
 };
 
 template <class T>
@@ -213,6 +214,8 @@ void step_free(Step<T>* step) {
     release(step->sums);
     free(step->total);
     free(step->arrays);
+    free(step->nonzero.by_example);
+    free(step->nonzero.by_feature);
     if (step->pass.A != nullptr) free(step->pass.A[0]);
     free(step->pass.A);
     free(step->pass.D);
@@ -257,7 +260,7 @@ template <class T>
 fb_step* step_new(const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
     Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
     if (step == nullptr) return nullptr;
-    step->head = {kernels, dtype, sizes[0], 0};
+    step->head = {kernels, dtype, sizes[0], 0, 0};
     if (!allocate(step, L, sizes, activations, output)) {
         step_free(step);
         return nullptr;
@@ -298,7 +301,7 @@ void backward(
         T* dZ = pass.A[l];
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
         if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
-        else weights_wide(layer, in, dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
+        else weights_wide(layer, but_for_infinity(in, dZ, pass.step[l], rows), dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
         if (!pulled_out) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
         if (!first) backward_wide(layer, dZ, pass.step[l], rows, activation, below, pass.D[l - 1], below, in.step);
     }
@@ -313,7 +316,20 @@ bool make_room(Step<T>* step, const fb_examples* from) {
     T*& tile = step->pass.A[0];
     if (from->indptr != nullptr || tile != nullptr) return true;
     tile = zeros<T>(larger(TILE * step->pass.step[0], net.inputs() * row_step<T>(TILE)));
-    return tile != nullptr;
+    return tile != nullptr && (!may_leave_out_zeros(net.layers[0]) || make_room(step->nonzero, net.inputs(), TILE, 1));
+}
+
+// The tile's zeros, where they are to be left out. They are looked for in the first tile of a block, and then for as long as
+// there are many.
+template <class T>
+const NonZero* look_for_zeros(Step<T>* step, Rows<T> in, int64_t first, int64_t rows) {
+    if (step->nonzero.by_example == nullptr || in.layout != BY_EXAMPLE || !step->net.finite) return nullptr;
+    if (first % BLOCK != 0 && !step->mostly_zeros) return nullptr;
+    const int64_t n = step->net.inputs();
+    step->mostly_zeros = are_many_zeros(step->net.layers[0], rows * n, find_nonzero(in.p, in.step, n, rows, step->nonzero));
+    if (!step->mostly_zeros) return nullptr;
+    step->head.tiles_without_zeros++;
+    return &step->nonzero;
 }
 
 // The tile's Z[L] in pass.Z. ``in`` and ``sparse`` say where its X is, for the sums.
@@ -327,6 +343,7 @@ void forward_tile(
         return;
     }
     in = read_tile(from, step->net.inputs(), step->net.layers[0].narrow, first, rows, step->pass.A[0]);
+    in.nonzero = look_for_zeros(step, in, first, rows);
     forward<T>(step->net, step->pass, in, nullptr, rows, derivatives);
 }
 
@@ -348,13 +365,6 @@ double sum_block(Step<T>* step, const fb_examples* from, int64_t start, int64_t 
     }
     if (pulled_out) scale_units(step->sums.layers[0], net.layers[1].W);
     return loss;
-}
-
-template <class T>
-bool all_finite(const T* numbers, int64_t n) {
-    bool wrong = false;
-    for (int64_t i = 0; i < n; i++) wrong |= !(numbers[i] - numbers[i] == 0);
-    return !wrong;
 }
 
 template <class T>

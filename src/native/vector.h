@@ -134,6 +134,25 @@ FB_INLINE V<double> square_root(V<double> v) {
 FB_INLINE V<float> abs(V<float> v) { return (V<float>)((M<float>)v & 0x7fffffff); }
 FB_INLINE V<double> abs(V<double> v) { return (V<double>)((M<double>)v & 0x7fffffffffffffff); }
 
+// A bit for each lane that is not 0; for NaN too.
+#if defined(__AVX512F__)
+FB_INLINE unsigned nonzero_lanes(V<float> v) { return _mm512_cmp_ps_mask(v, V<float>{}, _CMP_NEQ_UQ); }
+FB_INLINE unsigned nonzero_lanes(V<double> v) { return _mm512_cmp_pd_mask(v, V<double>{}, _CMP_NEQ_UQ); }
+#elif defined(__AVX2__)
+FB_INLINE unsigned nonzero_lanes(V<float> v) { return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(v, V<float>{}, _CMP_NEQ_UQ))); }
+FB_INLINE unsigned nonzero_lanes(V<double> v) { return unsigned(_mm256_movemask_pd(_mm256_cmp_pd(v, V<double>{}, _CMP_NEQ_UQ))); }
+#elif defined(__SSE2__)
+FB_INLINE unsigned nonzero_lanes(V<float> v) { return unsigned(_mm_movemask_ps(_mm_cmpneq_ps(v, V<float>{}))); }
+FB_INLINE unsigned nonzero_lanes(V<double> v) { return unsigned(_mm_movemask_pd(_mm_cmpneq_pd(v, V<double>{}))); }
+#else
+template <class Vec>
+FB_INLINE unsigned nonzero_lanes(Vec v) {
+    unsigned bits = 0;
+    for (unsigned i = 0; i < sizeof(v) / sizeof(v[0]); i++) bits |= unsigned(v[i] != 0) << i;
+    return bits;
+}
+#endif
+
 // The first n lanes, 0 <= n <= lanes; the others are 0 and their memory is not touched.
 #if defined(__AVX512F__)
 FB_INLINE V<float> load_first(const float* p, int n) { return _mm512_maskz_loadu_ps((1u << n) - 1, p); }

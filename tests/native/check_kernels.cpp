@@ -145,8 +145,9 @@ Numbers random_parameters(const Network& net) {
     return theta;
 }
 
-Data random_data(const Network& net, int64_t m, bool weighted, double share_of_zeros) {
+Data random_data(const Network& net, int64_t m, bool weighted, bool sparse) {
     const int64_t n0 = net.sizes.front(), nL = net.sizes.back();
+    const double share_of_zeros = sparse ? 0.8 : n0 >= 64 ? 0.9 : 0.1;  // where it has many inputs they are left out of dense X too
     Data data = {m, Numbers(m * n0), Numbers(m * nL), Numbers(m, 1)};
     for (double& x : data.X) x = std::uniform_real_distribution<>()(random_numbers) < share_of_zeros ? 0 : normal();
     for (int64_t e = 0; e < m; e++) {
@@ -272,7 +273,7 @@ void check_step(int isa, const Network& net, int64_t m, int layout, bool weighte
     const double limit = sizeof(T) == 4 ? 3e-5 : 1e-12;
     const char* name = fb_isa_name(isa);
     const Numbers theta = rounded<T>(random_parameters(net));
-    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE ? 0.8 : 0.1);
+    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE);
     data.X = rounded<T>(data.X), data.Y = rounded<T>(data.Y);
     const Result expected = plain(net, theta, data);
     Block<T> block(net, data, layout, weighted);
@@ -295,6 +296,8 @@ void check_step(int isa, const Network& net, int64_t m, int layout, bool weighte
         block.examples.Y = block.Y.data();
         report("prediction", distance(wide(predicted), expected.predicted));
     }
+    const bool searched = layout == Block<T>::ROWS && net.sizes[0] >= 64 && net.sizes[1] >= 64 && m > 0;
+    check((fb_tiles_without_zeros(step) > 0) >= searched, "zeros not left out", name, sizeof(T), net, m, layout, 0);
     fb_step_free(step);
 }
 
@@ -326,7 +329,7 @@ void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int la
     const char* name = fb_isa_name(isa);
     const fb_rule rule = {kind, int32_t(draw(0, 1)), 0.9, 0.99, 0.1, 0.01};
     const Numbers start = rounded<T>(random_parameters(net));
-    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE ? 0.8 : 0.1);
+    Data data = random_data(net, m, weighted, layout == Block<T>::SPARSE);
     for (double& w : data.weight) w += weighted;  // no batch of weight 0
     data.X = rounded<T>(data.X), data.Y = rounded<T>(data.Y);
     const Block<T> block(net, data, layout, weighted);
@@ -393,6 +396,9 @@ void check_isa(int isa, int networks) {
     }
     const Network wide = {{40, 150, 33, 1}, {FB_TANH, FB_RELU}, FB_OUT_SIGMOID};
     check_step<T>(isa, wide, 4200, Block<T>::ROWS, true);  // more than one block of float64 sums
+    const Network pixels = {{130, 70, 3}, {FB_TANH}, FB_OUT_SOFTMAX};
+    check_step<T>(isa, pixels, 200, Block<T>::ROWS, false);
+    check_trainer<T>(isa, pixels, 150, 64, Block<T>::ROWS, false, FB_ADAM);
 }
 
 }  // namespace
