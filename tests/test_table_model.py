@@ -97,7 +97,7 @@ def test_nothing_is_learned_from_the_held_out_rows(trained):
     learn, _ = split_rows(table, "pays", QUICK)
     income = table.column("income").values[learn]
     encoding = trained.model.encoding
-    assert encoding.mean[encoding.numbers.index("income")] == pytest.approx(income.mean())
+    assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
     assert trained.m == len(learn)
     assert trained.held_out.m == table.m - len(learn)
 

@@ -33,7 +33,7 @@ def test_numbers_have_mean_0_and_sd_1():
     columns = {
         "a": random.uniform(5, 30, 500),
         "b": random.integers(0, 1000, 500),
-        "c": np.arange(500) > 250,
+        "c": np.arange(500) >= 250,
         "y": random.integers(0, 2, 500),
     }
     encoding = learn(columns, numeric=["c"])
@@ -46,6 +46,19 @@ def test_numbers_have_mean_0_and_sd_1():
     X = features(double, columns)
     assert X.dtype == np.float64
     np.testing.assert_allclose(X[:, 0], (columns["a"] - columns["a"].mean()) / columns["a"].std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [0, 100])
+def test_a_column_that_is_mostly_0_keeps_its_zeros(missing):
+    rare = np.where(np.arange(500) < 249, 3.0, 0.0)
+    rare[400 : 400 + missing] = np.nan
+    columns = {"rare": rare, "half": np.arange(500) % 2, "y": np.arange(500) // 2 % 2}
+    encoding = learn(columns, numeric=["half"])
+    mostly = np.nanmean(rare == 0) > 0.5 and not missing
+    assert encoding.center.tolist() == [0.0 if mostly else np.nanmean(rare), 0.5]
+    X = features(encoding, columns)
+    assert np.array_equal(X[rare == 0, 0], np.zeros(np.sum(rare == 0))) == mostly
+    assert not X[np.isnan(rare), 0].any()
 
 
 def test_what_is_far_out_does_not_get_huge():
@@ -112,7 +125,7 @@ def test_missing_numbers_become_the_mean_and_get_an_indicator_where_they_are_man
 def test_only_the_training_rows_count():
     columns = {"a": [1.0, 3.0, 100.0], "t": ["x", "y", "z"], "y": ["n", "p", "q"]}
     encoding = learn(columns, rows=np.array([0, 1]))
-    assert encoding.mean.tolist() == [2.0]
+    assert encoding.center.tolist() == [2.0]
     assert encoding.scale.tolist() == [1.0]
     assert encoding.categories[0].levels == ("x", "y")
     assert encoding.classes == ("n", "p", "q")  # of all rows: see learn
@@ -180,7 +193,7 @@ def test_categorical_and_numeric_overrule():
     assert encoding.numbers == ("hour", "n")
     assert encoding.indicators == ("n",)
     assert encoding.categories[0].levels == (70_000, 80_000)
-    np.testing.assert_allclose(encoding.mean, [2.25, 2.5])
+    np.testing.assert_allclose(encoding.center, [2.25, 2.5])
     assert features(encoding, columns)[:, 3:].tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
 
 
@@ -368,8 +381,8 @@ def test_a_damaged_encoding_is_refused():
     for key in meta:
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict({name: value for name, value in meta.items() if name != key}, arrays)
-    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "mean": np.ones((1, 1))}
-    for wrong in ({"mean": arrays["mean"]}, long, square):
+    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "center": np.ones((1, 1))}
+    for wrong in ({"center": arrays["center"]}, long, square):
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict(meta, wrong)
     for wrong in ({"categories": [{"name": "t"}]}, {"categories": 3}, {"dtype": "float33"}):

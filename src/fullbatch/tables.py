@@ -5,13 +5,17 @@ category is one-hot: a feature for each level, one for the levels beyond the ``m
 ("other"), and one for missing. A level that training had not is "other". Where training had no other, or nothing
 missing, there is no such feature, since its weights would be random: all features of the category are 0.
 
-All else is numbers. They become z = (x - mean) / scale, and beyond +-TAIL the tail is logarithmic: no single
+All else is numbers. They become z = (x - center) / scale, and beyond +-TAIL the tail is logarithmic: no single
 value is huge, be it an outlier, one of the few exceptions in a nearly constant column, or larger than all in
 training; and the order of values stays. The scale is the standard deviation, twice that for columns with such
 exceptions. (MNIST's 784 pixels, 100 hidden units, 15 epochs, test accuracy and log-loss: with z itself, up to
 420, 0.9734 and 0.121, mean of two seeds; so 0.9775 and 0.093, mean of five. The rule was chosen by these figures.)
 
-A missing number becomes the mean, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
+The center is the mean; of a column that is 0 in more than half of the rows it is 0, which then stays 0: the native
+step leaves zeros out of its products. (MNIST by the command's defaults: test accuracy 0.9818, with means for all
+0.9803; means of three seeds.)
+
+A missing number becomes the center, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
 """
 
@@ -29,7 +33,7 @@ from fullbatch.sources.encoded import EncodedTable
 if TYPE_CHECKING:  # files.py imports Arrow, which a model that is loaded does not need
     from fullbatch.sources.files import RawColumn, RawTable
 
-TAIL = 3.0  # scales from the mean
+TAIL = 3.0  # scales from the center
 OUTLYING = 5.0  # standard deviations from the mean
 MANY_MISSING = 0.01
 MOST_CLASSES = 100  # an integer target of more distinct values is a quantity, not a class
@@ -70,7 +74,7 @@ class TableEncoding:
     target_scale: tuple[float, float]  # mean and standard deviation of a regression's target
     feature_names: tuple[str, ...]  # the input columns, in the training table's order
     numbers: tuple[str, ...]
-    mean: np.ndarray  # (len(numbers),) float64
+    center: np.ndarray  # (len(numbers),) float64
     scale: np.ndarray  # (len(numbers),) float64; 0: a constant column
     indicators: tuple[str, ...]  # those of ``numbers`` that have a feature for missing
     categories: tuple[Category, ...]
@@ -115,12 +119,12 @@ class TableEncoding:
                 continue
             values = _at(_numbers_of(name, column), rows)
             numbers.append(name)
-            scales.append(_mean_and_scale(name, values))
+            scales.append(_center_and_scale(name, values))
             if _many_missing(values):
                 indicators.append(name)
-        mean, scale = np.array(scales, np.float64).reshape(-1, 2).T
+        center, scale = np.array(scales, np.float64).reshape(-1, 2).T
         return cls(
-            target, kind, classes, target_scale, tuple(names), tuple(numbers), mean, scale,
+            target, kind, classes, target_scale, tuple(names), tuple(numbers), center, scale,
             tuple(indicators), tuple(categories), dtype,
         )  # fmt: skip
 
@@ -173,13 +177,13 @@ class TableEncoding:
             return
         columns = [_numbers_of(name, table.column(name)) for name in self.numbers]
         floats = [j for j, column in enumerate(columns) if column.dtype.kind == "f"]
-        mean = self.mean[:, np.newaxis]
+        center = self.center[:, np.newaxis]
         factor = np.divide(1.0, self.scale, out=np.zeros(k), where=self.scale > 0)[:, np.newaxis]
         step = max(BLOCK_BYTES // (8 * k), 64)
         for first in range(0, table.m, step):
             rows = slice(first, first + step)
             block = np.array([column[rows] for column in columns], np.float64)  # (k, rows)
-            block -= mean
+            block -= center
             with np.errstate(over="ignore"):
                 block *= factor
             for j in floats:
@@ -234,7 +238,7 @@ class TableEncoding:
             "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
             "dtype": self.dtype,
         }
-        return meta, {"mean": self.mean, "scale": self.scale}
+        return meta, {"center": self.center, "scale": self.scale}
 
     @classmethod
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
@@ -245,7 +249,7 @@ class TableEncoding:
                 target=meta["target"],
                 task=meta["task"],
                 **{name: tuple(meta[name]) for name in tuples},
-                mean=np.asarray(arrays["mean"], np.float64),
+                center=np.asarray(arrays["center"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
                 categories=tuple(Category(**{**c, "levels": tuple(c["levels"])}) for c in meta["categories"]),
                 dtype=str(np.dtype(meta["dtype"])),
@@ -261,10 +265,10 @@ class TableEncoding:
             and all(isinstance(value, (str, bool, int, float)) for value in values)
         ):
             raise ModelFileError("the model's table encoding is damaged: a name is no text, or a level no value.")
-        if encoding.mean.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.mean.shape:
+        if encoding.center.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.center.shape:
             raise ModelFileError(
-                f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but means "
-                f"of shape {encoding.mean.shape} and scales of shape {encoding.scale.shape}."
+                f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but centers "
+                f"of shape {encoding.center.shape} and scales of shape {encoding.scale.shape}."
             )
         return encoding
 
@@ -315,7 +319,8 @@ def _task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[An
 
 def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
     values = _at(_numbers_of(name, column), rows)
-    mean, scale = _mean_and_scale(name, values)
+    _, scale = _center_and_scale(name, values)
+    mean = float(np.mean(values, dtype=np.float64))
     if scale == 0:
         raise TableError(f"target {name!r} is {mean:g} in every row; there is nothing to learn.")
     return mean, float(np.std(values, dtype=np.float64))
@@ -455,8 +460,8 @@ def _many_missing(values: np.ndarray) -> bool:
     return values.dtype.kind == "f" and MANY_MISSING * len(values) < np.isnan(values).sum() < len(values)
 
 
-def _mean_and_scale(name: str, values: np.ndarray) -> tuple[float, float]:
-    """Mean and scale of the values that are not missing; a scale of 0 where all are the same, or missing."""
+def _center_and_scale(name: str, values: np.ndarray) -> tuple[float, float]:
+    """Center and scale of the values that are not missing; a scale of 0 where all are the same, or missing."""
     values = values.astype(np.float64)
     if np.isnan(values).any():
         values = values[~np.isnan(values)]
@@ -469,8 +474,9 @@ def _mean_and_scale(name: str, values: np.ndarray) -> tuple[float, float]:
     least, greatest = float(values.min()), float(values.max())
     if least == greatest or sd <= 1e-12 * abs(mean):  # constant, but for rounding
         return mean, 0.0
-    farthest = max(greatest - mean, mean - least)
-    return mean, float(np.clip(farthest / OUTLYING, sd, 2 * sd))
+    center = mean if 2 * np.count_nonzero(values) >= values.size else 0.0
+    farthest = max(greatest - center, center - least)
+    return center, float(np.clip(farthest / OUTLYING, sd, 2 * sd))
 
 
 def _tail(z: np.ndarray) -> np.ndarray:
