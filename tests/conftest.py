@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fullbatch as fb
-from fullbatch import native_library
+from fullbatch import fold, native_library
 from fullbatch.sources import Dense, Examples
 
 settings.register_profile(
@@ -33,6 +33,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("fullbatch")
+
+
+@pytest.fixture(autouse=True)
+def small_problems_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests compute is not worth a second thread; but it is the threads that they look at."""
+    monkeypatch.setattr(fold, "THREAD_WORK", 1)
 
 
 # The native step under every instruction set of this machine; without the library there is none.

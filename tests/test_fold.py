@@ -388,6 +388,14 @@ def test_a_single_block_runs_in_the_callers_thread():
     assert set(seen) == {threading.current_thread()}
 
 
+def test_a_thread_gets_a_tenth_of_a_millisecond_of_work_or_is_not_started(monkeypatch):
+    monkeypatch.undo()  # what the fixture of all tests did
+    network, _, X, Y = make(8_000, sizes=[28, 64, 1], output="sigmoid")
+    for m, most in ((600, 1), (1_000, 1), (3_000, 2), (8_000, 7)):
+        with Fold(network, Examples(Dense(X[:, :m]), Dense(Y[:, :m])), threads=16) as opened:
+            assert opened.threads == min(most, len(opened._parts(None)))
+
+
 # --- Memory ---------------------------------------------------------------------------------------------------------
 
 MEASURE = """

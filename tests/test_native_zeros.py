@@ -174,7 +174,7 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, counts, monkeypatch):
 
 @pytest.mark.parametrize("what", ["W", "Y"])
 def test_batches_pass_on_what_is_not_finite(isa, what):
-    """From an infinite weight of an input that is 0 everywhere, or a target that is NaN, all of the first layer is NaN."""
+    """From a weight that is NaN, of an input that is always 0, or from a target."""
     network = fb.Network([64, 33, 1], hidden="tanh", output="identity")
     params, X, Y = mostly_zero(network.sizes, 128, "identity")
     X[7] = 0

@@ -40,6 +40,13 @@ def run_python(code, **environment):
     return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def counted_anew():
+    threads._cpu_count.cache_clear()
+    yield
+    threads._cpu_count.cache_clear()
+
+
 # --- How many -------------------------------------------------------------------------------------------------------
 
 
@@ -57,6 +64,7 @@ def test_not_a_number_of_threads(bad):
 def test_by_default_all_that_this_process_may_use(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert thread_count(None) == joblib.cpu_count()
+    threads._cpu_count.cache_clear()
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)  # which knows of affinity and a cgroup's quota
     assert thread_count(None) == 8
 

@@ -32,6 +32,7 @@ NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for t
 NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
+THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
 SHARE = 512  # examples: a mini-batch of more is shared among threads
 GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small beside any card's memory
 ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
@@ -43,13 +44,18 @@ def block_size(network: Network, like: Any, sparse: bool = False) -> int:
     if not backend.is_numpy(like):
         return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)) // ALIGNED * ALIGNED)
     if steps.choose(network, like) == "native":
-        weights = sum(n * fan_in for fan_in, n in pairwise(network.sizes))
+        weights = _multiply_adds(network)
         longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
         if sparse:
             return longest
         return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), longest)
     per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
+
+
+def _multiply_adds(network: Network) -> int:
+    """Of one example, forward."""
+    return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
 
 
 def workspace(network: Network, like: Any, block: int) -> int:
@@ -131,7 +137,8 @@ class Fold:
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.share = SHARE if self.on_cpu and not locked else self.block
         blocks = len(self._parts(None)) if self.on_cpu else 1
-        self.threads = min(blocks, thread_count(threads)) if blocks > 1 or threads is not None else 1
+        worth = max(1, min(blocks, self.examples.m * _multiply_adds(network) // THREAD_WORK))
+        self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -26,15 +27,25 @@ def thread_count(threads: int | None) -> int:
         if not isinstance(threads, Integral) or isinstance(threads, bool) or threads < 1:
             raise InputError(f"threads must be an integer of at least 1, or None for all cores; got {threads!r}.")
         return int(threads)
-    import joblib
     from joblib.parallel import get_active_backend
 
     backend, _ = get_active_backend()
     if getattr(backend, "nesting_level", 0) and getattr(backend, "supports_sharedmem", False):
         return 1  # a thread among joblib's threads: the cores are taken
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    available = joblib.cpu_count()
+    affinity = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+    available = _cpu_count(affinity, os.environ.get("LOKY_MAX_CPU_COUNT"))
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
+
+
+@cache
+def _cpu_count(affinity: frozenset[int], limit: str | None) -> int:
+    """joblib's count of cores. It reads a cgroup's files, which takes as long as the gradient of 500 examples, so it is
+    asked again only when what a process can change of it has changed.
+    """
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 _lock = threading.Lock()

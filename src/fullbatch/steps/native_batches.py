@@ -40,9 +40,9 @@ class NativeBatches:
 
     @staticmethod
     def can_run(step_name: str, rule: Rule | None, theta: Any, batch_size: int, m: int) -> bool:
-        native = step_name == NativeStep.name and backend.is_numpy(theta)
-        short = batch_size <= LARGEST and batch_size < m and batch_size * theta.size <= LONGEST_WORK
-        return native and rule is not None and short
+        if step_name != NativeStep.name or not backend.is_numpy(theta) or rule is None:
+            return False
+        return batch_size <= LARGEST and batch_size < m and batch_size * theta.size <= LONGEST_WORK
 
     def __init__(
         self,
