@@ -58,7 +58,7 @@ template <class T>
 struct Trainer {
     fb_head head;
     fb_rule rule;
-    Net<T> net, first, second;  // parameters, and the optimiser's arrays laid out as they are
+    Net<T> net, first, second;  // parameters, and the optimiser's arrays
     T* memory;                  // of the arrays below, of all examples of a batch
     T **A, **D, **dZ;           // of layer l; dZ may lie in A or D. A[0], the batch's X, is made once it is wanted
     int64_t* step;
@@ -150,10 +150,9 @@ void trainer_free(Trainer<T>* trainer) {
 
 template <class T>
 bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_t* activations, int output, int64_t batch) {
-    if (!build(trainer->net, L, sizes, activations, output) || !build(trainer->first, L, sizes, activations, output) ||
-        !build(trainer->second, L, sizes, activations, output)) {
-        return false;
-    }
+    if (!build(trainer->net, L, sizes, activations, output, true)) return false;
+    if (!build(trainer->first, L, sizes, activations, output, false)) return false;
+    if (!build(trainer->second, L, sizes, activations, output, false)) return false;
     const int64_t tiles = tile_count(batch) + 4;
     int64_t shares = 0;
     for (int64_t l = 1; l <= L; l++) shares += sizes[l - 1] / ROWS + 2 + vectors_for<T>(sizes[l]);
@@ -269,6 +268,7 @@ struct Run {
     bool zeros;  // of a dense X, whether they are to be looked for
 
     bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
+    bool wants_squares() const { return trainer->rule.l2 > 0 || zeros; }  // for the cost; or to see whether W is finite
     int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
     int64_t entries(int64_t e) const {  // at most, of the example that comes e-th
         if (from->codes != nullptr) return from->numbers + from->n_codes;
@@ -598,7 +598,7 @@ void train(void* argument, fb_team* team, int rank) {
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
         for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
             train_share(run, scratch, trainer->shares[s], rule, rows);
-            trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
+            if (run.wants_squares()) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
         }
         const bool stop = run.stop;
         fb_team_wait(team);

@@ -30,9 +30,10 @@ void release(Net<T>& net) {
     free(net.layers);
 }
 
-// All the arrays of a packed network in one piece of memory, or false.
+// All the arrays of a packed network in one piece of memory, or false. What is laid out like parameters but is none, sums or an
+// optimiser's arrays, has no W^T.
 template <class T>
-bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, int output, bool parameters) {
     constexpr int lanes = vec<T>::lanes;
     net.L = L;
     net.output = output;
@@ -48,7 +49,7 @@ bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activati
         layer.narrow = l + 1 == L && layer.units <= (lanes > 4 ? lanes / 4 : 1);
         layer.vectors = vectors_for<T>(layer.narrow ? layer.inputs : layer.units);
         layer.tail = int(layer.units - int64_t(vectors_for<T>(layer.units) - 1) * lanes);
-        layer.back_vectors = l > 0 && !layer.narrow ? vectors_for<T>(layer.inputs) : 0;
+        layer.back_vectors = parameters && l > 0 && !layer.narrow ? vectors_for<T>(layer.inputs) : 0;
         total += layer.weights() + layer.biases() + layer.units * layer.back_vectors * lanes + 3 * 64;
     }
     net.size = total;
@@ -198,7 +199,7 @@ template <class T>
 struct Step {
     fb_head head;
     Net<T> net;
-    Net<T> sums;  // of a block, laid out as the parameters
+    Net<T> sums;    // of a block
     double* total;  // of all blocks of a call, as sums.memory
     Pass<T> pass;
     T* Y;       // [units][TILE]
@@ -225,8 +226,9 @@ void step_free(Step<T>* step) {
 
 template <class T>
 bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
-    if (!build(step->net, L, sizes, activations, output) || !build(step->sums, L, sizes, activations, output)) return false;
-    step->total = zeros<double>(step->net.size);
+    if (!build(step->net, L, sizes, activations, output, true)) return false;
+    if (!build(step->sums, L, sizes, activations, output, false)) return false;
+    step->total = zeros<double>(step->sums.size);
     Pass<T>& pass = step->pass;
     pass.A = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
     pass.D = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
@@ -353,7 +355,7 @@ double sum_block(Step<T>* step, const fb_examples* from, int64_t start, int64_t 
     const Net<T>& net = step->net;
     double loss = 0;
     weight = 0;
-    memset(step->sums.memory, 0, size_t(net.size) * sizeof(T));
+    memset(step->sums.memory, 0, size_t(step->sums.size) * sizeof(T));
     for (int64_t first = start; first < stop; first += TILE) {
         const int64_t rows = smaller(TILE, stop - first);
         Rows<T> in = {};
@@ -372,21 +374,22 @@ int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, do
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
     if (!make_room(step, from)) return FB_NO_MEMORY;
-    memset(step->total, 0, size_t(net.size) * sizeof(double));
+    const int64_t size = step->sums.size;
+    memset(step->total, 0, size_t(size) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
         const int64_t stop = smaller(start + BLOCK, from->m);
         double part = 0;
         double part_loss = sum_block(step, from, start, stop, single_output(net), part);
         // Without the factor w that was pulled out, sums may overflow that do not with it.
-        if (single_output(net) && !all_finite(step->sums.memory, net.size)) {
+        if (single_output(net) && !all_finite(step->sums.memory, size)) {
             part_loss = sum_block(step, from, start, stop, false, part);
         }
         *loss += part_loss;
         *weight += part;
-        for (int64_t n = 0; n < net.size; n++) step->total[n] += double(step->sums.memory[n]);
+        for (int64_t n = 0; n < size; n++) step->total[n] += double(step->sums.memory[n]);
     }
-    unpack(net, step->total, gradient);
+    unpack(step->sums, step->total, gradient);
     return 0;
 }
 

@@ -74,20 +74,34 @@ struct Silu {
     }
 };
 
+// ``call`` with the unit of an enum fb_activation.
+template <class T, class Call>
+FB_INLINE void with_unit(int activation, Call call) {
+    switch (activation) {
+        case FB_TANH: return call(Tanh<T>());
+        case FB_SIGMOID: return call(Sigmoid<T>());
+        case FB_RELU: return call(Relu<T>());
+        case FB_LEAKY_RELU: return call(LeakyRelu<T>());
+        case FB_IDENTITY: return call(Identity<T>());
+        case FB_GELU: return call(Gelu<T>());
+        case FB_SILU: return call(Silu<T>());
+    }
+}
+
 // ``rows`` by ``vectors`` of Z become A in place; ``D`` takes g' where A does not tell it, and may be NULL if nobody asks.
 // In the last vector only ``tail`` lanes are units: the others are made 0, so that no 0 * infinity gets out of them.
-template <class T, template <class> class Unit>
-void activate(T* Z, T* D, int64_t rows, int64_t step, int vectors, int tail) {
+template <class T, class Unit>
+void activate(Unit, T* Z, T* D, int64_t rows, int64_t step, int vectors, int tail) {
     constexpr int lanes = vec<T>::lanes;
     for (int64_t e = 0; e < rows; e++) {
         for (int v = 0; v < vectors; v++) {
             T* z = Z + e * step + v * lanes;
             V<T> a;
-            if constexpr (Unit<T>::from_A) {
-                a = Unit<T>::g(load(z));
+            if constexpr (Unit::from_A) {
+                a = Unit::g(load(z));
             } else {
                 V<T> derivative;
-                a = Unit<T>::g(load(z), derivative);
+                a = Unit::g(load(z), derivative);
                 if (D != nullptr) store(D + e * step + v * lanes, derivative);
             }
             store(z, a);
@@ -101,28 +115,20 @@ void activate(T* Z, T* D, int64_t rows, int64_t step, int vectors, int tail) {
 
 template <class T>
 void activate(int activation, T* Z, T* D, int64_t rows, int64_t step, int vectors, int tail) {
-    switch (activation) {
-        case FB_TANH: return activate<T, Tanh>(Z, D, rows, step, vectors, tail);
-        case FB_SIGMOID: return activate<T, Sigmoid>(Z, D, rows, step, vectors, tail);
-        case FB_RELU: return activate<T, Relu>(Z, D, rows, step, vectors, tail);
-        case FB_LEAKY_RELU: return activate<T, LeakyRelu>(Z, D, rows, step, vectors, tail);
-        case FB_IDENTITY: return activate<T, Identity>(Z, D, rows, step, vectors, tail);
-        case FB_GELU: return activate<T, Gelu>(Z, D, rows, step, vectors, tail);
-        case FB_SILU: return activate<T, Silu>(Z, D, rows, step, vectors, tail);
-    }
+    with_unit<T>(activation, [&](auto unit) { activate<T>(unit, Z, D, rows, step, vectors, tail); });
 }
 
 FB_INLINE bool keeps_derivative(int activation) { return activation == FB_GELU || activation == FB_SILU; }
 
 // dZ = dA g', with dA made vector by vector by ``back(e, v)``; dZ may be the array that A is.
-template <class T, template <class> class Unit, class Back>
-FB_INLINE void differentiate(const T* A, const T* D, T* dZ, int64_t rows, int64_t step, int vectors, Back back) {
+template <class T, class Unit, class Back>
+FB_INLINE void differentiate(Unit, const T* A, const T* D, T* dZ, int64_t rows, int64_t step, int vectors, Back back) {
     constexpr int lanes = vec<T>::lanes;
     for (int64_t e = 0; e < rows; e++) {
         for (int v = 0; v < vectors; v++) {
             const int64_t at = e * step + v * lanes;
             V<T> derivative;
-            if constexpr (Unit<T>::from_A) derivative = Unit<T>::derivative(load(A + at));
+            if constexpr (Unit::from_A) derivative = Unit::derivative(load(A + at));
             else derivative = load(D + at);
             store(dZ + at, back(e, v) * derivative);
         }
@@ -131,15 +137,7 @@ FB_INLINE void differentiate(const T* A, const T* D, T* dZ, int64_t rows, int64_
 
 template <class T, class Back>
 void differentiate(int activation, const T* A, const T* D, T* dZ, int64_t rows, int64_t step, int vectors, Back back) {
-    switch (activation) {
-        case FB_TANH: return differentiate<T, Tanh>(A, D, dZ, rows, step, vectors, back);
-        case FB_SIGMOID: return differentiate<T, Sigmoid>(A, D, dZ, rows, step, vectors, back);
-        case FB_RELU: return differentiate<T, Relu>(A, D, dZ, rows, step, vectors, back);
-        case FB_LEAKY_RELU: return differentiate<T, LeakyRelu>(A, D, dZ, rows, step, vectors, back);
-        case FB_IDENTITY: return differentiate<T, Identity>(A, D, dZ, rows, step, vectors, back);
-        case FB_GELU: return differentiate<T, Gelu>(A, D, dZ, rows, step, vectors, back);
-        case FB_SILU: return differentiate<T, Silu>(A, D, dZ, rows, step, vectors, back);
-    }
+    with_unit<T>(activation, [&](auto unit) { differentiate<T>(unit, A, D, dZ, rows, step, vectors, back); });
 }
 
 // What the layer below a single output unit needs, in one reading of its A: with d = dz of the unit,
@@ -147,8 +145,8 @@ void differentiate(int activation, const T* A, const T* D, T* dZ, int64_t rows, 
 //     d g'(A) in place of A,   its sums over the tile added to db,   and dW of the unit, the sums of d A, to dW.
 //
 // It is dZ but for a factor: dZ = w d g', with w the unit's weights, which comes out of all sums over examples.
-template <class T, template <class> class Unit>
-void below_one_unit(T* A, const T* D, const T* dz, int64_t rows, int64_t step, int vectors, T* dW, T* db) {
+template <class T, class Unit>
+void below_one_unit(Unit, T* A, const T* D, const T* dz, int64_t rows, int64_t step, int vectors, T* dW, T* db) {
     constexpr int lanes = vec<T>::lanes;
     for (int v = 0; v < vectors; v += 2) {
         const int odd = v + 1 < vectors ? lanes : 0;  // of a last single vector everything is done twice, and kept once
@@ -157,9 +155,9 @@ void below_one_unit(T* A, const T* D, const T* dz, int64_t rows, int64_t step, i
             T* a = A + e * step + v * lanes;
             const V<T> d = broadcast(dz[e]), a0 = load(a), a1 = load(a + odd), da0 = d * a0, da1 = d * a1;
             V<T> d0, d1;
-            if constexpr (Unit<T>::from_A) {
-                d0 = Unit<T>::down(d, da0, a0);
-                d1 = Unit<T>::down(d, da1, a1);
+            if constexpr (Unit::from_A) {
+                d0 = Unit::down(d, da0, a0);
+                d1 = Unit::down(d, da1, a1);
             } else {
                 d0 = d * load(D + e * step + v * lanes);
                 d1 = d * load(D + e * step + v * lanes + odd);
@@ -181,15 +179,7 @@ void below_one_unit(T* A, const T* D, const T* dz, int64_t rows, int64_t step, i
 
 template <class T>
 void below_one_unit(int activation, T* A, const T* D, const T* dz, int64_t rows, int64_t step, int vectors, T* dW, T* db) {
-    switch (activation) {
-        case FB_TANH: return below_one_unit<T, Tanh>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_SIGMOID: return below_one_unit<T, Sigmoid>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_RELU: return below_one_unit<T, Relu>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_LEAKY_RELU: return below_one_unit<T, LeakyRelu>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_IDENTITY: return below_one_unit<T, Identity>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_GELU: return below_one_unit<T, Gelu>(A, D, dz, rows, step, vectors, dW, db);
-        case FB_SILU: return below_one_unit<T, Silu>(A, D, dz, rows, step, vectors, dW, db);
-    }
+    with_unit<T>(activation, [&](auto unit) { below_one_unit<T>(unit, A, D, dz, rows, step, vectors, dW, db); });
 }
 
 // ---- output units: unit by unit, a tile's examples side by side in the vectors -------------------------------------------
