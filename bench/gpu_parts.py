@@ -111,7 +111,7 @@ def card(scale: float = 1.0) -> Points:
 
     def send() -> None:
         conveyor.send(host, target)
-        conveyor.finish()
+        conveyor.stream.synchronize()
 
     yield attempt({"what": "copy of host memory by the conveyor"}, lambda: rate(host.nbytes, send))
     n = int(8192 * scale**0.5)

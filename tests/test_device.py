@@ -6,11 +6,14 @@ ones.
 
 from __future__ import annotations
 
+import _thread
 import json
 import sys
 import threading
+import time
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 
@@ -665,6 +668,44 @@ def test_device_arrays_with_the_cpu_or_the_host_are_said(card):
     for bad in ("complex128", "int64", "object"):
         with pytest.raises(fb.errors.ArrayTypeError, match="X has dtype"):
             fb.cost(network, params, X.astype(bad), Y, device="cuda")
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("error", ["memory", "other", "ctrl-c", ""])
+def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, no_hang):
+    """And memory that runs out while a block is sent, in another thread, leads to halves as it does in a pass."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**16)
+    monkeypatch.setattr(streamed, "fits", lambda size, room: False)
+    monkeypatch.setattr(streamed, "ALONE", 100)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    params, X, Y = problem([3, 4, 1], 5000, "sigmoid")
+    network = fb.Network([3, 4, 1])
+    expected = bits(*fb.cost_and_gradients(network, params, X, Y, device="cuda"))
+    runtime, sent, real = cupy.cuda.runtime, [], cupy.cuda.runtime.memcpyAsync
+
+    def copy(target, source, size, *rest):
+        sent.append(threading.current_thread().name)
+        if error == "memory" and size > 300 * 3 * 8:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        if error == "other" and len(sent) == 5:
+            raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+        if error == "ctrl-c" and len(sent) == 5:
+            _thread.interrupt_main()
+            time.sleep(0.05)
+        real(target, source, size, *rest)
+
+    monkeypatch.setattr(runtime, "memcpyAsync", copy)
+    call = partial(fb.gradient_descent, network, params, X, Y, learning_rate=0.1, iterations=0, device="cuda")
+    if error in ("other", "ctrl-c"):
+        with pytest.raises(CUDARuntimeError if error == "other" else KeyboardInterrupt):
+            call()
+    else:
+        run = call()
+        assert run.costs[0] == pytest.approx(np.frombuffer(expected[0])[0], rel=1e-12)
+        assert ("blocks have 256 examples" in run.note) == (error == "memory")
+    assert any(name.startswith("fullbatch-ahead") for name in sent)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fullbatch")]
 
 
 @fake_cupy.pretended

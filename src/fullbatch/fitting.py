@@ -32,7 +32,7 @@ from fullbatch.objective import Objective
 from fullbatch.optimizers import Optimizer
 from fullbatch.parameters import Layer, Params, flatten, refuse_equal_units, restore
 from fullbatch.solvers import HeldOut, Stepper, minimize, moved, orders
-from fullbatch.sources import Examples, Subset
+from fullbatch.sources import Examples, selected
 from fullbatch.threads import thread_count
 from fullbatch.training import NoImprovement, epochs
 from fullbatch.validation import Inputs, read_inputs, read_weight, target_columns
@@ -620,7 +620,7 @@ def _rows(part: Part, rows: np.ndarray) -> Part:
         xp = backend.namespace(there)
         there = xp.take(there, backend.place_of(there).put(rows))
     weight = None if part.weight is None else part.weight[rows]
-    return Part(Examples(Subset(X, rows), Subset(Y, rows), there), part.target[rows], weight)
+    return Part(Examples(selected(X, rows), selected(Y, rows), there), part.target[rows], weight)
 
 
 def _finite(params: Params) -> bool:

@@ -20,7 +20,7 @@ from fullbatch.errors import DeviceError
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Params
-from fullbatch.sources import Columns, Examples, Where, length, sparse_reader
+from fullbatch.sources import Columns, Examples, Where, close, expect, length, sparse_reader
 from fullbatch.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:
@@ -99,6 +99,15 @@ class _Worker:
                 weight = xp.take(weight, xp.asarray(where, device=backend.device_of(weight)))
         return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
 
+    def expect(self, parts: list[Where]) -> None:
+        """These are read next, one after another."""
+        expect(self.read_X, parts)
+        expect(self.read_Y, parts)
+
+    def close(self) -> None:
+        close(self.read_X)
+        close(self.read_Y)
+
 
 class Fold:
     """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
@@ -145,8 +154,10 @@ class Fold:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
-        self._workers.clear()
-        self._open.close()
+        try:
+            self._drop_workers()
+        finally:
+            self._open.close()
 
     def gradient(self, params: Params, where: Where = None) -> GradientSum:
         """The sum over the examples that ``where`` selects (all of them if None)."""
@@ -214,6 +225,10 @@ class Fold:
             self._workers.append(_Worker(self.network, self.examples, min(self.block, self.examples.m)))
         return self._workers[index]
 
+    def _drop_workers(self) -> None:
+        while self._workers:
+            self._workers.pop().close()
+
     def _run(
         self,
         params: Params,
@@ -264,7 +279,6 @@ class Fold:
         if errors:
             raise errors[0]
 
-
     def _run_on_device(
         self,
         params: Params,
@@ -274,7 +288,7 @@ class Fold:
     ) -> None:
         """The same, in the caller's thread. Where the device's memory runs out, on with halves of the blocks.
 
-        Nothing here waits for the device, but a stream's reader for a buffer of its own.
+        Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
         worker: _Worker | None = None
         while parts:
@@ -283,6 +297,7 @@ class Fold:
                 if worker is None:
                     worker = self._worker(0)
                     worker.step.load(params)
+                    worker.expect(parts)
                 merge(work(worker, parts[0]))
                 parts = parts[1:]
             except Exception as error:
@@ -296,7 +311,7 @@ class Fold:
     def _in_halves(self, parts: list[Where], reason: str) -> list[Where]:
         """What is left to do, in blocks of half the size, after the device gave back what it can."""
         like = self.examples.X.like
-        self._workers.clear()
+        self._drop_workers()
         backend.release_memory(like)
         longest = max(map(length, parts))
         if longest <= SHORTEST:
