@@ -754,6 +754,47 @@ def test_estimators_on_a_card(card, solver):
     assert tf32.precision_ == "tf32"
 
 
+@fake_cupy.pretended
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "numbers"])
+def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
+    """Y, the weights, and all of the held-out examples; half of the room is the passes'."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**10)
+    X = np.random.default_rng(0).standard_normal((400, 3)).astype("float32")
+    y = np.arange(400) % (2 if kind == "two classes" else 3)
+    make = fb.MLPRegressor if kind == "numbers" else fb.MLPClassifier
+    weight = np.ones(400) if weighted else None
+    size = X.nbytes + 4 * 400 * (2 if weighted else 1)
+    made = []
+    monkeypatch.setattr(
+        "fullbatch.fitting.Objective",
+        lambda *args, room, **options: made.append((type(args[1].X).__name__, room)) or Objective(*args, **options),
+    )
+
+    def fit(limit, **held_out):
+        made.clear()
+        model = make(hidden_layer_sizes=(2,), device="cuda", device_memory=limit, max_iter=1, batch_size="full")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y, sample_weight=weight, **held_out)
+        return made[:]
+
+    assert fit(2 * size) == [("Dense", size)]
+    streamed_room = 2 * size - 1 - (4 * 400 if weighted else 0)
+    assert fit(2 * size - 1) == [("Uploaded", streamed_room)]
+    held_out = {"X_val": X, "y_val": y, "sample_weight_val": weight}
+    assert fit(6 * size, **held_out) == [("Dense", 2 * size)] * 2, "each fold has half of what is left"
+    held_out = {"X_val": cupy.asarray(X), "y_val": y, "sample_weight_val": weight}
+    assert fit(6 * size, **held_out)[1] == ("Dense", (5 * size - (size - X.nbytes)) / 2), "X is there already"
+
+
+def test_the_parameters_are_counted():
+    like = there(np.empty((2, 0), dtype="float32"))
+    narrow, wide = (fold.workspace(fb.Network([2, n, 1]), like, 0) for n in (1, 100))
+    assert wide == 401 / 5 * narrow == 401 * 80
+
+
 def test_an_estimator_with_tf32_on_the_cpu_is_an_error():
     X, y = np.ones((9, 2), dtype="float32"), np.arange(9) % 2
     with pytest.raises(ValueError, match="precision='tf32' is for float32 on an NVIDIA GPU"):

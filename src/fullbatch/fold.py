@@ -53,9 +53,14 @@ def block_size(network: Network, like: Any, sparse: bool = False) -> int:
 
 
 def workspace(network: Network, like: Any, block: int) -> int:
-    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream."""
+    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
+
+    And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
+    state and the next value.
+    """
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
-    return itemsize * block * 5 * sum(network.sizes)
+    parameters = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
+    return itemsize * block * 5 * sum(network.sizes) + (8 * itemsize + 6 * 8) * parameters
 
 
 def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
