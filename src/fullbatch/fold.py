@@ -139,8 +139,8 @@ class Fold:
         self.block = block_size(network, like, sparse)
         self.precision = backend.check_precision(precision, like)
         self.note = ""  # why bits may differ from those of another run of the same
-        while not self.on_cpu and self.block > SHORTEST and workspace(network, like, self.block) > room:
-            self._halve(self.block)
+        if not self.on_cpu:
+            self._fit_into(room)
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.share = SHARE if self.on_cpu and not locked else self.block
@@ -149,6 +149,23 @@ class Fold:
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
+
+    def _fit_into(self, room: float) -> None:
+        """Choose blocks that take no more than ``room`` bytes."""
+
+        def taken() -> int:
+            return workspace(self.network, self.examples.X.like, min(self.block, self.examples.m))
+
+        while self.block > SHORTEST and taken() > room:
+            self._halve(self.block)
+        if taken() > room:
+            place, m = backend.place_of(self.examples.X.like), min(self.block, self.examples.m)
+            free = place.memory()[0]
+            raise DeviceError(
+                f"the limit of memory leaves {room:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
+                f"and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, or "
+                "choose device='cpu'."
+            )
 
     def __enter__(self) -> Fold:
         if self.on_cpu:

@@ -78,6 +78,11 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
     if is_source(X):
         return _read_source(estimator, X, reset, dtype)
     if is_device_array(X):
+        if estimator.device == "cpu" and backend.is_cupy(X):
+            raise ArrayTypeError(
+                f"device='cpu' and X is an array of cupy on {backend.place_of(X).name}: it is not copied in silence. "
+                "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
+            )
         table = _read_device_array(estimator, X, reset, dtype)
         place = backend.place_of(table)
         return Inputs(Dense(table.T), place, place)
