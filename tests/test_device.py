@@ -749,7 +749,7 @@ def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, no_hang):
     monkeypatch.setattr(fold, "GPU_BLOCK", 2**16)
     monkeypatch.setattr(streamed, "fits", lambda size, room: False)
     monkeypatch.setattr(streamed, "ALONE", 100)
-    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 5)
     params, X, Y = problem([3, 4, 1], 5000, "sigmoid")
     network = fb.Network([3, 4, 1])
     expected = bits(*fb.cost_and_gradients(network, params, X, Y, device="cuda"))

@@ -18,7 +18,17 @@ from fake_streams import Cuda, Event
 from fullbatch import backend
 from fullbatch.errors import DeviceError
 from fullbatch.sources import Dense, OneHot, Subset, streamed
-from fullbatch.sources.streamed import Conveyor, Put, Streaming, Uploaded, fits, put_examples, resident, selected
+from fullbatch.sources.streamed import (
+    Conveyor,
+    Put,
+    Streaming,
+    Uploaded,
+    fits,
+    now_on,
+    put_examples,
+    resident,
+    selected,
+)
 
 rng = np.random.default_rng(0)
 
@@ -40,12 +50,12 @@ class Place:
 
 @pytest.fixture(params=range(40))
 def cuda(request, monkeypatch):
-    """Small buffers, so that a block takes several; three threads fill them."""
+    """Small buffers, so that a block takes several; two threads fill those of each array."""
     fake = Cuda(request.param)
     monkeypatch.setattr(backend, "cupy_if_loaded", lambda: fake)
     monkeypatch.setattr(streamed, "STAGE", 200)
     monkeypatch.setattr(streamed, "ALONE", 50)
-    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 5)
     return fake
 
 
@@ -104,6 +114,34 @@ def test_sources_whose_reader_owns_its_buffer_and_selections(cuda, ahead, no_han
     reader.close()
 
 
+class Owning:
+    """Its reader owns the buffer that each block lies in, and fills it slowly."""
+
+    def __init__(self, array):
+        self.array, self.n, self.like = array, array.shape[0], array
+
+    def reader(self):
+        buffer = np.empty_like(self.array)
+
+        def read(where):
+            block = buffer[:, : where.stop - where.start]
+            for row, values in zip(block, self.array[:, where], strict=True):
+                time.sleep(0.0005)
+                row[:] = values
+            return block
+
+        return read
+
+
+def test_a_reader_s_own_buffer_is_not_filled_while_it_is_copied(cuda, no_hang):
+    array = rng.standard_normal((3, 60))
+    parts = [slice(i, i + 10) for i in range(0, 60, 10)]
+    reader = Streaming(Owning(array), Place(cuda), cuda)
+    reader.expect(parts)
+    assert np.array_equal(np.concatenate(passes(cuda, reader, parts), axis=1), array)
+    reader.close()
+
+
 def test_a_selection_of_what_lies_in_memory():
     found = selected(Dense(np.arange(6.0).reshape(2, 3)), np.array([2, 0]))
     assert type(found) is Subset
@@ -136,7 +174,7 @@ class Told:
 def told(monkeypatch):
     """Six blocks of ten examples, a reader that was told so, and its device."""
     monkeypatch.setattr(streamed, "ALONE", 50)
-    monkeypatch.setattr(streamed, "thread_count", lambda threads: 3)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 5)
     cuda = Cuda(0)
     source = Told(np.asarray(rng.standard_normal((2, 60)), order="F"))
     source.parts = [slice(i, i + 10) for i in range(0, 60, 10)]
@@ -161,27 +199,28 @@ def test_the_next_block_is_filled_while_the_caller_launches(told, no_hang):
     until(lambda: len(source.read) == 2)
     scratch_of_a_pass(cuda, 8)  # the caller has the first block, and launches, while the second is still read
     source.gates[10].set()
-    until(lambda: source.stream.on_the_way[0].event.done())
-    assert [start for start, _ in source.read] == [0, 10], "no further ahead than the two arrays hold"
+    until(lambda: source.stream.on_the_way[0].arrival.done())
+    assert sorted(start for start, _ in source.read) == [0, 10], "no further ahead than the two arrays hold"
     cuda.until(lambda: not cuda.current.queue)
     assert np.array_equal(block.host, source.array[:, :10])
     for part in source.parts[1:]:
         block = source.stream(part)
         cuda.until(lambda: not cuda.current.queue)
         assert np.array_equal(block.host, source.array[:, part])
-    assert [start for start, _ in source.read] == list(range(0, 60, 10))
+    assert sorted(start for start, _ in source.read) == list(range(0, 60, 10))
     assert {name.rpartition("_")[0] for _, name in source.read} == {"fullbatch-ahead"}
 
 
 def test_a_pass_does_not_wait_for_the_copy_of_the_next_block(told, no_hang):
     source, cuda = told
-    source.stream._send_ahead(source.stream.conveyor.now())
-    until(lambda: all(sent.event.done() for sent in source.stream.on_the_way))
+    source.stream._send_ahead(now_on(cuda))
+    until(lambda: all(sent.arrival.done() for sent in source.stream.on_the_way))
     source.stream(source.parts[0])
-    copies, seen = cuda.streams[1], []
-    cuda.current.launch(lambda: seen.append(len(copies.queue)))
+    first, second = cuda.streams[1:]
+    seen = []
+    cuda.current.launch(lambda: seen.append(len(second.queue)))
     while not seen:
-        assert cuda.current.advance() or copies.advance()
+        assert cuda.current.advance() or first.advance()
     assert seen[0] > 0, "the copy of the second block was still to come"
 
 
@@ -263,6 +302,22 @@ def test_a_closed_reader_starts_again(told, no_hang):
     assert not our_threads()
     source.stream.expect(source.parts)
     assert np.array_equal(_now(told, source.parts[0]), source.array[:, source.parts[0]])
+
+
+def test_both_sides_are_filled_at_once(told, no_hang):
+    """So that a thread that waits, or is woken, leaves the memory to the other."""
+    source, _ = told
+    source.gates[0], source.gates[10] = threading.Event(), threading.Event()
+
+    def open_both():
+        until(lambda: len(source.read) == 2)
+        for gate in source.gates.values():
+            gate.set()
+
+    other = threading.Thread(target=open_both)
+    other.start()
+    assert np.array_equal(_now(told, source.parts[0]), source.array[:, source.parts[0]])
+    other.join()
 
 
 @pytest.mark.parametrize("rows", [1, 7, 11, 12, 13, 24, 25, 101])
@@ -383,21 +438,24 @@ def test_a_block_is_copied_while_the_pass_over_the_last_one_runs(monkeypatch):
     cuda = Cuda(0)
     array = np.asarray(rng.standard_normal((2, 100)), order="F")
     reader = Streaming(Dense(array), Place(cuda), cuda)
-    copies = cuda.streams[1]
+    copies = cuda.streams[1:]
+
+    def advance():
+        while any(stream.advance() for stream in (cuda.current, *copies)):
+            pass
+
     for i in range(3):
         reader(slice(10 * i, 10 * i + 10))
-    cuda.until(lambda: not copies.queue)
+    cuda.until(lambda: not any(stream.queue for stream in copies))
     third = stalled(cuda)
     fourth = reader(slice(30, 40))
-    while copies.advance() or cuda.current.advance():
-        pass
+    advance()
     assert np.array_equal(fourth.host, array[:, 30:40]), "it is there, and the pass over the third still runs"
     fifth = reader(slice(40, 50))
-    while copies.advance() or cuda.current.advance():
-        pass
-    assert copies.queue, "the fifth takes the place of the third, and has to wait"
+    advance()
+    assert any(stream.queue for stream in copies), "the fifth takes the place of the third, and has to wait"
     third.pending = 0
-    cuda.until(lambda: not copies.queue)
+    cuda.until(lambda: not any(stream.queue for stream in copies))
     assert np.array_equal(fifth.host, array[:, 40:50])
 
 

@@ -1,20 +1,24 @@
 """Examples on the host, for passes on another device: a copy of all of them where there is room, else block by block.
 
-To a GPU both go through two pinned buffers, which several threads fill (one thread copies 12 GB/s, PCIe five times
-that), and a stream of its own: while one buffer is on its way the other is filled, and the GPU computes. Blocks take
-turns in two arrays there. A thread of its own is a block ahead of the caller, so that neither the filling waits for the
-caller, who launches the passes, nor he for more than the block that he asks for; the rest is said to the GPU by events:
+To a GPU both go through pinned buffers, which several threads fill (one thread copies 12 GB/s, PCIe five times that),
+and streams of their own: while one buffer is on its way another is filled, and the GPU computes. Blocks take turns in
+two arrays there. Each array has a thread, buffers and a stream of its own, so that one is filled while the other comes
+to its end; both are at work while the caller launches passes, and he waits for nothing but the filling of the block
+that he asks for. The rest is said to the GPU by events:
 
-    ahead      fill 0 | fill 1 | (a buffer is free again) fill 2 | ...
-    copies              copy 0 | copy 1 | (block 0 done) copy 2 | ...
-    caller                launch 0 | launch 1 | ...
-    passes                         (copy 0) block 0 | (copy 1) block 1 | ...
+    array 0    fill 0         | fill 2 ...
+    copies        copy 0      |   (block 0 done) copy 2 ...
+    array 1    fill 1              | fill 3 ...
+    copies        copy 1           |   (block 1 done) copy 3 ...
+    caller           launch 0 | launch 1 | ...
+    passes           (copy 0) block 0 | (copy 1) block 1 | ...
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 RESERVED = 2**31  # bytes for the passes: a block's arrays, of any step
-STAGE = 2**26  # bytes of a pinned buffer, at most: CuPy's pool rounds up to a power of two
+STAGE = 2**25  # bytes of a pinned buffer, at most: CuPy's pool rounds up to a power of two
 ALONE = 2**20  # bytes that one thread copies as fast as several
 MOST_THREADS = 8  # as many as fill PCIe 5
 
@@ -87,7 +91,7 @@ def resident(table: np.ndarray, place: Any) -> Any:
             target = cupy.empty(table.shape, dtype=table.dtype)
             conveyor = Conveyor(cupy)
             try:
-                conveyor.after(conveyor.now())
+                conveyor.after(now_on(cupy))
                 conveyor.send(table, target)
             finally:
                 conveyor.close()
@@ -99,30 +103,37 @@ def resident(table: np.ndarray, place: Any) -> Any:
     return None
 
 
-class Sent(NamedTuple):
-    """A block that is on its way, or still to be filled: what it is of, which of the two arrays it goes to.
+class Side:
+    """One of the two arrays on the GPU, and what fills it: a reader, and a conveyor with half of the threads."""
 
-    event : when it is all sent, the event after which it is there
+    def __init__(self, host: Columns, cupy: Any) -> None:
+        self.read = host.reader()
+        self.conveyor = Conveyor(cupy, max(1, filling_threads() // 2))
+        self.array: Any = None
+        self.free: Any = None  # an event after all that was launched for the last block there
+
+
+class Sent(NamedTuple):
+    """A block that is on its way, or still to be filled.
+
+    arrival : when all is sent, the event after which it is there
     """
 
     where: Where
-    turn: int
+    side: Side
     target: Any
-    event: Future[Any]
+    arrival: Future[Any]
 
 
 class Streaming:
     """A reader: blocks (n, k) on the GPU, each ready when what is launched next begins; good until the next call."""
 
     def __init__(self, host: Columns, place: Any, cupy: Any) -> None:
-        self.n, self.dtype, self.read = host.n, host.like.dtype, host.reader()
+        self.n, self.dtype = host.n, host.like.dtype
         self.place, self.cupy = place, cupy
         with place.current():
-            self.conveyor = Conveyor(cupy)
-        self.blocks: list[Any] = [None, None]
-        self.free: list[Any] = [None, None]  # an event after all that was launched for the last block of each
-        self.turn = 0
-        self.given: int | None = None  # the array that the caller has
+            self.sides = deque(Side(host, cupy) for _ in range(2))  # the first one is next
+        self.given: Side | None = None  # where the caller's block lies
         self.expected: deque[Where] = deque()
         self.on_the_way: deque[Sent] = deque()
         self.ahead: ThreadPoolExecutor | None = None
@@ -135,27 +146,25 @@ class Streaming:
 
     def close(self) -> None:
         """End all threads, and wait for what is on its way: then others may have the memory."""
-        try:
+        with ExitStack() as last:
+            for side in self.sides:
+                last.callback(side.conveyor.close)
             self._stop()
-        finally:
-            self.conveyor.close()
 
     def __call__(self, where: Where) -> Array:
         with self.place.current():
-            now = self.conveyor.now()  # after what was launched for the last block
+            now = now_on(self.cupy)  # after what was launched for the last block
             if self.given is not None:
-                self.free[self.given] = now
+                self.given.free = now
             self._send_ahead(now)
             if self.on_the_way and self.on_the_way[0].where is where:
                 sent = self.on_the_way.popleft()
-                event = sent.event.result()
-                self.given, target = sent.turn, sent.target
+                self.given, target, arrival = sent.side, sent.target, sent.arrival.result()
             else:  # nobody said so
                 self._stop()
-                target, after = self._room(where, now)
-                event = self._send(where, target, after)
-                self.given = self.turn
-            self.conveyor.wait_for(event)
+                self.given, target = self._room(where, now)
+                arrival = self._send(self.given, where, target)
+            self.cupy.cuda.get_current_stream().wait_event(arrival)
         return target.T
 
     def _send_ahead(self, now: Any) -> None:
@@ -164,33 +173,32 @@ class Streaming:
             if self.ahead is None:
                 from concurrent.futures import ThreadPoolExecutor  # here, so that the import of fullbatch stays quick
 
-                self.ahead = ThreadPoolExecutor(1, thread_name_prefix="fullbatch-ahead")
+                self.ahead = ThreadPoolExecutor(2, thread_name_prefix="fullbatch-ahead")
             where = self.expected[0]
-            target, after = self._room(where, now)
-            event = self.ahead.submit(self._send, where, target, after)
-            self.on_the_way.append(Sent(where, self.turn, target, event))
+            side, target = self._room(where, now)
+            self.on_the_way.append(Sent(where, side, target, self.ahead.submit(self._send, side, where, target)))
             self.expected.popleft()
 
-    def _room(self, where: Where, now: Any) -> tuple[Any, Any]:
-        """An array (k, n) for a block, and the event before which it may still be in use."""
+    def _room(self, where: Where, now: Any) -> tuple[Side, Any]:
+        """The side whose turn it is, with room (k, n) for a block."""
         shape = (length(where), self.n)
         size = shape[0] * shape[1]
-        self.turn = 1 - self.turn
-        after = self.free[self.turn]
-        if self.blocks[self.turn] is None or self.blocks[self.turn].size < size:
-            self.blocks[self.turn] = None  # before there is another
-            self.blocks[self.turn] = self.cupy.empty(size, dtype=self.dtype)
+        side = self.sides[0]
+        self.sides.rotate()
+        if side.array is None or side.array.size < size:
+            side.array = None  # before there is another
+            side.array = self.cupy.empty(size, dtype=self.dtype)
             # It may lie where something launched just now still works: CuPy hands memory out again as soon as Python
             # has let go of it.
-            after = self.free[self.turn] = now
-        return self.blocks[self.turn][:size].reshape(shape), after
+            side.free = now
+        return side, side.array[:size].reshape(shape)
 
-    def _send(self, where: Where, target: Any, after: Any) -> Any:
+    def _send(self, side: Side, where: Where, target: Any) -> Any:
         """Send a block; the event after which it is there. It runs in a thread of its own where blocks are expected."""
         with self.place.current(), backend.quiet():  # both are a thread's own
-            self.conveyor.after(after)
-            self.conveyor.send(self.read(where).T, target)
-            return self.conveyor.arrival()
+            side.conveyor.after(side.free)
+            side.conveyor.send(side.read(where).T, target)
+            return side.conveyor.arrival()
 
     def _stop(self) -> None:
         """Nothing is expected or on its way, and no thread fills a buffer any more."""
@@ -201,25 +209,30 @@ class Streaming:
         self.on_the_way.clear()
 
 
-class Conveyor:
-    """Two pinned buffers and a stream for copies to the current GPU."""
+def now_on(cupy: Any) -> Any:
+    """An event after all that has been launched on the current stream."""
+    event = cupy.cuda.Event(disable_timing=True)
+    event.record()
+    return event
 
-    def __init__(self, cupy: Any) -> None:
+
+def filling_threads() -> int:
+    return min(MOST_THREADS, thread_count(None))
+
+
+class Conveyor:
+    """Two pinned buffers and a stream for copies to the current GPU. ``threads`` fill them; None: as many as help."""
+
+    def __init__(self, cupy: Any, threads: int | None = None) -> None:
         self.cupy = cupy
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.pinned: list[Any] = [None, None]
         self.sent: list[Any] = [None, None]  # an event after the copy out of each
         self.turn = 0
-        self.threads = min(MOST_THREADS, thread_count(None))
+        self.threads = filling_threads() if threads is None else threads
         self.pool: ThreadPoolExecutor | None = None
         # A pinned buffer that goes back to CuPy's pool while it is still read would get somebody else's numbers.
         weakref.finalize(self, self.stream.synchronize).atexit = False
-
-    def now(self) -> Any:
-        """An event after all that has been launched on the current stream."""
-        event = self.cupy.cuda.Event(disable_timing=True)
-        event.record()
-        return event
 
     def after(self, event: Any) -> None:
         """Whatever is sent from now on waits, on the GPU, for the event."""
@@ -230,10 +243,6 @@ class Conveyor:
         event = self.cupy.cuda.Event(disable_timing=True)
         event.record(self.stream)
         return event
-
-    def wait_for(self, event: Any) -> None:
-        """Whatever is launched on the current stream from now on waits, on the GPU, for the event."""
-        self.cupy.cuda.get_current_stream().wait_event(event)
 
     def close(self) -> None:
         """End its threads, and wait until all that was sent is there."""
