@@ -111,7 +111,7 @@ def card(scale: float = 1.0) -> Points:
 
     def send() -> None:
         conveyor.send(host, target)
-        conveyor.finish()
+        conveyor.stream.synchronize()
 
     yield attempt({"what": "copy of host memory by the conveyor"}, lambda: rate(host.nbytes, send))
     n = int(8192 * scale**0.5)
@@ -407,12 +407,12 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
         return {**times, "peak": peak, "note": objective.fold.note, "block": objective.fold.block}
 
 
-def streaming(scale: float = 1.0) -> Points:
+def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     """Data of more than the limit that is set: the rate of whole passes, beside a plain pinned copy and the host's."""
     from fullbatch.sources.streamed import Uploaded, resident
 
     p = problem.make(Shape.parse("28-64-1"), int(3 * 2**24 * scale))
-    data, limit = p.table.nbytes + p.targets.nbytes, int(1e9 * scale)
+    data = p.table.nbytes + p.targets.nbytes
     yield {"data": data, "limit": limit}
     copies = copy_rates(p.table, int(2**30 * scale))
     yield {"what": "copies", **copies}

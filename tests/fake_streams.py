@@ -2,12 +2,15 @@
 
 ``Cuda`` stands in for the module cupy in sources/streamed.py. Each stream is a queue; when the host waits for an event,
 queues are worked off in a random order until it has come. So a wait that is missing gives wrong numbers for some seeds.
+Several threads may launch and wait: one at a time has the device, and all are held up now and then for a random time.
 """
 
 from __future__ import annotations
 
 import ctypes
 import random
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,10 +24,12 @@ class Event:
         self.world, self.pending = world, 0
 
     def record(self, stream: Stream | None = None) -> None:
-        self.pending += 1
-        (stream or self.world.current).queue.append(("record", self))
+        with self.world.one:
+            self.pending += 1
+            (stream or self.world.current).queue.append(("record", self))
 
     def synchronize(self) -> None:
+        self.world.hold_up()
         self.world.until(lambda: self.pending == 0)
 
 
@@ -45,14 +50,15 @@ class Stream:
 
     def advance(self) -> bool:
         """Do what is next, if anything can be done."""
-        if not self.queue or (self.queue[0][0] == "wait" and self.queue[0][1].pending):
-            return False
-        kind, what = self.queue.popleft()
-        if kind == "run":
-            what()
-        elif kind == "record":
-            what.pending -= 1
-        return True
+        with self.world.one:
+            if not self.queue or (self.queue[0][0] == "wait" and self.queue[0][1].pending):
+                return False
+            kind, what = self.queue.popleft()
+            if kind == "run":
+                what()
+            elif kind == "record":
+                what.pending -= 1
+            return True
 
 
 class DeviceMemory:
@@ -91,6 +97,7 @@ class Cuda:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.one = threading.RLock()
         self.streams: list[Stream] = []
         self.freed: list[np.ndarray] = []
         self.current = Stream(self)
@@ -110,16 +117,32 @@ class Cuda:
         return DeviceArray(memory, memory.room.view(dtype).reshape(shape))
 
     def _copy(self, target: int, source: int, size: int, kind: int, stream: int) -> None:
+        self.hold_up()
         self.copied.append(size)
         self.streams[stream].launch(lambda: ctypes.memmove(target, source, size))
 
     def until(self, holds: Callable[[], bool]) -> None:
         self.waits += not holds()
+        tries = 0
         while not holds():
-            ready = self.random.sample(self.streams, len(self.streams))
-            assert any(stream.advance() for stream in ready), "a wait that never ends"
+            if self._advance_one():
+                tries = 0
+            else:  # another thread may still launch what is waited for
+                tries += 1
+                assert tries < 2000, "a wait that never ends"
+                time.sleep(0.001)
+
+    def _advance_one(self) -> bool:
+        with self.one:
+            return any(stream.advance() for stream in self.random.sample(self.streams, len(self.streams)))
+
+    def hold_up(self) -> None:
+        """Sometimes a thread is late."""
+        if self.random.random() < 0.1:
+            time.sleep(self.random.random() / 1000)
 
     def some(self) -> None:
         """A little time goes by."""
+        self.hold_up()
         for _ in range(self.random.randrange(6)):
             self.random.choice(self.streams).advance()

@@ -214,6 +214,7 @@ MEMORY = "the GPU is out of memory"
             RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file"),
             LIBRARIES,
         ),
+        ("sum", ImportError('Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file'), LIBRARIES),
         ("sum", RuntimeError('catastrophic error: cannot open source file "cuda_fp16.h"'), LIBRARIES),
         ("sum", OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), MEMORY),
         ("sum", CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), MEMORY),

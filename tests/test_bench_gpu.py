@@ -276,7 +276,7 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
         "card": list(gpu_parts.card(1e-5)),
         "steps": list(gpu_parts.ours()),
         "pieces": list(gpu_parts.pieces()),
-        "streaming": list(gpu_parts.streaming(1e-5)),
+        "streaming": list(gpu_parts.streaming(6e-5, limit=650_000)),
         "precision": list(gpu_parts.precision()),
     }
     assert not [point for part in points.values() for point in part if "error" in point]

@@ -6,11 +6,14 @@ ones.
 
 from __future__ import annotations
 
+import _thread
 import json
 import sys
 import threading
+import time
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 
@@ -212,15 +215,32 @@ def test_a_device_s_blocks_begin_at_multiples_of_64():
 def test_blocks_are_chosen_from_shape_and_dtype_and_fit_the_room():
     network = fb.Network([28, 64, 1])
     like = there(np.empty((28, 0), dtype="float32"))
-    plain = Fold(network, Dense(like)).block
+    tall = SimpleNamespace(n=28, m=10**8, like=like)
+    plain = Fold(network, tall).block
     assert plain % 64 == 0
     assert plain * 93 * 4 <= fold.GPU_BLOCK
     room = fold.workspace(network, like, plain)
-    assert Fold(network, Dense(like), room=room).block == plain
-    tight = Fold(network, Dense(like), room=room / 3)
-    assert fold.workspace(network, like, tight.block) <= room / 3
+    assert Fold(network, tall, room=room).block == plain
+    assert Fold(network, tall, room=room).note == ""
+    tight = Fold(network, tall, room=room / 3)
+    assert fold.workspace(network, like, tight.block) <= room / 3 < fold.workspace(network, like, 2 * tight.block + 64)
     assert "bits may differ" in tight.note
-    assert Fold(network, Dense(like), room=0).block == fold.SHORTEST
+
+
+@pytest.mark.parametrize("m", [100, 256, 10**8])
+def test_a_limit_that_a_minimal_block_does_not_fit(m):
+    """A short table needs less, and its one block is as large whatever the limit is."""
+    network = fb.Network([28, 64, 1])
+    like = there(np.empty((28, 0), dtype="float32"))
+    source = SimpleNamespace(n=28, m=m, like=like)
+    least = fold.workspace(network, like, min(m, fold.SHORTEST))
+    it = Fold(network, source, room=least)
+    assert it.block == (fold.SHORTEST if m > fold.SHORTEST else Fold(network, source).block)
+    assert (it.note == "") == (m <= fold.SHORTEST)
+    expected = rf"leaves {least - 1:,} bytes on .* of {min(m, 256)} examples takes up to {least:,}; raise device_memory"
+    with pytest.raises(DeviceError, match=expected) as caught:
+        Fold(network, source, room=least - 1)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -547,7 +567,7 @@ def test_streamed_has_the_bits_of_resident_and_of_every_run(card, sizes, dtype, 
 
 def test_a_memory_map_is_streamed(card, tmp_path, monkeypatch):
     monkeypatch.setattr(fold, "GPU_BLOCK", 2**20 if card else 2**14)
-    params, X, Y = problem([6, 8, 1], 50_000 if card else 500, "sigmoid", dtype="float32")
+    params, X, Y = problem([6, 8, 1], 50_000 if card else 3000, "sigmoid", dtype="float32")
     np.save(tmp_path / "X.npy", X.T)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r").T
     network = fb.Network([6, 8, 1])
@@ -662,9 +682,101 @@ def test_device_arrays_with_the_cpu_or_the_host_are_said(card):
         fb.cost(network, params, X, Y, device="cuda:7")
     with pytest.raises(InputError, match=r"device_memory is .* bytes and cuda:0 has"):
         fb.cost(network, params, X, Y, device="cuda", device_memory=1e15)
-    for bad in ("complex128", "int64", "object"):
-        with pytest.raises(fb.errors.ArrayTypeError, match="X has dtype"):
+    for bad in ("complex128", "int64", "object", "str", "float16", "bool"):
+        with pytest.raises(fb.errors.ArrayTypeError, match=f"X has dtype {bad}.*Convert it"):
             fb.cost(network, params, X.astype(bad), Y, device="cuda")
+        with pytest.raises(fb.errors.ArrayTypeError, match=f"Y is {bad}.*nothing is cast in silence"):
+            fb.cost(network, params, X, Y.astype(bad), device="cuda")
+    with pytest.raises(fb.errors.ArrayTypeError, match="X has dtype int64"):
+        fb.cost(network, layers, there[0].astype("int64"), there[1])
+    weight = np.ones(20)
+    for arrays, weights, words in (
+        ((X, there[1]), None, "X is an array of numpy and Y of cupy"),
+        ((X, Y), cupy.asarray(weight), "X is an array of numpy and sample_weight of cupy"),
+    ):
+        for device in (None, "cuda"):
+            with pytest.raises(fb.errors.ArrayTypeError, match=words):
+                fb.cost(network, params, *arrays, sample_weight=weights, device=device)
+    with pytest.raises(fb.errors.ArrayTypeError, match="X is an array of cupy and sample_weight of numpy"):
+        fb.cost(network, layers, *there, sample_weight=weight)
+    for device in (None, "cuda"):
+        with pytest.raises(fb.errors.ArrayTypeError, match=r"X is an array of numpy and W\[1\] of cupy"):
+            fb.cost(network, layers, X, Y, device=device)
+
+
+def test_what_estimators_take_on_a_card_and_what_not(card):
+    import cupy
+
+    table, y = np.random.default_rng(0).integers(0, 9, (40, 3)), np.arange(40) % 2
+    options = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+
+    def fit(X, y=y, **more):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fb.MLPClassifier(**options, **more).fit(X, y)
+
+    host = fit(table.astype("float64"), device="cuda")
+    for X in (table, table.astype("float16"), table.astype("object"), table.astype("str")):
+        model = fit(X, device="cuda")
+        assert model.device_ == "cuda:0"
+        assert model.coefs_[0].dtype == "float64"
+        assert np.array_equal(model.coefs_[0], host.coefs_[0])
+    for X, labels in ((cupy.asarray(table), y), (cupy.asarray(table), cupy.asarray(y))):
+        model = fit(X, labels)
+        assert isinstance(model.coefs_[0], cupy.ndarray)
+        assert model.coefs_[0].dtype == "float64"
+    assert type(fit(table, cupy.asarray(y), device="cuda").coefs_[0]) is np.ndarray, "y follows X"
+    for X in (table.astype("complex128"), cupy.asarray(table.astype("complex128"))):
+        with pytest.raises(ValueError, match="Complex data not supported"):
+            fit(X, device="cuda")
+    with pytest.raises(ValueError, match="could not convert string to float: 'a'"):
+        fit(np.array([["a", "b", "c"]] * 40, dtype=object), device="cuda")
+    with pytest.raises(fb.errors.ArrayTypeError, match=r"device='cpu' and X is an array of cupy on cuda:0.*X\.get\(\)"):
+        fit(cupy.asarray(table), device="cpu")
+    with pytest.raises(DeviceError, match="there is no device cuda:7; cuda:0 "):
+        fit(table, device="cuda:7")
+    for bad, words in ((0, "device_memory"), (-1, "device_memory"), (1e15, "give at most that"), (True, "above 0")):
+        for X in (table, cupy.asarray(table)):
+            with pytest.raises(ValueError, match=words):
+                fit(X, device="cuda", device_memory=bad)
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("error", ["memory", "other", "ctrl-c", ""])
+def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, no_hang):
+    """And memory that runs out while a block is sent, in another thread, leads to halves as it does in a pass."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**16)
+    monkeypatch.setattr(streamed, "fits", lambda size, room: False)
+    monkeypatch.setattr(streamed, "ALONE", 100)
+    monkeypatch.setattr(streamed, "thread_count", lambda threads: 5)
+    params, X, Y = problem([3, 4, 1], 5000, "sigmoid")
+    network = fb.Network([3, 4, 1])
+    expected = bits(*fb.cost_and_gradients(network, params, X, Y, device="cuda"))
+    runtime, sent, real = cupy.cuda.runtime, [], cupy.cuda.runtime.memcpyAsync
+
+    def copy(target, source, size, *rest):
+        sent.append(threading.current_thread().name)
+        if error == "memory" and size > 300 * 3 * 8:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        if error == "other" and len(sent) == 5:
+            raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+        if error == "ctrl-c" and len(sent) == 5:
+            _thread.interrupt_main()
+            time.sleep(0.05)
+        real(target, source, size, *rest)
+
+    monkeypatch.setattr(runtime, "memcpyAsync", copy)
+    call = partial(fb.gradient_descent, network, params, X, Y, learning_rate=0.1, iterations=0, device="cuda")
+    if error in ("other", "ctrl-c"):
+        with pytest.raises(CUDARuntimeError if error == "other" else KeyboardInterrupt):
+            call()
+    else:
+        run = call()
+        assert run.costs[0] == pytest.approx(np.frombuffer(expected[0])[0], rel=1e-12)
+        assert ("blocks have 256 examples" in run.note) == (error == "memory")
+    assert any(name.startswith("fullbatch-ahead") for name in sent)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fullbatch")]
 
 
 @fake_cupy.pretended
@@ -686,7 +798,7 @@ def test_a_pass_over_many_blocks_waits_once(monkeypatch):
 
 
 @pytest.mark.parametrize("solver", ["adam", "gd", "lbfgs"])
-def test_estimators_on_a_card(card, solver):
+def test_estimators_on_a_card(card, solver, monkeypatch):
     import cupy
 
     rng = np.random.default_rng(0)
@@ -698,8 +810,9 @@ def test_estimators_on_a_card(card, solver):
         warnings.simplefilter("ignore")
         host = fb.MLPClassifier((16,), device="cpu", **options).fit(X, y)
         there = fb.MLPClassifier((16,), device="cuda", **options).fit(X, y)
-        limit = 1.5 * X.nbytes
-        streamed = fb.MLPClassifier((16,), device="cuda", device_memory=limit, **options).fit(X, y)
+        with monkeypatch.context() as patch:
+            patch.setattr("fullbatch.validation.fits", lambda size, room: False)
+            streamed = fb.MLPClassifier((16,), device="cuda", **options).fit(X, y)
         inside = fb.MLPClassifier((16,), **options).fit(cupy.asarray(X), cupy.asarray(y))
         tf32 = fb.MLPClassifier((16,), device="cuda", precision="tf32", **{**options, "max_iter": 1}).fit(X, y)
     assert (host.device_, there.device_, there.step_, there.precision_) == ("cpu", "cuda:0", "fused", "float32")
@@ -709,8 +822,55 @@ def test_estimators_on_a_card(card, solver):
     for model in (there, streamed):
         assert np.mean(model.predict(X) == host.predict(X)) > 0.99
         assert model.loss_curve_ == pytest.approx(host.loss_curve_, rel=1e-2)
-    assert [a.tobytes() for a in streamed.coefs_] == [a.tobytes() for a in there.coefs_] or streamed.note_
+    assert [a.tobytes() for a in streamed.coefs_] == [a.tobytes() for a in there.coefs_]
+    assert streamed.note_ == there.note_ == ""
+    with pytest.raises(DeviceError, match=r"the limit of memory leaves .* bytes on cuda:0 for the passes"):
+        fb.MLPClassifier((16,), device="cuda", device_memory=1.5 * X.nbytes, **options).fit(X, y)
+    for data in (X, cupy.asarray(X)):
+        with pytest.raises(DeviceError, match="the limit of memory leaves 2,000 bytes on cuda:0 for the passes"):
+            (there if data is X else inside).set_params(device_memory=2000).predict(data)
     assert tf32.precision_ == "tf32"
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "numbers"])
+def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
+    """Y, the weights, and all of the held-out examples; half of the room is the passes'."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "workspace", lambda network, like, block: 0)
+    X = np.random.default_rng(0).standard_normal((400, 3)).astype("float32")
+    y = np.arange(400) % (2 if kind == "two classes" else 3)
+    make = fb.MLPRegressor if kind == "numbers" else fb.MLPClassifier
+    weight = np.ones(400) if weighted else None
+    size = X.nbytes + 4 * 400 * (2 if weighted else 1)
+    made = []
+    monkeypatch.setattr(
+        "fullbatch.fitting.Objective",
+        lambda *args, room, **options: made.append((type(args[1].X).__name__, room)) or Objective(*args, **options),
+    )
+
+    def fit(limit, **held_out):
+        made.clear()
+        model = make(hidden_layer_sizes=(2,), device="cuda", device_memory=limit, max_iter=1, batch_size="full")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y, sample_weight=weight, **held_out)
+        return made[:]
+
+    assert fit(2 * size) == [("Dense", size)]
+    streamed_room = 2 * size - 1 - (4 * 400 if weighted else 0)
+    assert fit(2 * size - 1) == [("Uploaded", streamed_room)]
+    held_out = {"X_val": X, "y_val": y, "sample_weight_val": weight}
+    assert fit(6 * size, **held_out) == [("Dense", 2 * size)] * 2, "each fold has half of what is left"
+    held_out = {"X_val": cupy.asarray(X), "y_val": y, "sample_weight_val": weight}
+    assert fit(6 * size, **held_out)[1] == ("Dense", (5 * size - (size - X.nbytes)) / 2), "X is there already"
+
+
+def test_the_parameters_are_counted():
+    like = there(np.empty((2, 0), dtype="float32"))
+    narrow, wide = (fold.workspace(fb.Network([2, n, 1]), like, 0) for n in (1, 100))
+    assert wide == 401 / 5 * narrow == 401 * 80
 
 
 def test_an_estimator_with_tf32_on_the_cpu_is_an_error():

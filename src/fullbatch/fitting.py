@@ -32,10 +32,10 @@ from fullbatch.objective import Objective
 from fullbatch.optimizers import Optimizer
 from fullbatch.parameters import Layer, Params, flatten, refuse_equal_units, restore
 from fullbatch.solvers import HeldOut, Stepper, minimize, moved, orders
-from fullbatch.sources import Examples, Subset
+from fullbatch.sources import Examples, selected
 from fullbatch.threads import thread_count
 from fullbatch.training import NoImprovement, epochs
-from fullbatch.validation import Inputs, read_inputs, read_weight, target_columns
+from fullbatch.validation import Inputs, read_inputs, read_weight, target_bytes, target_columns
 
 STEPPING = ("sgd", "adam", "gd")  # the solvers that learn from one batch at a time, so that partial_fit can
 OUR_NAMES = {"logistic": "sigmoid"}  # by scikit-learn's, where they differ
@@ -194,11 +194,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hidden = self._hidden_sizes()
         dtype = None if first else backend.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
-        inputs = inputs.resident(inputs.place.room(self.device_memory))
+        room = inputs.place.room(self.device_memory)
         target = self._read_y(y, inputs.X.m, incremental)
         weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
         weight = self._weigh_classes(target, weight, incremental)
-        test = self._read_held_out(held_out, inputs, target)
+        inputs = _beside(inputs, room, target.values, target.classes, weight)
+        test, room = self._read_held_out(held_out, inputs, target)
+        inputs = replace(inputs, room=room)
         rng = check_random_state(self.random_state)
         network = Network(
             [inputs.X.n, *hidden, target.outputs],
@@ -216,24 +218,30 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         with inputs.place.current(), ExitStack() as folds:
             job = self._job(network, inputs, train, test, folds, context, hooks)
             params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
-            self.note_ = job.objective.fold.note
+            scored = "" if job.held_out is None else job.held_out.objective.fold.note
+            self.note_ = job.objective.fold.note or scored
             self._conclude(params, inputs)
         context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
-    def _read_held_out(self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target) -> Part | None:
+    def _read_held_out(
+        self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target
+    ) -> tuple[Part | None, float]:
+        """The held-out examples, if there are some, and the room that they leave."""
         X, y, sample_weight = held_out
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y_val and sample_weight_val belong to X_val, which is missing.")
-            return None
-        own = read_inputs(self, X, reset=False, dtype=inputs.dtype).resident(inputs.room)
+            return None, inputs.room
+        own = read_inputs(self, X, reset=False, dtype=inputs.dtype)
         if own.place.name != inputs.place.name:
             raise ValueError(f"X is on {inputs.place.name} and X_val on {own.place.name}; put both in one place.")
         values = self._read_held_out_y(y, own.X.m)
         if values.shape[1:] != target.values.shape[1:]:
             raise ValueError(f"y has shape {target.values.shape} and y_val {values.shape}; each needs as many outputs.")
-        return _part(own, values, target.classes, read_weight(sample_weight, own.X.m, own.dtype))
+        weight = read_weight(sample_weight, own.X.m, own.dtype)
+        own = _beside(own, inputs.room, values, target.classes, weight)
+        return _part(own, values, target.classes, weight), own.room
 
     def _prepare(
         self, first: bool, network: Network, target: Target, inputs: Inputs, rng: np.random.RandomState
@@ -296,14 +304,15 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     ) -> Job:
         threads = self._threads()
         room = math.inf if self.device_memory is None else inputs.room
-        limits: dict[str, Any] = {"precision": self.precision, "room": room}
+        limits: dict[str, Any] = {"precision": self.precision, "threads": threads}
         held_out = None
-        if test is not None:
-            cost = folds.enter_context(Objective(network, test.examples, threads=threads, **limits))
+        if test is not None:  # both folds keep their arrays as long as the training lasts
+            room /= 2
+            cost = folds.enter_context(Objective(network, test.examples, room=room, **limits))
             held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test.target, test.weight))
         objective = folds.enter_context(
             Objective(
-                network, train.examples, l2=self._l2(), threads=threads, intercept=self._has_intercept(), **limits
+                network, train.examples, l2=self._l2(), intercept=self._has_intercept(), room=room, **limits
             )
         )
         self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
@@ -607,6 +616,14 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         return tags
 
 
+def _beside(
+    inputs: Inputs, room: float, values: np.ndarray, classes: int, weight: np.ndarray | None
+) -> Inputs:
+    """The inputs where the passes run, and the room that they, their target and their weights leave there."""
+    taken = target_bytes(values, classes, inputs.dtype)
+    return inputs.resident(room, taken, 0 if weight is None else weight.nbytes)
+
+
 def _part(inputs: Inputs, values: np.ndarray, classes: int, weight: np.ndarray | None) -> Part:
     there = None if weight is None else inputs.place.put(weight)
     return Part(Examples(inputs.X, target_columns(values, classes, inputs), there), values, weight)
@@ -620,7 +637,7 @@ def _rows(part: Part, rows: np.ndarray) -> Part:
         xp = backend.namespace(there)
         there = xp.take(there, backend.place_of(there).put(rows))
     weight = None if part.weight is None else part.weight[rows]
-    return Part(Examples(Subset(X, rows), Subset(Y, rows), there), part.target[rows], weight)
+    return Part(Examples(selected(X, rows), selected(Y, rows), there), part.target[rows], weight)
 
 
 def _finite(params: Params) -> bool:

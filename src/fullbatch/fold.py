@@ -20,7 +20,7 @@ from fullbatch.errors import DeviceError
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Params
-from fullbatch.sources import Columns, Examples, Where, length, sparse_reader
+from fullbatch.sources import Columns, Examples, Where, close, expect, length, sparse_reader
 from fullbatch.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:
@@ -59,9 +59,14 @@ def _multiply_adds(network: Network) -> int:
 
 
 def workspace(network: Network, like: Any, block: int) -> int:
-    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream."""
+    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
+
+    And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
+    state and the next value.
+    """
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
-    return itemsize * block * 5 * sum(network.sizes)
+    parameters = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
+    return itemsize * block * 5 * sum(network.sizes) + (8 * itemsize + 6 * 8) * parameters
 
 
 def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
@@ -105,6 +110,15 @@ class _Worker:
                 weight = xp.take(weight, xp.asarray(where, device=backend.device_of(weight)))
         return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
 
+    def expect(self, parts: list[Where]) -> None:
+        """These are read next, one after another."""
+        expect(self.read_X, parts)
+        expect(self.read_Y, parts)
+
+    def close(self) -> None:
+        close(self.read_X)
+        close(self.read_Y)
+
 
 class Fold:
     """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
@@ -131,8 +145,8 @@ class Fold:
         self.block = block_size(network, like, sparse)
         self.precision = backend.check_precision(precision, like)
         self.note = ""  # why bits may differ from those of another run of the same
-        while not self.on_cpu and self.block > SHORTEST and workspace(network, like, self.block) > room:
-            self._halve(self.block)
+        if not self.on_cpu:
+            self._fit_into(room)
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.share = SHARE if self.on_cpu and not locked else self.block
@@ -143,6 +157,23 @@ class Fold:
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
 
+    def _fit_into(self, room: float) -> None:
+        """Choose blocks that take no more than ``room`` bytes."""
+
+        def taken() -> int:
+            return workspace(self.network, self.examples.X.like, min(self.block, self.examples.m))
+
+        while self.block > SHORTEST and taken() > room:
+            self._halve(self.block)
+        if taken() > room:
+            place, m = backend.place_of(self.examples.X.like), min(self.block, self.examples.m)
+            free = place.memory()[0]
+            raise DeviceError(
+                f"the limit of memory leaves {room:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
+                f"and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, or "
+                "choose device='cpu'."
+            )
+
     def __enter__(self) -> Fold:
         if self.on_cpu:
             self._open.enter_context(one_blas_thread())
@@ -152,8 +183,10 @@ class Fold:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
-        self._workers.clear()
-        self._open.close()
+        try:
+            self._drop_workers()
+        finally:
+            self._open.close()
 
     def gradient(self, params: Params, where: Where = None) -> GradientSum:
         """The sum over the examples that ``where`` selects (all of them if None)."""
@@ -221,6 +254,10 @@ class Fold:
             self._workers.append(_Worker(self.network, self.examples, min(self.block, self.examples.m)))
         return self._workers[index]
 
+    def _drop_workers(self) -> None:
+        while self._workers:
+            self._workers.pop().close()
+
     def _run(
         self,
         params: Params,
@@ -271,7 +308,6 @@ class Fold:
         if errors:
             raise errors[0]
 
-
     def _run_on_device(
         self,
         params: Params,
@@ -281,7 +317,7 @@ class Fold:
     ) -> None:
         """The same, in the caller's thread. Where the device's memory runs out, on with halves of the blocks.
 
-        Nothing here waits for the device, but a stream's reader for a buffer of its own.
+        Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
         worker: _Worker | None = None
         while parts:
@@ -290,6 +326,7 @@ class Fold:
                 if worker is None:
                     worker = self._worker(0)
                     worker.step.load(params)
+                    worker.expect(parts)
                 merge(work(worker, parts[0]))
                 parts = parts[1:]
             except Exception as error:
@@ -303,7 +340,7 @@ class Fold:
     def _in_halves(self, parts: list[Where], reason: str) -> list[Where]:
         """What is left to do, in blocks of half the size, after the device gave back what it can."""
         like = self.examples.X.like
-        self._workers.clear()
+        self._drop_workers()
         backend.release_memory(like)
         longest = max(map(length, parts))
         if longest <= SHORTEST:

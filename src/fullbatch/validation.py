@@ -44,17 +44,20 @@ class Inputs:
         """Whether the passes run elsewhere than where the caller's table lies."""
         return self.home.name != self.place.name
 
-    def resident(self, room: float) -> Inputs:
+    def resident(self, room: float, target: int = 0, weight: int = 0) -> Inputs:
         """The same, with a dense table on the host copied to ``place`` as a whole, where it fits into so many bytes.
 
         For a training, which reads it many times; otherwise, and for other sources, it goes there block by block.
+        target, weight : bytes of Y and of the weights, which go there too; but where X goes block by block, so does Y
         """
+        streamed = isinstance(self.X, Uploaded)
         if isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense):
             table = self.X.host.array.T
-            there = resident(table, self.place) if fits(table.nbytes, room) else None
+            size = table.nbytes + target + weight
+            there = resident(table, self.place) if fits(size, room) else None
             if there is not None:
-                return Inputs(Dense(there.T), self.home, self.place, room - table.nbytes)
-        return replace(self, room=room)
+                return Inputs(Dense(there.T), self.home, self.place, room - size)
+        return replace(self, room=max(0.0, room - weight - (0 if streamed else target)))
 
     @property
     def dtype(self) -> str:
@@ -75,6 +78,11 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
     if is_source(X):
         return _read_source(estimator, X, reset, dtype)
     if is_device_array(X):
+        if estimator.device == "cpu" and backend.is_cupy(X):
+            raise ArrayTypeError(
+                f"device='cpu' and X is an array of cupy on {backend.place_of(X).name}: it is not copied in silence. "
+                "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
+            )
         table = _read_device_array(estimator, X, reset, dtype)
         place = backend.place_of(table)
         return Inputs(Dense(table.T), place, place)
@@ -336,6 +344,11 @@ def target_columns(values: np.ndarray, classes: int, inputs: Inputs) -> Columns:
     if classes > 2:
         return OneHot(place.put(values.astype(np.int32)), classes, inputs.X.like.dtype)
     return Dense(place.put(_rows(values, np.dtype(inputs.dtype))).T)
+
+
+def target_bytes(values: np.ndarray, classes: int, dtype: str) -> int:
+    """What ``target_columns`` takes on a device, as a whole."""
+    return values.size * (4 if classes > 2 else np.dtype(dtype).itemsize)
 
 
 def _rows(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

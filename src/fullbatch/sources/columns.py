@@ -31,7 +31,10 @@ class Columns(Protocol):
     def like(self) -> Array: ...
 
     def reader(self) -> Reader:
-        """A reader of its own for each thread: it may own the buffer that its blocks live in."""
+        """A reader of its own for each thread: it may own the buffer that its blocks live in.
+
+        It may have ``expect`` and ``close`` too: see the functions of these names.
+        """
         ...
 
 
@@ -68,6 +71,20 @@ def sparse_reader(X: Columns, share: float) -> Reader | None:
     """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
     make = getattr(X, "sparse_reader", None)
     return make(share) if make is not None and share > 0 else None
+
+
+def expect(reader: Reader | None, wheres: list[Where]) -> None:
+    """Tell a reader what its next calls are for, one after another: one that can reads ahead."""
+    tell = getattr(reader, "expect", None)
+    if tell is not None:
+        tell(wheres)
+
+
+def close(reader: Reader | None) -> None:
+    """Let a reader end its threads, where it has some. It may be called again after that, and starts new ones."""
+    end = getattr(reader, "close", None)
+    if end is not None:
+        end()
 
 
 def batches(order: Where, size: int) -> Iterator[Where]:
