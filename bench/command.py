@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -305,11 +305,13 @@ def training_command(
     contender: Annotated[list[str] | None, typer.Option(help="Who trains; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     budget: Budget = 480.0,
+    quiet: Quiet = 1.6,
 ) -> int:
     """Seconds until the held-out log-loss of scikit-learn's MLP is reached, on real data."""
     names = datasets.available(dataset or [], data)
     who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
-    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget)
+    rules = replace(training.RULES, quiet=quiet)
+    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
     return _measure("training", settings, training.run, Output(out, name if name is not None else "training", resume))
 
 

@@ -223,8 +223,8 @@ def _training_table(result: Result) -> str:
     columns = ["data", "log-loss to reach", "", "step", "seconds", "epochs", "over fullbatch", "seeds that reach it"]
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
-        f"{report.per_cent(training.MARGIN - 1)} above it. Medians over the seeds."
-    )
+        f"{report.per_cent(training.MARGIN - 1)} above it. Medians over the seeds. {report.rounds(result.points)}"
+    ).strip()
     return f"{markdown(columns, rows, text=4)}\n\n{mark}" if rows else ""
 
 

@@ -139,7 +139,9 @@ def _scaling_words(result: Result) -> list[str]:
         + ("." if g["extra_bytes_more"] is None else f", extra memory by {g['extra_bytes_more'] / 1e6:+.1f} MB.")
         for g in result.summary.get("growth", [])
     ]
-    return lines + [crossing(c) for c in result.summary.get("crossover", [])]
+    lines += [crossing(c) for c in result.summary.get("crossover", [])]
+    shared = {(p["shape"], p["m"]): p for p in result.points}  # by all backends
+    return [*lines, *filter(None, [rounds(list(shared.values()))])]
 
 
 def crossing(c: dict[str, Any]) -> str:
@@ -251,8 +253,12 @@ def _peers_words(result: Result) -> list[str]:
 
 
 def rounds(points: Sequence[dict[str, Any]]) -> str:
-    kept, dropped = (sum(p["rounds"][key] for p in points) for key in ("kept", "dropped"))
-    return f"Rounds: {kept} kept, {dropped} dropped."
+    """How the rounds went, in words; empty where none of the points tells."""
+    told = [p["rounds"] for p in points if "rounds" in p]
+    kept, dropped = (sum(r[key] for r in told) for key in ("kept", "dropped"))
+    short = sum(r.get("cut", False) for r in told)
+    words = f" {short} of {len(told)} points have fewer than they should: the budget was used up." if short else ""
+    return f"Rounds: {kept} kept, {dropped} dropped.{words}" if told else ""
 
 
 def means(result: Result) -> Grid | None:
@@ -292,9 +298,9 @@ def _training(result: Result) -> list[Grid]:
 
 
 def _training_words(result: Result) -> list[str]:
-    return [
-        f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in result.summary.get("targets", {}).items()
-    ]
+    targets = result.summary.get("targets", {}).items()
+    words = [f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in targets]
+    return [*words, *filter(None, [rounds(result.points)])]
 
 
 TABLES = {"scaling": _scaling, "peers": _peers, "training": _training}
