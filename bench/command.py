@@ -25,7 +25,7 @@ from rich.console import Console
 from bench import datasets, gpu, machine, minibatch, peers, plots, readme, report, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
-from bench.results import Result, chosen, file_name, load_all, writable
+from bench.results import Result, chosen, file_name, load_all, make_room, writable
 from bench.timing import Rules
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.threads import thread_count
@@ -110,7 +110,13 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     def say(line: str) -> None:
         print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
+    new = not output.resume
+
     def save() -> None:
+        nonlocal new
+        if new and (line := make_room(path)):
+            say(line)
+        new = False
         result.save(path)
 
     say(result.machine.short)

@@ -78,7 +78,8 @@ def _source(result: Result) -> str:
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
     resumed = f" Gone on with {len(result.resumed)} more times." if result.resumed else ""
     cut = "" if result.finished else " The run was interrupted."
-    return f"`{result.command}` on {result.machine.short}{revision}, {when}.{resumed}{cut}"
+    conditions = f", with {result.machine.conditions}" if result.machine.conditions else ""
+    return f"`{result.command}` on {result.machine.short}{conditions}{revision}, {when}.{resumed}{cut}"
 
 
 def _left_out(result: Result) -> str:
@@ -232,10 +233,13 @@ def _gpu(source: Source) -> str:
     made = []
     for path in sorted(source.folder.glob("*.json")):
         if (raw := of_gpu(path)) is not None:
-            lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
-            where = f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
+            try:
+                lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
+                command, where = raw["command"], f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:  # its parts have many forms
+                raise InputError(f"{path} is not what bench gpu writes ({fault!r}); move it elsewhere.") from fault
             picture = _picture(path, source.root, "milliseconds of a step, and examples per second as m grows")
-            made.append(f"`{raw['command']}` on {where}.\n\n{lines}{picture}")
+            made.append(f"`{command}` on {where}.\n\n{lines}{picture}")
     unmeasured = "Not measured yet: `python -m bench gpu --out bench/results`, on a machine with an NVIDIA GPU."
     return "\n\n".join(made) or unmeasured
 
