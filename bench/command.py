@@ -25,7 +25,7 @@ from rich.console import Console
 from bench import datasets, gpu, machine, minibatch, peers, plots, readme, report, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
-from bench.results import Result, chosen, file_name, load_all, make_room, writable
+from bench.results import Result, chosen, file_name, load_all, make_room, not_drawn_from, of_gpu, writable
 from bench.timing import Rules
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.threads import thread_count
@@ -337,6 +337,9 @@ def plot_command(
     for path, result in loaded:
         for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
             print(file)
+    for path in sorted(results.glob("*.json")):
+        if (raw := of_gpu(path)) is not None:
+            print(gpu.draw(raw, path.with_suffix(".png")))
     return 0
 
 
@@ -365,4 +368,7 @@ def readme_command(
     current = readme.update(file, results, check=check)
     if check and not current:
         return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
+    stale = [str(picture) for path in sorted(results.glob("*.json")) for picture in not_drawn_from(path)]
+    if check and stale:
+        return _fail(f"not drawn from the results beside them: {', '.join(stale)}; run: python -m bench readme", FAILED)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -135,6 +136,23 @@ def _identity(result: Result) -> dict[str, Any]:
 def _has_time(point: dict[str, Any]) -> bool:
     """False where no round was quiet: that is worth another try."""
     return any(point["times"].values()) if "times" in point else bool(point["seconds"])
+
+
+def fingerprint(raw: Any) -> str:
+    """Of what a JSON file holds, however it is laid out: each picture carries that of the file it was drawn from."""
+    text = json.dumps(raw, sort_keys=True, allow_nan=False)
+    return f"fullbatch-result-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def not_drawn_from(path: Path) -> list[Path]:
+    """The pictures beside the JSON file that do not carry its fingerprint; one without the other counts too."""
+    gpu = of_gpu(path)
+    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu).encode()
+    pictures = [path.with_name(path.name.removesuffix(".json") + ending) for ending in (".png", ".svg")]
+    if gpu is not None:
+        del pictures[1]
+    there = [picture for picture in pictures if picture.exists()]
+    return [picture for picture in pictures if there and (picture not in there or mark not in picture.read_bytes())]
 
 
 def of_gpu(path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import forms, machine, readme, report, results, scaling, timing
+from bench import forms, machine, plots, readme, report, results, scaling, timing
 from bench.command import main
 from bench.results import Result
 from rich.console import Console
@@ -191,3 +191,50 @@ def test_a_damaged_file_of_a_card_is_one_line(tmp_path: Path, capsys: pytest.Cap
     error = capsys.readouterr().err
     assert "gpu.json is not what bench gpu writes" in error
     assert error.count("\n") == 1
+
+
+# --- The pictures ---------------------------------------------------------------------------------------------
+
+
+def test_a_picture_of_another_result_is_found_and_the_same_result_gives_the_same_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    result, path, file = _full_results()["training"], tmp_path / "training.json", tmp_path / "README.md"
+    result.save(path)
+    file.write_text(WITH_MARKS)
+    arguments = ["readme", "--results", str(tmp_path), "--readme", str(file)]
+    assert main(arguments) == 0
+    pictures = [tmp_path / f"training{ending}" for ending in (".png", ".svg")]
+    first = [picture.read_bytes() for picture in pictures]
+    assert main([*arguments, "--check"]) == 0
+    assert main(["plot", "--results", str(tmp_path)]) == 0
+    assert [picture.read_bytes() for picture in pictures] == first
+    path.write_text(json.dumps(_load(path)))  # laid out otherwise, the same content
+    assert main([*arguments, "--check"]) == 0
+    result.points[0]["losses"][0] += 0.01  # no table shows it
+    result.save(path)
+    capsys.readouterr()
+    assert main([*arguments, "--check"]) == 1
+    assert capsys.readouterr().err == (
+        f"bench: not drawn from the results beside them: {pictures[0]}, {pictures[1]}; run: python -m bench readme\n"
+    )
+    assert main(arguments) == 0
+    pictures[1].unlink()  # the one that the README does not show
+    assert main([*arguments, "--check"]) == 1
+
+
+def test_the_pictures_of_this_repository_are_drawn_from_its_results() -> None:
+    found = sorted((machine.ROOT / "bench" / "results").glob("*.json"))
+    assert not [picture for path in found for picture in results.not_drawn_from(path)]
+
+
+def test_ticks_are_plain_numbers_and_enough_of_them() -> None:
+    pytest.importorskip("matplotlib")
+    figure = plots.FIGURES["scaling"](_full_results()["scaling"])
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        written = axes.yaxis.get_major_formatter()
+        shown = [written(tick) for tick in axes.get_yticks() if low <= tick <= high]
+        assert len(shown) >= 3
+        assert all(re.fullmatch(r"\d{1,3} [kMG]?B?", text) for text in shown), shown
