@@ -1,10 +1,11 @@
-"""The benchmark harness: ``python -m bench scaling | peers | training | plot | readme``.
+"""The benchmark harness: ``python -m bench scaling | peers | training | profile | plot | readme``.
 
     __main__.py    starts the command
     command.py     the command                                                   (typer)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
     report.py      the tables in the terminal                                    (rich)
+    profile.py     where the time of a step and of an epoch goes
     scaling.py     one cost and gradient as m grows, on each backend
     peers.py       the same step by what people would use instead                (torch, jax where installed)
     minibatch.py   an epoch of mini-batch Adam by the same

@@ -111,6 +111,10 @@ POINTS: dict[str, Any] = {
         "with one loss for each of its seconds",
     ),
 }  # fmt: skip
+POINTS["profile"] = {
+    "shape": str, "m": SOME, "batch": (SOME, None), "threads": SOME, "times": {str: (TIMING, None)},
+    "steps": {str: str}, "rounds": ROUNDS,
+}  # fmt: skip
 SUMMARIES: dict[str, Any] = {  # of a result that has points
     "scaling": {
         "limits": LIMITS,
@@ -150,4 +154,13 @@ SUMMARIES: dict[str, Any] = {  # of a result that has points
         lambda summary: all(row["data"] in summary["targets"] for row in summary["times"]),
         "with a target for each of its times",
     ),
+    "profile": {
+        "limits": LIMITS,
+        "splits": [
+            {
+                "shape": str, "m": SOME, "batch": (SOME, None), "step": str, "whole": POSITIVE,
+                "parts": {str: (float, None)}, "reading": (POSITIVE, None), "one_thread": POSITIVE,
+            }
+        ],
+    },
 }  # fmt: skip

@@ -38,7 +38,7 @@ class Epoch(Protocol):
     def weights(self) -> Sequence[tuple[Any, Any]]: ...
 
 
-class _Estimator:
+class Estimator:
     """``partial_fit`` of an MLPClassifier: one epoch, and the optimiser goes on where the last call left it."""
 
     def __init__(self, p: Problem, batch: int, shuffle: bool, kind: Any, options: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class _Estimator:
         return [(W.T, b) for W, b in zip(self.model.coefs_, self.model.intercepts_, strict=True)]
 
 
-class Ours(_Estimator):
+class Ours(Estimator):
     """``native`` is what FULLBATCH_NATIVE is meanwhile; None for as it is."""
 
     def __init__(self, p: Problem, batch: int, shuffle: bool, native: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Ours(_Estimator):
         self.ran = " and ".join(labels)  # which step it took
 
 
-class Sklearn(_Estimator):
+class Sklearn(Estimator):
     def __init__(self, p: Problem, batch: int, shuffle: bool) -> None:
         from sklearn.neural_network import MLPClassifier
 

@@ -47,7 +47,7 @@ def draw(result: Result, path: Path) -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with matplotlib.rc_context(STYLE):
-        figure = FIGURES[result.kind](result)
+        figure = FIGURES[result.kind](result) if result.kind in FIGURES else None  # the profile is a table
         if figure is None:
             return []
         FigureCanvasAgg(figure)

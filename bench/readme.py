@@ -4,8 +4,8 @@
     ...
     <!-- /bench:peers -->
 
-The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training and gpu; a
-README may have any of them.
+The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training, profile and
+gpu; a README may have any of them.
 """
 
 from __future__ import annotations
@@ -229,6 +229,18 @@ def _training_table(result: Result) -> str:
     return f"{markdown(columns, rows, text=4)}\n\n{mark}" if rows else ""
 
 
+def _profile(source: Source) -> str:
+    return _each(source, "profile", _profile_table, "")
+
+
+def _profile_table(result: Result) -> str:
+    tables = [
+        f"{grid.title}:\n\n{markdown(grid.columns, grid.rows, text=grid.text)}" for grid in report.profile(result)
+    ]
+    words = " ".join([*report.profile_words(result), _limits(result)])
+    return "\n\n".join([*tables, words + _left_out(result)]) if tables else ""
+
+
 def _gpu(source: Source) -> str:
     made = []
     for path in sorted(source.folder.glob("*.json")):
@@ -245,5 +257,6 @@ def _gpu(source: Source) -> str:
 
 
 SECTIONS: dict[str, Callable[[Source], str]] = {
-    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training, "gpu": _gpu,
+    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training,
+    "profile": _profile, "gpu": _gpu,
 }  # fmt: skip

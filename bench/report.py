@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench.own import USUAL
+from bench.profile import PARTS as PROFILE
 from bench.results import Result
 from bench.training import MARGIN
 
@@ -303,5 +304,42 @@ def _training_words(result: Result) -> list[str]:
     return [*words, *filter(None, [rounds(result.points)])]
 
 
-TABLES = {"scaling": _scaling, "peers": _peers, "training": _training}
-WORDS = {"scaling": _scaling_words, "peers": _peers_words, "training": _training_words}
+# --- The profile ----------------------------------------------------------------------------------------------
+
+
+def profile(result: Result) -> list[Grid]:
+    """A row for each step or epoch: its time, and of that the parts in per cent."""
+    grids = []
+    for title, epochs in (("One full-batch cost and gradient", False), ("One epoch of mini-batch Adam", True)):
+        splits = [s for s in result.summary.get("splits", []) if (s["batch"] is not None) == epochs]
+        names = [name for name in PROFILE if any(s["parts"].get(name) is not None for s in splits)]
+        rows = [
+            [
+                s["shape"] if s["batch"] is None else f"{s['shape']}, batches of {s['batch']}",
+                s["step"], f"{s['m']:,}",
+                figures(1000 * s["whole"]), *(_share(s, name) for name in names),
+                figures(s["reading"] and 1000 * s["reading"]), ratio(s["one_thread"] / s["whole"]),
+            ]
+            for s in splits
+        ]  # fmt: skip
+        columns = ["network", "step", "m", "ms", *names, "X read alone, ms", "one thread over all"]
+        if rows:
+            grids.append(Grid(f"{title}: where the time goes", columns, rows, text=2, spare=["step"]))
+    return grids
+
+
+def _share(split: dict[str, Any], name: str) -> str:
+    seconds = split["parts"].get(name)
+    return per_cent(None if seconds is None else seconds / split["whole"])
+
+
+def profile_words(result: Result) -> list[str]:
+    return [
+        "Products: at the rate of the machine's own large one. Call, activation, optimiser and order: by difference "
+        "of medians, the same without it. Rest: what is left.",
+        *filter(None, [rounds(result.points)]),
+    ]
+
+
+TABLES = {"scaling": _scaling, "peers": _peers, "training": _training, "profile": profile}
+WORDS = {"scaling": _scaling_words, "peers": _peers_words, "training": _training_words, "profile": profile_words}
