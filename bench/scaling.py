@@ -82,8 +82,10 @@ class Cost:
     """What a point of one shape takes: seconds that do not depend on m, and seconds for each example.
 
     call : of one call of every backend;  make : of the data, once for the point and once for each peak of memory
+    m : at which it was measured: of a small one, a call's beginning and end are the most
     """
 
+    m: int
     fixed: float
     call: float
     make: float
@@ -221,12 +223,13 @@ def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: 
         }  # fmt: skip
         here.result.points.append(derive(point, here.limits[b.device]))
         here.say(describe(point))
-    if all(rounds.samples.values()):
+    before = here.costs.get(shape.name)
+    if all(rounds.samples.values()) and (before is None or m > before.m):
         call = sum(min(samples) for samples in rounds.samples.values()) / m
         make = made / m * (1 + sum(value is not None for value in extra.values()))
         least = prepared + rounds.longest * settings.rules.least
-        known = Cost(0.0, call, make).of(m, settings.rules)
-        here.costs[shape.name] = Cost(max(0.0, least - known), call, make)
+        known = Cost(m, 0.0, call, make).of(m, settings.rules)
+        here.costs[shape.name] = Cost(m, max(0.0, least - known), call, make)
 
 
 def _contender(b: Backend, data: problem.Problem, step: Callable[[], Any]) -> Contender:

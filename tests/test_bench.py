@@ -563,10 +563,27 @@ def test_the_most_telling_points_come_first_and_the_first_and_the_last_are_telli
 
 def test_what_a_point_takes_grows_with_m_from_what_was_measured() -> None:
     rules = Rules(least=3, untimed=2)
-    cost = scaling.Cost(fixed=5.0, call=1e-7, make=1e-8)
+    cost = scaling.Cost(m=10**5, fixed=5.0, call=1e-7, make=1e-8)
     assert cost.of(10**6, rules) == pytest.approx(5 + 0.01 + 0.1 * (scaling.CALLS + 3 * 3))
     # A long call's untimed ones are of a few rows.
     assert cost.of(10**7, rules) == pytest.approx(5 + 0.1 + 1.0 * (scaling.CALLS + 3))
+
+
+def test_a_small_point_does_not_unlearn_what_a_large_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[dict[str, scaling.Cost]] = []
+    point = scaling._point
+
+    def noted(here: Any, *arguments: Any, **options: Any) -> None:
+        point(here, *arguments, **options)
+        costs.append(dict(here.costs))
+
+    monkeypatch.setattr(scaling, "_point", noted)
+    settings = scaling.Settings(
+        ("3-2-1",), ("numpy",), 1000, 10**5, budget=60, memory=False, rules=Rules.quick(), quick=True
+    )
+    scaling.run(settings, _result(), save=lambda: None, say=lambda line: None)
+    assert len(costs) == 5
+    assert {known["3-2-1"].m for known in costs} == {10**5}  # it came first
 
 
 def test_the_untimed_call_before_a_long_one_is_of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
