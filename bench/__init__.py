@@ -1,25 +1,28 @@
-"""The benchmark harness: ``python -m bench scaling | peers | training | plot | readme``.
+"""The benchmark harness: ``python -m bench scaling | peers | training | profile | plot | readme``.
 
     __main__.py    starts the command
     command.py     the command                                                   (typer)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
     report.py      the tables in the terminal                                    (rich)
+    profile.py     where the time of a step and of an epoch goes
     scaling.py     one cost and gradient as m grows, on each backend
     peers.py       the same step by what people would use instead                (torch, jax where installed)
     minibatch.py   an epoch of mini-batch Adam by the same
     training.py    seconds until a held-out loss is reached, on real data
     datasets.py    the real data
     contest.py     who takes part in a comparison, and their times in turns
+    gpu.py         all that a card can tell, in parts; gpu_parts.py: each in a process of its own
     backends.py    native and NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, its memory
     own.py         fullbatch's own ways of a step, and what really ran
     memory.py      peak memory beyond the data, in a process of its own
     roofline.py    the machine's own limits, and what a step needs of them
     timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
+    results.py     the JSON files
     problem.py     shapes, and data made for them
     children.py    a part of a run in a process of its own
-    results.py     the JSON files
     machine.py     what it ran on
+    forms.py       what has to be in a JSON file
     conftest.py    what the cases of test_*.py share
     test_*.py      pytest-benchmark cases: pytest bench --benchmark-autosave, then --benchmark-compare
 

@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 
-from bench import datasets, gpu, machine, minibatch, peers, plots, readme, report, scaling, training
+from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
-from bench.results import Result, chosen, file_name, load_all, writable
+from bench.results import Result, chosen, file_name, load_all, make_room, not_drawn_from, of_gpu, writable
 from bench.timing import Rules
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.threads import thread_count
@@ -39,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-DTYPES = ("float32", "float64")
+DTYPES, PARTS = ("float32", "float64"), ("step", "epoch", "both")
 typed: ContextVar[str] = ContextVar("typed")  # the command line, for the result
 
 
@@ -110,7 +110,13 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     def say(line: str) -> None:
         print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
+    new = not output.resume
+
     def save() -> None:
+        nonlocal new
+        if new and (line := make_room(path)):
+            say(line)
+        new = False
         result.save(path)
 
     say(result.machine.short)
@@ -213,6 +219,13 @@ def _rules(quick: bool, rounds: int, quiet: float, untimed: int) -> Rules:
     return Rules.quick() if quick else Rules(rounds=rounds, least=min(3, rounds), quiet=quiet, untimed=untimed)
 
 
+def _batches(given: list[int] | None, quick: bool) -> tuple[int, ...]:
+    for size in given or ():
+        if size > minibatch.ROWS:
+            raise InputError(f"a batch of {size:,} is more than the {minibatch.ROWS:,} examples of an epoch.")
+    return tuple(dict.fromkeys(given or ([200] if quick else [200, 1000])))
+
+
 @app.command("scaling")
 def scaling_command(
     out: Out = Path("bench-results"),
@@ -267,27 +280,47 @@ def peers_command(
     quick: Quick = False,
 ) -> int:
     """The same step, and the same epoch of Adam, by what people would use instead."""
-    chosen([part], ["step", "epoch", "both"], "part")
+    chosen([part], PARTS, "part")
     names = chosen(peer or [], dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
     cases = chosen(case or [], peers.CASES, "case") if part != "epoch" else []
-    batches = list(dict.fromkeys(batch or ([200] if quick else [200, 1000]))) if part != "step" else []
+    batches = _batches(batch, quick) if part != "step" else ()
     if quick and not case:
         cases = cases[:1]
-    for size in batches:
-        if size > minibatch.ROWS:
-            raise InputError(f"a batch of {size:,} is more than the {minibatch.ROWS:,} examples of an epoch.")
     # A part in which none of the chosen has a place would time fullbatch beside nobody.
     cases = cases if set(names) & set(peers.PEERS) else []
-    batches = batches if set(names) & set(minibatch.CONTENDERS) else []
+    batches = batches if set(names) & set(minibatch.CONTENDERS) else ()
     if not cases and not batches:
         there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS
         raise InputError(f"none of the chosen peers takes part in the {part}; these do: {'; '.join(there)}.")
     settings = peers.Settings(
-        cases=tuple(cases), batches=tuple(batches), peers=tuple(dict.fromkeys([peers.OURS, *names])),
+        cases=tuple(cases), batches=batches, peers=tuple(dict.fromkeys([peers.OURS, *names])),
         allocators=tuple(chosen(allocator or [], peers.ALLOCATORS, "allocator")),
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
     return _measure("peers", settings, peers.run, Output(out, name if name is not None else "peers", resume))
+
+
+@app.command("profile")
+def profile_command(
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")] = None,
+    part: Annotated[str, typer.Option(help="step, epoch or both.")] = "both",
+    budget: Budget = 300.0,
+    rounds: Rounds = 7,
+    quiet: Quiet = 1.6,
+    quick: Quick = False,
+) -> int:
+    """Where the time of fullbatch's own step and epoch goes: parts, by measurement."""
+    chosen([part], PARTS, "part")
+    settings = profile.Settings(
+        shapes=tuple(dict.fromkeys(Shape.parse(s).name for s in shape or peers.CASES)) if part != "epoch" else (),
+        batches=_batches(batch, quick) if part != "step" else (),
+        budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
+    )  # fmt: skip
+    return _measure("profile", settings, profile.run, Output(out, name if name is not None else "profile", resume))
 
 
 @app.command("training")
@@ -305,11 +338,13 @@ def training_command(
     contender: Annotated[list[str] | None, typer.Option(help="Who trains; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     budget: Budget = 480.0,
+    quiet: Quiet = 1.6,
 ) -> int:
     """Seconds until the held-out log-loss of scikit-learn's MLP is reached, on real data."""
     names = datasets.available(dataset or [], data)
     who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
-    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget)
+    rules = replace(training.RULES, quiet=quiet)
+    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
     return _measure("training", settings, training.run, Output(out, name if name is not None else "training", resume))
 
 
@@ -329,6 +364,9 @@ def plot_command(
     for path, result in loaded:
         for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
             print(file)
+    for path in sorted(results.glob("*.json")):
+        if (raw := of_gpu(path)) is not None:
+            print(gpu.draw(raw, path.with_suffix(".png")))
     return 0
 
 
@@ -357,4 +395,7 @@ def readme_command(
     current = readme.update(file, results, check=check)
     if check and not current:
         return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
+    stale = [str(picture) for path in sorted(results.glob("*.json")) for picture in not_drawn_from(path)]
+    if check and stale:
+        return _fail(f"not drawn from the results beside them: {', '.join(stale)}; run: python -m bench readme", FAILED)
     return 0

@@ -43,15 +43,43 @@ class Field:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
+class Span(NamedTuple):
+    """The seconds that preparations and rounds may take, counted from ``began``, by time.perf_counter().
+
+    share : for all but the rounds that there must be at the least;  left : for these too
+    """
+
+    began: float
+    share: float
+    left: float
+
+    @classmethod
+    def from_now(cls, share: float, left: float) -> Span:
+        return cls(time.perf_counter(), share, left)
+
+    @property
+    def end(self) -> float:
+        return self.began + self.left
+
+
 def field_of(
-    entries: Mapping[str, Entry], names: Sequence[str], attempt: Callable[[Entry], Trial], tolerance: float
+    entries: Mapping[str, Entry],
+    names: Sequence[str],
+    attempt: Callable[[Entry], Trial],
+    tolerance: float,
+    until: float = math.inf,
 ) -> Field:
-    """Of the named entries those that are installed, run as their name says and are off by ``tolerance`` at most."""
+    """Of the named entries those that are installed, run as their name says and are off by ``tolerance`` at most.
+
+    until : by time.perf_counter(); who comes after it is not tried any more
+    """
     found = Field()
     for name, entry in entries.items():
         if name not in names:
             continue
         reason = own.not_installed(entry.package) or own.missing(entry.native)
+        if reason is None and time.perf_counter() > until:
+            reason = "the time was up before it was tried"
         if reason is None:
             try:
                 trial = attempt(entry)
@@ -69,16 +97,11 @@ def field_of(
     return found
 
 
-def point(
-    found: Field, contenders: Mapping[str, Contender], rules: Rules, *, began: float, seconds: float, **what: Any
-) -> dict[str, Any]:
-    """Time the contenders: the point for the JSON, with ``what`` in it.
-
-    began : when the preparations began, by time.perf_counter();  seconds : for these and the rounds
-    """
+def point(found: Field, contenders: Mapping[str, Contender], rules: Rules, span: Span, **what: Any) -> dict[str, Any]:
+    """Time the contenders within the span: the point for the JSON, with ``what`` in it."""
     gauge = two_threads() if rules.quiet > 0 else None
-    ready = time.perf_counter() - began
-    rounds = take_turns(contenders, rules, seconds=seconds - ready, gauge=gauge)
+    ready = time.perf_counter() - span.began
+    rounds = take_turns(contenders, rules, seconds=span.share - ready, left=span.left - ready, gauge=gauge)
     return {
         **what, "dtype": "float32", "threads": thread_count(None),
         "times": {name: rounds.timing(name) for name in contenders}, "steps": found.ran,

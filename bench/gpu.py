@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, plots
 from bench.machine import ROOT
 from fullbatch import backend
 
@@ -326,5 +326,5 @@ def draw(result: dict[str, Any], path: Path) -> Path:
     curves.set_ylabel("examples per second, 28-64-1")
     if points:
         curves.legend()
-    figure.savefig(path, dpi=120)
+    plots.save(figure, path, _finite(result))
     return path

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,13 @@ from fullbatch.threads import thread_count
 PACKAGES = (
     "fullbatch", "numpy", "scipy", "scikit-learn", "threadpoolctl", "torch", "jax", "jaxlib",
     "cupy-cuda13x", "cupy-cuda12x", "cupy",
+)  # fmt: skip
+# What changes threads, kernels or memory from outside; of these, those that are set are written down.
+VARIABLES = (
+    "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_DYNAMIC", "KMP_AFFINITY", "GOMP_CPU_AFFINITY", "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE", "MKL_NUM_THREADS", "MKL_ENABLE_INSTRUCTIONS", "BLIS_NUM_THREADS", "NPY_DISABLE_CPU_FEATURES",
+    native_library.VARIABLE, "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUPY_TF32",
+    "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +52,7 @@ class Machine:
     date: str
     # What the native step would use: "isa", "usable" here, "why_not"; which step ran, each point says.
     native: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)  # VARIABLES that are set, and "affinity" if not to all
 
     @property
     def short(self) -> str:
@@ -58,13 +66,18 @@ class Machine:
         )
 
     @property
+    def conditions(self) -> str:
+        """What was set from outside: "OMP_NUM_THREADS=1, affinity=0"."""
+        return ", ".join(f"{name}={value}" for name, value in self.environment.items())
+
+    @property
     def doubts(self) -> list[str]:
         """What a reader of the figures should know, a line each."""
         library = self.native.get("library") or {}
         lines = {
             f"files differ from revision {self.revision}: nobody can get them again": (self.revision or "")[-1:] == "+",
             "the native library is older than src/native: install it again": library.get("older_than_its_sources"),
-            f"{native_library.VARIABLE}={self.native.get('forced')} is set": self.native.get("forced"),
+            f"{self.conditions} is set": self.conditions,
             f"the load of the last minute was {self.load}: something else is running": (self.load or 0) > 0.5,
             "one thread: no round can be checked by a second one": self.threads < 2,
         }
@@ -91,7 +104,15 @@ def describe() -> Machine:
         revision=_revision(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         native=_native(),
+        environment=_environment(),
     )
+
+
+def _environment() -> dict[str, str]:
+    found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    if hasattr(os, "sched_getaffinity") and len(cores := os.sched_getaffinity(0)) < (os.cpu_count() or 1):
+        found["affinity"] = ",".join(map(str, sorted(cores)))
+    return found
 
 
 def total_memory() -> int | None:

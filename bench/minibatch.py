@@ -7,7 +7,7 @@ and before anything is timed they run one epoch without shuffling, after which t
 
 from __future__ import annotations
 
-import time
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench import own, problem
-from bench.contest import Entry, Field, Trial, field_of, off_by, point
+from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
 from bench.problem import Problem, Shape
 from bench.timing import Contender, Rules, wall
 from fullbatch.parameters import Layer, Params
@@ -38,7 +38,7 @@ class Epoch(Protocol):
     def weights(self) -> Sequence[tuple[Any, Any]]: ...
 
 
-class _Estimator:
+class Estimator:
     """``partial_fit`` of an MLPClassifier: one epoch, and the optimiser goes on where the last call left it."""
 
     def __init__(self, p: Problem, batch: int, shuffle: bool, kind: Any, options: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class _Estimator:
         return [(W.T, b) for W, b in zip(self.model.coefs_, self.model.intercepts_, strict=True)]
 
 
-class Ours(_Estimator):
+class Ours(Estimator):
     """``native`` is what FULLBATCH_NATIVE is meanwhile; None for as it is."""
 
     def __init__(self, p: Problem, batch: int, shuffle: bool, native: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Ours(_Estimator):
         self.ran = " and ".join(labels)  # which step it took
 
 
-class Sklearn(_Estimator):
+class Sklearn(Estimator):
     def __init__(self, p: Problem, batch: int, shuffle: bool) -> None:
         from sklearn.neural_network import MLPClassifier
 
@@ -201,22 +201,20 @@ def case_name(batch: int) -> str:
     return f"{SHAPE.name}, batches of {batch}"
 
 
-def case(rows: int, batch: int, names: Sequence[str], rules: Rules, seconds: float) -> dict[str, Any]:
+def case(rows: int, batch: int, names: Sequence[str], rules: Rules, span: Span) -> dict[str, Any]:
     """Time one epoch: the point for the JSON, without the allocator. Before each comes a tenth of an epoch, untimed."""
-    began = time.perf_counter()
-    found = prepared(problem.make(SHAPE, rows), batch, names)
+    found = prepared(problem.make(SHAPE, rows), batch, names, until=span.end)
     part = max(batch, rows // 10 // batch * batch)
     contenders = {
         name: Contender(partial(epoch.run, rows), wall, partial(epoch.run, part))
         for name, epoch in found.contenders.items()
     }
     return point(
-        found, contenders, rules, began=began, seconds=seconds, part="epoch", case=case_name(batch), shape=SHAPE.name,
-        m=rows, batch=batch,
-    )  # fmt: skip
+        found, contenders, rules, span, part="epoch", case=case_name(batch), shape=SHAPE.name, m=rows, batch=batch
+    )
 
 
-def prepared(p: Problem, batch: int, names: Sequence[str]) -> Field:
+def prepared(p: Problem, batch: int, names: Sequence[str], until: float = math.inf) -> Field:
     """The contenders whose weights after an epoch are scikit-learn's own, and why the others are left out."""
     exact = _after_an_epoch(Sklearn, p, batch).weights()
 
@@ -226,7 +224,7 @@ def prepared(p: Problem, batch: int, names: Sequence[str]) -> Field:
         epoch.run(p.m)  # compiles for this length
         return Trial(epoch, difference(trial.weights(), exact), trial.ran if isinstance(trial, Ours) else "")
 
-    return field_of(CONTENDERS, names, attempt, TOLERANCE)
+    return field_of(CONTENDERS, names, attempt, TOLERANCE, until)
 
 
 def _after_an_epoch(make: Callable[..., Epoch], p: Problem, batch: int) -> Epoch:

@@ -10,6 +10,7 @@ same is left out, by name and with the difference.
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import sys
@@ -22,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import children, minibatch, own, problem, roofline
-from bench.contest import Entry, Field, Trial, field_of, off_by, point
+from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, wall
+from bench.timing import Contender, Rules, cut, not_begun, used_up, wall
 from fullbatch import cost_and_gradients
 from fullbatch.fold import block_size
 from fullbatch.parameters import Layer, Params
@@ -324,8 +325,8 @@ def error(result: tuple[Any, Sequence[tuple[Any, Any]]], exact: tuple[float, Par
     return max(off_by(pairs), off_by([(np.asarray(float(J)), np.asarray(exact[0]))]))
 
 
-def prepared(p: Problem, names: Sequence[str]) -> Field:
-    """The peers that compute the same, and why the others are left out."""
+def prepared(p: Problem, names: Sequence[str], until: float = math.inf) -> Field:
+    """The peers that compute the same, and why the others are left out; ``until`` is that of field_of."""
     exact = reference(p)
 
     def attempt(entry: Entry) -> Trial:
@@ -334,7 +335,7 @@ def prepared(p: Problem, names: Sequence[str]) -> Field:
             result = step()
         return Trial(step, error(result, exact), " and ".join(labels))
 
-    return field_of(PEERS, names, attempt, TOLERANCE * max(1.0, p.m / UP_TO))
+    return field_of(PEERS, names, attempt, TOLERANCE * max(1.0, p.m / UP_TO), until)
 
 
 def bytes_needed(shape: Shape, m: int) -> int:
@@ -342,12 +343,11 @@ def bytes_needed(shape: Shape, m: int) -> int:
     return 4 * m * (4 * (shape.sizes[0] + shape.sizes[-1]) + 6 * sum(shape.sizes[1:]))
 
 
-def case(name: str, m: int, names: Sequence[str], rules: Rules, seconds: float) -> dict[str, Any]:
+def case(name: str, m: int, names: Sequence[str], rules: Rules, span: Span) -> dict[str, Any]:
     """Time one case: the point for the JSON, without the allocator."""
-    began = time.perf_counter()
-    found = prepared(problem.make(Shape.parse(name), m), names)
+    found = prepared(problem.make(Shape.parse(name), m), names, until=span.end)
     contenders = {peer: Contender(step, wall) for peer, step in found.contenders.items()}
-    return point(found, contenders, rules, began=began, seconds=seconds, part="step", case=name, shape=name, m=m)
+    return point(found, contenders, rules, span, part="step", case=name, shape=name, m=m)
 
 
 # --- The run: a process for each case and allocator -----------------------------------------------------------
@@ -395,9 +395,10 @@ def work_of(settings: Settings) -> list[Work]:
 
 def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
     """Time all cases under each allocator into ``result``; ``save`` is called after each."""
-    deadline = time.perf_counter() + settings.budget
+    began = time.perf_counter()
     known = roofline.from_json(result.summary.get("limits", {})).get("cpu", Limits(0, 0))
     limits = roofline.cpu_limits(quick=settings.scale < 1).best(known)
+    deadline = began + settings.budget - (time.perf_counter() - began)  # they are measured once more at the end
     say(f"the machine's limits: {limits}")
     todo = [work for work in work_of(settings) if not result.has(case=work.name, allocator=work.allocator)]
     least: dict[str, float] = {}  # seconds of a case at the least, by its name, once it is known
@@ -409,14 +410,17 @@ def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Calla
                 result.leave_out(f"{work}: left out: {reason}", say)
                 continue
             try:
-                measured = _measured(work, settings, left / (len(todo) - index))
+                measured = _measured(work, settings, left / (len(todo) - index), left)
             except children.ChildError as error:
                 result.leave_out(f"{work}: left out: {error}", say)
                 continue
             least[work.name] = measured["least_seconds"]
-            result.points.append(measured)
             for name, why in measured["left_out"].items():
                 result.leave_out(f"{work}: {name}: left out: {why}", say)
+            if not_begun(measured["rounds"]):
+                result.leave_out(f"{work}: left out: {used_up(settings.budget)} before its first round", say)
+                continue
+            result.points.append(measured)
             say(describe(measured))
             result.summary = summary(result.points, limits)
             save()
@@ -440,10 +444,10 @@ def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | 
     return None
 
 
-def _measured(work: Work, settings: Settings, seconds: float) -> dict[str, Any]:
+def _measured(work: Work, settings: Settings, share: float, left: float) -> dict[str, Any]:
     request = {
         "name": work.name, "m": work.m, "batch": work.batch, "peers": settings.peers, "rules": asdict(settings.rules),
-        "seconds": seconds,
+        "share": share, "left": left,
     }  # fmt: skip
     # JAX would take a GPU without being asked; what is compared here is the CPU.
     environment = {"GLIBC_TUNABLES": ALLOCATORS[work.allocator], "JAX_PLATFORMS": "cpu"}
@@ -452,17 +456,18 @@ def _measured(work: Work, settings: Settings, seconds: float) -> dict[str, Any]:
 
 
 def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    rules, names, m, seconds = Rules(**request["rules"]), request["peers"], request["m"], request["seconds"]
+    rules, names, m = Rules(**request["rules"]), request["peers"], request["m"]
+    span = Span.from_now(request["share"], request["left"])
     if request["batch"] is None:
-        yield case(request["name"], m, names, rules, seconds)
+        yield case(request["name"], m, names, rules, span)
     else:
-        yield minibatch.case(m, request["batch"], names, rules, seconds)
+        yield minibatch.case(m, request["batch"], names, rules, span)
 
 
 def describe(measured: dict[str, Any]) -> str:
     times = [f"{name} {1000 * t['median']:,.0f}" for name, t in measured["times"].items() if t is not None]
     rounds = measured["rounds"]
-    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped"
+    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped{cut(rounds)}"
     where = f"{measured['case']}, m = {measured['m']:,}, {measured['allocator']} allocator"
     return f"{where} (ms): {'; '.join(times) or 'no quiet round'} ({kept})"
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.own import USUAL, WAYS
 from bench.report import cases, contenders, figures
-from bench.results import Result
+from bench.results import Result, fingerprint
 from bench.scaling import curve
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
@@ -17,7 +19,7 @@ COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "c
 NAMES = {"native": "native, CPU", "native-avx2": "native, AVX2, CPU", "numpy": "NumPy, CPU", "cupy": "CuPy, GPU"}
 ROOFS = {"CPU": "#6b7280", "GPU": "#15803d"}  # of a device, whatever runs there
 PAGE = 4096  # bytes; the kernel counts no less
-LINES = ("#2563eb", "#d97706", "#7c3aed", "#dc2626", "#0891b2", "#4d7c0f", "#be185d")
+LINES = ("#2563eb", "#d97706", "#0891b2", "#dc2626", "#7c3aed", "#4d7c0f", "#be185d")
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -45,14 +47,20 @@ def draw(result: Result, path: Path) -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with matplotlib.rc_context(STYLE):
-        figure = FIGURES[result.kind](result)
+        figure = FIGURES[result.kind](result) if result.kind in FIGURES else None  # the profile is a table
         if figure is None:
             return []
         FigureCanvasAgg(figure)
         files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
         for file in files:
-            figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else {})
+            save(figure, file, asdict(result))
     return files
+
+
+def save(figure: Any, file: Path, raw: Any) -> None:
+    """Write the picture without date and version, so that it is the same again, and with the mark of what it shows."""
+    none = ("Date", "Creator") if file.suffix == ".svg" else ("Software",)
+    figure.savefig(file, dpi=160, metadata={**dict.fromkeys(none), "Description": fingerprint(raw)})
 
 
 def _figure(width: float, height: float, result: Result, title: str, words: str, legend: Sequence[str] = ()) -> Any:
@@ -80,10 +88,12 @@ def _legend(figure: Any, all_axes: Any) -> None:
     found = {label: line for axes in all_axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     width, height = figure.get_size_inches()
     title = sum(map(bool, figure.get_suptitle().split("\n")))
-    figure.legend(
+    legend = figure.legend(
         found.values(), found.keys(), loc="upper left", ncols=_columns(width),
         bbox_to_anchor=(0.002, 1 - (0.1 + 0.22 * title) / height), borderaxespad=0,
     )  # fmt: skip
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
 
 
 def _title(axes: Any, text: str) -> None:
@@ -120,8 +130,12 @@ def _scaling(result: Result) -> Any:
         _crossing(above, crossings.get(shape), min(p["m"] for p in here))
         below.set_xlabel("m, examples")
         above.margins(x=0.14)
-        for axes, unit in ((above, ""), (below, "B")):
-            _log_axes(axes, unit)
+    for axes, unit in ((above, ""), (below, "B")):  # the others share it
+        _log_axes(axes, unit)
+    for axes in grid.flat:
+        axes.grid(True)
+        axes.set_xscale("log")
+        axes.minorticks_off()
     grid[0][0].set_ylabel("examples per second")
     grid[1][0].set_ylabel("extra memory")
     _legend(figure, grid.flat)
@@ -129,8 +143,13 @@ def _scaling(result: Result) -> Any:
 
 
 def _log_axes(axes: Any, unit: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     axes.set_xscale("log")
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    decades = math.log10(high / low)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)))
     axes.yaxis.set_major_formatter(lambda value, _: _short(value) + unit)
     axes.minorticks_off()
     axes.grid(True)
@@ -186,6 +205,12 @@ def _short(value: float) -> str:
 
 # --- Peers ----------------------------------------------------------------------------------------------------
 
+DOTS = (  # what the legend says, its colour in LINES, and whether the dot is full
+    ("others, default allocator", 0, True),
+    ("others, an allocator that keeps memory", 0, False),
+    ("fullbatch itself, held back", 1, True),
+)
+
 
 def _peers(result: Result) -> Any:
     points = [p for p in result.points if p["times"].get(USUAL) is not None]
@@ -198,9 +223,9 @@ def _peers(result: Result) -> Any:
     figure = _figure(
         2.3 + 2.2 * columns, 1.5 + 0.3 * sum(len(names) + 2 for names in rows), result,
         "The same computation by what people would use instead",
-        "Time as a multiple of fullbatch's: right of the line is slower than fullbatch. Orange: fullbatch itself, "
-        "held back. Full dots and figures: the default allocator; rings: one that keeps its memory (GLIBC_TUNABLES). "
-        "Medians of interleaved rounds.",
+        "Time as a multiple of fullbatch's, with the figure of the default allocator: right of the line is slower than "
+        "fullbatch. The other allocator is told by GLIBC_TUNABLES. Medians of interleaved rounds.",
+        legend=[label for label, _, _ in DOTS],
     )  # fmt: skip
     ratios = [t["median"] / p["times"][USUAL]["median"] for p in points for t in p["times"].values() if t]
     limits = min(0.7, min(ratios) / 1.3), 1.5 * max(ratios)
@@ -209,6 +234,13 @@ def _peers(result: Result) -> Any:
         for column, case in enumerate(cases(part)):
             axes = figure.add_subplot(grid[row, column])
             _case(axes, [p for p in part if p["case"] == case], names, limits, labels=column == 0)
+    for label, index, full in DOTS:
+        colour = LINES[index]
+        axes.plot(
+            [], [], linestyle="", marker="o", markersize=6, color=colour, label=label,
+            markerfacecolor=colour if full else "none",
+        )  # fmt: skip
+    _legend(figure, [axes])
     return figure
 
 
@@ -221,7 +253,7 @@ def _case(
     axes: Any, points: list[dict[str, Any]], names: list[str], limits: tuple[float, float], *, labels: bool
 ) -> None:
     axes.set_title(f"{points[0]['case'].replace(', ', chr(10))}\nm = {points[0]['m']:,}", loc="left", fontsize=8.5)
-    axes.axvline(1, color=INK, linewidth=1)
+    axes.axvline(1, color=INK, linewidth=1, zorder=1)
     for y, name in enumerate(names):
         for point in points:
             _ratio(axes, point, name, y)
@@ -245,7 +277,10 @@ def _ratio(axes: Any, point: dict[str, Any], name: str, y: int) -> None:
     axes.plot([ratio], [y], marker="o", markersize=6, color=colour, markerfacecolor=colour if full else "none")
     if full:
         text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
-        axes.annotate(text, (ratio, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
+        axes.annotate(
+            text, (ratio, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, zorder=1.5,  # over the line, below the dots
+        )  # fmt: skip
 
 
 # --- Training -------------------------------------------------------------------------------------------------
@@ -258,21 +293,16 @@ def _training(result: Result) -> Any:
     trained = list(dict.fromkeys(p["contender"] for p in result.points))
     figure = _figure(
         max(5.5, 3.9 * len(names)), 4.4, result, "Time to accuracy",
-        "One line for each seed, a dot for each epoch. Same network, batches, order, learning rate and initial "
-        "weights; evaluation is in nobody's time.", legend=trained,
+        "A line for each seed; dots: the median time to the loss to reach. Same network, batches, order, learning rate "
+        "and initial weights; evaluation is in nobody's time.", legend=trained,
     )  # fmt: skip
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         _title(axes, name)
         for colour, contender in zip(LINES, trained, strict=False):
             for p in (q for q in result.points if (q["data"], q["contender"]) == (name, contender)):
-                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=1.3, marker=".", label=contender)
-        if (target := result.summary.get("targets", {}).get(name)) is not None:
-            axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(
-                f"to reach: {target:.4f}", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 3),
-                textcoords="offset points", fontsize=7,
-            )  # fmt: skip
+                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=0.9, alpha=0.45, label=contender)
+        _reached(axes, result, name, dict(zip(trained, LINES, strict=False)))
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         ticks = [tick for tick in SECONDS if low <= tick <= high]
@@ -283,6 +313,24 @@ def _training(result: Result) -> Any:
     grid[0].set_ylabel("held-out log-loss")
     _legend(figure, grid)
     return figure
+
+
+def _reached(axes: Any, result: Result, name: str, colours: dict[str, str]) -> None:
+    """The loss to reach, and when each did: a dot at its median."""
+    target = result.summary.get("targets", {}).get(name)
+    if target is None:
+        return
+    axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"to reach:\n{target:.4f}", (1, target), xycoords=("axes fraction", "data"), xytext=(3, 0),
+        textcoords="offset points", va="center", fontsize=7,
+    )  # fmt: skip
+    for row in sorted(result.summary["times"], key=lambda row: row["contender"] == USUAL):  # fullbatch on top
+        if row["data"] == name and row["seconds"] is not None:
+            axes.plot(
+                [row["seconds"]], [target], marker="o", markersize=7, color=colours.get(row["contender"], INK),
+                markeredgecolor="white", markeredgewidth=0.8, linestyle="", zorder=3,
+            )  # fmt: skip
 
 
 SECONDS = [lead * 10.0**power for power in range(-3, 5) for lead in (1, 2, 5)]  # where a tick may be

@@ -86,6 +86,10 @@ class Problem:
     def m(self) -> int:
         return len(self.table)
 
+    def head(self, m: int) -> Problem:
+        """The first examples of the same, as views."""
+        return Problem(self.shape, self.network, self.params, self.table[:m], self.targets[:m])
+
     @property
     def codes(self) -> np.ndarray:
         """The class of each example, (m,)."""

@@ -4,8 +4,8 @@
     ...
     <!-- /bench:peers -->
 
-The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training and gpu; a
-README may have any of them.
+The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training, profile and
+gpu; a README may have any of them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _source(result: Result) -> str:
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
     resumed = f" Gone on with {len(result.resumed)} more times." if result.resumed else ""
     cut = "" if result.finished else " The run was interrupted."
-    return f"`{result.command}` on {result.machine.short}{revision}, {when}.{resumed}{cut}"
+    conditions = f", with {result.machine.conditions}" if result.machine.conditions else ""
+    return f"`{result.command}` on {result.machine.short}{conditions}{revision}, {when}.{resumed}{cut}"
 
 
 def _left_out(result: Result) -> str:
@@ -223,23 +224,39 @@ def _training_table(result: Result) -> str:
     columns = ["data", "log-loss to reach", "", "step", "seconds", "epochs", "over fullbatch", "seeds that reach it"]
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
-        f"{report.per_cent(training.MARGIN - 1)} above it. Medians over the seeds."
-    )
+        f"{report.per_cent(training.MARGIN - 1)} above it. Medians over the seeds. {report.rounds(result.points)}"
+    ).strip()
     return f"{markdown(columns, rows, text=4)}\n\n{mark}" if rows else ""
+
+
+def _profile(source: Source) -> str:
+    return _each(source, "profile", _profile_table, "")
+
+
+def _profile_table(result: Result) -> str:
+    tables = [
+        f"{grid.title}:\n\n{markdown(grid.columns, grid.rows, text=grid.text)}" for grid in report.profile(result)
+    ]
+    words = " ".join([*report.profile_words(result), _limits(result)])
+    return "\n\n".join([*tables, words + _left_out(result)]) if tables else ""
 
 
 def _gpu(source: Source) -> str:
     made = []
     for path in sorted(source.folder.glob("*.json")):
         if (raw := of_gpu(path)) is not None:
-            lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
-            where = f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
+            try:
+                lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
+                command, where = raw["command"], f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:  # its parts have many forms
+                raise InputError(f"{path} is not what bench gpu writes ({fault!r}); move it elsewhere.") from fault
             picture = _picture(path, source.root, "milliseconds of a step, and examples per second as m grows")
-            made.append(f"`{raw['command']}` on {where}.\n\n{lines}{picture}")
+            made.append(f"`{command}` on {where}.\n\n{lines}{picture}")
     unmeasured = "Not measured yet: `python -m bench gpu --out bench/results`, on a machine with an NVIDIA GPU."
     return "\n\n".join(made) or unmeasured
 
 
 SECTIONS: dict[str, Callable[[Source], str]] = {
-    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training, "gpu": _gpu,
+    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training,
+    "profile": _profile, "gpu": _gpu,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench.own import USUAL
+from bench.profile import PARTS as PROFILE
 from bench.results import Result
 from bench.training import MARGIN
 
@@ -139,7 +140,9 @@ def _scaling_words(result: Result) -> list[str]:
         + ("." if g["extra_bytes_more"] is None else f", extra memory by {g['extra_bytes_more'] / 1e6:+.1f} MB.")
         for g in result.summary.get("growth", [])
     ]
-    return lines + [crossing(c) for c in result.summary.get("crossover", [])]
+    lines += [crossing(c) for c in result.summary.get("crossover", [])]
+    shared = {(p["shape"], p["m"]): p for p in result.points}  # by all backends
+    return [*lines, *filter(None, [rounds(list(shared.values()))])]
 
 
 def crossing(c: dict[str, Any]) -> str:
@@ -251,8 +254,12 @@ def _peers_words(result: Result) -> list[str]:
 
 
 def rounds(points: Sequence[dict[str, Any]]) -> str:
-    kept, dropped = (sum(p["rounds"][key] for p in points) for key in ("kept", "dropped"))
-    return f"Rounds: {kept} kept, {dropped} dropped."
+    """How the rounds went, in words; empty where none of the points tells."""
+    told = [p["rounds"] for p in points if "rounds" in p]
+    kept, dropped = (sum(r[key] for r in told) for key in ("kept", "dropped"))
+    short = sum(r.get("cut", False) for r in told)
+    words = f" {short} of {len(told)} points have fewer than they should: the budget was used up." if short else ""
+    return f"Rounds: {kept} kept, {dropped} dropped.{words}" if told else ""
 
 
 def means(result: Result) -> Grid | None:
@@ -292,10 +299,47 @@ def _training(result: Result) -> list[Grid]:
 
 
 def _training_words(result: Result) -> list[str]:
+    targets = result.summary.get("targets", {}).items()
+    words = [f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in targets]
+    return [*words, *filter(None, [rounds(result.points)])]
+
+
+# --- The profile ----------------------------------------------------------------------------------------------
+
+
+def profile(result: Result) -> list[Grid]:
+    """A row for each step or epoch: its time, and of that the parts in per cent."""
+    grids = []
+    for title, epochs in (("One full-batch cost and gradient", False), ("One epoch of mini-batch Adam", True)):
+        splits = [s for s in result.summary.get("splits", []) if (s["batch"] is not None) == epochs]
+        names = [name for name in PROFILE if any(s["parts"].get(name) is not None for s in splits)]
+        rows = [
+            [
+                s["shape"] if s["batch"] is None else f"{s['shape']}, batches of {s['batch']}",
+                s["step"], f"{s['m']:,}",
+                figures(1000 * s["whole"]), *(_share(s, name) for name in names),
+                figures(s["reading"] and 1000 * s["reading"]), ratio(s["one_thread"] / s["whole"]),
+            ]
+            for s in splits
+        ]  # fmt: skip
+        columns = ["network", "step", "m", "ms", *names, "X read alone, ms", "one thread over all"]
+        if rows:
+            grids.append(Grid(f"{title}: where the time goes", columns, rows, text=2, spare=["step"]))
+    return grids
+
+
+def _share(split: dict[str, Any], name: str) -> str:
+    seconds = split["parts"].get(name)
+    return per_cent(None if seconds is None else seconds / split["whole"])
+
+
+def profile_words(result: Result) -> list[str]:
     return [
-        f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in result.summary.get("targets", {}).items()
+        "Products: at the rate of the machine's own large one. Call, activation, optimiser and order: by difference "
+        "of medians, the same without it. Rest: what is left.",
+        *filter(None, [rounds(result.points)]),
     ]
 
 
-TABLES = {"scaling": _scaling, "peers": _peers, "training": _training}
-WORDS = {"scaling": _scaling_words, "peers": _peers_words, "training": _training_words}
+TABLES = {"scaling": _scaling, "peers": _peers, "training": _training, "profile": profile}
+WORDS = {"scaling": _scaling_words, "peers": _peers_words, "training": _training_words, "profile": profile_words}

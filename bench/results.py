@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,25 +11,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import forms
 from bench.machine import Machine
+from bench.problem import Shape
 from fullbatch.errors import InputError
 
 SCHEMA = 2
-# What every point of a kind has at the least.
-KINDS = {
-    "scaling": {"backend", "step", "threads", "shape", "m", "dtype", "seconds", "fraction", "extra_bytes"},
-    "peers": {"part", "case", "allocator", "m", "times", "steps", "rounds", "left_out"},
-    "training": {"data", "contender", "seed", "step", "seconds", "losses"},
-}
 # What a run that goes on must find as it was; the rest of the machine's description (load, date) may differ.
-SAME = ("cpu", "cores", "threads", "system", "libc", "python", "versions", "blas", "gpus", "revision", "native")
+SAME = (
+    "cpu", "cores", "threads", "system", "libc", "python", "versions", "blas", "gpus", "revision", "native",
+    "environment",
+)  # fmt: skip
 
 
 @dataclass
 class Result:
     """One run.
 
-    kind : one of KINDS;  command : what was typed;  settings : every option, also those left out
+    kind : one of forms.POINTS;  command : what was typed;  settings : every option, also those left out
     points : what was measured, in order;  left_out : what was not, each with the reason, in words
     summary : what follows from the points and the limits;  finished : False while it runs, and after Ctrl-C
     resumed : when it went on (--resume), each time
@@ -70,23 +70,25 @@ class Result:
     @classmethod
     def load(cls, path: Path) -> Result:
         """InputError where it is no file of this harness."""
+        raw = _read(path)
+        reason = forms.misfit(raw, {"kind": str, "schema": int})
+        if reason is None and (raw["kind"] not in forms.POINTS or raw["schema"] != SCHEMA):
+            raise InputError(
+                f"{path}: kind {raw['kind']!r}, schema {raw['schema']}; known: {', '.join(forms.POINTS)}, "
+                f"schema {SCHEMA}; measure again, or move it elsewhere."
+            )
+        reason = reason or forms.misfit(raw, forms.RESULT)
+        if reason is None and raw["points"]:
+            reason = forms.misfit(raw["points"], [forms.POINTS[raw["kind"]]], "points")
+            reason = reason or forms.misfit(raw["summary"], forms.SUMMARIES[raw["kind"]], "summary")
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            if (raw["kind"] in KINDS, raw["schema"]) != (True, SCHEMA):
-                raise InputError(
-                    f"{path}: kind {raw['kind']!r}, schema {raw['schema']}; known: {', '.join(KINDS)}, schema {SCHEMA}"
-                    "; measure again, or move it elsewhere."
-                )
-            raw["machine"] = Machine(**raw["machine"])
-            result = cls(**raw)
-            lacking = {name for point in result.points for name in KINDS[result.kind] - set(point)}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
-        if lacking:
-            raise InputError(f"{path} is not a result of this harness (a point without {', '.join(sorted(lacking))}).")
-        return result
+            if reason is None:
+                for shape in {point["shape"] for point in raw["points"] if "shape" in point}:
+                    Shape.parse(shape)
+                return cls(**{**raw, "machine": Machine(**raw["machine"])})
+        except (TypeError, InputError) as error:  # a field that nobody knows; a shape that is none
+            reason = str(error)
+        raise InputError(f"{path} is not a result of this harness ({reason}); move it elsewhere.")
 
     def go_on(self, path: Path) -> None:
         """Take the points of an earlier run at this path; InputError where it is not the same run on the same machine.
@@ -108,6 +110,18 @@ class Result:
         self.command, self.machine = old.command, old.machine
 
 
+def _read(path: Path) -> Any:
+    """What the JSON file holds; InputError where it is none."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
+
+
 def _identity(result: Result) -> dict[str, Any]:
     """What must be equal for two runs to be parts of one. The budget need not be: it says only when to stop."""
     settings = json.loads(json.dumps(result.settings))
@@ -124,11 +138,28 @@ def _has_time(point: dict[str, Any]) -> bool:
     return any(point["times"].values()) if "times" in point else bool(point["seconds"])
 
 
+def fingerprint(raw: Any) -> str:
+    """Of what a JSON file holds, however it is laid out: each picture carries that of the file it was drawn from."""
+    text = json.dumps(raw, sort_keys=True, allow_nan=False)
+    return f"fullbatch-result-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def not_drawn_from(path: Path) -> list[Path]:
+    """The pictures beside the JSON file that do not carry its fingerprint; one without the other counts too."""
+    gpu = of_gpu(path)
+    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu).encode()
+    pictures = [path.with_name(path.name.removesuffix(".json") + ending) for ending in (".png", ".svg")]
+    if gpu is not None:
+        del pictures[1]
+    there = [picture for picture in pictures if picture.exists()]
+    return [picture for picture in pictures if there and (picture not in there or mark not in picture.read_bytes())]
+
+
 def of_gpu(path: Path) -> dict[str, Any] | None:
     """What ``bench gpu`` wrote to the file, which has a form of its own (gpu.py); None if it is another's."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        raw = _read(path)
+    except InputError:
         return None
     return raw if isinstance(raw, dict) and raw.get("kind") == "gpu" else None
 
@@ -139,6 +170,29 @@ def load_all(folder: Path) -> list[tuple[Path, Result]]:
     if not paths:
         raise InputError(f"no results (*.json) in {folder}; make some: python -m bench scaling --out {folder}")
     return [(path, Result.load(path)) for path in paths]
+
+
+def make_room(path: Path) -> str | None:
+    """Keep the result that is there as NAME.json~, for a new one is about to replace it; the line that says so.
+
+    A run can simply be done again, as by the image's default command, and yet no slip loses a run that was finished: it
+    is moved only once the new one has a first point, and an interrupted one does not push out what is kept already.
+    """
+    if not path.exists():
+        return None
+    kept = path.with_name(f"{path.name}~")
+    try:
+        old = Result.load(path)
+        what = f"this run replaces {path} of {old.machine.date}" + ", which was interrupted" * (not old.finished)
+        if not old.finished and kept.exists():
+            return what
+    except InputError:
+        what = f"this run replaces {path}, which is no result of this harness"
+    try:
+        path.replace(kept)
+    except OSError as error:
+        raise InputError(f"cannot rename {path}: {error.strerror}; give another --name.") from error
+    return f"{what}; the old one is {kept.name} now"
 
 
 def writable(folder: Path) -> Path:

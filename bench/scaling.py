@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import backends, own, problem, roofline
 from bench.backends import Backend
@@ -14,12 +14,16 @@ from bench.machine import free_memory
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, take_turns, two_threads
+from bench.timing import Contender, Gauge, Rules, cut, take_turns, two_threads, used_up
 from fullbatch.errors import InputError
 
 SHAPES = problem.SHAPES[:4]
 FIRST, LAST = 1_000, 10_000_000
-SHARE = 0.15  # of the time that is left, for one point: what comes last is the largest
+HEAD = 100_000  # examples of an untimed call
+LONG = 0.25  # seconds: the untimed call before a longer one is of the first HEAD examples
+CALLS = (
+    4  # of every backend besides: to see what runs, to tell a long call from a short one, and for the peak of memory
+)
 
 Say = Callable[[str], None]
 
@@ -73,9 +77,48 @@ def _refuse(shape: Shape, m: int, dtype: str, room: int, where: str) -> None:
         )
 
 
+@dataclass
+class Cost:
+    """What a point of one shape takes: seconds that do not depend on m, and seconds for each example.
+
+    call : of one call of every backend;  make : of the data, once for the point and once for each peak of memory
+    m : at which it was measured: of a small one, a call's beginning and end are the most
+    """
+
+    m: int
+    fixed: float
+    call: float
+    make: float
+
+    def of(self, m: int, rules: Rules) -> float:
+        """The least seconds of a point of m examples."""
+        untimed = 0 if self.call * m >= LONG else rules.untimed
+        return self.fixed + m * (self.make + self.call * (CALLS + rules.least * (1 + untimed)))
+
+
+class _Run(NamedTuple):
+    """What all points of a run share. ``deadline`` is by time.perf_counter(); ``costs`` are by shape, once known."""
+
+    settings: Settings
+    result: Result
+    limits: dict[str, Limits]
+    deadline: float
+    gauge: Callable[[], Gauge] | None
+    costs: dict[str, Cost]
+    save: Callable[[], None]
+    say: Say
+
+    def leave_out(self, line: str) -> None:
+        self.result.leave_out(line, self.say)
+
+    @property
+    def left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """Measure all points, from the smallest m up, into ``result``; ``save`` is called after each."""
-    deadline = time.perf_counter() + settings.budget
+    """Measure all points into ``result``, the most telling ones first; ``save`` is called after each."""
+    began = time.perf_counter()
     shapes = [Shape.parse(name) for name in settings.shapes]
     settings.check()
     found, left_out = backends.usable(list(settings.backends), settings.dtype, settings.threads)
@@ -86,11 +129,14 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
             for shape in shapes:
                 _refuse(shape, settings.counts()[-1], settings.dtype, room, f" on {b.device}")
     limits = _limits(found, settings, roofline.from_json(result.summary.get("limits", {})))
+    deadline = began + settings.budget - (time.perf_counter() - began)  # they are measured once more at the end
     result.summary["limits"] = roofline.to_json(limits)
     for device, limit in limits.items():
         say(f"{device}: the machine's limits: {limit}")
+    gauge = two_threads() if settings.rules.quiet > 0 else None
+    result.summary["rounds_are_checked"] = gauge is not None
     try:
-        _measure(settings, shapes, found, limits, deadline, result, save, say)
+        _measure(_Run(settings, result, limits, deadline, gauge, {}, save, say), shapes, found)
     finally:
         # The limits once more: what was measured while the machine was disturbed is no limit.
         if result.points:
@@ -109,67 +155,64 @@ def _limits(found: Sequence[Backend], settings: Settings, before: dict[str, Limi
     return limits
 
 
-def _measure(
-    settings: Settings,
-    shapes: Sequence[Shape],
-    found: Sequence[Backend],
-    limits: dict[str, Limits],
-    deadline: float,
-    result: Result,
-    save: Callable[[], None],
-    say: Say,
-) -> None:
-    gauge = two_threads() if settings.rules.quiet > 0 else None
-    result.summary["rounds_are_checked"] = gauge is not None
-    spent: dict[str, tuple[int, float]] = {}  # by shape: the last m, and the least that such a point takes
-    for m in settings.counts():
-        for shape in shapes:
-            todo = [b for b in found if not result.has(backend=b.name, shape=shape.name, m=m)]
-            if not todo:
-                continue
-            began = time.perf_counter()
-            last_m, least = spent.get(shape.name, (m, 0.0))
-            needed = least * m / last_m
-            if began + needed > deadline:
-                took = f"it would take about {needed:,.0f} s, " if needed else ""
-                result.leave_out(f"{shape.name} at m = {m:,}: left out: {took}beyond the budget of "
-                                 f"{settings.budget:,.0f} s", say)  # fmt: skip
-                continue
-            present = list(_with_room(todo, shape, m, settings.dtype, result, say))
-            if not present:
-                continue
-            try:
-                spent[shape.name] = (m, _point(settings, shape, m, present, limits, deadline, gauge, result, say))
-            except MemoryError as error:
-                result.leave_out(f"{shape.name} at m = {m:,}: left out: out of memory ({error})", say)
-            for b in present:
-                b.free()
-            _conclude(result, limits)
-            save()
+def _measure(here: _Run, shapes: Sequence[Shape], found: Sequence[Backend]) -> None:
+    settings, result = here.settings, here.result
+    todo = [
+        (shape, m, missing)
+        for m in in_order(settings.counts())
+        for shape in shapes
+        if (missing := [b for b in found if not result.has(backend=b.name, shape=shape.name, m=m)])
+    ]
+    for index, (shape, m, missing) in enumerate(todo):
+        where, cost = f"{shape.name} at m = {m:,}: left out", here.costs.get(shape.name)
+        needed = cost.of(m, settings.rules) if cost else 0.0
+        if needed > here.left or here.left <= 0:
+            took = f"it would take about {needed:,.0f} s, " if needed else ""
+            here.leave_out(f"{where}: {took}beyond the budget of {settings.budget:g} s")
+            continue
+        present = list(_with_room(here, missing, shape, m))
+        if not present:
+            continue
+        try:
+            _point(here, shape, m, present, share=here.left / (len(todo) - index))
+        except MemoryError as error:
+            here.leave_out(f"{where}: out of memory ({error})")
+        for b in present:
+            b.free()
+        _conclude(result, here.limits)
+        if result.points:
+            here.save()
 
 
-def _point(
-    settings: Settings,
-    shape: Shape,
-    m: int,
-    present: Sequence[Backend],
-    limits: dict[str, Limits],
-    deadline: float,
-    gauge: Any,
-    result: Result,
-    say: Say,
-) -> float:
-    """One m of one shape, on all backends in turns; returns the least seconds that such a point takes."""
-    began = time.perf_counter()
+def in_order(counts: Sequence[int]) -> list[int]:
+    """The counts, the most telling first, so that a budget that is short costs the others.
+
+    First how time grows once there is enough to do, by factors of ten from 10^5 to the end; then how it begins; last
+    what lies between.
+    """
+
+    def rank(m: int) -> int:
+        telling = m in (counts[0], counts[-1]) or m == 10 ** round(math.log10(m))
+        return 2 if not telling else 0 if m >= 10**5 else 1
+
+    return sorted(counts, key=lambda m: (rank(m), m))
+
+
+def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: float) -> None:
+    """One m of one shape, on all backends in turns. ``share``: seconds for all but the least of its rounds."""
+    settings, began = here.settings, time.perf_counter()
     extra = {b.name: b.extra_memory(shape, m, None) if settings.memory else None for b in present}
+    made = time.perf_counter()
     data = problem.make(shape, m, settings.dtype)
+    made = time.perf_counter() - made
     steps = {b.name: b.step(data) for b in present}
     ran = {b.name: _first_call(b, steps[b.name]) for b in present}
-    contenders = {b.name: Contender(steps[b.name], b.clock) for b in present}
+    contenders = {b.name: _contender(b, data, steps[b.name]) for b in present}
     prepared = time.perf_counter() - began
-    rounds = take_turns(
-        contenders, settings.rules, seconds=SHARE * max(0.0, deadline - time.perf_counter()), gauge=gauge
-    )
+    rounds = take_turns(contenders, settings.rules, seconds=share - prepared, left=here.left, gauge=here.gauge)
+    if rounds.begun == 0:
+        here.leave_out(f"{shape.name} at m = {m:,}: left out: {used_up(settings.budget)} before its first round")
+        return
     for b in present:
         if extra[b.name] is None and settings.memory:
             extra[b.name] = b.extra_memory(shape, m, steps[b.name])
@@ -178,11 +221,22 @@ def _point(
             "m": m, "dtype": settings.dtype, "seconds": rounds.timing(b.name), "rounds": rounds.summary(),
             "data_bytes": shape.data_bytes(m, backends.itemsize(settings.dtype)), "extra_bytes": extra[b.name],
         }  # fmt: skip
-        result.points.append(derive(point, limits[b.device]))
-        say(describe(point))
-    turns = max(1, rounds.kept + rounds.dropped)
-    wall = time.perf_counter() - began - prepared
-    return prepared + wall / turns * min(turns, settings.rules.least)
+        here.result.points.append(derive(point, here.limits[b.device]))
+        here.say(describe(point))
+    before = here.costs.get(shape.name)
+    if all(rounds.samples.values()) and (before is None or m > before.m):
+        call = sum(min(samples) for samples in rounds.samples.values()) / m
+        make = made / m * (1 + sum(value is not None for value in extra.values()))
+        least = prepared + rounds.longest * settings.rules.least
+        known = Cost(m, 0.0, call, make).of(m, settings.rules)
+        here.costs[shape.name] = Cost(m, max(0.0, least - known), call, make)
+
+
+def _contender(b: Backend, data: problem.Problem, step: Callable[[], Any]) -> Contender:
+    """The step, timed; where a call is long, the untimed one is of the first rows alone: it is to wake the cores."""
+    if data.m <= HEAD or b.clock(step) < LONG:
+        return Contender(step, b.clock)
+    return Contender(step, b.clock, warm=b.step(data.head(HEAD)))
 
 
 def _first_call(b: Backend, step: Callable[[], Any]) -> str:
@@ -195,15 +249,15 @@ def _first_call(b: Backend, step: Callable[[], Any]) -> str:
     return ran
 
 
-def _with_room(
-    found: Sequence[Backend], shape: Shape, m: int, dtype: str, result: Result, say: Say
-) -> Iterator[Backend]:
-    need = shape.bytes_needed(m, backends.itemsize(dtype))
+def _with_room(here: _Run, found: Sequence[Backend], shape: Shape, m: int) -> Iterator[Backend]:
+    need = shape.bytes_needed(m, backends.itemsize(here.settings.dtype))
     for backend in found:
         rooms = [room for room in (backend.room(), _room(free_memory())) if room is not None]
         if rooms and need > min(rooms):
-            result.leave_out(f"{backend.name}, {shape.name} at m = {m:,}: left out: {need:,} bytes are needed, "
-                             f"{min(rooms):,} can be used", say)  # fmt: skip
+            here.leave_out(
+                f"{backend.name}, {shape.name} at m = {m:,}: left out: {need:,} bytes are needed, "
+                f"{min(rooms):,} can be used"
+            )
         else:
             yield backend
 
@@ -231,7 +285,7 @@ def describe(point: dict[str, Any]) -> str:
     return (
         f"{where}: {1000 * point['seconds']['median']:>10,.2f} ms, "
         f"{point['examples_per_second'] / 1e6:7.2f} M examples/s, "
-        f"{100 * point['fraction']:3.0f} % of the roofline{extra}"
+        f"{100 * point['fraction']:3.0f} % of the roofline{extra}{cut(point['rounds'])}"
     )
 
 

@@ -7,10 +7,14 @@ and the allocator.
 
 Before and after each round a matrix product is timed on one and on two threads. On a machine with two free cores the
 second thread nearly halves the time; a round around which it does not was disturbed, and is dropped and counted.
+
+A call that is short is timed many times in a row, because a core that is woken, or a page that is not there yet, costs
+as much as the call itself; how many calls make one sample stands beside the samples.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -32,10 +36,10 @@ class Rules:
     untimed: int = 2  # calls at least, for
     warm: float = 0.1  # seconds at least: after a pause a core takes that long to be as fast as it can
     rounds: int = 7  # that are kept, at most; fewer where the time is up
-    least: int = 3  # rounds that are run even if the time is up; twice as many while none is kept
+    least: int = 3  # rounds that are run beyond a contender's share of the time; twice as many while none is kept
     quiet: float = 1.6  # a round is kept if two threads give this many times one before and after it; 0 keeps all
     odd: float = 2.4  # and not more than this: then the one was disturbed
-    shortest: float = 0.005  # a shorter call is timed several times in a row
+    shortest: float = 0.02  # a sample lasts so long at the least: a shorter call is timed several times in a row
 
     @classmethod
     def quick(cls) -> Rules:
@@ -71,25 +75,46 @@ class Rounds:
     kept: int = 0
     dropped: int = 0
     longest: float = 0.0  # seconds of a round
+    calls: dict[str, int] = field(default_factory=dict)  # of each contender, in a row for one sample
+    cut: bool = False  # whether the time ended before there were as many as there should be at the least
+
+    @property
+    def begun(self) -> int:
+        return self.kept + self.dropped
 
     def summary(self) -> dict[str, Any]:
         """For the JSON: how the rounds went."""
         ratios = [round(gauge.ratio, 3) for gauge in self.gauges]
-        return {"kept": self.kept, "dropped": self.dropped, "two_threads_over_one": ratios}
+        return {"kept": self.kept, "dropped": self.dropped, "cut": self.cut, "two_threads_over_one": ratios}
 
     def timing(self, name: str) -> dict[str, Any] | None:
         """Median, extremes and all samples of a contender; None if no round was kept."""
-        return timing(self.samples[name])
+        return timing(self.samples[name], self.calls.get(name, 1))
 
 
-def timing(samples: list[float]) -> dict[str, Any] | None:
-    """Median, extremes, and the samples themselves: seconds. None for no samples."""
+def not_begun(rounds: dict[str, Any]) -> bool:
+    """Of a Rounds.summary: whether there was no time for a single round."""
+    return bool(rounds["kept"] + rounds["dropped"] == 0)
+
+
+def cut(rounds: dict[str, Any]) -> str:
+    """Of a Rounds.summary: what to say where the time ended before there were as many as there should be."""
+    return ", cut short by the budget" if rounds["cut"] else ""
+
+
+def used_up(budget: float) -> str:
+    return f"the budget of {budget:g} s was used up"
+
+
+def timing(samples: list[float], calls: int = 1) -> dict[str, Any] | None:
+    """Median, extremes, and the samples themselves: seconds of a call, each a mean over so many. None if empty."""
     if not samples:
         return None
     return {
         "median": statistics.median(samples),
         "min": min(samples),
         "max": max(samples),
+        "calls": calls,
         "samples": [float(f"{sample:.6g}") for sample in samples],
     }
 
@@ -106,14 +131,15 @@ def take_turns(
     rules: Rules,
     *,
     seconds: float,
+    left: float = math.inf,
     gauge: Callable[[], Gauge] | None = None,
 ) -> Rounds:
     """Time the contenders in turn until enough rounds are kept, or until the next round would not end in time.
 
-    seconds : for all of it;  gauge : what tells whether a round was quiet; None keeps all rounds
+    seconds : for all of it, but for the rounds that there must be at the least;  left : for these too
+    gauge : what tells whether a round was quiet; None keeps all rounds
     """
     rounds = Rounds({name: [] for name in contenders})
-    repeats = {name: _repeats(contender, rules) for name, contender in contenders.items()}
     names = list(contenders)
     start = time.perf_counter()
     for index in range(2 * rules.rounds):
@@ -121,11 +147,12 @@ def take_turns(
             break
         began = time.perf_counter()
         enough = rounds.kept >= rules.least or index >= 2 * rules.least
-        if enough and began - start + rounds.longest > seconds:
+        if began - start + rounds.longest > (min(seconds, left) if enough else left):
+            rounds.cut = not enough
             break
         turn = index % len(names)
         seen = _gauged(gauge, rules)
-        measured = {name: _one(contenders[name], repeats[name], rules) for name in names[turn:] + names[:turn]}
+        measured = {name: _one(name, contenders[name], rules, rounds.calls) for name in names[turn:] + names[:turn]}
         seen += _gauged(gauge, rules)
         rounds.gauges += seen
         if any(not rules.quiet <= one.ratio <= rules.odd for one in seen):
@@ -145,29 +172,30 @@ def _gauged(gauge: Callable[[], Gauge] | None, rules: Rules) -> list[Gauge]:
     return [gauge()]
 
 
-def _repeats(contender: Contender, rules: Rules) -> int:
-    """How many calls in a row make one timing: one, unless a call is too short for the clock."""
-    if rules.shortest <= 0:
-        return 1
-    (contender.warm or contender.call)()
-    seconds = contender.clock(contender.warm or contender.call)
-    return 1 if seconds >= rules.shortest else max(1, min(1000, round(rules.shortest / max(seconds, 1e-7))))
-
-
-def _one(contender: Contender, repeats: int, rules: Rules) -> float:
+def _one(name: str, contender: Contender, rules: Rules, calls: dict[str, int]) -> float:
+    """A sample: seconds of a call. ``calls`` holds how many in a row make one, found out at the first."""
+    warm = contender.warm or contender.call
     time.sleep(rules.pause)
-    calls, began = 0, time.perf_counter()
-    while calls < rules.untimed or time.perf_counter() - began < rules.warm:
-        (contender.warm or contender.call)()
-        calls += 1
-    if repeats == 1:
+    untimed: list[float] = []
+    began = time.perf_counter()
+    while len(untimed) < rules.untimed or time.perf_counter() - began < rules.warm:
+        untimed.append(wall(warm))
+    if name not in calls:
+        calls[name] = 1 if min(untimed, default=0.0) >= rules.shortest else _calls(contender, rules)
+    if calls[name] == 1:
         return contender.clock(contender.call)
 
     def several() -> None:
-        for _ in range(repeats):
+        for _ in range(calls[name]):
             contender.call()
 
-    return contender.clock(several) / repeats
+    return contender.clock(several) / calls[name]
+
+
+def _calls(contender: Contender, rules: Rules) -> int:
+    """How many calls in a row make one sample: one, unless a call is short."""
+    seconds = contender.clock(contender.call)
+    return max(1, min(1000, math.ceil(rules.shortest / max(seconds, 1e-7))))
 
 
 def two_threads(size: int = 1024) -> Callable[[], Gauge] | None:

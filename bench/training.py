@@ -6,6 +6,9 @@ write down the time and a copy of the weights after each epoch; the weights are 
 function, so that evaluation is in nobody's time. Nor is a first short training of a few batches: what a library imports
 or starts on first use is not its speed.
 
+A training is a round in the sense of timing.py: where two threads are not faster than one as they should be before or
+after it, it is dropped, counted, and done once more.
+
 The first seed goes through all data sets before the second begins, so that a budget that is short costs each of them
 its last seeds.
 
@@ -32,6 +35,8 @@ from bench import children, datasets, minibatch, own
 from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.results import Result
+from bench.timing import Contender as Timed
+from bench.timing import Gauge, Rounds, Rules, take_turns, two_threads, used_up, wall
 from fullbatch import Network
 from fullbatch.objective import Objective
 from fullbatch.parameters import Layer, Params
@@ -42,7 +47,6 @@ LEARNING_RATE = 1e-3
 ACTIVATION = "relu"
 MARGIN = 1.01
 LONGER = 4 / 3  # the others may train so much longer than scikit-learn does
-PAUSE = 0.2
 FIRST = 4  # batches of the short training before
 
 
@@ -213,6 +217,9 @@ def contenders(data: Encoded, chosen: Sequence[str]) -> tuple[list[str], list[st
 # --- The run --------------------------------------------------------------------------------------------------
 
 
+RULES = Rules(rounds=1, least=1, untimed=1, warm=0.0, shortest=0.0)  # a round is one training
+
+
 @dataclass(frozen=True)
 class Settings:
     """``datasets`` are names; ``folder`` has their files, None for those that scikit-learn ships."""
@@ -222,56 +229,76 @@ class Settings:
     contenders: tuple[str, ...] = tuple(CONTENDERS)
     seeds: int = 3
     budget: float = 480.0
+    rules: Rules = RULES
+
+
+class _Run(NamedTuple):
+    """What all trainings of a run share. ``deadline`` is by time.perf_counter(); ``longest`` by data and contender."""
+
+    settings: Settings
+    result: Result
+    deadline: float
+    gauge: Callable[[], Gauge] | None
+    longest: dict[tuple[str, str], float]
+    save: Callable[[], None]
+    say: Callable[[str], None]
+
+    def leave_out(self, line: str) -> None:
+        self.result.leave_out(line, self.say)
+
+    @property
+    def left(self) -> float:
+        return self.deadline - time.perf_counter()
 
 
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
     """Train on all data sets into ``result``, seed by seed; ``save`` is called after each training."""
     deadline = time.perf_counter() + settings.budget
+    gauge = two_threads() if settings.rules.quiet > 0 else None
+    here = _Run(settings, result, deadline, gauge, {}, save, say)
     takes_part: dict[str, tuple[Encoded, list[str]]] = {}
     for name in settings.datasets:
+        if here.left <= 0:
+            here.leave_out(f"{name}: left out: {used_up(settings.budget)} before it was read")
+            continue
         say(f"{name}: reading")
         data = datasets.load(name, None if settings.folder is None else Path(settings.folder))
         say(f"{name}: {data.X.m:,} rows of {data.X.n} features; {data.X_test.m:,} held out")
         names, left_out = contenders(data, settings.contenders)
         for line in left_out:
-            result.leave_out(line, say)
+            here.leave_out(line)
         takes_part[name] = data, names
-    longest = dict.fromkeys(takes_part, 0.0)
     for seed in range(settings.seeds):
-        for name, (data, names) in takes_part.items():
-            began = time.perf_counter()
-            if began + longest[name] > deadline:
-                result.leave_out(f"{name}, seed {seed}: left out: beyond the budget of {settings.budget:,.0f} s", say)
-                continue
-            _one_seed(data, names, seed, result, save=save, say=say)
-            longest[name] = max(longest[name], time.perf_counter() - began)
+        for data, names in takes_part.values():
+            _one_seed(here, data, names, seed)
 
 
-def _one_seed(
-    data: Encoded,
-    names: list[str],
-    seed: int,
-    result: Result,
-    *,
-    save: Callable[[], None],
-    say: Callable[[str], None],
-) -> None:
+def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
     """The contenders in turns; who fails is left out from here on."""
     turn = seed % max(1, len(names))
     for contender in names[turn:] + names[:turn]:
-        if result.has(data=data.name, contender=contender, seed=seed):
+        if here.result.has(data=data.name, contender=contender, seed=seed):
+            continue
+        where, who = f"{data.name}, seed {seed}: {contender}: left out", (data.name, contender)
+        if (seconds := here.longest.get(who, 0.0)) > here.left or here.left <= 0:
+            took = f"it takes about {seconds:,.0f} s, " if seconds else ""
+            here.leave_out(f"{where}: {took}beyond the budget of {here.settings.budget:g} s")
             continue
         try:
-            point = one(data, contender, seed)
+            point, rounds = one(data, contender, seed, here.settings.rules, here.left, here.gauge)
         except Exception as fault:  # another project's code: what fails is said, and the rest goes on
             reason = str(fault) if isinstance(fault, Unusable) else children.one_line(fault)
-            result.leave_out(f"{data.name}: {contender}: left out: {reason}", say)
+            here.leave_out(f"{data.name}: {contender}: left out: {reason}")
             names.remove(contender)
             continue
-        result.points.append(point)
-        result.summary = summary(result.points)
-        save()
-        say(describe(point))
+        here.longest[who] = max(here.longest.get(who, 0.0), rounds.longest)
+        if point is None:
+            here.leave_out(f"{where}: no quiet round ({rounds.dropped} dropped)")
+            continue
+        here.result.points.append(point)
+        here.result.summary = summary(here.result.points)
+        here.save()
+        here.say(describe(point))
 
 
 def describe(point: dict[str, Any]) -> str:
@@ -282,12 +309,21 @@ def describe(point: dict[str, Any]) -> str:
     )
 
 
-def one(data: Encoded, contender: str, seed: int) -> dict[str, Any]:
-    """One training: the point for the JSON. Unusable where it is not what it should be."""
+def one(
+    data: Encoded, contender: str, seed: int, rules: Rules, left: float, gauge: Callable[[], Gauge] | None
+) -> tuple[dict[str, Any] | None, Rounds]:
+    """One training: the point for the JSON, None where none was quiet. Unusable where it is not what it should be."""
     epochs = data.settings.epochs if contender == SKLEARN else round(LONGER * data.settings.epochs)
-    _trained(contender, data.head(FIRST * data.settings.batch), seed, 1)
-    time.sleep(PAUSE)
-    trace = _trained(contender, data, seed, epochs)
+    traces: list[Trace] = []
+    head = data.head(FIRST * data.settings.batch)
+    training = Timed(
+        lambda: traces.append(_trained(contender, data, seed, epochs)), wall,
+        warm=lambda: _trained(contender, head, seed, 1),
+    )  # fmt: skip
+    rounds = take_turns({contender: training}, rules, seconds=left, left=left, gauge=gauge)
+    if not rounds.kept:
+        return None, rounds
+    trace = traces[-1]
     if reason := own.other_than(CONTENDERS[contender].native, trace.ran):
         raise Unusable(reason)
     losses = held_out_losses(data, trace.weights)
@@ -296,8 +332,8 @@ def one(data: Encoded, contender: str, seed: int) -> dict[str, Any]:
     return {
         "data": data.name, "contender": contender, "seed": seed, "step": trace.ran, "threads": thread_count(None),
         "rows": data.X.m, "sizes": list(data.sizes), "batch": data.settings.batch, "dtype": str(data.X.numbers.dtype),
-        "learning_rate": LEARNING_RATE, "seconds": trace.seconds, "losses": losses,
-    }  # fmt: skip
+        "learning_rate": LEARNING_RATE, "seconds": trace.seconds, "losses": losses, "rounds": rounds.summary(),
+    }, rounds  # fmt: skip
 
 
 def _trained(contender: str, data: Encoded, seed: int, epochs: int) -> Trace:

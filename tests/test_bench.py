@@ -145,7 +145,7 @@ def test_contenders_take_turns_and_each_starts_a_round() -> None:
     rounds = take_turns({name: _recorder(calls, name) for name in "abc"}, rules, seconds=60)
     assert "".join(calls) == "abcbcacab"
     assert rounds.kept == 3
-    assert rounds.timing("a") == {"median": 1.0, "min": 1.0, "max": 1.0, "samples": [1.0, 1.0, 1.0]}
+    assert rounds.timing("a") == {"median": 1.0, "min": 1.0, "max": 1.0, "calls": 1, "samples": [1.0, 1.0, 1.0]}
 
 
 def test_untimed_calls_come_before_each_timed_one() -> None:
@@ -160,8 +160,8 @@ def test_untimed_calls_go_on_until_a_core_is_awake(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timing.time, "perf_counter", lambda: 0.01 * next(seconds))
     calls: list[str] = []
     contender = _recorder(calls, "x")._replace(warm=lambda: calls.append("w"))
-    take_turns({"x": contender}, Rules(pause=0, untimed=1, warm=0.045, rounds=1, least=1, shortest=0), seconds=60)
-    assert "".join(calls) == "wwwwwx"
+    take_turns({"x": contender}, Rules(pause=0, untimed=1, warm=0.085, rounds=1, least=1, shortest=0), seconds=60)
+    assert "".join(calls) == "wwwx"  # the clock is read three times for each
 
 
 def test_a_short_call_is_timed_several_times_in_a_row() -> None:
@@ -172,9 +172,25 @@ def test_a_short_call_is_timed_several_times_in_a_row() -> None:
 
     calls: list[int] = []
     contender = Contender(lambda: calls.append(1), clock)
-    rules = Rules(pause=0, warm=0, untimed=0, rounds=1, least=1, shortest=1e-3)
-    assert take_turns({"x": contender}, rules, seconds=60).samples["x"] == [pytest.approx(1e-4)]
-    assert len(calls) == 1 + 1 + 10
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=2, least=1, shortest=1e-3)
+    rounds = take_turns({"x": contender}, rules, seconds=60)
+    assert rounds.samples["x"] == [pytest.approx(1e-4)] * 2
+    assert rounds.calls == {"x": 10}
+    assert (rounds.timing("x") or {})["calls"] == 10
+    assert len(calls) == 1 + 10 + 10  # the first says how many
+    assert Rules().shortest >= 0.02
+
+
+def test_a_call_whose_untimed_ones_are_long_is_not_called_to_find_that_out() -> None:
+    calls: list[str] = []
+
+    def slow() -> None:
+        calls.append("x")
+        time.sleep(0.02)
+
+    rules = Rules(pause=0, warm=0, untimed=2, rounds=1, least=1, shortest=0.01)
+    assert take_turns({"x": Contender(slow, timing.wall)}, rules, seconds=60).calls == {"x": 1}
+    assert len(calls) == 3
 
 
 def test_a_disturbed_round_is_dropped_and_counted() -> None:
@@ -209,11 +225,31 @@ def test_a_pause_comes_before_each_timed_call_and_before_the_gauge(monkeypatch: 
 
 def test_the_time_that_is_up_ends_the_rounds() -> None:
     rules = Rules(pause=0, untimed=0, rounds=50, least=2, shortest=0)
-    assert take_turns({"x": _recorder([], "x")}, rules, seconds=0).kept == 2
+    rounds = take_turns({"x": _recorder([], "x")}, rules, seconds=0)
+    assert (rounds.kept, rounds.cut) == (2, False)
+
+
+@pytest.mark.parametrize(("left", "kept"), [(-1.0, 0), (0.5, 1), (2.5, 2), (60.0, 3)])
+def test_no_round_is_begun_that_would_end_after_the_budget(
+    left: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def call() -> None:
+        now[0] += 1.0  # a second each: of the first nobody knows how long it will take
+
+    rules = Rules(pause=0, warm=0, untimed=0, rounds=5, least=3, shortest=0)
+    rounds = take_turns({"x": Contender(call, timing.wall)}, rules, seconds=0.0, left=left)
+    assert rounds.kept == kept
+    assert rounds.cut == rounds.summary()["cut"] == (kept < rules.least)
+    assert now[0] <= max(0.0, left) + 1.0
+    assert timing.not_begun(rounds.summary()) == (kept == 0)
 
 
 # --- Peers ----------------------------------------------------------------------------------------------------
 
+ROUNDS = {"kept": 1, "dropped": 0, "cut": False}
 COMPILES = "PyTorch compiled"  # for many seconds; bench peers itself checks it before it times it
 
 
@@ -519,6 +555,72 @@ def test_points_beyond_the_budget_are_left_out_with_a_line(tmp_path: Path, monke
     assert "beyond the budget" in result.left_out[0]
 
 
+def test_the_most_telling_points_come_first_and_the_first_and_the_last_are_telling() -> None:
+    counts = scaling.Settings(last=2 * 10**6).counts()
+    assert scaling.in_order(counts) == [10**5, 10**6, 2 * 10**6, 10**3, 10**4, 3 * 10**3, 3 * 10**4, 3 * 10**5]
+    assert scaling.in_order([2000, 3000, 10_000, 20_000]) == [2000, 10_000, 20_000, 3000]
+
+
+def test_what_a_point_takes_grows_with_m_from_what_was_measured() -> None:
+    rules = Rules(least=3, untimed=2)
+    cost = scaling.Cost(m=10**5, fixed=5.0, call=1e-7, make=1e-8)
+    assert cost.of(10**6, rules) == pytest.approx(5 + 0.01 + 0.1 * (scaling.CALLS + 3 * 3))
+    # A long call's untimed ones are of a few rows.
+    assert cost.of(10**7, rules) == pytest.approx(5 + 0.1 + 1.0 * (scaling.CALLS + 3))
+
+
+def test_a_small_point_does_not_unlearn_what_a_large_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[dict[str, scaling.Cost]] = []
+    point = scaling._point
+
+    def noted(here: Any, *arguments: Any, **options: Any) -> None:
+        point(here, *arguments, **options)
+        costs.append(dict(here.costs))
+
+    monkeypatch.setattr(scaling, "_point", noted)
+    settings = scaling.Settings(
+        ("3-2-1",), ("numpy",), 1000, 10**5, budget=60, memory=False, rules=Rules.quick(), quick=True
+    )
+    scaling.run(settings, _result(), save=lambda: None, say=lambda line: None)
+    assert len(costs) == 5
+    assert {known["3-2-1"].m for known in costs} == {10**5}  # it came first
+
+
+def test_the_untimed_call_before_a_long_one_is_of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = backends.NumPy("float32", 1)
+    data = problem.make(Shape((3, 2, 1)), scaling.HEAD + 1)
+    monkeypatch.setattr(backend, "clock", lambda call: scaling.LONG / 2)
+    assert scaling._contender(backend, data, print).warm is None
+    monkeypatch.setattr(backend, "clock", lambda call: 2 * scaling.LONG)
+    warm = scaling._contender(backend, data, print).warm
+    assert warm is not None
+    assert warm()[0] == pytest.approx(
+        fb.cost(data.network, data.params, data.X[:, : scaling.HEAD], data.Y[:, : scaling.HEAD])
+    )
+    assert scaling._contender(backend, data.head(scaling.HEAD), print).warm is None
+
+
+def test_a_point_without_a_round_is_left_out_and_one_with_too_few_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(contenders: Any, rules: Rules, **options: Any) -> timing.Rounds:
+        if len(seen) == 1:
+            return timing.Rounds({name: [] for name in contenders}, cut=True)
+        seen.append(options["left"])
+        return dataclasses.replace(take_turns(contenders, rules, **options), cut=True)
+
+    seen: list[float] = []
+    monkeypatch.setattr(scaling, "take_turns", late)
+    assert main([*TINY, "--out", str(tmp_path), "--budget", "60"]) == 0
+    result = _load(tmp_path / "scaling.json")
+    assert [point["m"] for point in result["points"]] == [1000]
+    assert result["left_out"] == ["5-4-1 at m = 3,000: left out: the budget of 60 s was used up before its first round"]
+    assert 0 < seen[0] < 60
+    captured = capsys.readouterr()
+    assert "% of the roofline, cut short by the budget" in captured.err
+    assert "Rounds: 2 kept, 0 dropped. 1 of 1 points have fewer than they should" in captured.out
+
+
 def test_points_beyond_memory_are_left_out_and_an_explicit_range_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,7 +638,7 @@ def test_points_beyond_memory_are_left_out_and_an_explicit_range_is_an_error(
     )
     scaling.run(settings, result, save=lambda: None, say=lambda line: None)
     assert [point["m"] for point in result.points] == [1000]
-    assert "1,216,200 bytes are needed, 1,000,000 can be used" in result.left_out[0]
+    assert any("1,216,200 bytes are needed, 1,000,000 can be used" in line for line in result.left_out)
 
 
 def test_an_explicit_range_beyond_the_memory_of_a_gpu_is_an_error_before_it_starts(
@@ -662,14 +764,14 @@ def test_another_run_is_not_gone_on_with(change: dict[str, Any], words: str, tmp
 
 
 def test_a_point_without_a_quiet_round_is_measured_again(tmp_path: Path) -> None:
-    points = [{**_point("numpy", m, 1.0), "step": "", "threads": 1, "dtype": "float32", "fraction": 1} for m in (1, 3)]
-    points[1]["seconds"] = None
-    _result(points=points).save(tmp_path / "x.json")
+    old = _full_results()["scaling"]
+    assert old.points[-1]["seconds"] is None
+    old.save(tmp_path / "x.json")
     new = _result()
     new.go_on(tmp_path / "x.json")
-    assert new.has(m=1, backend="numpy")
-    assert not new.has(m=3)
-    assert not new.has(m=1, backend="cupy")
+    assert new.has(m=10**5, backend="numpy")
+    assert not new.has(m=3 * 10**6)
+    assert len(new.points) == len(old.points) - 1
 
 
 def test_a_disk_that_is_full_is_one_line(
@@ -797,8 +899,7 @@ def test_cases_that_cannot_be_measured_are_left_out_with_a_line(
 
     def measured(work: peers.Work, *arguments: Any) -> Any:
         done.append(work)
-        return {**_step_point("28-64-1", 1, work.allocator), "left_out": {}, "rounds": {"kept": 1, "dropped": 0},
-                "least_seconds": 1.0}  # fmt: skip
+        return {**_step_point("28-64-1", 1, work.allocator), "left_out": {}, "rounds": ROUNDS, "least_seconds": 1.0}
 
     monkeypatch.setattr(peers, "_measured", measured)
     monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: Limits(1.0, 1.0, 1.0))
@@ -812,12 +913,37 @@ def test_cases_that_cannot_be_measured_are_left_out_with_a_line(
 
 def test_a_case_that_takes_longer_than_is_left_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = peers.Settings(cases=("28-64-1", "28-1"), batches=(), scale=0.01, rules=Rules.quick(), budget=60)
-    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": {"kept": 1, "dropped": 0}, "least_seconds": 1e6}
+    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": ROUNDS, "least_seconds": 1e6}
     monkeypatch.setattr(peers, "_measured", lambda work, *arguments: {**point, "case": work.name})
     result = Result("peers", "", machine.describe(), {})
     peers.run(settings, result, save=lambda: None, say=lambda line: None)
     where, words = "keeping allocator: left out", "it takes about 1,000,000 s, beyond the budget of 60 s"
     assert result.left_out == [f"28-64-1 at m = 5,000, {where}: {words}", f"28-1 at m = 40,000, {where}: {words}"]
+
+
+def test_a_case_without_a_round_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = peers.Settings(cases=("28-64-1",), batches=(), allocators=("default",), scale=0.01, rules=Rules.quick())
+    rounds = {"kept": 0, "dropped": 0, "cut": True}
+    point = {**_step_point("28-64-1", 1), "left_out": {"JAX jit": "late"}, "rounds": rounds, "least_seconds": 1.0}
+    monkeypatch.setattr(peers, "_measured", lambda *arguments: point)
+    result = Result("peers", "", machine.describe(), {})
+    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    assert not result.points
+    where = "28-64-1 at m = 5,000, default allocator"
+    assert result.left_out == [
+        f"{where}: JAX jit: left out: late",
+        f"{where}: left out: the budget of 480 s was used up before its first round",
+    ]
+
+
+def test_once_the_time_is_up_no_peer_is_tried_and_no_round_begun() -> None:
+    for found in (
+        peers.case("28-64-1", 300, list(peers.PEERS), Rules.quick(), contest.Span.from_now(0.0, -1.0)),
+        minibatch.case(400, 200, list(minibatch.CONTENDERS), Rules.quick(), contest.Span.from_now(0.0, -1.0)),
+    ):
+        assert not found["times"]
+        assert "the time was up before it was tried" in found["left_out"].values()
+        assert timing.not_begun(found["rounds"])
 
 
 def test_a_case_runs_with_its_allocator_and_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -829,15 +955,15 @@ def test_a_case_runs_with_its_allocator_and_on_the_cpu(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(children, "lines", lines)
     for work in peers.work_of(peers.Settings(cases=("28-1",), batches=())):
-        assert peers._measured(work, peers.Settings(), 1.0) == {"case": "28-1", "allocator": work.allocator}
+        assert peers._measured(work, peers.Settings(), 1.0, 2.0) == {"case": "28-1", "allocator": work.allocator}
     assert [env["GLIBC_TUNABLES"] for _, env in seen] == [None, peers.ALLOCATORS["keeping"]]
     assert {env["JAX_PLATFORMS"] for _, env in seen} == {"cpu"}
-    assert {request["m"] for request, _ in seen} == {4_000_000}
+    assert {(request["m"], request["share"], request["left"]) for request, _ in seen} == {(4_000_000, 1.0, 2.0)}
 
 
 def test_the_limits_are_measured_again_at_the_end_and_the_highest_count(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([Limits(1e9, 2e12, 3e12), Limits(2e9, 1e12, 4e12)])
-    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": {"kept": 1, "dropped": 0}, "least_seconds": 1.0}
+    point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": ROUNDS, "least_seconds": 1.0}
     monkeypatch.setattr(peers, "_measured", lambda *arguments: point)
     monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: next(seen))
     result = Result("peers", "", machine.describe(), {})
@@ -885,7 +1011,7 @@ def test_peers_run_in_a_process_with_the_allocator(tmp_path: Path, capsys: pytes
 
 @pytest.mark.filterwarnings("ignore")  # other projects' code
 def test_training_follows_scikit_learn_and_finds_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["training", "--seeds", "1", "--out", str(tmp_path)]
+    arguments = ["training", "--seeds", "1", "--quiet", "0", "--out", str(tmp_path)]
     assert main([*arguments, *(word for name in ("fullbatch", "PyTorch") for word in ("--contender", name))]) == 0
     result = _load(tmp_path / "training.json")
     points = {p["contender"]: p for p in result["points"]}
@@ -918,13 +1044,14 @@ class _Trainer:
         return training.Trace([0.5 * (i + 1) for i in range(epochs)], [weights] * epochs, "inplace")
 
 
-def _trained(monkeypatch: pytest.MonkeyPatch, budget: float = 60, **trainers: _Trainer) -> Result:
+def _trained(monkeypatch: pytest.MonkeyPatch, budget: float = 60, gauge: Any = None, **trainers: _Trainer) -> Result:
     names = {"sklearn": training.SKLEARN, "ours": training.OURS, "other": "PyTorch"}
     everyone = {names[key]: trainer.contender for key, trainer in trainers.items()}
     monkeypatch.setattr(training, "CONTENDERS", everyone)
-    monkeypatch.setattr(training, "PAUSE", 0)
+    monkeypatch.setattr(training, "two_threads", lambda: gauge)
     result = Result("training", "", machine.describe(), {})
-    settings = training.Settings(("digits",), None, tuple(everyone), 2, budget)
+    rules = dataclasses.replace(training.RULES, pause=0.0)
+    settings = training.Settings(("digits",), None, tuple(everyone), 2, budget, rules)
     training.run(settings, result, save=lambda: None, say=lambda line: None)
     return result
 
@@ -960,8 +1087,37 @@ def test_a_training_that_is_not_what_it_should_be_is_left_out(
 
 def test_seeds_beyond_the_budget_are_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = _trained(monkeypatch, budget=1e-9, sklearn=_Trainer())
-    assert result.left_out == [f"digits, seed {seed}: left out: beyond the budget of 0 s" for seed in (0, 1)]
+    assert result.left_out == ["digits: left out: the budget of 1e-09 s was used up before it was read"]
     assert not result.points
+    now, trainer = [0.0], _Trainer()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def ten_seconds(*arguments: Any) -> training.Trace:
+        now[0] += 10 * (arguments[2] > 1)
+        return trainer(*arguments)
+
+    trainer.contender = training.Contender(ten_seconds, "numpy")
+    result = _trained(monkeypatch, budget=15, sklearn=trainer, ours=_Trainer())
+    # The first says how long it takes, and nobody is begun who would end too late.
+    assert [(p["contender"], p["seed"]) for p in result.points] == [
+        ("scikit-learn", 0), ("fullbatch", 0), ("fullbatch", 1)
+    ]  # fmt: skip
+    late = "it takes about 10 s, beyond the budget of 15 s"
+    assert result.left_out == [f"digits, seed 1: scikit-learn: left out: {late}"]
+
+
+def test_a_training_around_which_it_was_not_quiet_is_dropped_counted_and_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ratios = [2.0, 1.5, 2.0, 2.0, 1.5, 2.0, 2.0, 1.0]  # before and after: of seed 0 the second is quiet, of seed 1 none
+    gauges = iter([Gauge(ratio, 1.0) for ratio in ratios])
+    trainer = _Trainer()
+    result = _trained(monkeypatch, gauge=lambda: next(gauges), sklearn=trainer)
+    assert [call[1] for call in trainer.calls if call[3] > 1] == [0, 0, 1, 1]
+    (point,) = result.points
+    assert point["rounds"] == {"kept": 1, "dropped": 1, "cut": False, "two_threads_over_one": ratios[:4]}
+    assert result.left_out == ["digits, seed 1: scikit-learn: left out: no quiet round (2 dropped)"]
+    assert report.rounds(result.points) == "Rounds: 1 kept, 1 dropped."
 
 
 def test_the_head_of_a_data_set_has_all_its_classes() -> None:
@@ -1110,7 +1266,10 @@ def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
         readme.update(tmp_path / "README.md", tmp_path, check=False)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "scaling"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "1", '{"kind": "scaling"}', '{"kind": ["scaling"], "schema": 2}', "[" * 100_000, '{"kind": NaN}'],
+)
 def test_a_foreign_file_among_the_results(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match="is not a result of this harness"):
@@ -1120,7 +1279,7 @@ def test_a_foreign_file_among_the_results(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "point"), [("scaling", {"m": 1}), ("peers", {}), ("training", {"seed": 0})])
 def test_a_result_whose_points_lack_something(kind: str, point: dict[str, Any], tmp_path: Path) -> None:
     _result(kind, [point]).save(tmp_path / "x.json")
-    with pytest.raises(InputError, match=re.escape("is not a result of this harness (a point without ")):
+    with pytest.raises(InputError, match=r"is not a result of this harness \(points\[0\] has no "):
         Result.load(tmp_path / "x.json")
 
 
@@ -1134,7 +1293,7 @@ def test_a_result_of_an_older_form_says_what_to_do(tmp_path: Path) -> None:
 
 def _full_results() -> dict[str, Result]:
     """A result of each kind with all that the tables and pictures can show, and with what may be missing."""
-    rounds = {"kept": 3, "dropped": 1}
+    rounds = {"kept": 3, "dropped": 1, "cut": False}
     limits = Limits(2e11, 2e10, 3e10)
     speed = {"native": 1e-8, "native-avx2": 1.4e-8, "numpy": 4e-8, "cupy": 1e-9}
     scale = []
@@ -1368,7 +1527,7 @@ def test_what_a_reader_should_doubt_is_said() -> None:
     assert doubts() == []
     assert "note: files differ from revision abc+" in doubts(revision="abc+")[0]
     assert "older than src/native" in doubts(native={"library": {"older_than_its_sources": True}})[0]
-    assert "FULLBATCH_NATIVE=off is set" in doubts(native={"forced": "off", "library": None})[0]
+    assert "FULLBATCH_NATIVE=off is set" in doubts(environment={"FULLBATCH_NATIVE": "off"})[0]
     assert "load of the last minute was 1.5" in doubts(load=1.5)[0]
     assert doubts(load=None, revision=None) == []
 
