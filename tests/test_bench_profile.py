@@ -36,7 +36,7 @@ def test_the_parts_of_a_step_are_differences_and_add_up_to_the_whole() -> None:
     flops = roofline.flops(Shape((28, 64, 1))) * 100_000
     split = profile.split(_measured(**WHOLE, reading_X=0.01), Limits(flops / 0.05, 1e9))
     parts = split["parts"]
-    assert parts["call"] == pytest.approx(0.002 - 0.1 * 1024 / 100_000)
+    assert parts["call"] == pytest.approx(0.002 - 0.1 * 2 * profile.FEW / 100_000)
     assert parts["products"] == pytest.approx(0.05)
     assert parts["activation"] == pytest.approx(0.02)
     assert parts["reading X"] is None  # hidden behind the products
@@ -142,7 +142,7 @@ def test_what_is_beyond_budget_or_memory_is_left_out_with_a_line(monkeypatch: py
     monkeypatch.setattr(profile.Span, "from_now", lambda share, left: Span(0.0, -1.0, -1.0))
     assert lines(60) == ["5-4-1: left out: the budget of 60 s was used up before its first round"]
     monkeypatch.setattr(profile, "free_memory", lambda: 1000)
-    assert lines(60) == ["5-4-1: left out: 121,160 bytes are needed, 1,000 are free"]
+    assert lines(60) == ["5-4-1: left out: 394,376 bytes are needed, 1,000 are free"]
 
 
 @pytest.mark.parametrize(
