@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from bench import (
@@ -1508,6 +1509,7 @@ def test_without_proc_and_with_one_core_it_measures_all_the_same(
 ) -> None:
     monkeypatch.setattr(machine, "_lines", lambda path: [])
     monkeypatch.setattr(memory.Path, "exists", lambda self: False)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
     monkeypatch.setattr(threads, "_cpu_count", lambda affinity, limit: 1)
     arguments = [word for word in TINY if word not in ("--quick", "--no-memory")]
     assert main([*arguments, "--rounds", "1", "--out", str(tmp_path)]) == 0
