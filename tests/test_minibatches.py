@@ -155,6 +155,7 @@ def sources(rng, m):
         "a selection": Subset(dense, rng.permutation(2 * m)[:m]),
         "sparse": Sparse(rows),
         "sparse, dense enough": Sparse(scipy.sparse.random(m, 12, density=0.4, format="csr", rng=rng)),
+        "numbers": EncodedTable(rng.standard_normal((m, 9)), np.empty((m, 0), np.uint8), 9),
         "categories": table(rng, m, 2, 5),
         "many categories": table(rng, m, 1, 60),
         "a selection of categories": Subset(table(rng, 2 * m, 1, 60), rng.permutation(2 * m)[:m]),
@@ -165,7 +166,7 @@ def test_what_lies_in_memory_is_taken_as_it_lies():
     """No block of it is made in Python; of the others blocks are read."""
     Y = np.zeros((1, 130))
     rng = np.random.default_rng(0)
-    lies = {"a selection", "sparse", "many categories", "a selection of categories"}
+    lies = {"a selection", "sparse", "numbers", "many categories", "a selection of categories"}
     for name, X in sources(rng, 130).items():
         network = fb.Network([X.n, 5, 1])
         theta = flatten(network.init(seed=0))

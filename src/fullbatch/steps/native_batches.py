@@ -166,6 +166,8 @@ class NativeBatches:
 def _in_memory(X: Columns, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:
     """X (n, m) as C sees it and what must live as long, if it lies in memory: then any example can come at any time."""
     block = Block()
+    if isinstance(X, EncodedTable) and X.ones.shape[1] == 0:
+        X = Dense(X.numbers.T)
     sparse = sparse_reader(X, NativeStep.takes_sparse) is not None
     if isinstance(X, Dense) and in_elements(X.array, dtype):
         return block, put_X(block, X.array, dtype, n)
