@@ -139,12 +139,11 @@ double read_target(const fb_examples* from, int64_t units, int64_t first, int64_
         copy_row(y + j * from->y_unit, from->y_example, rows, Y + j * TILE);
         for (int64_t e = rows; e < TILE; e++) Y[j * TILE + e] = 0;
     }
-    double total = 0;
     const T* w = static_cast<const T*>(from->weight);
-    for (int64_t e = 0; e < TILE; e++) {
-        weight[e] = e >= rows ? T(0) : w == nullptr ? T(1) : w[(first + e) * from->weight_example];
-        total += double(weight[e]);
-    }
+    for (int e = 0; e < TILE; e++) weight[e] = T(e < int(rows));
+    if (w == nullptr) return double(rows);
+    double total = 0;
+    for (int64_t e = 0; e < rows; e++) total += double(weight[e] = w[(first + e) * from->weight_example]);
     return total;
 }
 

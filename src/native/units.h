@@ -196,18 +196,26 @@ FB_INLINE V<T> weighted(V<T> value, V<T> weight) {
 
 template <class T>
 FB_INLINE double sum_as_double(V<T> v) {
-    double total = 0;
-    for (int lane = 0; lane < vec<T>::lanes; lane++) total += double(v[lane]);
-    return total;
+    double totals[2] = {};  // two, for each addition waits for the one before
+    for (int lane = 0; lane < vec<T>::lanes; lane++) totals[lane % 2] += double(v[lane]);
+    return totals[0] + totals[1];
 }
 
 template <class T>
-FB_INLINE V<T> loss_of_one(int output, V<T> z, V<T> y) {
-    switch (output) {
-        case FB_OUT_SIGMOID: return max(V<T>{}, z) - z * y + v_log1p_near_0(v_exp(-abs(z)));
-        case FB_OUT_IDENTITY: return T(0.5) * (z - y) * (z - y);
-        default: return v_exp(z) - y * z;  // Poisson
+struct LossAndValue {
+    V<T> loss, value;
+};
+
+// Both from one exponential.
+template <class T>
+FB_INLINE LossAndValue<T> loss_and_value(int output, V<T> z, V<T> y) {
+    if (output == FB_OUT_IDENTITY) return {T(0.5) * (z - y) * (z - y), z};
+    if (output == FB_OUT_EXP) {  // Poisson
+        const V<T> value = v_exp(z);
+        return {value - y * z, value};
     }
+    const V<T> e = v_exp(-abs(z));  // sigma(|z|) = 1 / (1 + e), sigma(-|z|) = e / (1 + e)
+    return {max(V<T>{}, z) - z * y + v_log1p_near_0(e), select(z < 0, e, broadcast(T(1))) / (1 + e)};
 }
 
 template <class T>
@@ -256,9 +264,10 @@ double output_loss(int output, T* Z, const T* Y, const T* weight, int64_t units,
             }
         } else {
             for (int64_t j = 0; j < units; j++) {
-                const V<T> z = load(Z + j * TILE), y = load(Y + j * TILE);
-                loss += loss_of_one<T>(output, z, y);
-                if (gradient) store(Z + j * TILE, weighted<T>(value_of_one<T>(output, z) - y, w));
+                const V<T> y = load(Y + j * TILE);
+                const LossAndValue<T> one = loss_and_value<T>(output, load(Z + j * TILE), y);
+                loss += one.loss;
+                if (gradient) store(Z + j * TILE, weighted<T>(one.value - y, w));
             }
         }
         total += weighted<T>(loss, w);
