@@ -376,13 +376,23 @@ def test_a_saved_encoding_does_the_same():
         assert getattr(again, name) == getattr(encoding, name)
 
 
+def test_the_arrays_have_the_names_of_format_1():
+    """So a file is read that was written when every center was a mean, and that version reads what is written now."""
+    encoding = learn({"n": [0.0, 0.0, 3.0], "y": ["a", "b", "a"]})
+    meta, arrays = encoding.to_dict()
+    assert set(arrays) == {"mean", "scale"}
+    assert arrays["mean"].tolist() == [0.0]
+    again = TableEncoding.from_dict(meta, {"mean": np.array([1.0]), "scale": arrays["scale"]})
+    assert again.center.tolist() == [1.0]
+
+
 def test_a_damaged_encoding_is_refused():
     meta, arrays = learn({"n": [1.5, 2.5], "t": ["a", "b"], "y": ["a", "b"]}).to_dict()
     for key in meta:
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict({name: value for name, value in meta.items() if name != key}, arrays)
-    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "center": np.ones((1, 1))}
-    for wrong in ({"center": arrays["center"]}, long, square):
+    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "mean": np.ones((1, 1))}
+    for wrong in ({"mean": arrays["mean"]}, long, square):
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict(meta, wrong)
     for wrong in ({"categories": [{"name": "t"}]}, {"categories": 3}, {"dtype": "float33"}):
