@@ -61,6 +61,22 @@ def test_a_column_that_is_mostly_0_keeps_its_zeros(missing):
     assert not X[np.isnan(rare), 0].any()
 
 
+def test_negative_numbers_are_no_zeros_and_minus_0_is_one():
+    signs = np.array([-1.0, -2.0, -3.0, 1.0, 0.0])
+    zeros = np.array([-0.0, -0.0, 0.0, 4.0, 5.0])
+    encoding = learn({"signs": signs, "zeros": zeros, "y": [0, 1, 0, 1, 1]}, numeric=["signs", "zeros"])
+    assert encoding.center.tolist() == [-1.0, 0.0]
+
+
+def test_the_scale_is_that_of_the_distance_from_the_center():
+    """Twice the standard deviation, but no more than brings the farthest value to 5 scales from the center."""
+    rare = np.where(np.arange(100) < 4, [4.0] * 100, 0.0)
+    encoding = learn({"rare": rare, "y": np.arange(100) % 2})
+    assert 5 * rare.std() < 4 < 10 * rare.std()
+    assert encoding.center.tolist() == [0.0]
+    assert encoding.scale.tolist() == [4 / 5]
+
+
 def test_what_is_far_out_does_not_get_huge():
     """A pixel that nearly always is 0, and values beyond all of training; their order stays."""
     pixel = np.zeros(10_000, int)
