@@ -110,12 +110,13 @@ def test_few_inputs_or_units_are_not_searched(isa):
 @pytest.mark.parametrize("what", ["W", "Y", "X"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_is_not_finite_gets_as_far_as_in_the_array_step(isa, what, value, dtype):
+@pytest.mark.parametrize("example", [0, 63, 129])  # the ends of tiles
+def test_what_is_not_finite_gets_as_far_as_in_the_array_step(isa, what, value, dtype, example):
     """0 * infinity is NaN: where W or dZ is not finite, zeros count."""
     network = fb.Network([64, 33, 2], hidden="relu", output="identity")
     params, X, Y = mostly_zero(network.sizes, 130, "identity", dtype=dtype)
     X[7] = 0
-    {"W": params[0].W, "Y": Y, "X": X}[what][1, 7] = value
+    {"W": params[0].W, "Y": Y, "X": X}[what][1, 7 if what == "W" else example] = value
     outcomes = []
     for which in ("native", "array"):
         step = steps.STEPS[which](network, X, 130)
@@ -157,6 +158,16 @@ def test_batches_without_zeros_are_those_of_the_loop_in_python(isa, dtype, optim
     assert sum(counts.values()) >= 2 * 300 // 64
 
 
+def test_x_by_columns_is_searched_example_by_example(isa, counts):
+    network = fb.Network([64, 40, 1])
+    params, X, Y = mostly_zero(network.sizes, 200)
+    X[0] = 1  # what comes first in memory has no zeros
+    for columns in (X, np.ascontiguousarray(X)):
+        with Objective(network, Examples(Dense(columns), Dense(Y))) as objective:
+            train(objective, params, optimizers.gd(), [slice(0, 200)], 64, NativeBatches)
+        assert counts.popitem()[1] == 4
+
+
 def test_the_number_of_threads_does_not_change_a_bit(isa, counts, monkeypatch):
     monkeypatch.setattr(native_batches, "SHARE", 1)
     network = fb.Network([90, 70, 40, 3], output="softmax")
@@ -178,9 +189,40 @@ def test_batches_pass_on_what_is_not_finite(isa, what):
     network = fb.Network([64, 33, 1], hidden="tanh", output="identity")
     params, X, Y = mostly_zero(network.sizes, 128, "identity")
     X[7] = 0
-    {"W": params[0].W, "Y": Y}[what][0, 7] = np.nan
+    if what == "W":
+        params[0].W[0, 7] = np.nan
+    else:
+        Y[0, 127] = np.nan  # of the last batch: in the next one W is not finite
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
         cost, theta, _, _ = train(objective, params, optimizers.gd(), [slice(0, 128)], 64, NativeBatches)
     assert np.isnan(cost[0])
     first = theta[: 33 * 64].reshape(33, 64)
     assert np.isnan(first[:, 7] if what == "Y" else first[0, 7]).all()
+
+
+def test_a_weight_that_overflows_in_a_run_counts_from_the_next_batch_on(isa):
+    """The second batch's examples are 0 where the first one's step made W infinite."""
+    network = fb.Network([64, 33, 1], hidden="tanh", output="identity")
+    params, X, Y = mostly_zero(network.sizes, 128, "identity")
+    X[:32, 64:] = X[32:, :64] = 0
+    X[3, 0], params[0].W[:, 3] = 1e200, 0
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        _, theta, _, _ = train(objective, params, optimizers.gd(), [slice(0, 128)], 64, NativeBatches, lambda t: 1e150)
+    assert np.isnan(theta[: 33 * 64]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_a_run_ends_does_not_change_a_bit(isa, dtype, counts, monkeypatch):
+    """A run that begins with examples without zeros looks for none; one that begins after them does."""
+    network = fb.Network([90, 70, 3], output="softmax")
+    params, X, Y = mostly_zero(network.sizes, 700, "softmax", dtype=dtype)
+    X[:, :64] = 1
+    outcomes, found = [], []
+    for seconds in (1e9, -1.0):
+        monkeypatch.setattr(native_batches, "SLICE", seconds)
+        with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+            cost, theta, state, _ = train(objective, params, optimizers.adam(), [slice(0, 700)], 130, NativeBatches)
+        outcomes.append((cost, theta.tobytes(), state.mean.tobytes(), state.square.tobytes()))
+        found.append(counts.popitem()[1])
+    assert found == [0, 17]  # tiles: 4 in each batch after the first, and 1 in the last one, which is short
+    assert outcomes[0] == outcomes[1]

@@ -61,6 +61,22 @@ def test_a_column_that_is_mostly_0_keeps_its_zeros(missing):
     assert not X[np.isnan(rare), 0].any()
 
 
+def test_negative_numbers_are_no_zeros_and_minus_0_is_one():
+    signs = np.array([-1.0, -2.0, -3.0, 1.0, 0.0])
+    zeros = np.array([-0.0, -0.0, 0.0, 4.0, 5.0])
+    encoding = learn({"signs": signs, "zeros": zeros, "y": [0, 1, 0, 1, 1]}, numeric=["signs", "zeros"])
+    assert encoding.center.tolist() == [-1.0, 0.0]
+
+
+def test_the_scale_is_that_of_the_distance_from_the_center():
+    """Twice the standard deviation, but no more than brings the farthest value to 5 scales from the center."""
+    rare = np.where(np.arange(100) < 4, [4.0] * 100, 0.0)
+    encoding = learn({"rare": rare, "y": np.arange(100) % 2})
+    assert 5 * rare.std() < 4 < 10 * rare.std()
+    assert encoding.center.tolist() == [0.0]
+    assert encoding.scale.tolist() == [4 / 5]
+
+
 def test_what_is_far_out_does_not_get_huge():
     """A pixel that nearly always is 0, and values beyond all of training; their order stays."""
     pixel = np.zeros(10_000, int)
@@ -376,13 +392,23 @@ def test_a_saved_encoding_does_the_same():
         assert getattr(again, name) == getattr(encoding, name)
 
 
+def test_the_arrays_have_the_names_of_format_1():
+    """So a file is read that was written when every center was a mean, and that version reads what is written now."""
+    encoding = learn({"n": [0.0, 0.0, 3.0], "y": ["a", "b", "a"]})
+    meta, arrays = encoding.to_dict()
+    assert set(arrays) == {"mean", "scale"}
+    assert arrays["mean"].tolist() == [0.0]
+    again = TableEncoding.from_dict(meta, {"mean": np.array([1.0]), "scale": arrays["scale"]})
+    assert again.center.tolist() == [1.0]
+
+
 def test_a_damaged_encoding_is_refused():
     meta, arrays = learn({"n": [1.5, 2.5], "t": ["a", "b"], "y": ["a", "b"]}).to_dict()
     for key in meta:
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict({name: value for name, value in meta.items() if name != key}, arrays)
-    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "center": np.ones((1, 1))}
-    for wrong in ({"center": arrays["center"]}, long, square):
+    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "mean": np.ones((1, 1))}
+    for wrong in ({"mean": arrays["mean"]}, long, square):
         with pytest.raises(ModelFileError, match="damaged"):
             TableEncoding.from_dict(meta, wrong)
     for wrong in ({"categories": [{"name": "t"}]}, {"categories": 3}, {"dtype": "float33"}):

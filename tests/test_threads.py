@@ -87,6 +87,23 @@ def test_affinity_is_respected():
     assert run_python(code, OMP_NUM_THREADS="").strip() == "1"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_what_a_process_changes_itself_is_counted_again(monkeypatch):
+    """Its affinity, and the limit that joblib reads from the environment."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    asked = []
+    monkeypatch.setattr(joblib, "cpu_count", lambda: asked.append(1) or 8)
+    for _ in range(3):
+        thread_count(None)
+    assert len(asked) == 1
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "3")
+    thread_count(None)
+    assert len(asked) == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    thread_count(None)
+    assert len(asked) == 3
+
+
 def test_a_worker_of_joblib_takes_its_share(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     share = max(joblib.cpu_count() // 2, 1)

@@ -11,9 +11,9 @@ training; and the order of values stays. The scale is the standard deviation, tw
 exceptions. (MNIST's 784 pixels, 100 hidden units, 15 epochs, test accuracy and log-loss: with z itself, up to
 420, 0.9734 and 0.121, mean of two seeds; so 0.9775 and 0.093, mean of five. The rule was chosen by these figures.)
 
-The center is the mean; of a column that is 0 in more than half of the rows it is 0, which then stays 0: the native
-step leaves zeros out of its products. (MNIST by the command's defaults: test accuracy 0.9818, with means for all
-0.9803; means of three seeds.)
+The center is the mean; of a column that is 0 in more than half of the rows that have it, it is 0, which then stays 0:
+the native step leaves zeros out of its products. (MNIST by the command's defaults: test accuracy 0.9818, with means
+for all 0.9803; means of three seeds.)
 
 A missing number becomes the center, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # files.py imports Arrow, which a model that is loaded does n
     from fullbatch.sources.files import RawColumn, RawTable
 
 TAIL = 3.0  # scales from the center
-OUTLYING = 5.0  # standard deviations from the mean
+OUTLYING = 5.0  # standard deviations from the center
 MANY_MISSING = 0.01
 MOST_CLASSES = 100  # an integer target of more distinct values is a quantity, not a class
 CATEGORY_RANGE = range(3, 33)  # how many integers there are from a category's least to its greatest
@@ -93,7 +93,7 @@ class TableEncoding:
         dtype: str = "float32",
         rows: np.ndarray | None = None,
     ) -> TableEncoding:
-        """Learn levels, means and scales from these rows (indices) alone; None: from all.
+        """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
         target : the column to predict; None: there is none
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
@@ -238,7 +238,7 @@ class TableEncoding:
             "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
             "dtype": self.dtype,
         }
-        return meta, {"center": self.center, "scale": self.scale}
+        return meta, {"mean": self.center, "scale": self.scale}  # the names of format 1
 
     @classmethod
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
@@ -249,7 +249,7 @@ class TableEncoding:
                 target=meta["target"],
                 task=meta["task"],
                 **{name: tuple(meta[name]) for name in tuples},
-                center=np.asarray(arrays["center"], np.float64),
+                center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
                 categories=tuple(Category(**{**c, "levels": tuple(c["levels"])}) for c in meta["categories"]),
                 dtype=str(np.dtype(meta["dtype"])),
