@@ -72,6 +72,9 @@ struct Layer {
         return v + count < vectors ? count * vec<T>::lanes : (count - 1) * vec<T>::lanes + tail;
     }
 
+    // Where the weights of input i begin in the panel of a wide layer that starts at vector v.
+    int64_t at(int v, int64_t i) const { return (v * inputs + i * panel_width(v)) * vec<T>::lanes; }
+
     int64_t weights() const { return (narrow ? units : inputs) * vectors * vec<T>::lanes; }
     int64_t biases() const { return int64_t(vectors_for<T>(units)) * vec<T>::lanes; }
 
@@ -163,7 +166,7 @@ Rows<T> but_for_infinity(Rows<T> in, const T* dZ, int64_t step, int64_t rows) {
 template <class T>
 void forward_panel(const Layer<T>& layer, Rows<T> in, T* Z, int64_t step, int64_t rows, int first, int count) {
     constexpr int lanes = vec<T>::lanes;
-    const T* W = layer.W + int64_t(first) * lanes * layer.inputs;
+    const T* W = layer.W + layer.at(first, 0);
     const T* b = layer.b + first * lanes;
     T* out = Z + first * lanes;
     const int columns = layer.panel_columns(first);
@@ -399,7 +402,7 @@ void scale_units(Layer<T>& layer, const T* factors) {
     constexpr int lanes = vec<T>::lanes;
     for (int v = 0; v < layer.vectors; v += WIDTH) {
         const int count = layer.panel_width(v);
-        T* W = layer.W + int64_t(v) * lanes * layer.inputs;
+        T* W = layer.W + layer.at(v, 0);
         for (int64_t i = 0; i < layer.inputs; i++) {
             for (int u = 0; u < count; u++, W += lanes) store(W, load(W) * load(factors + (v + u) * lanes));
         }
@@ -423,7 +426,7 @@ void forward_sparse(const Layer<T>& layer, SparseRows<T> in, T* A, T* D, int64_t
     constexpr int lanes = vec<T>::lanes;
     for (int v = 0; v < layer.vectors; v += WIDTH) {
         const int count = layer.panel_width(v);
-        const T* W = layer.W + int64_t(v) * lanes * layer.inputs;
+        const T* W = layer.W + layer.at(v, 0);
         for (int64_t e = 0; e < rows; e++) {
             V<T> z0 = load(layer.b + v * lanes), z1 = count == 2 ? load(layer.b + (v + 1) * lanes) : V<T>{};
             for (int32_t n = in.starts[e]; n < in.stops[e]; n++) {
@@ -447,7 +450,7 @@ void weights_sparse(const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_
     constexpr int lanes = vec<T>::lanes;
     for (int v = first; v < last; v += WIDTH) {
         const int count = layer.panel_width(v);
-        T* sums = dW + int64_t(v) * lanes * layer.inputs;
+        T* sums = dW + layer.at(v, 0);
         for (int64_t e = 0; e < rows; e++) {
             const V<T> d0 = load(dZ + e * step + v * lanes);
             const V<T> d1 = count == 2 ? load(dZ + e * step + (v + 1) * lanes) : V<T>{};
