@@ -115,7 +115,7 @@ def _scaling_table(result: Result) -> str:
     points = [p for p in result.points if p["seconds"] is not None]
     rows = []
     for shape, backend in dict.fromkeys((p["shape"], p["backend"]) for p in points):
-        here = [p for p in points if (p["shape"], p["backend"]) == (shape, backend)]
+        here = sorted((p for p in points if (p["shape"], p["backend"]) == (shape, backend)), key=lambda p: p["m"])
         wanted = [p for p in here if p["m"] in (10**4, 10**5, 10**6, 10**7)] or here[-1:]
         growth = {
             g["to"]: f"{100 * (g['time_over_proportional'] - 1):+.0f} %"

@@ -135,9 +135,9 @@ def _scaling(result: Result) -> list[Grid]:
 
 def _scaling_words(result: Result) -> list[str]:
     lines = [
-        f"{g['backend']}, {g['shape']}, m from {g['from']:,} to {g['to']:,}: time grows "
+        f"{g['backend']}, {g['shape']}, m {g['from']:,} to {g['to']:,}: time "
         f"{100 * (g['time_over_proportional'] - 1):+.0f} % against proportion"
-        + ("." if g["extra_bytes_more"] is None else f", extra memory by {g['extra_bytes_more'] / 1e6:+.1f} MB.")
+        + ("." if g["extra_bytes_more"] is None else f", memory {g['extra_bytes_more'] / 1e6:+.1f} MB.")
         for g in result.summary.get("growth", [])
     ]
     lines += [crossing(c) for c in result.summary.get("crossover", [])]

@@ -1379,6 +1379,21 @@ def test_the_readme_has_all_sections_of_full_results(tmp_path: Path) -> None:
     }
 
 
+def test_the_readme_goes_by_m_in_whatever_order_it_was_measured(tmp_path: Path) -> None:
+    result = _full_results()["scaling"]
+    file = tmp_path / "README.md"
+    tables = set()
+    for points in (result.points, result.points[::-1]):
+        result.points = points
+        result.save(tmp_path / "scaling.json")
+        file.write_text("<!-- bench:scaling --><!-- /bench:scaling -->")
+        readme.update(file, tmp_path, check=False)
+        rows = [line for line in file.read_text().splitlines() if line.startswith("| 28-64-1 | native |")]
+        tables.add(tuple(rows))
+    assert len(tables) == 1
+    assert len(tables.pop()) > 1
+
+
 def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Path) -> None:
     result = _full_results()["scaling"]
     result.points = [p for p in result.points if p["device"] == "cpu"]
