@@ -105,6 +105,13 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
     }
 }
 
+// Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
+// asked for while the one before is read, and comes during its computing.
+template <class T>
+FB_INLINE void fetch(const T* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache
+}
+
 // X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
 // may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
 // tile keeps that order. A narrow layer reads it twice for each of its few units: the copy would take a third of its time.
@@ -113,6 +120,7 @@ Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first
     constexpr int lanes = vec<T>::lanes;
     const T* X = static_cast<const T*>(from->X) + first * from->x_example;
     const bool by_feature = from->x_example == 1 && (from->x_feature != 1 || n == 1);
+    const int64_t next = smaller(TILE, from->m - first - rows);  // examples
     if (narrow && from->x_feature == 1 && !by_feature) return {X, from->x_example, IN_PLACE};
     if (by_feature) {
         const int64_t step = row_step<T>(TILE);
@@ -123,11 +131,16 @@ Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first
                 if (e + lanes <= rows) store(to + e, loadu(x + e));
                 else store(to + e, load_first(x + e, e < rows ? int(rows - e) : 0));
             }
+            fetch(x + rows, next);
         }
         return {tile, step, BY_FEATURE};
     }
     const int64_t step = row_step<T>(n);
-    for (int64_t e = 0; e < rows; e++) copy_row(X + e * from->x_example, from->x_feature, n, tile + e * step);
+    for (int64_t e = 0; e < rows; e++) {
+        const T* x = X + e * from->x_example;
+        copy_row(x, from->x_feature, n, tile + e * step);
+        if (e < next && from->x_feature == 1) fetch(x + rows * from->x_example, n);
+    }
     return {tile, step, BY_EXAMPLE};
 }
 
