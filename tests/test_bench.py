@@ -22,6 +22,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import threadpoolctl
 from bench import (
     backends,
     children,
@@ -1546,6 +1547,17 @@ def test_what_a_reader_should_doubt_is_said() -> None:
     assert "FULLBATCH_NATIVE=off is set" in doubts(environment={"FULLBATCH_NATIVE": "off"})[0]
     assert "load of the last minute was 1.5" in doubts(load=1.5)[0]
     assert doubts(load=None, revision=None) == []
+
+
+def test_the_libraries_of_the_blas_come_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = {"user_api": "blas", "internal_api": "openblas", "version": "1", "num_threads": 2}
+    pools = [{**pool, "filepath": f"/x/{of}.libs/{of}.so"} for of in ("numpy", "scipy")]
+    seen = []
+    for told in (pools, pools[::-1]):
+        monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda told=told: told)
+        seen.append(machine._blas())
+    assert [library["of"] for library in seen[0]] == ["numpy", "scipy"]
+    assert seen[0] == seen[1]
 
 
 def test_the_blas_of_the_caption_is_numpys() -> None:
