@@ -41,12 +41,14 @@ def rewritten(text: str, source: Source) -> str:
     for name in re.findall(r"<!-- bench:([\w-]+) -->", text):
         if name not in SECTIONS:
             raise InputError(f"unknown mark bench:{name}; the known ones are {', '.join(SECTIONS)}.")
-        if f"<!-- /bench:{name} -->" not in text:
-            raise InputError(f"the mark <!-- bench:{name} --> has no end; add <!-- /bench:{name} -->.")
-        body = SECTIONS[name](source)
         start, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+        if (text.count(start), text.count(end)) not in ((1, 0), (1, 1)):
+            raise InputError(f"the marks of bench:{name} are there more than once; leave one {start} and one {end}.")
         before, _, rest = text.partition(start)
-        text = f"{before}{start}\n{body}\n{end}{rest.partition(end)[2]}"
+        old, found, after = rest.partition(end)
+        if not found or "<!-- bench:" in old:  # what stands up to a wrong end would be lost
+            raise InputError(f"the mark {start} has no end of its own after it; add {end}.")
+        text = f"{before}{start}\n{SECTIONS[name](source)}\n{end}{after}"
     return text
 
 

@@ -1258,6 +1258,12 @@ def test_readme_is_made_from_results(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("nothing", "has no marks"),
         ("<!-- bench:speed --><!-- /bench:speed -->", "unknown mark bench:speed; the known ones are scaling"),
         ("<!-- bench:peers -->", "has no end"),
+        ("<!-- /bench:peers --> <!-- bench:peers --> the rest", "has no end of its own after it"),
+        (
+            "<!-- bench:peers --><!-- bench:epochs --><!-- /bench:peers --><!-- /bench:epochs -->",
+            "has no end of its own",
+        ),
+        ("<!-- bench:peers --><!-- /bench:peers -->" * 2, "more than once; leave one"),
     ],
 )
 def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
@@ -1265,6 +1271,7 @@ def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(InputError, match=words):
         readme.update(tmp_path / "README.md", tmp_path, check=False)
+    assert (tmp_path / "README.md").read_text() == text
 
 
 @pytest.mark.parametrize(
