@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
 from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
 from bench.backends import BACKENDS
@@ -134,7 +133,7 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
-    report.show(result, Console())
+    report.show(result, report.console())
     files = [path, *_draw(result, path, say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
@@ -361,12 +360,18 @@ def plot_command(
     """Draw the pictures of all results of a folder anew."""
     loaded = load_all(results)
     writable(results)
-    for path, result in loaded:
-        for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
-            print(file)
-    for path in sorted(results.glob("*.json")):
-        if (raw := of_gpu(path)) is not None:
-            print(gpu.draw(raw, path.with_suffix(".png")))
+    try:
+        for path, result in loaded:
+            for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
+                print(file)
+        for path in sorted(results.glob("*.json")):
+            if (raw := of_gpu(path)) is not None:
+                with gpu.read_from(path):
+                    print(gpu.draw(raw, path.with_suffix(".png")))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}; move it elsewhere.") from error
     return 0
 
 
@@ -377,7 +382,7 @@ def show_command(
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")
-        report.show(result, Console())
+        report.show(result, report.console())
     return 0
 
 

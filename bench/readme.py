@@ -17,8 +17,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from bench import gpu, report, roofline, training
 from bench.machine import Machine
 from bench.results import Result, load_all, of_gpu
@@ -147,7 +145,7 @@ def _printed(source: Source) -> str:
     for _, result in source.results:
         if result.kind == "scaling" and all(p["device"] == "cpu" for p in result.points):
             out = io.StringIO()
-            report.show(result, Console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
+            report.show(result, report.console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
             lines = [f"$ {result.command}", *_shortened(out.getvalue().splitlines())]
             return "\n".join(["```", *lines, "```"])
     return "Not measured yet: `python -m bench scaling --out bench/results`."
@@ -247,11 +245,9 @@ def _gpu(source: Source) -> str:
     made = []
     for path in sorted(source.folder.glob("*.json")):
         if (raw := of_gpu(path)) is not None:
-            try:
+            with gpu.read_from(path):
                 lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
                 command, where = raw["command"], f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:  # its parts have many forms
-                raise InputError(f"{path} is not what bench gpu writes ({fault!r}); move it elsewhere.") from fault
             picture = _picture(path, source.root, "milliseconds of a step, and examples per second as m grows")
             made.append(f"`{command}` on {where}.\n\n{lines}{picture}")
     unmeasured = "Not measured yet: `python -m bench gpu --out bench/results`, on a machine with an NVIDIA GPU."

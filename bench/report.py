@@ -33,6 +33,11 @@ class Grid:
     spare: Sequence[str] = ()
 
 
+def console(**options: Any) -> Console:
+    """One that prints what a result says as it is: a name with brackets is no markup."""
+    return Console(markup=False, emoji=False, **options)
+
+
 def show(result: Result, console: Console) -> None:
     """The tables of a result, and what they say in words."""
     if not console.is_terminal:
