@@ -250,7 +250,9 @@ def scaling_command(
 ) -> int:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
     settings = scaling.Settings(
-        shapes=tuple(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
+        shapes=tuple(
+            dict.fromkeys(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES))
+        ),
         backends=tuple(chosen(backend or [], BACKENDS, "backend")),
         first=_count(first, "--from"),
         last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
@@ -281,12 +283,12 @@ def peers_command(
     """The same step, and the same epoch of Adam, by what people would use instead."""
     chosen([part], PARTS, "part")
     names = chosen(peer or [], dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
-    cases = chosen(case or [], peers.CASES, "case") if part != "epoch" else []
+    cases = chosen(case or [], peers.CASES, "case")
     batches = _batches(batch, quick) if part != "step" else ()
     if quick and not case:
         cases = cases[:1]
     # A part in which none of the chosen has a place would time fullbatch beside nobody.
-    cases = cases if set(names) & set(peers.PEERS) else []
+    cases = cases if part != "epoch" and set(names) & set(peers.PEERS) else []
     batches = batches if set(names) & set(minibatch.CONTENDERS) else ()
     if not cases and not batches:
         there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS

@@ -214,9 +214,9 @@ def writable(folder: Path) -> Path:
 
 def file_name(name: str) -> str:
     """The name as it is; InputError for one that would leave the folder or that no file can have."""
-    if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
+    if not re.fullmatch(r"[\w][\w.+-]*", name) or len(name.encode()) > 100:  # with what is added, 255 bytes at most
         raise InputError(
-            f"{name!r} is no name for the files; give letters, digits, '_', '-', '+' and '.', at most 100."
+            f"{name!r} is no name for the files; give letters, digits, '_', '-', '+' and '.', at most 100 bytes."
         )
     return name
 

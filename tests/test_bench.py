@@ -521,6 +521,11 @@ def test_scaling_writes_points_and_pictures(tmp_path: Path, capsys: pytest.Captu
     assert "5-4-1" in captured.out
 
 
+def test_a_shape_that_is_given_twice_is_measured_once(tmp_path: Path) -> None:
+    assert main([*TINY, "--shape", "5-4-1", "--out", str(tmp_path)]) == 0
+    assert [point["m"] for point in _load(tmp_path / "scaling.json")["points"]] == [1000, 3000]
+
+
 def test_a_backend_that_cannot_be_used_is_left_out_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1161,6 +1166,7 @@ def test_the_head_of_a_data_set_has_all_its_classes() -> None:
         (["scaling", "--name", "../x"], "'../x' is no name for the files"),
         (["scaling", "--name", "/x"], "'/x' is no name for the files"),
         (["scaling", "--name", "x" * 300], "is no name for the files"),
+        (["scaling", "--name", "漢" * 34], "at most 100 bytes"),
         (["scaling", "--resume"], "there is no bench-results/scaling.json to go on with"),
         (["scaling", "--threads", "1000000"], "1000000 threads are more than the"),
         (["scaling", "--to", "1e12"], "1,000,000,000,000 examples of 28-64-1 take 116,000,000,"),
@@ -1180,6 +1186,7 @@ def test_the_head_of_a_data_set_has_all_its_classes() -> None:
             "none of the chosen peers takes part in the epoch; these do: fullb",
         ),
         (["peers", "--case", "1-2-3"], "unknown case '1-2-3'; the known ones are 28-64-1"),
+        (["peers", "--part", "epoch", "--case", "1-2-3"], "unknown case '1-2-3'; the known ones are 28-64-1"),
         (["peers", "--allocator", "fast"], "the known ones are default; keeping"),
         (["training", "--dataset", "iris"], "the known ones are nyc-late; mnist; flights-late; digits"),
         (["training", "--dataset", "mnist"], "give the folder that has mnist-train.parquet with --data"),
