@@ -199,6 +199,7 @@ def _times(result: Result, part: str) -> str:
         for name in report.contenders(points)
     ]
     words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. {report.rounds(points)} {_limits(result)}"]
+    words += report.few(points)
     missing = {f"{name}: {reason}" for p in points for name, reason in p["left_out"].items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
     ratios = report.ratios(result, part)

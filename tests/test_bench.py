@@ -1409,6 +1409,19 @@ def test_the_readme_goes_by_m_in_whatever_order_it_was_measured(tmp_path: Path) 
     assert len(tables.pop()) > 1
 
 
+def test_where_dropped_rounds_leave_no_median_it_is_said(tmp_path: Path) -> None:
+    result = _full_results()["peers"]
+    for point, kept, dropped in zip(result.points, (0, 1, 3, 2), (6, 5, 3, 0), strict=False):
+        point["rounds"] = {"kept": kept, "dropped": dropped, "cut": False}
+    wanted = [
+        "28-64-1, default allocator: none of 6 rounds kept.", "28-64-1, keeping allocator: 1 of 6 rounds kept."
+    ]  # fmt: skip
+    assert report.few(result.points) == wanted
+    assert report.WORDS["peers"](result)[1:] == wanted
+    assert " ".join(wanted) in readme._times(result, "step")
+    assert "rounds kept" not in readme._times(result, "epoch")
+
+
 def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Path) -> None:
     result = _full_results()["scaling"]
     result.points = [p for p in result.points if p["device"] == "cpu"]
