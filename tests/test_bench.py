@@ -561,6 +561,18 @@ def test_points_beyond_the_budget_are_left_out_with_a_line(tmp_path: Path, monke
     assert "beyond the budget" in result.left_out[0]
 
 
+def test_what_the_machines_limits_do_not_allow_within_the_budget_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "cpu_limits", lambda *a, **o: Limits(1e8, 1e9, 1e9))
+    rules = Rules.quick()
+    settings = scaling.Settings(("50-400-1",), ("numpy",), last=10**5, budget=60, memory=False, quick=True, rules=rules)
+    result = _result()
+    scaling.run(settings, result, save=lambda: None, say=lambda line: None)
+    seconds = (scaling.CALLS + rules.least) * 10**5 * roofline.flops(Shape((50, 400, 1))) / 1e8
+    words = f"it would take about {seconds:,.0f} s, more than is left of the budget of 60 s"
+    assert result.left_out == [f"50-400-1 at m = 100,000: left out: {words}"]  # it is the first in turn
+    assert [point["m"] for point in result.points] == [1_000, 10_000, 3_000, 30_000]
+
+
 def test_the_most_telling_points_come_first_and_the_first_and_the_last_are_telling() -> None:
     counts = scaling.Settings(last=2 * 10**6).counts()
     assert scaling.in_order(counts) == [10**5, 10**6, 2 * 10**6, 10**3, 10**4, 3 * 10**3, 3 * 10**4, 3 * 10**5]
@@ -923,7 +935,7 @@ def test_a_case_that_takes_longer_than_is_left_is_left_out(monkeypatch: pytest.M
     monkeypatch.setattr(peers, "_measured", lambda work, *arguments: {**point, "case": work.name})
     result = Result("peers", "", machine.describe(), {})
     peers.run(settings, result, save=lambda: None, say=lambda line: None)
-    where, words = "keeping allocator: left out", "it takes about 1,000,000 s, beyond the budget of 60 s"
+    where, words = "keeping allocator: left out", "it takes about 1,000,000 s, more than is left of the budget of 60 s"
     assert result.left_out == [f"28-64-1 at m = 5,000, {where}: {words}", f"28-1 at m = 40,000, {where}: {words}"]
 
 
@@ -1108,7 +1120,7 @@ def test_seeds_beyond_the_budget_are_left_out_with_a_line(monkeypatch: pytest.Mo
     assert [(p["contender"], p["seed"]) for p in result.points] == [
         ("scikit-learn", 0), ("fullbatch", 0), ("fullbatch", 1)
     ]  # fmt: skip
-    late = "it takes about 10 s, beyond the budget of 15 s"
+    late = "it takes about 10 s, more than is left of the budget of 15 s"
     assert result.left_out == [f"digits, seed 1: scikit-learn: left out: {late}"]
 
 
