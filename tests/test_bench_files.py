@@ -273,6 +273,20 @@ def test_the_pictures_of_this_repository_are_drawn_from_its_results() -> None:
     assert not [picture for path in found for picture in results.not_drawn_from(path)]
 
 
+def test_each_dot_beside_the_peers_is_in_the_legend() -> None:
+    pytest.importorskip("matplotlib")
+    figure = plots.FIGURES["peers"](_full_results()["peers"])
+    told = {text.get_text() for text in figure.legends[0].get_texts()}
+    drawn = {
+        (line.get_color(), line.get_markerfacecolor() != "none")
+        for axes in figure.axes for line in axes.get_lines() if len(line.get_xdata()) == 1
+    }  # fmt: skip
+    assert len(drawn) == 4  # two kinds under two allocators
+    assert told == {label for label, _, _ in plots.DOTS}
+    assert {colour for colour, _ in drawn} == {colour for _, colour, full in plots.DOTS if full}
+    assert [label for label, _, full in plots.DOTS if not full] == ["either, with an allocator that keeps memory"]
+
+
 def test_ticks_are_plain_numbers_and_enough_of_them() -> None:
     pytest.importorskip("matplotlib")
     figure = plots.FIGURES["scaling"](_full_results()["scaling"])
