@@ -111,10 +111,14 @@ POINTS: dict[str, Any] = {
         "with one loss for each of its seconds",
     ),
 }  # fmt: skip
-POINTS["profile"] = {
-    "shape": str, "m": SOME, "batch": (SOME, None), "threads": SOME, "times": {str: (TIMING, None)},
-    "steps": {str: str}, "rounds": ROUNDS,
-}  # fmt: skip
+POINTS["profile"] = Such(
+    {
+        "shape": str, "m": SOME, "batch": (SOME, None), "threads": SOME, "times": {str: (TIMING, None)},
+        "steps": {str: str}, "rounds": ROUNDS,
+    },
+    lambda point: {"all", "one thread", "call"} <= point["times"].keys() and "all" in point["steps"],
+    "with times of all, one thread and call",
+)  # fmt: skip
 SUMMARIES: dict[str, Any] = {  # of a result that has points
     "scaling": {
         "limits": LIMITS,

@@ -82,6 +82,9 @@ class Result:
         if reason is None and (raw["points"] or raw["summary"]):
             reason = forms.misfit(raw["points"], [forms.POINTS[raw["kind"]]], "points")
             reason = reason or forms.misfit(raw["summary"], forms.SUMMARIES[raw["kind"]], "summary")
+        if reason is None and raw["kind"] == "scaling":  # a run that goes on derives the points' rates anew
+            missing = {point["device"] for point in raw["points"]} - raw["summary"].get("limits", {}).keys()
+            reason = f"summary.limits has no {', '.join(missing)}" if missing else None
         try:
             if reason is None:
                 for shape in {point["shape"] for point in raw["points"] if "shape" in point}:

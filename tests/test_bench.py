@@ -1349,7 +1349,7 @@ def _full_results() -> dict[str, Result]:
     results = {
         "scaling": _result(
             "scaling", scale, growth=scaling.growth(scale), crossover=scaling.crossover(scale),
-            limits=roofline.to_json({"cpu": limits}),
+            limits=roofline.to_json({"cpu": limits, "cuda:0": limits}),
         ),
         "peers": _result("peers", steps + epochs, **peers.summary(steps + epochs, limits)),
         "training": _result("training", trained, **training.summary(trained)),

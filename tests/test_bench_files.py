@@ -225,6 +225,7 @@ def test_what_a_file_says_in_brackets_is_printed_as_it_is(tmp_path: Path, capsys
     [
         {"settings": {"budget": "1e400"}},  # a number as it stands: JSON has no end of them
         {"points": [], "summary": {"limits": {"cpu": {"speed": 1.0}}}},
+        {"summary": {"limits": {"cuda:1": {"product": 1.0, "copy": 1.0, "read": 1.0}}, "growth": [], "crossover": []}},
     ],
 )
 def test_what_only_a_picture_or_a_run_that_goes_on_would_find_is_one_line_too(

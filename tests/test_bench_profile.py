@@ -18,6 +18,7 @@ from bench.timing import Rules
 
 import fullbatch as fb
 from fullbatch import native_library
+from fullbatch.errors import InputError
 from test_bench import _load, _result
 
 
@@ -170,3 +171,18 @@ def test_the_words_of_the_table_are_of_what_was_measured() -> None:
     assert dict(zip(grid.columns, grid.rows[0], strict=True))["activation"] == "20 %"
     assert dict(zip(grid.columns, grid.rows[0], strict=True))["one thread over all"] == "1.80"
     assert "profile" in readme.SECTIONS
+
+
+def test_a_file_without_the_time_of_the_whole_is_one_line(tmp_path: Path) -> None:
+    one = _measured(**WHOLE)
+    limits = Limits(1e12, 1e9, 1e9)
+    for name in ("all", "one thread", "call", None):
+        result = _result("profile", [one], **profile.summary([one], limits))
+        if name is not None:
+            result.points = [{**one, "times": {k: v for k, v in one["times"].items() if k != name}}]
+        result.save(tmp_path / "x.json")
+        if name is None:
+            assert len(Result.load(tmp_path / "x.json").points) == 1
+            continue
+        with pytest.raises(InputError, match=r"points\[0\] is not with times of all, one thread and call"):
+            Result.load(tmp_path / "x.json")
