@@ -46,8 +46,11 @@ class Part:
     env: dict[str, str] = field(default_factory=dict)
 
 
+SCALED = "gpu-scaling"  # the name of the part that is a run of bench scaling
+
+
 def _scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
-    result = json.loads((folder / "gpu-scaling.json").read_text())
+    result = json.loads((folder / f"{SCALED}.json").read_text())
     return [*result["points"], {"summary": result["summary"]}]
 
 
@@ -88,7 +91,7 @@ PARTS = (
     Part("precision", ("bench.gpu_parts", "precision"), 30),
     Part(
         "scaling",
-        ("bench", "scaling", "--out", "FOLDER", "--name", "gpu-scaling", "--backend", "native", "--backend", "numpy",
+        ("bench", "scaling", "--out", "FOLDER", "--name", SCALED, "--backend", "native", "--backend", "numpy",
          "--backend", "cupy", *SCALING),
         110,
         _scaling,
@@ -115,6 +118,8 @@ def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: f
         draft.write_text(json.dumps(_finite(result), indent=1, allow_nan=False) + "\n")
         draft.replace(path)
 
+    for old in (path, folder / f"{SCALED}.json"):  # else a part that fails would be told by an earlier run's points
+        _make_room(old)
     deadline = time.perf_counter() + seconds
     for part in parts:
         left = deadline - time.perf_counter()
@@ -131,6 +136,21 @@ def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: f
     result["finished"] = True
     save()
     return result
+
+
+def _make_room(path: Path) -> None:
+    """Move an earlier result to NAME.json~, as other runs do; one that was not finished pushes out none that was."""
+    if not path.exists():
+        return
+    kept = path.with_name(f"{path.name}~")
+    try:
+        finished = bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
+    except (ValueError, TypeError, KeyError):
+        finished = True  # whatever it is, it is not ours to lose
+    if finished or not kept.exists():
+        path.replace(kept)
+    else:
+        path.unlink()
 
 
 def _run(part: Part, folder: Path, seconds: float, own: dict[str, Any], save: Callable[[], None]) -> None:

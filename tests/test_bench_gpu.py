@@ -97,6 +97,26 @@ def test_parts_beyond_the_whole_time_are_left_out(run):
     assert result["finished"]
 
 
+def test_an_earlier_run_is_kept_and_none_of_its_points_is_told_again(run, tmp_path):
+    file, scaled = tmp_path / "gpu.json", tmp_path / "gpu-scaling.json"
+    scaled.write_text('{"points": [{"old": 1}], "summary": {}, "finished": true}')
+    fails = {"a": ("import sys; sys.exit(1)", 20)}
+    result, _ = run(fails, a={"read": gpu._scaling})
+    assert result["parts"]["a"]["status"] == "failed"
+    assert result["parts"]["a"]["points"] == []
+    assert json.loads((tmp_path / "gpu-scaling.json~").read_text())["points"] == [{"old": 1}]
+    first = file.read_text()
+    run({"a": (GOOD, 20)})
+    kept = tmp_path / "gpu.json~"
+    assert kept.read_text() == first
+    file.write_text(file.read_text().replace('"finished": true', '"finished": false'))
+    run({"a": (GOOD, 20)})
+    assert kept.read_text() == first
+    file.write_text("mine")
+    run({"a": (GOOD, 20)})
+    assert kept.read_text() == "mine"
+
+
 def test_the_file_is_there_while_a_part_still_runs(run, tmp_path):
     look = (
         "import json\nprint('{\"i\": 1}', flush=True)\nimport time\ntime.sleep(0.5)\n"
