@@ -67,13 +67,14 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     """A figure with a title, room for a legend of these labels below it, and at its foot words and the machine."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    lines = textwrap.wrap(title, round(8.5 * width)) + [""] * -(-len(legend) // _columns(width))
-    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=13, fontweight="bold")
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
     foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
+    height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it
+    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    lines = textwrap.wrap(title, round(8.5 * width)) + [""] * -(-len(legend) // _columns(width))
+    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=13, fontweight="bold")
     figure.supxlabel("\n".join(foot), x=0.012, ha="left", fontsize=7.5, color=QUIET)
     return figure
 
