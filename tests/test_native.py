@@ -281,6 +281,13 @@ def test_wrong_blocks_raise():
                 call()
 
 
+def test_parameters_of_another_network_raise():
+    step = steps.NativeStep(fb.Network([3, 4, 2]), np.zeros((3, 1)), 64)
+    for sizes in ([2, 4, 2], [3, 4, 1], [3, 2]):
+        with pytest.raises(ValueError, match="parameters for the 26 of"):
+            step.load(fb.Network(sizes).init(seed=0))
+
+
 def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=0, dtype=8, count=None):
     return library.fb_step_new(
         isa, dtype, len(sizes) - 1 if count is None else count, (ctypes.c_int64 * len(sizes))(*sizes),
