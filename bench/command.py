@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
 from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
 from bench.backends import BACKENDS
@@ -134,7 +133,7 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
-    report.show(result, Console())
+    report.show(result, report.console())
     files = [path, *_draw(result, path, say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
@@ -251,7 +250,9 @@ def scaling_command(
 ) -> int:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
     settings = scaling.Settings(
-        shapes=tuple(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
+        shapes=tuple(
+            dict.fromkeys(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES))
+        ),
         backends=tuple(chosen(backend or [], BACKENDS, "backend")),
         first=_count(first, "--from"),
         last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
@@ -282,12 +283,12 @@ def peers_command(
     """The same step, and the same epoch of Adam, by what people would use instead."""
     chosen([part], PARTS, "part")
     names = chosen(peer or [], dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
-    cases = chosen(case or [], peers.CASES, "case") if part != "epoch" else []
+    cases = chosen(case or [], peers.CASES, "case")
     batches = _batches(batch, quick) if part != "step" else ()
     if quick and not case:
         cases = cases[:1]
     # A part in which none of the chosen has a place would time fullbatch beside nobody.
-    cases = cases if set(names) & set(peers.PEERS) else []
+    cases = cases if part != "epoch" and set(names) & set(peers.PEERS) else []
     batches = batches if set(names) & set(minibatch.CONTENDERS) else ()
     if not cases and not batches:
         there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS
@@ -361,12 +362,18 @@ def plot_command(
     """Draw the pictures of all results of a folder anew."""
     loaded = load_all(results)
     writable(results)
-    for path, result in loaded:
-        for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
-            print(file)
-    for path in sorted(results.glob("*.json")):
-        if (raw := of_gpu(path)) is not None:
-            print(gpu.draw(raw, path.with_suffix(".png")))
+    try:
+        for path, result in loaded:
+            for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
+                print(file)
+        for path in sorted(results.glob("*.json")):
+            if (raw := of_gpu(path)) is not None:
+                with gpu.read_from(path):
+                    print(gpu.draw(raw, path.with_suffix(".png")))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}; move it elsewhere.") from error
     return 0
 
 
@@ -377,7 +384,7 @@ def show_command(
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")
-        report.show(result, Console())
+        report.show(result, report.console())
     return 0
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from bench import machine, plots
 from bench.machine import ROOT
 from fullbatch import backend
+from fullbatch.errors import InputError
 
 SECONDS = 530.0  # for all parts, of the nine minutes
 SCHEMA = 1
@@ -215,6 +216,16 @@ def _finite(value: Any) -> Any:
 
 
 # --- What follows ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def read_from(path: Path) -> Iterator[None]:
+    """What is made of a file within: InputError where it has not what it should have, for its parts have many forms."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:
+        raise InputError(f"{path} is not what bench gpu writes ({fault!r}); move it elsewhere.") from fault
+
 
 PEERS = ("PyTorch eager", "PyTorch compiled", "JAX")
 

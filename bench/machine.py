@@ -176,6 +176,7 @@ def _versions() -> dict[str, str]:
 def _blas() -> list[dict[str, Any]]:
     from threadpoolctl import threadpool_info
 
+    # In an order of their own: threadpoolctl's is another in each process, and --resume compares them.
     return [
         {
             "library": {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS"}.get(
@@ -188,7 +189,7 @@ def _blas() -> list[dict[str, Any]]:
             # SciPy's wheel brings one too.
             "of": _owner(Path(pool["filepath"])),
         }
-        for pool in threadpool_info()
+        for pool in sorted(threadpool_info(), key=lambda pool: str(pool["filepath"]))
         if pool["user_api"] == "blas"
     ]
 

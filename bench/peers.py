@@ -27,7 +27,7 @@ from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, cut, not_begun, used_up, wall
+from bench.timing import Contender, Rules, cut, not_begun, too_long, used_up, wall
 from fullbatch import cost_and_gradients
 from fullbatch.fold import block_size
 from fullbatch.parameters import Layer, Params
@@ -435,9 +435,10 @@ def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | 
     """Why the work is left out, or None."""
     if ALLOCATORS[work.allocator] is not None and platform.libc_ver()[0] != "glibc":
         return "only glibc can be told to keep memory"
-    if least > left or left <= 0:
-        took = f"it takes about {least:,.0f} s, " if least else ""
-        return f"{took}beyond the budget of {settings.budget:,.0f} s"
+    if left <= 0:
+        return f"beyond the budget of {settings.budget:,g} s"
+    if least > left:
+        return f"it takes about {least:,.0f} s, {too_long(settings.budget)}"
     free = free_memory()
     if free is not None and work.bytes_needed > free:
         return f"up to {work.bytes_needed:,} bytes are needed, {free:,} are free"

@@ -205,10 +205,10 @@ def _short(value: float) -> str:
 
 # --- Peers ----------------------------------------------------------------------------------------------------
 
-DOTS = (  # what the legend says, its colour in LINES, and whether the dot is full
-    ("others, default allocator", 0, True),
-    ("others, an allocator that keeps memory", 0, False),
-    ("fullbatch itself, held back", 1, True),
+DOTS = (  # what the legend says, the dot's colour, and whether it is full
+    ("others", LINES[0], True),
+    ("fullbatch itself, held back", LINES[1], True),
+    ("either, with an allocator that keeps memory", QUIET, False),
 )
 
 
@@ -224,7 +224,8 @@ def _peers(result: Result) -> Any:
         2.3 + 2.2 * columns, 1.5 + 0.3 * sum(len(names) + 2 for names in rows), result,
         "The same computation by what people would use instead",
         "Time as a multiple of fullbatch's, with the figure of the default allocator: right of the line is slower than "
-        "fullbatch. The other allocator is told by GLIBC_TUNABLES. Medians of interleaved rounds.",
+        "fullbatch. The other allocator is told by GLIBC_TUNABLES. Medians of interleaved rounds. Networks: inputs - "
+        "hidden - outputs, tanh.",
         legend=[label for label, _, _ in DOTS],
     )  # fmt: skip
     ratios = [t["median"] / p["times"][USUAL]["median"] for p in points for t in p["times"].values() if t]
@@ -234,8 +235,7 @@ def _peers(result: Result) -> Any:
         for column, case in enumerate(cases(part)):
             axes = figure.add_subplot(grid[row, column])
             _case(axes, [p for p in part if p["case"] == case], names, limits, labels=column == 0)
-    for label, index, full in DOTS:
-        colour = LINES[index]
+    for label, colour, full in DOTS:
         axes.plot(
             [], [], linestyle="", marker="o", markersize=6, color=colour, label=label,
             markerfacecolor=colour if full else "none",

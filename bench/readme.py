@@ -17,8 +17,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from bench import gpu, report, roofline, training
 from bench.machine import Machine
 from bench.results import Result, load_all, of_gpu
@@ -41,12 +39,14 @@ def rewritten(text: str, source: Source) -> str:
     for name in re.findall(r"<!-- bench:([\w-]+) -->", text):
         if name not in SECTIONS:
             raise InputError(f"unknown mark bench:{name}; the known ones are {', '.join(SECTIONS)}.")
-        if f"<!-- /bench:{name} -->" not in text:
-            raise InputError(f"the mark <!-- bench:{name} --> has no end; add <!-- /bench:{name} -->.")
-        body = SECTIONS[name](source)
         start, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+        if (text.count(start), text.count(end)) not in ((1, 0), (1, 1)):
+            raise InputError(f"the marks of bench:{name} are there more than once; leave one {start} and one {end}.")
         before, _, rest = text.partition(start)
-        text = f"{before}{start}\n{body}\n{end}{rest.partition(end)[2]}"
+        old, found, after = rest.partition(end)
+        if not found or "<!-- bench:" in old:  # what stands up to a wrong end would be lost
+            raise InputError(f"the mark {start} has no end of its own after it; add {end}.")
+        text = f"{before}{start}\n{SECTIONS[name](source)}\n{end}{after}"
     return text
 
 
@@ -145,7 +145,7 @@ def _printed(source: Source) -> str:
     for _, result in source.results:
         if result.kind == "scaling" and all(p["device"] == "cpu" for p in result.points):
             out = io.StringIO()
-            report.show(result, Console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
+            report.show(result, report.console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
             lines = [f"$ {result.command}", *_shortened(out.getvalue().splitlines())]
             return "\n".join(["```", *lines, "```"])
     return "Not measured yet: `python -m bench scaling --out bench/results`."
@@ -199,6 +199,7 @@ def _times(result: Result, part: str) -> str:
         for name in report.contenders(points)
     ]
     words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. {report.rounds(points)} {_limits(result)}"]
+    words += report.few(points)
     missing = {f"{name}: {reason}" for p in points for name, reason in p["left_out"].items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
     ratios = report.ratios(result, part)
@@ -245,11 +246,9 @@ def _gpu(source: Source) -> str:
     made = []
     for path in sorted(source.folder.glob("*.json")):
         if (raw := of_gpu(path)) is not None:
-            try:
+            with gpu.read_from(path):
                 lines = "\n".join(f"- {line}" for line in gpu.lines(raw))
                 command, where = raw["command"], f"{Machine(**raw['machine']).short}, {raw['machine']['date'][:10]}"
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:  # its parts have many forms
-                raise InputError(f"{path} is not what bench gpu writes ({fault!r}); move it elsewhere.") from fault
             picture = _picture(path, source.root, "milliseconds of a step, and examples per second as m grows")
             made.append(f"`{command}` on {where}.\n\n{lines}{picture}")
     unmeasured = "Not measured yet: `python -m bench gpu --out bench/results`, on a machine with an NVIDIA GPU."

@@ -17,6 +17,7 @@ from bench.results import Result
 from bench.training import MARGIN
 
 WIDTH = 240
+ENOUGH = 3  # rounds for a median
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Grid:
     rows: Sequence[Sequence[str]]
     text: int = 1
     spare: Sequence[str] = ()
+
+
+def console(**options: Any) -> Console:
+    """One that prints what a result says as it is: a name with brackets is no markup."""
+    return Console(markup=False, emoji=False, **options)
 
 
 def show(result: Result, console: Console) -> None:
@@ -250,7 +256,17 @@ def _over(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _peers_words(result: Result) -> list[str]:
-    return [rounds(result.points)]
+    return [rounds(result.points), *few(result.points)]
+
+
+def few(points: Sequence[dict[str, Any]]) -> list[str]:
+    """Where dropped rounds have left no median worth the name, in words."""
+    told = [(f"{p['case']}, {p['allocator']} allocator", p["rounds"]) for p in points]
+    return [
+        f"{where}: {r['kept'] or 'none'} of {r['kept'] + r['dropped']} rounds kept."
+        for where, r in told
+        if r["dropped"] and r["kept"] < ENOUGH
+    ]
 
 
 def rounds(points: Sequence[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ class Result:
                 f"schema {SCHEMA}; measure again, or move it elsewhere."
             )
         reason = reason or forms.misfit(raw, forms.RESULT)
-        if reason is None and raw["points"]:
+        if reason is None and (raw["points"] or raw["summary"]):
             reason = forms.misfit(raw["points"], [forms.POINTS[raw["kind"]]], "points")
             reason = reason or forms.misfit(raw["summary"], forms.SUMMARIES[raw["kind"]], "summary")
         try:
@@ -116,8 +117,12 @@ def _read(path: Path) -> Any:
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is no number of JSON")
 
+    def finite(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else refuse(text)  # 1e400
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
 
@@ -209,9 +214,9 @@ def writable(folder: Path) -> Path:
 
 def file_name(name: str) -> str:
     """The name as it is; InputError for one that would leave the folder or that no file can have."""
-    if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
+    if not re.fullmatch(r"[\w][\w.+-]*", name) or len(name.encode()) > 100:  # with what is added, 255 bytes at most
         raise InputError(
-            f"{name!r} is no name for the files; give letters, digits, '_', '-', '+' and '.', at most 100."
+            f"{name!r} is no name for the files; give letters, digits, '_', '-', '+' and '.', at most 100 bytes."
         )
     return name
 

@@ -14,7 +14,7 @@ from bench.machine import free_memory
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import Contender, Gauge, Rules, cut, take_turns, two_threads, used_up
+from bench.timing import Contender, Gauge, Rules, cut, take_turns, too_long, two_threads, used_up
 from fullbatch.errors import InputError
 
 SHAPES = problem.SHAPES[:4]
@@ -164,11 +164,13 @@ def _measure(here: _Run, shapes: Sequence[Shape], found: Sequence[Backend]) -> N
         if (missing := [b for b in found if not result.has(backend=b.name, shape=shape.name, m=m)])
     ]
     for index, (shape, m, missing) in enumerate(todo):
-        where, cost = f"{shape.name} at m = {m:,}: left out", here.costs.get(shape.name)
-        needed = cost.of(m, settings.rules) if cost else 0.0
-        if needed > here.left or here.left <= 0:
-            took = f"it would take about {needed:,.0f} s, " if needed else ""
-            here.leave_out(f"{where}: {took}beyond the budget of {settings.budget:g} s")
+        where = f"{shape.name} at m = {m:,}: left out"
+        if here.left <= 0:
+            here.leave_out(f"{where}: beyond the budget of {settings.budget:g} s")
+            continue
+        needed = (here.costs.get(shape.name) or _at_best(here, shape, m, missing)).of(m, settings.rules)
+        if needed > here.left:
+            here.leave_out(f"{where}: it would take about {needed:,.0f} s, {too_long(settings.budget)}")
             continue
         present = list(_with_room(here, missing, shape, m))
         if not present:
@@ -182,6 +184,13 @@ def _measure(here: _Run, shapes: Sequence[Shape], found: Sequence[Backend]) -> N
         _conclude(result, here.limits)
         if result.points:
             here.save()
+
+
+def _at_best(here: _Run, shape: Shape, m: int, present: Sequence[Backend]) -> Cost:
+    """What a point takes where none of its shape was measured: not less than the machine's own limits allow."""
+    size = backends.itemsize(here.settings.dtype)
+    best = [roofline.seconds_at_best(shape, m, size, here.limits[b.device])[0] for b in present]
+    return Cost(m, 0.0, sum(best) / m, 0.0)
 
 
 def in_order(counts: Sequence[int]) -> list[int]:

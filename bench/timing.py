@@ -102,6 +102,11 @@ def cut(rounds: dict[str, Any]) -> str:
     return ", cut short by the budget" if rounds["cut"] else ""
 
 
+def too_long(budget: float) -> str:
+    """After the seconds that something takes."""
+    return f"more than is left of the budget of {budget:,g} s"
+
+
 def used_up(budget: float) -> str:
     return f"the budget of {budget:g} s was used up"
 

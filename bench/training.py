@@ -36,7 +36,7 @@ from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.results import Result
 from bench.timing import Contender as Timed
-from bench.timing import Gauge, Rounds, Rules, take_turns, two_threads, used_up, wall
+from bench.timing import Gauge, Rounds, Rules, take_turns, too_long, two_threads, used_up, wall
 from fullbatch import Network
 from fullbatch.objective import Objective
 from fullbatch.parameters import Layer, Params
@@ -280,9 +280,11 @@ def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
         if here.result.has(data=data.name, contender=contender, seed=seed):
             continue
         where, who = f"{data.name}, seed {seed}: {contender}: left out", (data.name, contender)
-        if (seconds := here.longest.get(who, 0.0)) > here.left or here.left <= 0:
-            took = f"it takes about {seconds:,.0f} s, " if seconds else ""
-            here.leave_out(f"{where}: {took}beyond the budget of {here.settings.budget:g} s")
+        if here.left <= 0:
+            here.leave_out(f"{where}: beyond the budget of {here.settings.budget:g} s")
+            continue
+        if (seconds := here.longest.get(who, 0.0)) > here.left:
+            here.leave_out(f"{where}: it takes about {seconds:,.0f} s, {too_long(here.settings.budget)}")
             continue
         try:
             point, rounds = one(data, contender, seed, here.settings.rules, here.left, here.gauge)

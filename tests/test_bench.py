@@ -22,6 +22,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import threadpoolctl
 from bench import (
     backends,
     children,
@@ -520,6 +521,11 @@ def test_scaling_writes_points_and_pictures(tmp_path: Path, capsys: pytest.Captu
     assert "5-4-1" in captured.out
 
 
+def test_a_shape_that_is_given_twice_is_measured_once(tmp_path: Path) -> None:
+    assert main([*TINY, "--shape", "5-4-1", "--out", str(tmp_path)]) == 0
+    assert [point["m"] for point in _load(tmp_path / "scaling.json")["points"]] == [1000, 3000]
+
+
 def test_a_backend_that_cannot_be_used_is_left_out_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +559,18 @@ def test_points_beyond_the_budget_are_left_out_with_a_line(tmp_path: Path, monke
     assert result.points == []
     assert len(result.left_out) == len(settings.counts())
     assert "beyond the budget" in result.left_out[0]
+
+
+def test_what_the_machines_limits_do_not_allow_within_the_budget_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "cpu_limits", lambda *a, **o: Limits(1e8, 1e9, 1e9))
+    rules = Rules.quick()
+    settings = scaling.Settings(("50-400-1",), ("numpy",), last=10**5, budget=60, memory=False, quick=True, rules=rules)
+    result = _result()
+    scaling.run(settings, result, save=lambda: None, say=lambda line: None)
+    seconds = (scaling.CALLS + rules.least) * 10**5 * roofline.flops(Shape((50, 400, 1))) / 1e8
+    words = f"it would take about {seconds:,.0f} s, more than is left of the budget of 60 s"
+    assert result.left_out == [f"50-400-1 at m = 100,000: left out: {words}"]  # it is the first in turn
+    assert [point["m"] for point in result.points] == [1_000, 10_000, 3_000, 30_000]
 
 
 def test_the_most_telling_points_come_first_and_the_first_and_the_last_are_telling() -> None:
@@ -917,7 +935,7 @@ def test_a_case_that_takes_longer_than_is_left_is_left_out(monkeypatch: pytest.M
     monkeypatch.setattr(peers, "_measured", lambda work, *arguments: {**point, "case": work.name})
     result = Result("peers", "", machine.describe(), {})
     peers.run(settings, result, save=lambda: None, say=lambda line: None)
-    where, words = "keeping allocator: left out", "it takes about 1,000,000 s, beyond the budget of 60 s"
+    where, words = "keeping allocator: left out", "it takes about 1,000,000 s, more than is left of the budget of 60 s"
     assert result.left_out == [f"28-64-1 at m = 5,000, {where}: {words}", f"28-1 at m = 40,000, {where}: {words}"]
 
 
@@ -1102,7 +1120,7 @@ def test_seeds_beyond_the_budget_are_left_out_with_a_line(monkeypatch: pytest.Mo
     assert [(p["contender"], p["seed"]) for p in result.points] == [
         ("scikit-learn", 0), ("fullbatch", 0), ("fullbatch", 1)
     ]  # fmt: skip
-    late = "it takes about 10 s, beyond the budget of 15 s"
+    late = "it takes about 10 s, more than is left of the budget of 15 s"
     assert result.left_out == [f"digits, seed 1: scikit-learn: left out: {late}"]
 
 
@@ -1160,6 +1178,7 @@ def test_the_head_of_a_data_set_has_all_its_classes() -> None:
         (["scaling", "--name", "../x"], "'../x' is no name for the files"),
         (["scaling", "--name", "/x"], "'/x' is no name for the files"),
         (["scaling", "--name", "x" * 300], "is no name for the files"),
+        (["scaling", "--name", "漢" * 34], "at most 100 bytes"),
         (["scaling", "--resume"], "there is no bench-results/scaling.json to go on with"),
         (["scaling", "--threads", "1000000"], "1000000 threads are more than the"),
         (["scaling", "--to", "1e12"], "1,000,000,000,000 examples of 28-64-1 take 116,000,000,"),
@@ -1179,6 +1198,7 @@ def test_the_head_of_a_data_set_has_all_its_classes() -> None:
             "none of the chosen peers takes part in the epoch; these do: fullb",
         ),
         (["peers", "--case", "1-2-3"], "unknown case '1-2-3'; the known ones are 28-64-1"),
+        (["peers", "--part", "epoch", "--case", "1-2-3"], "unknown case '1-2-3'; the known ones are 28-64-1"),
         (["peers", "--allocator", "fast"], "the known ones are default; keeping"),
         (["training", "--dataset", "iris"], "the known ones are nyc-late; mnist; flights-late; digits"),
         (["training", "--dataset", "mnist"], "give the folder that has mnist-train.parquet with --data"),
@@ -1257,6 +1277,12 @@ def test_readme_is_made_from_results(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("nothing", "has no marks"),
         ("<!-- bench:speed --><!-- /bench:speed -->", "unknown mark bench:speed; the known ones are scaling"),
         ("<!-- bench:peers -->", "has no end"),
+        ("<!-- /bench:peers --> <!-- bench:peers --> the rest", "has no end of its own after it"),
+        (
+            "<!-- bench:peers --><!-- bench:epochs --><!-- /bench:peers --><!-- /bench:epochs -->",
+            "has no end of its own",
+        ),
+        ("<!-- bench:peers --><!-- /bench:peers -->" * 2, "more than once; leave one"),
     ],
 )
 def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
@@ -1264,6 +1290,7 @@ def test_readme_with_wrong_marks(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(InputError, match=words):
         readme.update(tmp_path / "README.md", tmp_path, check=False)
+    assert (tmp_path / "README.md").read_text() == text
 
 
 @pytest.mark.parametrize(
@@ -1392,6 +1419,19 @@ def test_the_readme_goes_by_m_in_whatever_order_it_was_measured(tmp_path: Path) 
         tables.add(tuple(rows))
     assert len(tables) == 1
     assert len(tables.pop()) > 1
+
+
+def test_where_dropped_rounds_leave_no_median_it_is_said(tmp_path: Path) -> None:
+    result = _full_results()["peers"]
+    for point, kept, dropped in zip(result.points, (0, 1, 3, 2), (6, 5, 3, 0), strict=False):
+        point["rounds"] = {"kept": kept, "dropped": dropped, "cut": False}
+    wanted = [
+        "28-64-1, default allocator: none of 6 rounds kept.", "28-64-1, keeping allocator: 1 of 6 rounds kept."
+    ]  # fmt: skip
+    assert report.few(result.points) == wanted
+    assert report.WORDS["peers"](result)[1:] == wanted
+    assert " ".join(wanted) in readme._times(result, "step")
+    assert "rounds kept" not in readme._times(result, "epoch")
 
 
 def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Path) -> None:
@@ -1546,6 +1586,17 @@ def test_what_a_reader_should_doubt_is_said() -> None:
     assert "FULLBATCH_NATIVE=off is set" in doubts(environment={"FULLBATCH_NATIVE": "off"})[0]
     assert "load of the last minute was 1.5" in doubts(load=1.5)[0]
     assert doubts(load=None, revision=None) == []
+
+
+def test_the_libraries_of_the_blas_come_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = {"user_api": "blas", "internal_api": "openblas", "version": "1", "num_threads": 2}
+    pools = [{**pool, "filepath": f"/x/{of}.libs/{of}.so"} for of in ("numpy", "scipy")]
+    seen = []
+    for told in (pools, pools[::-1]):
+        monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda told=told: told)
+        seen.append(machine._blas())
+    assert [library["of"] for library in seen[0]] == ["numpy", "scipy"]
+    assert seen[0] == seen[1]
 
 
 def test_the_blas_of_the_caption_is_numpys() -> None:

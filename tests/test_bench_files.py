@@ -187,10 +187,54 @@ def test_a_damaged_file_of_a_card_is_one_line(tmp_path: Path, capsys: pytest.Cap
     _full_results()["training"].save(tmp_path / "training.json")
     file = tmp_path / "README.md"
     file.write_text(WITH_MARKS)
-    assert main(["readme", "--results", str(tmp_path), "--readme", str(file), "--check"]) == 2
+    places = ["--results", str(tmp_path)]
+    for arguments in (["readme", *places, "--readme", str(file), "--check"], ["plot", *places]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "gpu.json is not what bench gpu writes" in error
+        assert error.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    _full_results()["training"].save(tmp_path / "training.json")
+    (tmp_path / "training.svg").mkdir()
+    assert main(["plot", "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "gpu.json is not what bench gpu writes" in error
+    assert f"cannot write {tmp_path}/training.svg: Is a directory" in error
     assert error.count("\n") == 1
+
+
+def test_what_a_file_says_in_brackets_is_printed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = _full_results()["scaling"]
+    result.points = [{**p, "backend": "[/b]"} for p in result.points if p["device"] == "cpu"]
+    result.machine = dataclasses.replace(result.machine, cpu="A [red] CPU [/b] :smile:")
+    result.save(tmp_path / "x.json")
+    assert main(["show", "--results", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "A [red] CPU [/b] :smile:," in said
+    assert " [/b] " in said.split("M examples/s")[1]
+    file = tmp_path / "README.md"
+    file.write_text("<!-- bench:printed --><!-- /bench:printed -->")
+    readme.update(file, tmp_path, check=False)
+    assert "A [red] CPU [/b] :smile:," in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"budget": "1e400"}},  # a number as it stands: JSON has no end of them
+        {"points": [], "summary": {"limits": {"cpu": {"speed": 1.0}}}},
+    ],
+)
+def test_what_only_a_picture_or_a_run_that_goes_on_would_find_is_one_line_too(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.json"
+    raw = {**dataclasses.asdict(_full_results()["scaling"]), **change}
+    path.write_text(json.dumps(raw).replace('"1e400"', "1e400"))
+    with pytest.raises(InputError, match="is not a result of this harness"):
+        Result.load(path)
 
 
 # --- The pictures ---------------------------------------------------------------------------------------------
@@ -227,6 +271,20 @@ def test_a_picture_of_another_result_is_found_and_the_same_result_gives_the_same
 def test_the_pictures_of_this_repository_are_drawn_from_its_results() -> None:
     found = sorted((machine.ROOT / "bench" / "results").glob("*.json"))
     assert not [picture for path in found for picture in results.not_drawn_from(path)]
+
+
+def test_each_dot_beside_the_peers_is_in_the_legend() -> None:
+    pytest.importorskip("matplotlib")
+    figure = plots.FIGURES["peers"](_full_results()["peers"])
+    told = {text.get_text() for text in figure.legends[0].get_texts()}
+    drawn = {
+        (line.get_color(), line.get_markerfacecolor() != "none")
+        for axes in figure.axes for line in axes.get_lines() if len(line.get_xdata()) == 1
+    }  # fmt: skip
+    assert len(drawn) == 4  # two kinds under two allocators
+    assert told == {label for label, _, _ in plots.DOTS}
+    assert {colour for colour, _ in drawn} == {colour for _, colour, full in plots.DOTS if full}
+    assert [label for label, _, full in plots.DOTS if not full] == ["either, with an allocator that keeps memory"]
 
 
 def test_ticks_are_plain_numbers_and_enough_of_them() -> None:
