@@ -289,7 +289,8 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     for row in result["summary"].get("crossover") or []:
         top = f"{row['top_ratio']:.1f} times at m = {row['top_m']:,}"
-        found.append(f"{row['shape']}: faster than the CPU from m = {row['m'] or 0:,.0f}; {top}")
+        since = "not faster than the CPU" if row["m"] is None else f"faster than the CPU from m = {row['m']:,}"
+        found.append(f"{row['shape']}: {since}; {top}")
     if streaming := result["summary"].get("streaming"):
         found.append(
             f"streaming: {streaming['rate'] / 1e9:.1f} GB/s, {100 * streaming['share']:.0f} % of the smaller of a "

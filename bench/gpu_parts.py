@@ -334,13 +334,16 @@ def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Poin
             torch.cuda.reset_peak_memory_stats()
 
 
-def jax_peer(scale: float = 1.0) -> Points:
-    """JAX, value_and_grad under jit, in float32: its default on a card is TF32."""
+def jax_peer(device: str = "cuda", scale: float = 1.0) -> Points:
+    """JAX, value_and_grad under jit, in float32: its default on a card is TF32. RuntimeError where it sees no card."""
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_default_matmul_precision", "highest")
-    yield {"package": f"jax {jax.__version__}", "device": str(jax.devices()[0])}
+    here = jax.devices()[0]
+    yield {"package": f"jax {jax.__version__}", "device": str(here)}
+    if device == "cuda" and here.platform == "cpu":  # pip install jax has no CUDA: it would time the CPU, in silence
+        raise RuntimeError("JAX sees no GPU and would compute on the CPU; install jax[cuda13].")
 
     def loss(params: Any, X: Any, targets: Any) -> Any:
         for W, b in params[:-1]:

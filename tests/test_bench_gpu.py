@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,8 @@ def test_what_follows_from_the_points_and_the_picture(tmp_path):
     for part in ("28-64-1, m = 11,010,048: 5.00 ms; PyTorch eager 4.00 times", "90 %", "31.0 times at m = 20,000,000",
                  "same bits as resident: True", "of TF32 3.0e-04"):  # fmt: skip
         assert part in text
+    result["summary"]["crossover"] = [{"shape": "28-64-1", "m": None, "top_m": 20_000_000, "top_ratio": 0.8}]
+    assert "28-64-1: not faster than the CPU; 0.8 times at m = 20,000,000" in gpu.lines(result)
     pytest.importorskip("matplotlib")
     assert gpu.draw(result, tmp_path / "gpu.png").stat().st_size > 10_000
     empty = {"parts": {}, "summary": gpu.summary({})}
@@ -276,10 +279,22 @@ def test_a_peer_computes_the_same(package, monkeypatch):
         pytest.skip(f"{package} is not installed")
     monkeypatch.setattr(gpu_parts, "CASES", {"28-64-1": 1})
     monkeypatch.setattr(gpu_parts, "ROWS", 1000)
-    points = list(gpu_parts.jax_peer() if package == "jax" else gpu_parts.torch_peer(compiled=False, device="cpu"))
+    peer = gpu_parts.jax_peer if package == "jax" else partial(gpu_parts.torch_peer, compiled=False)
+    points = list(peer(device="cpu"))
     assert "package" in points[0]
     assert points[1]["error_of_gradient"] < 1e-5
     assert points[1]["seconds"] > 0
+
+
+def test_a_jax_without_cuda_is_no_peer_on_the_card():
+    """It would compute on the CPU, and stand in the summary as slow as that."""
+    jax = pytest.importorskip("jax")
+    if jax.devices()[0].platform != "cpu":
+        pytest.skip("this JAX sees a GPU")
+    points = []
+    with pytest.raises(RuntimeError, match="JAX sees no GPU"):
+        points.extend(gpu_parts.jax_peer())
+    assert not any("seconds" in point for point in points)
 
 
 @fake_cupy.pretended

@@ -312,6 +312,33 @@ def test_shapes_that_do_not_fit_raise(sizes):
             train()
 
 
+@pytest.mark.parametrize("wrong", ["theta", "velocity", "mean", "square"])
+@pytest.mark.parametrize("by", [-1, 1])
+def test_too_few_or_many_numbers_raise_before_c_reads_them(wrong, by, monkeypatch):
+    monkeypatch.setattr(native_batches, "as_c", None)  # without it nothing of C can be called
+    network = fb.Network([5, 4, 1])
+    n = {name: 29 + by * (name == wrong) for name in ("theta", "velocity", "mean", "square")}
+    optimizer = optimizers.momentum(0.9) if wrong == "velocity" else optimizers.adam()
+    state = optimizers.AdamState(0, np.zeros(n["mean"]), np.zeros(n["square"]))
+    state = np.zeros(n["velocity"]) if wrong == "velocity" else state
+    examples = Examples(Dense(np.zeros((5, 40))), Dense(np.zeros((1, 40))))
+    options = {"batch_size": 10, "l2": 0.0, "intercept": True, "threads": 1}
+    with pytest.raises(ValueError, match=rf"has the shape \({29 + by},\) for the 29 parameters"):
+        NativeBatches(network, examples, optimizer.rule, np.zeros(n["theta"]), state, **options)
+
+
+def test_a_table_with_fewer_codes_than_numbers_raises():
+    whole = sources(np.random.default_rng(0), 60)["many categories"]
+    torn = EncodedTable(whole.numbers, whole.ones[:50], whole.n)
+    network = fb.Network([torn.n, 4, 1])
+    theta = flatten(network.init(seed=0))
+    with (
+        Objective(network, Examples(torn, Dense(np.zeros((1, 60))))) as objective,
+        pytest.raises(ValueError, match="60 rows of numbers and 50 of codes"),
+    ):
+        minibatches.make(objective, optimizers.gd(), theta, (), 20)
+
+
 def test_an_order_beyond_x_raises():
     params, X, Y = case([5, 4, 2], 40, "softmax", dtype="float32")
     with Objective(fb.Network([5, 4, 2], output="softmax"), Examples(Dense(X), Dense(Y))) as objective:

@@ -128,6 +128,16 @@ def test_nan_and_infinity_in_x_come_out_as_from_the_array_step(isa, name, output
     assert relative([yhats[0][finite]], [yhats[1][finite]]) < (1e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize(("dtype", "shift"), [("float32", 1e3), ("float32", 1e7), ("float64", 1e12)])
+def test_large_z_of_a_softmax_leave_its_loss_exact(isa, dtype, shift):
+    """What is small beside z, the log of the sum, must not be added to z before the z of the class is taken away."""
+    network = fb.Network([1, 3], output="softmax")
+    step = steps.NativeStep(network, np.zeros((1, 1), dtype), 70)
+    step.load(layers([(np.zeros((3, 1), dtype), np.array([[shift], [shift], [0]], dtype))]))
+    loss, weight = step.cost(np.zeros((1, 70), dtype), np.eye(3, dtype=dtype)[:, [0] * 35 + [1] * 35], None)
+    assert loss / weight == pytest.approx(np.log(2), rel=1e-6 if dtype == "float32" else 1e-14)
+
+
 def test_denormal_numbers_still_exist_in_this_process(isa):
     """A library linked with -ffast-math would have turned them off for everybody."""
     step = steps.NativeStep(fb.Network([1, 1]), np.zeros((1, 1), "float32"), 1)
@@ -269,6 +279,13 @@ def test_wrong_blocks_raise():
         ):
             with pytest.raises(ValueError, match="out of range"):
                 call()
+
+
+def test_parameters_of_another_network_raise():
+    step = steps.NativeStep(fb.Network([3, 4, 2]), np.zeros((3, 1)), 64)
+    for sizes in ([2, 4, 2], [3, 4, 1], [3, 2]):
+        with pytest.raises(ValueError, match="parameters for the 26 of"):
+            step.load(fb.Network(sizes).init(seed=0))
 
 
 def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=0, dtype=8, count=None):

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_no_fast_math():
     assert not re.search(r"^[^#]*(compile|link)_options.*-ffast-math", build, re.MULTILINE)
     for file in [*NATIVE.glob("*.cpp"), *NATIVE.glob("*.h")]:
         assert "fast-math" not in file.read_text(encoding="utf-8"), file
+
+
+@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("ninja")), reason="needs cmake and ninja")
+@pytest.mark.parametrize("variable", ["CXXFLAGS", "LDFLAGS"])
+def test_fast_math_from_the_environment_is_refused(variable, tmp_path):
+    """Linked with it, the library would turn denormals off in the whole process."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("CXXFLAGS", "LDFLAGS", "LD_PRELOAD")}
+    command = ["cmake", "-S", str(NATIVE), "-B", str(tmp_path), "-G", "Ninja"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**ours, variable: "-O2 -ffast-math"})
+    assert done.returncode
+    assert "break NaN, infinities and denormals" in " ".join(done.stderr.split())
 
 
 def test_the_import_does_not_load_it():

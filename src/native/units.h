@@ -258,7 +258,7 @@ double output_loss(int output, T* Z, const T* Y, const T* weight, int64_t units,
             const V<T> top = largest(Z, units);
             for (int64_t j = 0; j < units; j++) loss -= load(Y + j * TILE) * load(Z + j * TILE);
             const V<T> sum = exponentials(Z, units, top);
-            loss += top + v_log(sum);  // the Y of an example sum to 1
+            loss = loss + top + v_log(sum);  // the Y of an example sum to 1. Top first: what it cancels may be large
             for (int64_t j = 0; j < units && gradient; j++) {
                 store(Z + j * TILE, weighted<T>(load(Z + j * TILE) / sum - load(Y + j * TILE), w));
             }

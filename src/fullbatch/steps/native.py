@@ -49,6 +49,8 @@ class NativeStep:
 
     def load(self, params: Params) -> None:
         theta = np.concatenate([np.ravel(array) for layer in params for array in layer], dtype=self.dtype)
+        if theta.size != self.size:
+            raise ValueError(f"{theta.size} parameters for the {self.size} of {self.network.sizes} units.")
         self.library.fb_step_load(self.handle, theta.ctypes.data)
 
     def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:

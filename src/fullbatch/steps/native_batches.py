@@ -57,6 +57,12 @@ class NativeBatches:
         intercept: bool,
         threads: int,
     ) -> None:
+        sizes = network.sizes
+        count = sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
+        first, second = _arrays(rule, state, theta.dtype)
+        for name, array in (("theta", theta), ("the optimiser's state", first), ("the optimiser's state", second)):
+            if array is not None and array.shape != (count,):
+                raise ValueError(f"{name} has the shape {array.shape} for the {count} parameters of {sizes} units.")
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.rule = library, network, examples, rule
         self.batch_size, self.theta, self.state = batch_size, theta, state
@@ -67,15 +73,11 @@ class NativeBatches:
         if not self.handle:
             raise MemoryError(f"no memory for batches of {batch_size} examples of a network of {network.sizes} units.")
         weakref.finalize(self, library.fb_trainer_free, self.handle).atexit = False  # a daemon thread may be in it then
-        first, second = _arrays(rule, state, theta.dtype)
         library.fb_trainer_load(self.handle, *map(_address, (np.ascontiguousarray(theta), first, second)))
         X: Columns = examples.X
         self.through = None
-        sizes = network.sizes
         if isinstance(X, Subset) and np.min(X.indices, initial=0) >= 0 and _in_memory(X.whole, theta.dtype, sizes[0]):
             self.through, X = np.asarray(X.indices), X.whole
-        if theta.shape != (sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes)),):
-            raise ValueError(f"theta has the shape {theta.shape} for a network of {sizes} units.")
         found = _in_memory(X, theta.dtype, sizes[0])
         self.in_memory, self.per_chunk = None, min(LONGEST, CHUNK // (sizes[-1] * theta.itemsize))
         if found is not None:
@@ -175,6 +177,8 @@ def _in_memory(X: Columns, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] |
         return block, put_X(block, X.rows.T, dtype, n)
     codes = isinstance(X, EncodedTable) and X.ones.dtype in (np.uint8, np.uint16, np.uint32)
     if isinstance(X, EncodedTable) and sparse and codes and X.numbers.dtype == dtype:
+        if len(X.ones) != X.m:
+            raise ValueError(f"a table with {X.m} rows of numbers and {len(X.ones)} of codes.")
         block.numbers, (_, block.n_codes), block.code_bytes = X.numbers.shape[1], X.ones.shape, X.ones.itemsize
         numbers, ones = np.ascontiguousarray(X.numbers), np.ascontiguousarray(X.ones)
         block.codes = ones.ctypes.data
