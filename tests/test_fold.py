@@ -71,6 +71,7 @@ def test_a_native_block_ends_within_a_second_and_is_not_short_for_sparse_x():
     tall = fb.Network([100_000, 32, 1])
     assert block_size(tall, like) == 2 * fold.SHORTEST
     assert block_size(tall, like, sparse=True) >= 4 * block_size(tall, like)
+    assert block_size(fb.Network([4000, 500, 1]), like) == fold.NATIVE_LEAST
 
 
 def test_the_block_is_fixed_by_shape_and_dtype(twin):
@@ -84,7 +85,8 @@ def test_the_block_is_fixed_by_shape_and_dtype(twin):
             assert size >= fold.SHORTEST
             if twin == "native":
                 row = network.sizes[0] * np.dtype(dtype).itemsize
-                assert size <= max(fold.NATIVE_BLOCK // row, 2 * fold.SHORTEST)
+                assert size <= max(fold.NATIVE_BLOCK // row, fold.NATIVE_LEAST)
+                assert size * row <= 8 * fold.NATIVE_BLOCK
             else:
                 assert size <= fold.LONGEST
     assert (

@@ -30,6 +30,7 @@ CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level ca
 NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
 NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for the end of a block
 NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
+NATIVE_LEAST = 2048  # examples, in up to 8 times as much: with fewer, the sum of the blocks' gradients shows
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
@@ -48,7 +49,8 @@ def block_size(network: Network, like: Any, sparse: bool = False) -> int:
         longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
         if sparse:
             return longest
-        return min(max(NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64, 2 * SHORTEST), longest)
+        fit = NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64
+        return min(max(fit, min(8 * fit, NATIVE_LEAST), 2 * SHORTEST), longest)
     per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
     return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
 

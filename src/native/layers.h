@@ -93,17 +93,29 @@ struct Layer {
     }
 };
 
+// ``call`` with (j, first, last) for a few inputs at a time of every unit j: what lies by inputs on one side and by units on
+// the other passes through the nearest cache once.
+template <class T, class Call>
+FB_INLINE void in_squares(const Layer<T>& layer, Call call) {
+    constexpr int64_t SIDE = 64;
+    for (int64_t first = 0; first < layer.inputs; first += SIDE) {
+        for (int64_t j = 0; j < layer.units; j++) call(j, first, smaller(first + SIDE, layer.inputs));
+    }
+}
+
 // From theta's W (units, inputs) and b, row after row; returns what follows.
 template <class T>
 const T* pack(Layer<T>& layer, const T* theta) {
-    for (int64_t j = 0; j < layer.units; j++) {
+    in_squares(layer, [&](int64_t j, int64_t first, int64_t last) __attribute__((always_inline)) {
         const Line row = layer.row(j);
-        for (int64_t i = 0; i < layer.inputs; i++) layer.W[row.first + i * row.step] = theta[j * layer.inputs + i];
-    }
-    for (int64_t i = 0; layer.back != nullptr && i < layer.inputs; i++) {
-        const Line column = layer.back_column(i);
-        for (int64_t j = 0; j < layer.units; j++) layer.back[column.first + j * column.step] = theta[j * layer.inputs + i];
-    }
+        for (int64_t i = first; i < last; i++) {
+            const T w = theta[j * layer.inputs + i];
+            layer.W[row.first + i * row.step] = w;
+            if (layer.back == nullptr) continue;
+            const Line column = layer.back_column(i);
+            layer.back[column.first + j * column.step] = w;
+        }
+    });
     theta += layer.units * layer.inputs;
     memcpy(layer.b, theta, size_t(layer.units) * sizeof(T));
     return theta + layer.units;
@@ -150,7 +162,11 @@ FB_INLINE bool make_room(NonZero& nonzero, int64_t n, int64_t examples, int64_t 
     nonzero.words = words_for(n);
     nonzero.by_example = zeros<uint64_t>(examples * nonzero.words);
     nonzero.by_feature = zeros<uint64_t>(tiles * nonzero.words * WORD);
-    return nonzero.by_example != nullptr && nonzero.by_feature != nullptr;
+    if (nonzero.by_example != nullptr && nonzero.by_feature != nullptr) return true;
+    free(nonzero.by_example);
+    free(nonzero.by_feature);
+    nonzero.by_example = nonzero.by_feature = nullptr;  // a later call tries again
+    return false;
 }
 
 // The same rows, of which no zero is left out where dZ is not finite.

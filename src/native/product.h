@@ -25,6 +25,7 @@ constexpr int ROWS = 14;
 constexpr int ROWS = 6;
 #endif
 constexpr int WIDTH = 2;  // vectors of a panel
+constexpr int64_t FAR = 256;  // rows of C whose sums have left the nearest cache by the time that more is added to them
 
 enum Store { SET, ADD };
 
@@ -109,6 +110,9 @@ void panel(
         const int64_t first = rows * part / parts, count = rows * (part + 1) / parts - first;
         const T* a = A + first * (UNIT_ROWS ? 1 : A_step);
         T* c = C + first * C_step;
+        for (int64_t r = 0; STORE == ADD && rows >= FAR && r < count; r++) {
+            for (int v = 0; v * lanes < columns; v++) __builtin_prefetch(c + r * C_step + v * lanes);
+        }
         if (columns > lanes) Tiles<V<T>, T, 2, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
         else if (HALVES && columns <= lanes / 2) Tiles<Half, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
         else Tiles<V<T>, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);

@@ -82,10 +82,11 @@ void unpack(const Net<T>& net, const Number* from, Number* theta) {
     for (int64_t l = 0; l < net.L; l++) {
         const Layer<T>& layer = net.layers[l];
         const Number *W = from + (layer.W - net.memory), *b = from + (layer.b - net.memory);
-        for (int64_t j = 0; j < layer.units; j++) {
+        in_squares(layer, [&](int64_t j, int64_t first, int64_t last) __attribute__((always_inline)) {
             const Line row = layer.row(j);
-            for (int64_t i = 0; i < layer.inputs; i++) *theta++ = W[row.first + i * row.step];
-        }
+            for (int64_t i = first; i < last; i++) theta[j * layer.inputs + i] = W[row.first + i * row.step];
+        });
+        theta += layer.units * layer.inputs;
         for (int64_t j = 0; j < layer.units; j++) *theta++ = b[j];
     }
 }

@@ -23,7 +23,7 @@ from fullbatch.sources.encoded import EncodedTable
 from fullbatch.steps.native import NO_MEMORY, OUT_OF_RANGE, NativeStep, as_c, in_elements, put_targets, put_X
 
 LARGEST = 4096  # examples of a native batch: larger ones lose nothing in the fold, whose memory is not theirs
-LONGEST_WORK = 2**33  # multiplications of a batch, half a second: C comes back between batches only
+LONGEST_WORK = 2**32  # multiplications of a batch, a fifth of a second of one core: C comes back between batches only
 SLICE = 0.2  # seconds after which a native run comes back, for Ctrl-C
 CHUNK = 2**23  # bytes of X that are read at a time where a source makes its blocks
 LONGEST = 2**20  # examples whose targets are read at a time
