@@ -204,6 +204,8 @@ Budget = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")
 ]
+Batch = Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")]
+Part = Annotated[str, typer.Option(metavar="PART", help="step, epoch or both.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds to keep, at most.")]
 Quiet = Annotated[
     float,
@@ -272,8 +274,8 @@ def peers_command(
         list[str] | None, typer.Option(help="A network of the step, e.g. 28-64-1; may be repeated.")
     ] = None,
     peer: Annotated[list[str] | None, typer.Option(help="A peer of the step; may be repeated.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")] = None,
-    part: Annotated[str, typer.Option(help="step, epoch or both.")] = "both",
+    batch: Batch = None,
+    part: Part = "both",
     allocator: Annotated[list[str] | None, typer.Option(help="default or keeping; may be repeated.")] = None,
     budget: Budget = 1200.0,
     rounds: Rounds = 7,
@@ -307,8 +309,8 @@ def profile_command(
     name: Name = None,
     resume: Resume = False,
     shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")] = None,
-    part: Annotated[str, typer.Option(help="step, epoch or both.")] = "both",
+    batch: Batch = None,
+    part: Part = "both",
     budget: Budget = 300.0,
     rounds: Rounds = 7,
     quiet: Quiet = 1.6,

@@ -82,11 +82,11 @@ PYTEST = ("pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--continue-on-colle
 SCALING = ("--shape", "28-64-1", "--to", "2e7", "--budget", "85", "--rounds", "3", "--quiet", "0", "--no-memory")
 PARTS = (
     Part("card", ("bench.gpu_parts", "card"), 35),
-    Part("steps", ("bench.gpu_parts", "steps"), 80),
+    Part("steps", ("bench.gpu_parts", "steps"), 70),
     Part("pieces", ("bench.gpu_parts", "pieces"), 25),
     Part("PyTorch eager", ("bench.gpu_parts", "torch-eager"), 50),
-    Part("PyTorch compiled", ("bench.gpu_parts", "torch-compiled"), 80),
-    Part("JAX", ("bench.gpu_parts", "jax"), 60),
+    Part("PyTorch compiled", ("bench.gpu_parts", "torch-compiled"), 70),
+    Part("JAX", ("bench.gpu_parts", "jax"), 50),
     Part("streaming", ("bench.gpu_parts", "streaming"), 60),
     Part("precision", ("bench.gpu_parts", "precision"), 30),
     Part(

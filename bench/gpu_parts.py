@@ -253,7 +253,10 @@ def _form(product: Callable[[Any, Any], Any], X: Any, Y: Any, dZ: Any) -> Any:
 
 
 def _sliced(dZ: Any, rows: Any) -> Any:
-    """dZ^T X as a sum of SLICES products, and of what is left of the examples."""
+    """dZ^T X as a sum of SLICES products, and of what is left of the examples.
+
+    cupy.matmul copies ``first`` before it begins: twice the bytes of dZ more, which "rate" leaves out.
+    """
     each = len(dZ) // SLICES
     head = SLICES * each
     left = dZ[head:].T @ rows[head:] if head < len(dZ) else 0

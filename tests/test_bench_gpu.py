@@ -240,7 +240,7 @@ def test_figures_come_first_and_tests_last_within_nine_minutes():
     assert names[-2:] == ["tests on the card", "other tests"]
     assert gpu.SECONDS <= 540
     figures = [part.seconds for part in gpu.PARTS[:-2]]
-    assert sum(figures) <= gpu.SECONDS, "even if each takes all of its time, the tests on the card begin"
+    assert sum(figures) + 30 <= gpu.SECONDS, "even if each takes all of its time, the tests on the card begin"
     for part in gpu.PARTS:
         if part.command[0] == "bench.gpu_parts":
             assert part.command[1] in gpu_parts.PARTS

@@ -398,6 +398,14 @@ def test_a_thread_gets_a_tenth_of_a_millisecond_of_work_or_is_not_started(monkey
             assert opened.threads == min(most, len(opened._parts(None)))
 
 
+def test_numpy_takes_threads_where_its_calls_are_long_enough(twin, monkeypatch):
+    monkeypatch.setattr(fold, "THREAD_WORK", 2**21)
+    for sizes, most in (([28, 1], 1), ([28, 16, 1], 1), ([28, 64, 1], 3)):
+        network, _, X, Y = make(300_000, sizes=sizes, output="sigmoid")
+        with Fold(network, Examples(Dense(X), Dense(Y)), threads=3) as opened:
+            assert opened.threads == (most if twin == "inplace" else 3)
+
+
 # --- Memory ---------------------------------------------------------------------------------------------------------
 
 MEASURE = """

@@ -153,7 +153,10 @@ class Fold:
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.share = SHARE if self.on_cpu and not locked else self.block
         blocks = len(self._parts(None)) if self.on_cpu else 1
-        worth = max(1, min(blocks, self.examples.m * _multiply_adds(network) // THREAD_WORK))
+        each = _multiply_adds(network)
+        worth = max(1, min(blocks, self.examples.m * each // THREAD_WORK))
+        if self.step_name != steps.NativeStep.name and self.block * each < THREAD_WORK:
+            worth = 1  # threads whose NumPy calls are that short wait for the interpreter: 3 times as long at 28-1
         self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None

@@ -165,7 +165,7 @@ FB_INLINE bool make_room(NonZero& nonzero, int64_t n, int64_t examples, int64_t 
     if (nonzero.by_example != nullptr && nonzero.by_feature != nullptr) return true;
     free(nonzero.by_example);
     free(nonzero.by_feature);
-    nonzero.by_example = nonzero.by_feature = nullptr;  // a later call tries again
+    nonzero.by_example = nonzero.by_feature = nullptr;  // or a later call would take the one that there is for both
     return false;
 }
 
