@@ -252,10 +252,10 @@ PEERS = ("PyTorch eager", "PyTorch compiled", "JAX")
 
 def summary(parts: dict[str, Any]) -> dict[str, Any]:
     """What issue and README ask for, as far as it is known: times, pieces, crossover, streaming, precision, tests."""
-    ours = {p["case"]: p for p in _points(parts, "steps") if p.get("step") == "fused" and "seconds" in p}
+    ours = {p["case"]: p for p in _points(parts, "steps") if p.get("chosen") and "seconds" in p}
     cases = []
     for name, point in ours.items():
-        row = {"case": name, "m": point["m"], "ms": 1000 * point["seconds"]}
+        row = {"case": name, "m": point["m"], "step": point["step"], "ms": 1000 * point["seconds"]}
         for peer in PEERS:
             theirs = next((p for p in _points(parts, peer) if p.get("case") == name and "seconds" in p), None)
             row[f"{peer} over ours"] = None if theirs is None else theirs["seconds"] / point["seconds"]
@@ -281,7 +281,8 @@ def lines(result: dict[str, Any]) -> list[str]:
     found = []
     for row in result["summary"].get("cases", []):
         ratios = [f"{peer} {row[f'{peer} over ours']:.2f} times" for peer in PEERS if row[f"{peer} over ours"]]
-        found.append(f"{row['case']}, m = {row['m']:,}: {row['ms']:.2f} ms; {', '.join(ratios) or 'no peer'}")
+        head = f"{row['case']}, m = {row['m']:,}, {row['step']}: {row['ms']:.2f} ms"
+        found.append(f"{head}; {', '.join(ratios) or 'no peer'}")
     found += [
         f"{row['case']}, {row['piece']}: {1000 * row['seconds']:.3f} ms, {row['rate'] / 1e9:,.0f} GB/s"
         + (f"; error {row['error_of_dW1']:.0e}" if "error_of_dW1" in row else "")
@@ -336,7 +337,7 @@ def draw(result: dict[str, Any], path: Path) -> Path:
     FigureCanvasAgg(figure)
     bars, curves = figure.subplots(1, 2)
     parts = result["parts"]
-    who = [("fullbatch", [p for p in _points(parts, "steps") if p.get("step") == "fused"])]
+    who = [("fullbatch", [p for p in _points(parts, "steps") if p.get("chosen")])]
     who += [(peer, _points(parts, peer)) for peer in PEERS]
     cases = list(dict.fromkeys(p["case"] for _, points in who for p in points if "seconds" in p))
     for i, (name, points) in enumerate(who):

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from fullbatch import backend, cost_and_gradients, gradient_descent, steps
 from fullbatch.objective import Objective, prepare
 from fullbatch.parameters import Layer
 from fullbatch.sources import Dense, Examples
+from fullbatch.steps import onepass
 
 ROWS = 2**16
 CASES = {"28-64-1": 168, "28-300-1": 48, "784-128-1": 16, "100-1000-1": 16}  # m in units of ROWS: 11 million, ...
@@ -129,10 +131,23 @@ def card(scale: float = 1.0) -> Points:
 # --- The step -------------------------------------------------------------------------------------------------
 
 
-def bytes_of_fused(shape: Shape) -> int:
-    """What one example moves in the fused step of one hidden layer and one unit, as steps/kernels.py counts it."""
+def bytes_moved(shape: Shape, step: str) -> int | None:
+    """What an example moves in a step of one hidden layer and one unit, as steps/kernels.py and onepass.py count it."""
     n_in, n_hidden, _ = shape.sizes
-    return 4 * (2 * n_in + 4 * n_hidden + 1)
+    return {"onepass": 4 * (n_in + 1), "fused": 4 * (2 * n_in + 4 * n_hidden + 1)}.get(step)
+
+
+@contextmanager
+def only(step: str) -> Iterator[None]:
+    """The step of that name runs, whichever would be chosen."""
+    before = dict(steps.STEPS)
+    steps.STEPS.clear()
+    steps.STEPS[step] = before[step]
+    try:
+        yield
+    finally:
+        steps.STEPS.clear()
+        steps.STEPS.update(before)
 
 
 @dataclass(frozen=True)
@@ -155,13 +170,10 @@ class Case:
         return cls(p, repeats, X, Y, tuple(Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in p.params), exact(p))
 
     def timed(self, step: str) -> dict[str, Any]:
-        """By the step of that name, whichever would be chosen."""
         import cupy
 
-        pool, before = cupy.get_default_memory_pool(), dict(steps.STEPS)
-        steps.STEPS.clear()
-        steps.STEPS[step] = before[step]
-        try:
+        pool = cupy.get_default_memory_pool()
+        with only(step):
             pool.free_all_blocks()
             held, found = pool.used_bytes(), list[Any]()
 
@@ -171,14 +183,30 @@ class Case:
 
             times = seconds_of(call)
             got = [a.get() for layer in found[1] for a in layer]
-            moved = ROWS * self.repeats * bytes_of_fused(self.p.shape) if step == "fused" else None
+            each = bytes_moved(self.p.shape, step)
+            moved = each and ROWS * self.repeats * each
             return {
                 **times, "error_of_gradient": error(got, self.wanted), "peak": pool.total_bytes() - held,
                 "bytes_moved": moved, "rate": moved and moved / times["seconds"],
             }  # fmt: skip
+
+    def blocks(self, step: str) -> tuple[int, list[Any]]:
+        """The size of that step's blocks, and all of them."""
+        with only(step), Objective(self.p.network, Examples(Dense(self.X), Dense(self.Y))) as objective:
+            return min(objective.fold.block, self.X.shape[1]), objective.fold._parts(None)
+
+    def in_one_pass(self, warps: int) -> dict[str, Any]:
+        """By the card's clock, compiled for so many warps of a multiprocessor."""
+        block, parts = self.blocks("onepass")
+        before, onepass.RESIDENT = onepass.RESIDENT, warps
+        try:
+            step = steps.OnePassStep(self.p.network, self.X, block)
         finally:
-            steps.STEPS.clear()
-            steps.STEPS.update(before)
+            onepass.RESIDENT = before
+        step.load(self.params)
+        times = seconds_on_card(lambda: [step.gradient(self.X[:, p], self.Y[:, p], None) for p in parts])
+        moved = self.X.shape[1] * (bytes_moved(self.p.shape, "onepass") or 0)
+        return {**times, "block": block, "rate": moved / times["seconds"]}
 
 
 def ours(scale: float = 1.0) -> Points:
@@ -193,9 +221,10 @@ def _steps_of(name: str, repeats: int) -> Points:
     except Exception as fault:
         yield {"case": name, "m": ROWS * repeats, "error": one_line(fault)}
         return
-    for step in ("fused", "inplace", "array"):
-        what = {"case": name, "m": ROWS * repeats, "step": step, "data": case.X.nbytes + case.Y.nbytes}
-        yield attempt(what, partial(case.timed, step))
+    chosen = steps.choose(case.p.network, case.X)
+    for step in [name for name in steps.STEPS if steps.STEPS[name].can_run(case.p.network, case.X)]:
+        what = {"case": name, "m": ROWS * repeats, "step": step, "chosen": step == chosen}
+        yield attempt({**what, "data": case.X.nbytes + case.Y.nbytes}, partial(case.timed, step))
 
 
 # --- The pieces of the step -----------------------------------------------------------------------------------
@@ -204,9 +233,9 @@ SLICES = 256  # of a block's examples, each with a product of its own: cuBLAS ma
 
 
 def pieces(scale: float = 1.0) -> Points:
-    """Seconds of each piece of the fused step over all blocks, by the card's clock; dW1 in three forms.
+    """Seconds of each piece of the fused step over all blocks, by the card's clock; dW1 in three forms; and one pass.
 
-    ``rate`` is of the bytes that steps/kernels.py counts; the error of a form's dW1 is over 2^16 examples, to float64.
+    ``rate`` is of the bytes that the steps' files count; the error of a form's dW1 is over 2^16 examples, to float64.
     """
     import cupy
 
@@ -214,8 +243,7 @@ def pieces(scale: float = 1.0) -> Points:
     case = Case.of(name, max(1, int(repeats * scale)))
     network, m = case.p.network, case.X.shape[1]
     n_in, n_hidden, _ = network.sizes
-    with Objective(network, Examples(Dense(case.X), Dense(case.Y))) as objective:
-        block, parts = min(objective.fold.block, m), objective.fold._parts(None)
+    block, parts = case.blocks("fused")
     step = steps.FusedStep(network, case.X, block)
     step.load(case.params)
 
@@ -246,6 +274,9 @@ def pieces(scale: float = 1.0) -> Points:
             return {**times, "rate": m * numbers * 4 / times["seconds"], **wrong}
 
         yield attempt({"case": name, "m": m, "block": block, "piece": piece}, timed)
+    for warps in (onepass.RESIDENT, 8, 10, 16):
+        what = {"case": name, "m": m, "piece": f"one pass, registers for {warps} warps"}
+        yield attempt(what, partial(case.in_one_pass, warps))
 
 
 def _form(product: Callable[[Any, Any], Any], X: Any, Y: Any, dZ: Any) -> Any:

@@ -2,7 +2,8 @@
 
 Each CUDA thread is a fiber of its own. ``__syncthreads`` and the shuffles of a warp wait for the other fibers, so that
 a kernel behaves as on a card: who forgets to wait gets a wrong sum, and a wait that not all reach ends the process.
-Thread blocks run one after another. ``FakeCuPy`` is NumPy with just enough of CuPy on top for steps/fused.py.
+Thread blocks run one after another, their threads by turns from the first to the last and from the last to the first;
+shared memory is full of NaN when one begins. ``FakeCuPy`` is NumPy with just enough of CuPy on top for the steps.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.steps.kernels import HELPERS, KERNELS, TYPES, Variant
-
 COMPILER = shutil.which("g++")
-NAMES = ("activate", "descend", "output", "tail")  # as ``start`` below numbers them
-SOURCE = HELPERS + "".join(KERNELS[name] for name in NAMES)
+NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
+# For g++ these are variables, so that one compilation does for many variants.
+CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS")
 
 BEFORE = r"""
 #include <cmath>
@@ -44,7 +44,7 @@ static Three blockIdx, blockDim, gridDim;
 #define __device__ static
 #define __forceinline__ inline
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 struct Barrier { unsigned waiting = 0, turn = 0; };
 static Barrier of_block, of_warp[32];
 static char slots[1024][8];
@@ -58,6 +58,8 @@ static void meet(Barrier& barrier, unsigned members) {
     }
 }
 static void __syncthreads() { meet(of_block, blockDim.x); }
+static void __syncwarp() { meet(of_warp[threadIdx.x / 32], 32); }
+static float __fdividef(float a, float b) { return a / b; }
 template <class V> static V exchanged(V value, unsigned from) {
     unsigned warp = threadIdx.x / 32;
     std::memcpy(slots[threadIdx.x], &value, sizeof value);
@@ -70,7 +72,8 @@ template <class V> static V __shfl_xor_sync(unsigned, V value, int other) {
     return exchanged(value, (threadIdx.x % 32) ^ other);
 }
 template <class V> static V __shfl_sync(unsigned, V value, int from) { return exchanged(value, from); }
-static int ACTIVATION, OUTPUT, PER, ROWS;
+alignas(16) static T shared[1 << 16];  // what a launch asks for, and its end
+static long asked;
 """
 
 AFTER = r"""
@@ -80,27 +83,23 @@ template <class... A, size_t... I> static void invoke(void (*kernel)(A...), void
 template <class... A> static void apply(void (*kernel)(A...), void** p) {
     invoke(kernel, p, std::index_sequence_for<A...>{});
 }
-static int which;
 static void** arguments;
 static void start() {
-    switch (which) {
-        case 0: apply(activate, arguments); break;
-        case 1: apply(descend, arguments); break;
-        case 2: apply(output, arguments); break;
-        default: apply(tail, arguments);
-    }
+    apply(KERNEL, arguments);
     fibers[now].done = true;
     waits = 0;
     swapcontext(&fibers[now].context, &scheduler);
 }
-extern "C" void launch(
-        int kernel, int activation, int out, int per, int rows, int gx, int gy, int threads, void** args) {
-    which = kernel; ACTIVATION = activation; OUTPUT = out; PER = per; ROWS = rows; arguments = args;
+extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
+    arguments = args;
+    asked = bytes / sizeof(T);
+    if (asked + 64 > long(sizeof shared / sizeof(T))) return 1;
     blockDim = {unsigned(threads), 1, 1}; gridDim = {unsigned(gx), unsigned(gy), 1};
     fibers.resize(threads);
     for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
         blockIdx = {unsigned(x), unsigned(y), 0};
         waits = 0;
+        std::memset(shared, 0xff, sizeof shared);
         for (int t = 0; t < threads; ++t) {
             Fiber& fiber = fibers[t];
             fiber.stack.resize(1 << 16);
@@ -114,29 +113,32 @@ extern "C" void launch(
         }
         for (bool left = true; left;) {
             left = false;
-            for (now = 0; now < fibers.size(); ++now) if (!fibers[now].done) {
+            for (int t = 0; t < threads; ++t) {
+                now = (x + y) % 2 ? threads - 1 - t : t;
+                if (fibers[now].done) continue;
                 left = true;
                 swapcontext(&scheduler, &fibers[now].context);
             }
         }
+        for (int i = 0; i < 64; ++i) if (shared[asked + i] == shared[asked + i]) return 2;  // no NaN any more
     }
+    return 0;
 }
 """
-CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS")  # for g++ they are variables: one compilation for all variants
 
 
 @functools.cache
-def compiled(T: str) -> ctypes.CDLL:
-    """The kernels for float or double."""
+def compiled(source: str, name: str) -> ctypes.CDLL:
+    """The kernel of that name, without the lines that define what is chosen at each launch."""
     assert COMPILER is not None
-    variant = Variant(next(name for name, own in TYPES.items() if own == T))
-    constants = "".join(line + "\n" for line in variant.constants.splitlines() if line.split()[1] not in CHOSEN)
+    number = dict(NAME.findall(source))["T"]
+    variables = 'extern "C" { int ' + ", ".join(CHOSEN) + "; }\n"
+    body = source.replace("    extern __shared__ T shared[];\n", "")
+    text = f"#define T {number}\n#define KERNEL {name}\n{BEFORE}{variables}{body}{AFTER}"
     with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
         library = Path(folder) / "kernels.so"
         command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(library)]
-        done = subprocess.run(
-            command, input=BEFORE + constants + SOURCE + AFTER, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return ctypes.CDLL(str(library))
 
@@ -145,24 +147,32 @@ class Kernel:
     """As cupy.RawKernel: called with grid, block and arguments."""
 
     def __init__(self, code: str, name: str) -> None:
-        defined = dict(re.findall(r"^#define (\w+) (.*)$", code.removesuffix(HELPERS + KERNELS[name]), re.MULTILINE))
-        self.library = compiled(defined["T"])
-        self.name, self.chosen = name, [int(defined[key]) for key in CHOSEN]
+        defined = dict(NAME.findall(code))
+        self.chosen = {key: int(defined[key]) for key in CHOSEN if defined.get(key, "").isdigit()}
+        fixed = NAME.sub(lambda line: "" if line[1] in self.chosen else line[0], code)
+        self.library, self.name = compiled(fixed, name), name
         self.kernel = SimpleNamespace(ptr=0)
         self.dtype = {"float": np.float32, "double": np.float64}[defined["T"]]
+        self.max_dynamic_shared_size_bytes = 48 * 2**10
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
-        launched.append((self.name, self.chosen))
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int) -> None:
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        launched.append((self.name, list(self.chosen.values())))
+        for key, value in self.chosen.items():
+            ctypes.c_int.in_dll(self.library, key).value = value
         values = [self._value(argument) for argument in args]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         gx, gy = (*grid, 1)[:2]
-        self.library.launch(NAMES.index(self.name), *self.chosen, gx, gy, block[0], pointers)
+        failed = self.library.launch(gx, gy, block[0], ctypes.c_long(shared_mem), pointers)
+        assert failed == 0, {1: "more shared memory than there is", 2: "written beyond the shared memory"}[failed]
 
     def _value(self, argument: Any) -> Any:
         argument = getattr(argument, "host", argument)
         if isinstance(argument, np.ndarray):
             assert argument.dtype in (self.dtype, np.float64)
             return ctypes.c_void_p(argument.ctypes.data)
+        if type(argument) is np.intp and argument == 0:
+            return ctypes.c_void_p(None)
         assert type(argument) is np.int64, "CuPy chooses a Python number's type, and takes None from 14 on"
         return ctypes.c_longlong(int(argument))
 

@@ -22,7 +22,7 @@ from fullbatch import backend
 class Device:
     id = 0
     compute_capability = "90"
-    attributes = {"MultiProcessorCount": 2}  # noqa: RUF012
+    attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 227 * 2**10}  # noqa: RUF012
     mem_info = (60 * 2**30, 80 * 2**30)
     cublas_handle = 0
 

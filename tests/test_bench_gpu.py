@@ -204,7 +204,10 @@ def invented():
     ours = {"case": "28-64-1", "m": 11_010_048, "seconds": 0.005}
     streaming = {"rate": 4e10, "share": 0.9, "pinned": 5e10, "host": 4.5e10, "same_bits": True}
     points = {
-        "steps": [{**ours, "step": "fused"}, {**ours, "step": "array", "seconds": 0.05}, {"case": "x", "error": "no"}],
+        "steps": [
+            {**ours, "step": "onepass", "chosen": True}, {**ours, "step": "array", "chosen": False, "seconds": 0.05},
+            {"case": "x", "error": "no"},
+        ],
         "PyTorch eager": [{"package": "torch"}, {**ours, "seconds": 0.02}],
         "PyTorch compiled": [{"error": "torch is not installed"}],
         "scaling": [*scaling, {"backend": "cupy", "shape": "28-64-1", "m": 7, "seconds": None}, {"summary": crossover}],
@@ -223,7 +226,7 @@ def test_what_follows_from_the_points_and_the_picture(tmp_path):
     assert case["PyTorch eager over ours"] == 4.0
     assert case["PyTorch compiled over ours"] is case["JAX over ours"] is None
     text = "\n".join(gpu.lines(result))
-    for part in ("28-64-1, m = 11,010,048: 5.00 ms; PyTorch eager 4.00 times", "90 %", "31.0 times at m = 20,000,000",
+    for part in ("28-64-1, m = 11,010,048, onepass: 5.00 ms; PyTorch eager 4.00 times", "90 %", "31.0 times at m = ",
                  "same bits as resident: True", "of TF32 3.0e-04"):  # fmt: skip
         assert part in text
     result["summary"]["crossover"] = [{"shape": "28-64-1", "m": None, "top_m": 20_000_000, "top_ratio": 0.8}]
@@ -268,7 +271,10 @@ def test_the_parts_timings_and_errors():
     assert gpu_parts.attempt({"a": 1}, lambda: {"b": 2}) == {"a": 1, "b": 2}
     failed = gpu_parts.attempt({"a": 1}, lambda: {"b": 1 / 0})
     assert failed == {"a": 1, "error": "ZeroDivisionError: division by zero"}
-    assert gpu_parts.bytes_of_fused(Shape.parse("28-64-1")) == 1252, "as steps/kernels.py counts"
+    shape = Shape.parse("28-64-1")
+    assert gpu_parts.bytes_moved(shape, "fused") == 1252, "as steps/kernels.py counts"
+    assert gpu_parts.bytes_moved(shape, "onepass") == 116, "as steps/onepass.py counts"
+    assert gpu_parts.bytes_moved(shape, "array") is None
     wanted = [np.array([[1.0, -4.0]]), np.array([[2.0]])]
     assert gpu_parts.error([np.array([[1.0, -4.0]]), np.array([2.2])], wanted) == pytest.approx(0.05)
 
@@ -315,20 +321,24 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
         "precision": list(gpu_parts.precision()),
     }
     assert not [point for part in points.values() for point in part if "error" in point]
-    assert [point["step"] for point in points["steps"]] == ["fused", "inplace", "array"]
+    assert [point["step"] for point in points["steps"]] == ["onepass", "fused", "inplace", "array"]
+    assert [point["chosen"] for point in points["steps"]] == [True, False, False, False]
     assert all(point["error_of_gradient"] < 1e-5 for point in points["steps"])
     result = {"parts": {name: {"status": "done", "points": own} for name, own in points.items()}}
     result["summary"] = gpu.summary(result["parts"])
     assert result["summary"]["streaming"]["same_bits"] is True
     assert [row["m"] for row in result["summary"]["cases"]] == [200]
     assert [point["piece"] for point in points["pieces"]] == [
-        "Z1 = X W1^T", "tail", "dW1 = dZ1^T X", "dW1 = (X^T dZ1)^T", "dW1 in 256 slices", "all of the step"
+        "Z1 = X W1^T", "tail", "dW1 = dZ1^T X", "dW1 = (X^T dZ1)^T", "dW1 in 256 slices", "all of the step",
+        *(f"one pass, registers for {warps} warps" for warps in (12, 8, 10, 16)),
     ]  # fmt: skip
     assert all(point["m"] == 200 and point["seconds"] == 0.001 for point in points["pieces"])
     assert all(point["error_of_dW1"] < 1e-6 for point in points["pieces"] if point["piece"].startswith("dW1"))
-    assert [point["block"] for point in points["precision"]] == [fold.block_size(network, on_card)]
+    assert [point["block"] for point in points["precision"]] == [
+        fold.block_size(network, on_card, precision="tf32")
+    ]
     assert points["precision"][0]["block"] != fold.block_size(network, np.empty((5, 0), "float32")), "not the CPU's"
-    assert len(gpu.lines(result)) == 9
+    assert len(gpu.lines(result)) == 13
     json.dumps(result, allow_nan=False)
 
 

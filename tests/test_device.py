@@ -79,7 +79,7 @@ NO_MEMORY = [
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 1024 examples, of which a step takes at most ``most`` without running out of memory."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse=False: 1024)
+    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 1024)
     limits = SimpleNamespace(most=300, error=NO_MEMORY[0], seen=[], made=0)
 
     class Step(steps.ArrayStep):
@@ -218,7 +218,7 @@ def test_blocks_are_chosen_from_shape_and_dtype_and_fit_the_room():
     tall = SimpleNamespace(n=28, m=10**8, like=like)
     plain = Fold(network, tall).block
     assert plain % 64 == 0
-    assert plain * 93 * 4 <= fold.GPU_BLOCK
+    assert plain * steps.ArrayStep.numbers(network) * 4 <= fold.GPU_BLOCK
     room = fold.workspace(network, like, plain)
     assert Fold(network, tall, room=room).block == plain
     assert Fold(network, tall, room=room).note == ""
@@ -426,7 +426,7 @@ def test_the_setting_lasts_for_each_pass_of_a_fold(monkeypatch):
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 def test_the_cost_is_read_back_once_and_not_for_each_block(l2, monkeypatch):
     """float(), bool() and int() of a device's array wait for the device."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse=False: 64)
+    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
     reads = []
     for name in ("__float__", "__bool__", "__int__", "__index__"):
         real = getattr(array_api_strict._array_object.Array, name)
@@ -600,8 +600,8 @@ def test_a_limit_of_the_pool_leads_to_smaller_blocks_or_an_error():
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    params, X, Y = problem([28, 64, 1], 400_000, "sigmoid", dtype="float32")
-    network = fb.Network([28, 64, 1])
+    params, X, Y = problem([28, 64, 64, 1], 400_000, "sigmoid", dtype="float32")
+    network = fb.Network([28, 64, 64, 1])
     expected = fb.cost_and_gradients(network, params, X, Y, device="cuda")
     pool.free_all_blocks()
     before = pool.get_limit()
@@ -620,11 +620,12 @@ def test_a_limit_of_the_pool_leads_to_smaller_blocks_or_an_error():
 
 
 @pytest.mark.gpu
-def test_tf32_is_less_exact_than_float32_and_not_by_much(monkeypatch):
+@pytest.mark.parametrize("sizes", [[28, 64, 1], [28, 64, 16, 1]])  # of the one-pass step, and of the fused one
+def test_tf32_is_less_exact_than_float32_and_not_by_much(sizes):
     from cupy._core import _routines_linalg as linalg
 
-    params, X, Y = problem([28, 64, 1], 100_000, "sigmoid")
-    network = fb.Network([28, 64, 1])
+    params, X, Y = problem(sizes, 100_000, "sigmoid")
+    network = fb.Network(sizes)
     exact = [a for g in fb.cost_and_gradients(network, params, X, Y)[1] for a in g]
     narrow = tuple(fb.Layer(*(a.astype("float32") for a in layer)) for layer in params)
     X, Y = X.astype("float32"), Y.astype("float32")
@@ -838,7 +839,7 @@ def test_estimators_on_a_card(card, solver, monkeypatch):
 def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
     """Y, the weights, and all of the held-out examples; half of the room is the passes'."""
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "workspace", lambda network, like, block: 0)
+    monkeypatch.setattr(fold, "workspace", lambda *_: 0)
     X = np.random.default_rng(0).standard_normal((400, 3)).astype("float32")
     y = np.arange(400) % (2 if kind == "two classes" else 3)
     make = fb.MLPRegressor if kind == "numbers" else fb.MLPClassifier

@@ -30,7 +30,7 @@ SIZES = [5, 9, 6, 2]
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 64 examples, so that a small m has many of them."""
-    monkeypatch.setattr(fold, "block_size", lambda network, like, sparse=False: 64)
+    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
 
 
 def make(m, sizes=SIZES, output="softmax", dtype="float32", seed=0, hidden="tanh"):
@@ -128,7 +128,7 @@ def test_the_same_bits_with_1_2_and_3_threads(m, dtype, weighted, kind, seed, ro
     where = {"all": None, "slice": slice(m // 4, m), "indices": rng.permutation(m)[: max(1, m // 2)]}[kind]
     examples = Examples(Dense(X), Dense(Y), weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold, "block_size", lambda network, like, sparse=False: 64)
+        patch.setattr(fold, "block_size", lambda *_, **__: 64)
         patch.setattr(fold, "SHARE", 32)
         results = [everything(network, params, examples, where, count) for count in (1, 2, 3, 2)]
     assert all(result == results[0] for result in results[1:])

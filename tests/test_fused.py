@@ -1,8 +1,9 @@
-"""The fused step: its kernels, run on the CPU as they stand, are the pass; NVRTC compiles them for each card."""
+"""The fused and the one-pass step: their kernels, run on the CPU as they stand, are the pass; NVRTC compiles them."""
 
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ from cuda_on_cpu import FakeCuPy
 from fullbatch import backend
 from fullbatch.activations import ACTIVATIONS
 from fullbatch.losses import OUTPUTS
-from fullbatch.steps import ArrayStep, kernels
-from fullbatch.steps.fused import FusedStep
+from fullbatch.steps import ArrayStep, FusedStep, OnePassStep, kernels, onepass
 from fullbatch.steps.kernels import Variant
 from reference import problem, relative
 
@@ -30,8 +30,14 @@ def arrays(total):
     return [np.asarray(array) for layer in total.gradients for array in layer]
 
 
-def pair(network, like, block, processors=2):
-    return FusedStep(network, like, block, xp=FakeCuPy(processors)), ArrayStep(network, like, block)
+def pair(network, like, block, processors=2, step=FusedStep):
+    return step(network, like, block, xp=FakeCuPy(processors)), ArrayStep(network, like, block)
+
+
+# Of the shape [sizes], as far as the step can do it.
+both_steps = pytest.mark.parametrize(
+    ("step", "sizes"), [(FusedStep, [4, 9, 1]), (FusedStep, [4, 9, 3]), (OnePassStep, [4, 9, 1])]
+)
 
 
 def hold(twin, truth, X, Y, weight, dtype):
@@ -91,6 +97,112 @@ def test_the_fused_step_is_the_array_step(network, dtype, rows, weighted, sizes,
     assert ("output" in ran) == (not one_unit)
 
 
+@st.composite
+def narrow_networks(draw):
+    """With every share of the work of lanes and warps: see onepass.Variant."""
+    inputs = draw(st.sampled_from([1, 3, 4, 7, 15, 16, 28, 31]))
+    hidden = draw(st.sampled_from([1, 5, 31, 32, 33, 64, 65, 130, 192]))
+    name, output = draw(st.sampled_from(NAMES)), draw(st.sampled_from(["sigmoid", "identity", "exp"]))
+    return fb.Network([inputs, hidden, 1], hidden=name, output=output)
+
+
+def laid_out(X, how):
+    """The same numbers in another arrangement of the memory."""
+    if how == "strided":
+        wide = np.full((2 * X.shape[0], 3 * X.shape[1]), np.nan, dtype=X.dtype)
+        wide[::2, ::3] = X
+        return wide[::2, ::3]
+    return {"rows": np.asfortranarray, "columns": np.ascontiguousarray}[how](X)
+
+
+@on_cpu
+@given(
+    network=narrow_networks(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    how=st.sampled_from(["rows", "columns", "strided"]),
+    weighted=st.booleans(),
+    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=3),
+    processors=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, sizes, processors, seed):
+    twin, truth = pair(network, np.empty(0, dtype=dtype), sizes[0], processors, OnePassStep)
+    cuda_on_cpu.launched.clear()
+    for turn, k in enumerate(sizes):
+        params, X, Y = problem(network.sizes, k, network.output.name, seed=seed + turn, dtype=dtype)
+        params, X = tuple(fb.Layer(W, b) for W, b in params), laid_out(X, how)
+        weight = np.random.default_rng(seed).random(k).astype(dtype) + 0.1 if weighted else None
+        for step in (twin, truth):
+            step.load(params)
+        for _ in range(2):
+            hold(twin, truth, X, Y, weight, dtype)
+    assert {name for name, _ in cuda_on_cpu.launched} == {"onepass"}
+
+
+@on_cpu
+@pytest.mark.parametrize(("inputs", "hidden"), [(47, 70), (63, 20), (28, 384)])
+def test_the_one_pass_step_at_its_limits(inputs, hidden):
+    network = fb.Network([inputs, hidden, 1], hidden="gelu")
+    params, X, Y = problem(network.sizes, 70, "sigmoid", dtype="float32")
+    twin, truth = pair(network, X, 70, step=OnePassStep)
+    for step in (twin, truth):
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+    hold(twin, truth, X, Y, None, "float32")
+
+
+@on_cpu
+@pytest.mark.parametrize("m", [2048, 2064, 5000])
+def test_sums_that_leave_the_registers_between(m):
+    """With one processor there are two thread blocks: each adds to its row of sums once in 1,024 examples."""
+    network = fb.Network([3, 40, 1])
+    params, X, Y = problem(network.sizes, m, "sigmoid")
+    twin, truth = pair(network, X, m, processors=1, step=OnePassStep)
+    for step in (twin, truth):
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+    hold(twin, truth, X, Y, None, "float64")
+
+
+@on_cpu
+def test_one_pass_of_float32_adds_up_many_examples_better_than_the_array_step():
+    network = fb.Network([3, 8, 1])
+    params, X, Y = problem(network.sizes, 100_000, "sigmoid")
+    truth = ArrayStep(network, X, X.shape[1])
+    truth.load(tuple(fb.Layer(W, b) for W, b in params))
+    exact = arrays(truth.gradient(X, Y, None))
+    errors = []
+    X, Y = X.astype("float32"), Y.astype("float32")
+    for step in pair(network, X, X.shape[1], step=OnePassStep):
+        step.load(tuple(fb.Layer(W.astype("float32"), b.astype("float32")) for W, b in params))
+        errors.append(relative(arrays(step.gradient(X, Y, None)), exact))
+    assert errors[0] <= 1.5 * errors[1]
+
+
+def test_which_networks_take_one_pass(monkeypatch):
+    monkeypatch.setattr(backend, "is_cupy", lambda array: True)
+
+    def can(sizes, dtype="float32", shared=99 * 2**10, **options):
+        device = SimpleNamespace(attributes={"MaxSharedMemoryPerBlockOptin": shared})
+        like = SimpleNamespace(dtype=np.dtype(dtype), device=device)
+        return OnePassStep.can_run(fb.Network(sizes, **options), like)
+
+    assert can([28, 64, 1])
+    assert can([31, 300, 1])
+    assert can([63, 64, 1])
+    assert not can([64, 64, 1])
+    assert not can([28, 385, 1])
+    assert can([28, 192, 1], "float64", shared=2**17)
+    assert not can([32, 64, 1], "float64")
+    assert not can([28, 193, 1], "float64", shared=2**20)
+    assert not can([28, 64, 2])
+    assert not can([28, 64, 2], output="softmax")
+    assert not can([28, 64, 64, 1])
+    assert not can([28, 1])
+    assert not can([28, 64, 1], hidden=(np.tanh, np.cos))
+    assert not can([28, 300, 1], shared=48 * 2**10), "there is no room for W1"
+    most = max(onepass.Variant("float32", "tanh", "sigmoid", warps, 8).shared for warps in range(1, 7))
+    assert most <= 99 * 2**10, "what every card since Ampere has"
+
+
 @on_cpu
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output", sorted(OUTPUTS))
@@ -120,8 +232,8 @@ def test_as_wide_as_the_registers_hold_and_wider(dtype, hidden):
 
 
 @on_cpu
-@pytest.mark.parametrize("sizes", [[4, 9, 1], [4, 9, 3]])
-def test_targets_and_weights_of_any_stride_and_weights_of_zero(sizes):
+@both_steps
+def test_targets_and_weights_of_any_stride_and_weights_of_zero(step, sizes):
     network = fb.Network(sizes, output="exp")
     params, X, Y = problem(sizes, 60, "exp")
     params = tuple(fb.Layer(W, b) for W, b in params)
@@ -129,17 +241,17 @@ def test_targets_and_weights_of_any_stride_and_weights_of_zero(sizes):
     wide[::2, ::3] = Y
     weight = np.repeat(np.linspace(0, 2, 60), 2)[::2]
     weight[7] = 0
-    twin, truth = pair(network, X, 60)
-    for step in (twin, truth):
-        step.load(params)
+    twin, truth = pair(network, X, 60, step=step)
+    for each in (twin, truth):
+        each.load(params)
     hold(twin, truth, X, wide[::2, ::3], weight, "float64")
     backwards = np.ascontiguousarray(Y[:, ::-1])[:, ::-1]
     hold(twin, truth, X, backwards, weight, "float64")
 
 
 @on_cpu
-@pytest.mark.parametrize("sizes", [[4, 9, 1], [4, 9, 3]])
-def test_a_weight_of_zero_leaves_out_what_overflows(sizes):
+@both_steps
+def test_a_weight_of_zero_leaves_out_what_overflows(step, sizes):
     """exp of 1e6 and of -1e6 or so: the loss, or the gradient, or both are infinite there."""
     network = fb.Network(sizes, hidden="identity", output="exp")
     params, X, Y = problem(sizes, 60, "exp")
@@ -147,9 +259,9 @@ def test_a_weight_of_zero_leaves_out_what_overflows(sizes):
     weight = np.linspace(1, 2, 60)
     weight[[7, 8]] = 0
     X[:, 7:9] = 0
-    twin, truth = pair(network, X, 60)
-    for step in (twin, truth):
-        step.load(params)
+    twin, truth = pair(network, X, 60, step=step)
+    for each in (twin, truth):
+        each.load(params)
     wanted = truth.gradient(X, Y, weight)
     X[:, 7], X[:, 8] = 1e6, -1e6
     with backend.quiet():
@@ -160,10 +272,10 @@ def test_a_weight_of_zero_leaves_out_what_overflows(sizes):
 
 
 @on_cpu
-@pytest.mark.parametrize("sizes", [[1, 2, 1], [1, 2, 2]])
+@pytest.mark.parametrize(("step", "sizes"), [(FusedStep, [1, 2, 1]), (FusedStep, [1, 2, 2]), (OnePassStep, [1, 2, 1])])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype, sizes):
+def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype, step, sizes):
     network = fb.Network(sizes, hidden=name, output="sigmoid")
     largest = float(np.finfo(dtype).max)
     X = np.array([[s * z for z in (1e3, 1e10, 1e13, 1e20, largest / 1e4) for s in (-1, 1)]], dtype=dtype)
@@ -171,7 +283,7 @@ def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype,
     params = tuple(
         fb.Layer(*(np.array(a, dtype=dtype) for a in layer)) for layer in [([[1.0], [-0.5]], [[0.0], [0.1]]), last]
     )
-    step = FusedStep(network, X, 16, xp=FakeCuPy())
+    step = step(network, X, 16, xp=FakeCuPy())
     step.load(params)
     with backend.quiet():
         total = step.gradient(X, np.ones((sizes[-1], X.shape[1]), dtype=dtype), 1 / np.abs(X[0]))
@@ -180,13 +292,13 @@ def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype,
 
 
 @on_cpu
-@pytest.mark.parametrize("sizes", [[2, 3, 1], [2, 3, 2]])
+@both_steps
 @pytest.mark.parametrize("name", NAMES)
-def test_a_nan_stays_one(name, sizes):
+def test_a_nan_stays_one(name, step, sizes):
     network = fb.Network(sizes, hidden=name)
     params, X, Y = problem(sizes, 40, "sigmoid")
     X[0, 11] = np.nan
-    step = FusedStep(network, X, 40, xp=FakeCuPy())
+    step = step(network, X, 40, xp=FakeCuPy())
     step.load(tuple(fb.Layer(W, b) for W, b in params))
     with backend.quiet():
         assert np.isnan(float(step.gradient(X, Y, None).loss))
@@ -195,10 +307,10 @@ def test_a_nan_stays_one(name, sizes):
 
 @on_cpu
 def test_what_a_step_returned_stays_when_it_goes_on():
-    for sizes in ([3, 5, 4, 2], [3, 5, 4, 1]):
+    for kind, sizes in [(FusedStep, [3, 5, 4, 2]), (FusedStep, [3, 5, 4, 1]), (OnePassStep, [3, 5, 1])]:
         network = fb.Network(sizes, hidden="identity", output="identity")
         params, X, Y = problem(sizes, 20, "identity")
-        step = FusedStep(network, X, 10, xp=FakeCuPy())
+        step = kind(network, X, 10, xp=FakeCuPy())
         step.load(tuple(fb.Layer(W, b) for W, b in params))
         total, yhat = step.gradient(X[:, :10], Y[:, :10], None), step.predict(X[:, :10])
         kept = [a.copy() for a in [*arrays(total), yhat, total.loss]]
@@ -229,12 +341,13 @@ def test_nothing_is_compiled_but_what_is_launched(sizes, kernel):
 
 
 @on_cpu
-def test_the_same_bits_from_run_to_run():
+@pytest.mark.parametrize("kind", [FusedStep, OnePassStep])
+def test_the_same_bits_from_run_to_run(kind):
     network = fb.Network([4, 40, 1])
     params, X, Y = problem(network.sizes, 700, "sigmoid", dtype="float32")
     results = []
     for _ in range(2):
-        step = FusedStep(network, X, 700, xp=FakeCuPy())
+        step = kind(network, X, 700, xp=FakeCuPy())
         step.load(tuple(fb.Layer(W, b) for W, b in params))
         total = step.gradient(X, Y, None)
         results.append([a.tobytes() for a in [*arrays(total), total.loss]])
@@ -242,11 +355,10 @@ def test_the_same_bits_from_run_to_run():
 
 
 def test_a_users_own_pair_has_no_kernels():
-    import fullbatch.steps.fused as fused
-
-    assert fused.knows(fb.Network([2, 3, 1]))
-    assert not fused.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
-    assert not FusedStep.can_run(fb.Network([2, 3, 1]), np.empty(0)), "on NumPy the in-place step runs"
+    assert kernels.knows(fb.Network([2, 3, 1]))
+    assert not kernels.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
+    for step in (FusedStep, OnePassStep):
+        assert not step.can_run(fb.Network([2, 3, 1]), np.empty(0)), "it is for CuPy"
 
 
 def test_every_activation_and_output_unit_has_kernels():
@@ -261,6 +373,10 @@ VARIANTS = [
     for dtype in ("float32", "float64")
     for i, (name, per_lane) in enumerate(zip(NAMES, (1, 2, 4, 10, 8, 16, 3), strict=True))
 ] + [Variant("float32", "tanh", "sigmoid", 32), Variant("float32", "gelu", "sigmoid", 32)]
+ONE_PASS = [
+    onepass.Variant("float32", "tanh", "sigmoid", 1, 8), onepass.Variant("float32", "gelu", "exp", 6, 16),
+    onepass.Variant("float32", "relu", "identity", 2, 4), onepass.Variant("float64", "silu", "sigmoid", 5, 8),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
@@ -269,12 +385,12 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
         pytest.skip("cuda.core is not installed (pip install 'cuda-core[cu13]' brings it with NVRTC)")
     core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
-    for variant in VARIANTS:
-        for kernel in kernels.KERNELS:
-            try:
-                program = core.Program(variant.source(kernel), "c++", options)
-            except Exception as error:  # it looks for the library here
-                if "nvrtc" in str(error).lower():
-                    pytest.skip(f"NVRTC is missing: {error}")
-                raise
-            assert kernel.encode() in bytes(program.compile("cubin").code)
+    sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
+    for source, kernel in sources + [(variant.source, "onepass") for variant in ONE_PASS]:
+        try:
+            program = core.Program(source, "c++", options)
+        except Exception as error:  # it looks for the library here
+            if "nvrtc" in str(error).lower():
+                pytest.skip(f"NVRTC is missing: {error}")
+            raise
+        assert kernel.encode() in bytes(program.compile("cubin").code)

@@ -168,7 +168,7 @@ def test_finite_pre_activations_give_finite_gradients_however_large(twin, name, 
 
 
 def expected_step(xp, host_step):
-    return host_step if xp.on_numpy else "fused" if xp.name == "cupy" else "array"
+    return host_step if xp.on_numpy else "onepass" if xp.name == "cupy" else "array"
 
 
 def test_users_own_pairs_and_other_libraries_get_the_array_step(xp, host_step):
@@ -200,7 +200,7 @@ def test_a_whole_fold_gives_the_same_through_either_step(twin, network, seed, bl
     for which in (twin, "array"):
         with pytest.MonkeyPatch.context() as patch:
             with_step(patch, which)
-            patch.setattr(fold, "block_size", lambda network, like, sparse=False, block=block: block)
+            patch.setattr(fold, "block_size", lambda *_, block=block, **__: block)
             with Objective(network, Examples(Dense(X), Dense(Y)), threads=2) as objective:
                 assert objective.fold.step_name == which
                 J, gradients = objective.cost_and_gradients(params)
@@ -230,6 +230,32 @@ def test_on_cupy_the_twin_is_the_array_step():
                 totals.append([a.get() for layer in step.gradient(X, Y, None).gradients for a in layer])
             assert relative(totals[0], totals[2]) < 1e-12
             assert relative(totals[1], totals[2]) < 1e-12
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", NAMES)
+def test_on_cupy_one_pass_is_the_array_step(name, dtype):
+    import cupy
+
+    cases = [([1, 1, 1], "exp", 17), ([28, 64, 1], "sigmoid", 100_003), ([15, 190, 1], "identity", 999)]
+    for sizes, output, m in cases:
+        network = fb.Network(sizes, hidden=name, output=output)
+        params, X, Y = problem(sizes, m, output, dtype=dtype)
+        params = tuple(fb.Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in params)
+        Y, weight = cupy.asarray(Y), cupy.linspace(0, 1, m, dtype=dtype)
+        for order in "CF":
+            X = cupy.asarray(X, order=order)
+            assert steps.choose(network, X) == "onepass"
+            outcomes = []
+            for which in ("onepass", "array"):
+                step = steps.STEPS[which](network, X, m)
+                step.load(params)
+                total = step.gradient(X, Y, weight)
+                outcomes.append([a.get() for layer in total.gradients for a in layer])
+                outcomes[-1] += [step.predict(X).get(), np.array([float(total.loss), float(step.cost(X, Y, None)[0])])]
+            for ours, truth in zip(*outcomes, strict=True):
+                assert relative([ours], [truth]) < TOLERANCE[dtype]
 
 
 def test_the_array_step_is_the_pass_of_the_network():

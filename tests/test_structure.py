@@ -14,7 +14,7 @@ HOUSE = """
     estimators fitting solvers validation
     report outputs plain_values tables
     training minibatches objective fold
-    steps steps.fused steps.kernels steps.native_batches steps.native steps.inplace steps.array
+    steps steps.onepass steps.fused steps.cuda steps.kernels steps.native_batches steps.native steps.inplace steps.array
     sources sources.streamed sources.memory sources.encoded sources.files sources.columns
     optimizers network losses activations gradient_sum parameters
     threads backend native_library errors

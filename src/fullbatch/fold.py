@@ -35,16 +35,17 @@ SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
 SHARE = 512  # examples: a mini-batch of more is shared among threads
-GPU_BLOCK = 2**28  # bytes: large enough to hide the launch of a kernel, small beside any card's memory
+GPU_BLOCK = 2**29  # bytes that a block takes: enough to hide the launch of a kernel, small beside any card's memory
 ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
-def block_size(network: Network, like: Any, sparse: bool = False) -> int:
-    """The examples of a block, from the shape, the dtype, the kind of device, and whether X is read sparsely, alone."""
+def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "") -> int:
+    """The examples of a block, from shape, dtype, kind of device, precision, and whether X is read sparsely, alone."""
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
+    step = steps.choose(network, like, precision)
     if not backend.is_numpy(like):
-        return max(SHORTEST, GPU_BLOCK // (itemsize * sum(network.sizes)) // ALIGNED * ALIGNED)
-    if steps.choose(network, like) == "native":
+        return max(SHORTEST, GPU_BLOCK // (itemsize * steps.STEPS[step].numbers(network)) // ALIGNED * ALIGNED)
+    if step == "native":
         weights = _multiply_adds(network)
         longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
         if sparse:
@@ -60,15 +61,17 @@ def _multiply_adds(network: Network) -> int:
     return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
 
 
-def workspace(network: Network, like: Any, block: int) -> int:
+def workspace(network: Network, like: Any, block: int, precision: str = "") -> int:
     """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
 
     And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
     state and the next value.
     """
     itemsize = 4 if backend.dtype_name(like) == "float32" else 8
+    step = steps.STEPS[steps.choose(network, like, precision)]
     parameters = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
-    return itemsize * block * 5 * sum(network.sizes) + (8 * itemsize + 6 * 8) * parameters
+    examples = itemsize * block * step.numbers(network) + step.sums(network, block)
+    return examples + (8 * itemsize + 6 * 8) * parameters
 
 
 def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
@@ -96,8 +99,8 @@ def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Wh
 class _Worker:
     """A thread's own step and readers."""
 
-    def __init__(self, network: Network, examples: Examples, block: int) -> None:
-        self.step = steps.make(network, examples.X.like, block)
+    def __init__(self, network: Network, examples: Examples, block: int, precision: str) -> None:
+        self.step = steps.make(network, examples.X.like, block, precision)
         self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
@@ -141,11 +144,11 @@ class Fold:
         self.examples = examples if isinstance(examples, Examples) else Examples(examples)
         like = self.examples.X.like
         self.on_cpu = backend.is_numpy(like)
-        self.step_name = steps.choose(network, like)
+        self.precision = backend.check_precision(precision, like)
+        self.step_name = steps.choose(network, like, self.precision)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if self.on_cpu else 0
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
-        self.block = block_size(network, like, sparse)
-        self.precision = backend.check_precision(precision, like)
+        self.block = block_size(network, like, sparse, self.precision)
         self.note = ""  # why bits may differ from those of another run of the same
         if not self.on_cpu:
             self._fit_into(room)
@@ -166,7 +169,7 @@ class Fold:
         """Choose blocks that take no more than ``room`` bytes."""
 
         def taken() -> int:
-            return workspace(self.network, self.examples.X.like, min(self.block, self.examples.m))
+            return workspace(self.network, self.examples.X.like, min(self.block, self.examples.m), self.precision)
 
         while self.block > SHORTEST and taken() > room:
             self._halve(self.block)
@@ -256,7 +259,8 @@ class Fold:
 
     def _worker(self, index: int) -> _Worker:
         if index == len(self._workers):
-            self._workers.append(_Worker(self.network, self.examples, min(self.block, self.examples.m)))
+            block = min(self.block, self.examples.m)
+            self._workers.append(_Worker(self.network, self.examples, block, self.precision))
         return self._workers[index]
 
     def _drop_workers(self) -> None:
@@ -350,7 +354,7 @@ class Fold:
         longest = max(map(length, parts))
         if longest <= SHORTEST:
             place = backend.place_of(like)
-            needed, free = workspace(self.network, like, longest), place.memory()[0]
+            needed, free = workspace(self.network, like, longest, self.precision), place.memory()[0]
             raise DeviceError(
                 f"{place.name} is out of memory: a block of {longest} examples takes up to {needed:,} bytes and "
                 f"{free:,.0f} are free; free memory there, or choose device='cpu' [{' '.join(reason.split())[:200]}]."
@@ -362,9 +366,10 @@ class Fold:
 
     def _halve(self, block: int) -> None:
         self.block = max(SHORTEST, block // 2 // ALIGNED * ALIGNED)
+        usual = block_size(self.network, self.examples.X.like, precision=self.precision)
         self.note = (
-            f"the device's memory was short, so blocks have {self.block:,} examples instead of "
-            f"{block_size(self.network, self.examples.X.like):,}: bits may differ from those of a run with more memory"
+            f"the device's memory was short, so blocks have {self.block:,} examples instead of {usual:,}: bits may "
+            "differ from those of a run with more memory"
         )
 
 

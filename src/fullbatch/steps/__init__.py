@@ -8,6 +8,11 @@ A step belongs to one thread and may own buffers:
     predict(X)                  -> A[L] (n[L], k)
 
 What a call returns is not changed by later ones: the fold may hold it while the step does the next block.
+
+What runs on a device also says, before one is made, how much memory there it takes at most:
+
+    numbers(network)            numbers for each example of a block; two blocks on their way to the device included
+    sums(network, block)        bytes for sums over examples, beside those that it returns
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from fullbatch.steps.fused import FusedStep
 from fullbatch.steps.inplace import InplaceStep
 from fullbatch.steps.native import NativeStep
 from fullbatch.steps.native_batches import NativeBatches
+from fullbatch.steps.onepass import OnePassStep
 
 
 class Step(Protocol):
@@ -29,6 +35,7 @@ class Step(Protocol):
 
     name: str
     takes_sparse: float  # up to which share of numbers that are not zero X is better a SciPy CSC array; 0: never
+    takes_tf32: bool  # whether ``backend.products`` has a say in how it multiplies
 
     def load(self, params: Params) -> None: ...
 
@@ -39,18 +46,25 @@ class Step(Protocol):
     def predict(self, X: Any) -> Any: ...
 
 
-FASTEST_FIRST = (NativeStep, FusedStep, InplaceStep, ArrayStep)
+FASTEST_FIRST = (NativeStep, OnePassStep, FusedStep, InplaceStep, ArrayStep)
 STEPS: dict[str, type[Any]] = {step.name: step for step in FASTEST_FIRST}
 
 
-def choose(network: Network, like: Any) -> str:
-    """The name of the step that runs for this network on arrays of the library, device and dtype of ``like``."""
-    return next(name for name, step in STEPS.items() if step.can_run(network, like))
+def choose(network: Network, like: Any, precision: str = "") -> str:
+    """The name of the step that runs for this network on arrays of the library, device and dtype of ``like``.
+
+    precision : "tf32" where it is asked for, which not every step can do
+    """
+    able = (name for name, step in STEPS.items() if step.takes_tf32 or precision != "tf32")
+    return next(name for name in able if STEPS[name].can_run(network, like))
 
 
-def make(network: Network, like: Any, block: int) -> Step:
+def make(network: Network, like: Any, block: int, precision: str = "") -> Step:
     """A step for blocks of at most ``block`` examples."""
-    return STEPS[choose(network, like)](network, like, block)
+    return STEPS[choose(network, like, precision)](network, like, block)
 
 
-__all__ = ["STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeBatches", "NativeStep", "Step", "choose", "make"]
+__all__ = [
+    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeBatches", "NativeStep", "OnePassStep", "Step", "choose",
+    "make",
+]  # fmt: skip

@@ -13,10 +13,21 @@ from fullbatch.parameters import Params
 class ArrayStep:
     name = "array"
     takes_sparse = 0.0
+    takes_tf32 = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         return True
+
+    @staticmethod
+    def numbers(network: Network) -> int:
+        first, *hidden, last = network.sizes
+        widest = max(hidden, default=0)  # own activations, and what is at work in one layer on the way back
+        return 3 * first + 2 * sum(hidden) + 8 * widest + 8 * last + 3
+
+    @staticmethod
+    def sums(network: Network, block: int) -> int:
+        return 0
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.network = network

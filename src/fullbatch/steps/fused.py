@@ -15,7 +15,8 @@ from fullbatch import backend
 from fullbatch.gradient_sum import GradientSum
 from fullbatch.network import Network
 from fullbatch.parameters import Layer, Params
-from fullbatch.steps.kernels import ACTIVATIONS, KEEP_Z, MOST_BLOCKS, OUTPUTS, THREADS, WIDEST_TAIL, Variant
+from fullbatch.steps.cuda import MOST_BLOCKS, Kernel, added, contiguous, strides, wide_ones
+from fullbatch.steps.kernels import KEEP_Z, THREADS, WIDEST_TAIL, Variant, knows
 
 WARPS = THREADS // 32
 
@@ -23,10 +24,20 @@ WARPS = THREADS // 32
 class FusedStep:
     name = "fused"
     takes_sparse = 0.0
+    takes_tf32 = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         return backend.is_cupy(like) and knows(network)
+
+    @staticmethod
+    def numbers(network: Network) -> int:
+        first, *hidden, last = network.sizes
+        return 3 * first + 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
+
+    @staticmethod
+    def sums(network: Network, block: int) -> int:
+        return 8 * min(MOST_BLOCKS, block) * (2 * max(network.sizes[1:]) + 3)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network
@@ -58,7 +69,7 @@ class FusedStep:
         self._D = [room(max(below)) for _ in range(min(len(below), 2))]
         self._out = room(self.network.sizes[-1])
         self._ones = self.xp.ones(block, dtype=self.dtype)
-        self._wide_ones = self.xp.ones(MOST_BLOCKS, dtype=np.float64)
+        self._wide_ones = wide_ones(self.xp)
 
     def load(self, params: Params) -> None:
         rows = self.xp.ascontiguousarray  # the kernels and cuBLAS take them row by row
@@ -108,7 +119,7 @@ class FusedStep:
         n = Z.shape[1]
         (_, b), (W, b_out) = self.params[-2:]
         parts = self.kernels.tail(Z, b, W, b_out, Y, weight, self.tail_rows, backward)
-        sums = self._added(parts)
+        sums = added(self._wide_ones, parts)
         loss, total = sums[0, 2 * n + 1], sums[0, 2 * n + 2]
         cast = sums[:, : 2 * n + 1].astype(self.dtype)
         top = Layer(cast[:, :n], cast[:, 2 * n :])
@@ -120,7 +131,7 @@ class FusedStep:
         k, n = A.shape[0], W.shape[0]
         Z = self._out[: k * n].reshape(k, n)
         self.xp.matmul(A, W.T, out=Z)
-        sums = self._added(self.kernels.output(Z, b, Y, weight, backward))
+        sums = added(self._wide_ones, self.kernels.output(Z, b, Y, weight, backward))
         return Z, sums[0, 0], float(k) if weight is None else sums[0, 1]
 
     def _descend(self, l: int, dZ: Any) -> tuple[Any, Any]:
@@ -131,12 +142,7 @@ class FusedStep:
         self.xp.matmul(dZ, W, out=D)
         kept = (self._Z if self.keeps_Z[l - 1] else self._A)[l - 1][: k * n]
         parts = self.kernels.descend(l - 1, D, kept, b)
-        return D, self._added(parts).T.astype(self.dtype)
-
-    def _added(self, parts: Any) -> Any:
-        """The sum of the rows, (1, columns): a product with ones, in float64."""
-        rows = parts.shape[0]
-        return self._wide_ones[:rows].reshape(1, rows) @ parts
+        return D, added(self._wide_ones, parts).T.astype(self.dtype)
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         inputs = self._forward(X, through_last=not self.has_tail)
@@ -157,83 +163,47 @@ class FusedStep:
         return self.network.output.activation(Z, self.xp)
 
 
-def knows(network: Network) -> bool:
-    """Whether there are kernels for its activations and its output unit."""
-    return network.output.name in OUTPUTS and all(a.name in ACTIVATIONS for a in network.activations)
-
-
 class _Kernels:
-    """The kernels of a network, each with the launch that suits it. CuPy keeps on disk what it has compiled."""
+    """The kernels of a network, each with the launch that suits it."""
 
     def __init__(self, xp: Any, dtype: str, activations: list[str], output: str, per_lane: int) -> None:
         self.xp = xp
 
+        def kernel(name: str, variant: Variant) -> Kernel:
+            return Kernel(xp, variant.source(name), name, THREADS)
+
+        each = [Variant(dtype, name) for name in activations]
         last = activations[-1] if activations else "identity"
-        self._each = [Variant(dtype, name) for name in activations]
-        self._top, self._last = Variant(dtype, output=output), Variant(dtype, last, output, per_lane)
-        self._compiled: dict[tuple[Variant, str], Any] = {}
-        self._resident: dict[int, int] = {}
-
-    def _kernel(self, variant: Variant, name: str) -> Any:
-        """Compiled when it is first launched: most of them never are."""
-        if (variant, name) not in self._compiled:
-            module = self.xp.RawModule(code=variant.source(name))
-            self._compiled[variant, name] = module.get_function(name)
-        return self._compiled[variant, name]
-
-    def _blocks(self, kernel: Any, useful: int) -> int:
-        """Thread blocks that the device runs at once, or fewer where there is no use for them.
-
-        More would come in waves, of which the last one leaves the device half idle.
-        """
-        if id(kernel) not in self._resident:  # the kernels live as long as this object, so an id is one kernel's
-            cuda = self.xp.cuda
-            at_once = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, THREADS, 0)
-            processors = cuda.Device().attributes["MultiProcessorCount"]
-            self._resident[id(kernel)] = max(1, min(MOST_BLOCKS, at_once * processors))
-        return max(1, min(self._resident[id(kernel)], useful))
+        self._activate = [kernel("activate", variant) for variant in each]
+        self._descend = [kernel("descend", variant) for variant in each]
+        self._output = kernel("output", Variant(dtype, output=output))
+        self._tail = kernel("tail", Variant(dtype, last, output, per_lane))
 
     def activate(self, layer: int, Z: Any, b: Any, A: Any) -> None:
-        kernel = self._kernel(self._each[layer], "activate")
-        blocks = self._blocks(kernel, -(-Z.size // THREADS))
-        kernel((blocks,), (THREADS,), (Z, b, A, np.int64(Z.size), np.int64(b.shape[0])))
+        kernel = self._activate[layer]
+        kernel((kernel.blocks(-(-Z.size // THREADS)),), Z, b, A, Z.size, b.shape[0])
 
     def descend(self, layer: int, D: Any, kept: Any, b: Any) -> Any:
-        kernel = self._kernel(self._each[layer], "descend")
+        kernel = self._descend[layer]
         k, n = D.shape
         tiles = -(-n // 32)
-        rows = min(max(1, self._blocks(kernel, MOST_BLOCKS) // tiles), -(-k // (4 * WARPS)))
+        rows = min(max(1, kernel.blocks(MOST_BLOCKS) // tiles), -(-k // (4 * WARPS)))
         parts = self.xp.empty((rows, n), dtype=np.float64)
-        kernel((tiles, rows), (THREADS,), (D, kept, b, parts, np.int64(k), np.int64(n)))
+        kernel((tiles, rows), D, kept, b, parts, k, n)
         return parts
 
     def output(self, Z: Any, b: Any, Y: Any, weight: Any, backward: bool) -> Any:
         k, n = Z.shape
-        kernel = self._kernel(self._top, "output")
-        blocks = self._blocks(kernel, -(-k // THREADS))
+        blocks = self._output.blocks(-(-k // THREADS))
         parts = self.xp.empty((blocks, 2), dtype=np.float64)
-        unit, example = _strides(Y)
-        arguments = (Z, b, Y, example, unit, _row(self.xp, weight), parts, np.int64(k), np.int64(n), np.int64(backward))
-        kernel((blocks,), (THREADS,), arguments)
+        unit, example = strides(Y)
+        self._output((blocks,), Z, b, Y, example, unit, contiguous(self.xp, weight), parts, k, n, int(backward))
         return parts
 
     def tail(self, Z: Any, b: Any, w: Any, b_out: Any, Y: Any, weight: Any, rows: int, backward: bool) -> Any:
         k, n = Z.shape
-        kernel = self._kernel(self._last, "tail")
-        blocks = self._blocks(kernel, -(-k // (WARPS * rows)))
+        blocks = self._tail.blocks(-(-k // (WARPS * rows)))
         parts = self.xp.empty((blocks, 2 * n + 3), dtype=np.float64)
-        example = _strides(Y)[1]
-        arguments = (
-            Z, b, w, b_out, Y, example, _row(self.xp, weight), parts, np.int64(k), np.int64(n), np.int64(backward)
-        )  # fmt: skip
-        kernel((blocks,), (THREADS,), arguments)
+        example, weight = strides(Y)[1], contiguous(self.xp, weight)
+        self._tail((blocks,), Z, b, w, b_out, Y, example, weight, parts, k, n, int(backward))
         return parts
-
-
-def _strides(Y: Any) -> tuple[np.int64, np.int64]:
-    """Of Y (n[L], k): from unit to unit and from example to example, counted in numbers."""
-    return np.int64(Y.strides[0] // Y.itemsize), np.int64(Y.strides[1] // Y.itemsize)
-
-
-def _row(xp: Any, weight: Any) -> Any:
-    return np.intp(0) if weight is None else xp.ascontiguousarray(weight)  # CuPy before 14 knows no None

@@ -149,11 +149,21 @@ SMALL = 2**14  # numbers: weights up to this size are worth a transposed copy at
 class InplaceStep:
     name = "inplace"
     takes_sparse = 1 / 32  # on NumPy; a source on a device has no sparse blocks
+    takes_tf32 = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         known = all(activation.name in INPLACE for activation in network.activations)
         return known and (backend.is_numpy(like) or backend.is_cupy(like))
+
+    @staticmethod
+    def numbers(network: Network) -> int:
+        first, *hidden, last = network.sizes
+        return 3 * first + 5 * sum(hidden) + 8 * last + 3
+
+    @staticmethod
+    def sums(network: Network, block: int) -> int:
+        return 0
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.network = network

@@ -18,6 +18,8 @@ is 64 x 4 = 256 and one over X is 112:
     together                                4,636                          2,552                     1,252
     for 11 million examples                 51 GB                          28 GB                     13.8 GB
 
+(In onepass.py it is 116, and 1.3 GB; but that is for narrow tables, and for one hidden layer.)
+
 With one output unit, all between the two products with X is one kernel, ``tail``: dZ2 of an example needs nothing but
 that example's own activations, so they are read once, stay in a warp's registers through the output unit, the loss and
 dZ2, and are overwritten by dZ1; dW2, db1, db2 and J are summed on the way. Other networks take ``activate``, ``output``
@@ -35,6 +37,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fullbatch.activations import GELU_C, GELU_FLAT, GELU_K, LEAK
+from fullbatch.network import Network
 
 # The numbers by which the source knows them.
 ACTIVATIONS = {"tanh": 0, "sigmoid": 1, "relu": 2, "leaky_relu": 3, "identity": 4, "gelu": 5, "silu": 6}
@@ -43,7 +46,6 @@ OUTPUTS = {"sigmoid": 0, "softmax": 1, "identity": 2, "exp": 3}
 TYPES = {"float32": "float", "float64": "double"}
 
 THREADS = 256  # of a thread block
-MOST_BLOCKS = 2048  # each writes one row of ``parts``; an H100 runs 132 x 8 at once, at most
 WIDEST_TAIL = {"float32": 1024, "float64": 512}  # units: what a warp's registers hold of one example
 
 
@@ -62,23 +64,32 @@ class Variant(NamedTuple):
 
     def source(self, kernel: str) -> str:
         """CUDA C++ with that kernel alone: NVRTC takes its time for each one."""
-        return self.constants + HELPERS + KERNELS[kernel]
+        return self.constants + HELPERS + OF_THE_BLOCK + KERNELS[kernel]
 
     @property
     def constants(self) -> str:
-        defined = {
-            "T": TYPES[self.dtype],
-            "ACTIVATION": ACTIVATIONS[self.activation],
-            "OUTPUT": OUTPUTS[self.output],
-            "PER": self.per_lane,
-            "ROWS": self.rows,
-            "THREADS": THREADS,
-            "LEAK": f"((T){LEAK!r})",
-            "GELU_C": f"((T){GELU_C!r})",
-            "GELU_K": f"((T){GELU_K!r})",
-            "GELU_FLAT": f"((T){GELU_FLAT!r})",
-        }
-        return "".join(f"#define {name} {value}\n" for name, value in defined.items())
+        own = {"PER": self.per_lane, "ROWS": self.rows, "THREADS": THREADS}
+        return constants(self.dtype, self.activation, self.output, own)
+
+
+def constants(dtype: str, activation: str, output: str, own: dict[str, int]) -> str:
+    """What HELPERS needs to have defined, and a kernel's own numbers."""
+    defined = {
+        "T": TYPES[dtype],
+        "ACTIVATION": ACTIVATIONS[activation],
+        "OUTPUT": OUTPUTS[output],
+        **own,
+        "LEAK": f"((T){LEAK!r})",
+        "GELU_C": f"((T){GELU_C!r})",
+        "GELU_K": f"((T){GELU_K!r})",
+        "GELU_FLAT": f"((T){GELU_FLAT!r})",
+    }
+    return "".join(f"#define {name} {value}\n" for name, value in defined.items())
+
+
+def knows(network: Network) -> bool:
+    """Whether there are kernels for its activations and its output unit."""
+    return network.output.name in OUTPUTS and all(a.name in ACTIVATIONS for a in network.activations)
 
 
 HELPERS = r"""
@@ -98,10 +109,13 @@ __device__ __forceinline__ float m_log1p(float x) { return log1pf(x); }
 __device__ __forceinline__ double m_log1p(double x) { return log1p(x); }
 __device__ __forceinline__ float m_abs(float x) { return fabsf(x); }
 __device__ __forceinline__ double m_abs(double x) { return fabs(x); }
+// a / b for b in [1, 2], within 2 ulp: the exact one of floats is a call, for which a kernel's registers are put aside.
+__device__ __forceinline__ float m_ratio(float a, float b) { return __fdividef(a, b); }
+__device__ __forceinline__ double m_ratio(double a, double b) { return a / b; }
 
 __device__ __forceinline__ T sigma(T z) {  // no overflow, and full relative accuracy for very negative z
     T e = m_exp(-m_abs(z));
-    return (z >= 0 ? (T)1 : e) / (1 + e);
+    return m_ratio(z >= 0 ? (T)1 : e, 1 + e);
 }
 
 __device__ __forceinline__ T flat(T z) {  // beyond, tanh is 1 to the last bit, and z^3 would overflow; a NaN stays one
@@ -152,7 +166,9 @@ __device__ __forceinline__ T unit_loss(T z, T y) {
     if (OUTPUT == OUT_EXP) return m_exp(z) - y * z;
     return (T)0.5 * (z - y) * (z - y);
 }
+"""
 
+OF_THE_BLOCK = r"""
 // The sum of every thread's value in a fixed order; for thread 0 alone.
 __device__ double of_the_block(double value, double* room) {
     room[threadIdx.x] = value;

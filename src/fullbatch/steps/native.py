@@ -29,6 +29,7 @@ OUT_OF_RANGE, NO_MEMORY = -2, -3  # of C's enum fb_status
 class NativeStep:
     name = "native"
     takes_sparse = 1 / 4
+    takes_tf32 = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
