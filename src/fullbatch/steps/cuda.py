@@ -23,8 +23,9 @@ class Kernel:
     @cached_property
     def _compiled(self) -> Any:
         compiled = self.xp.RawModule(code=self.source).get_function(self.name)
-        if self.shared:  # more than 48 KB must be asked for
-            compiled.max_dynamic_shared_size_bytes = self.shared
+        if self.shared:
+            compiled.max_dynamic_shared_size_bytes = self.shared  # more than 48 KB must be asked for
+            compiled.preferred_shared_memory_carveout = 100  # percent: else fewer thread blocks may run at once
         return compiled
 
     @cached_property
