@@ -23,7 +23,7 @@ import numpy as np
 COMPILER = shutil.which("g++")
 NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
 # For g++ these are variables, so that one compilation does for many variants.
-CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS")
+CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR")
 
 BEFORE = r"""
 #include <cmath>

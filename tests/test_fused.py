@@ -36,7 +36,8 @@ def pair(network, like, block, processors=2, step=FusedStep):
 
 # Of the shape [sizes], as far as the step can do it.
 both_steps = pytest.mark.parametrize(
-    ("step", "sizes"), [(FusedStep, [4, 9, 1]), (FusedStep, [4, 9, 3]), (OnePassStep, [4, 9, 1])]
+    ("step", "sizes"),
+    [(FusedStep, [4, 9, 1]), (FusedStep, [4, 9, 3]), (FusedStep, [4, 1]), (OnePassStep, [4, 9, 1])],
 )
 
 
@@ -92,7 +93,7 @@ def test_the_fused_step_is_the_array_step(network, dtype, rows, weighted, sizes,
         after = [X, Y, *(a for layer in params for a in layer)]
         assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     ran = {name for name, _ in cuda_on_cpu.launched}
-    one_unit = len(network.sizes) > 2 and network.sizes[-1] == 1
+    one_unit = network.sizes[-1] == 1
     assert ("tail" in ran) == one_unit, "with one output unit the tail must be what ran"
     assert ("output" in ran) == (not one_unit)
 
@@ -229,6 +230,27 @@ def test_as_wide_as_the_registers_hold_and_wider(dtype, hidden):
     for step in (twin, truth):
         step.load(tuple(fb.Layer(W, b) for W, b in params))
     hold(twin, truth, X, Y, None, dtype)
+
+
+@on_cpu
+@pytest.mark.parametrize("how", ["rows", "columns", "strided"])
+@pytest.mark.parametrize(("dtype", "inputs"), [("float32", 28), ("float32", 1024), ("float64", 300), ("float64", 513)])
+def test_without_a_hidden_layer_x_is_read_once_where_it_lies(dtype, inputs, how):
+    network = fb.Network([inputs, 1])
+    params, X, Y = problem(network.sizes, 70, "sigmoid", dtype=dtype)
+    X = laid_out(X, how)
+    before = X.copy()
+    twin, truth = pair(network, X, 70)
+    cuda_on_cpu.launched.clear()
+    for step in (twin, truth):
+        step.load(tuple(fb.Layer(W, b) for W, b in params))
+    hold(twin, truth, X, Y, np.linspace(0, 1, 70, dtype=dtype), dtype)
+    assert {name for name, _ in cuda_on_cpu.launched} == ({"tail"} if inputs != 513 else {"output"})
+    assert np.array_equal(X, before)
+    if inputs != 513:
+        twin._examples = None  # no copy is made, and no product of X
+        twin.xp.matmul = None
+        twin.gradient(X, Y, None)
 
 
 @on_cpu
@@ -373,6 +395,7 @@ VARIANTS = [
     for dtype in ("float32", "float64")
     for i, (name, per_lane) in enumerate(zip(NAMES, (1, 2, 4, 10, 8, 16, 3), strict=True))
 ] + [Variant("float32", "tanh", "sigmoid", 32), Variant("float32", "gelu", "sigmoid", 32)]
+VARIANTS += [Variant("float32", output="sigmoid", per_lane=n, linear=True) for n in (1, 9, 32)]
 ONE_PASS = [
     onepass.Variant("float32", "tanh", "sigmoid", 1, 8), onepass.Variant("float32", "gelu", "exp", 6, 16),
     onepass.Variant("float32", "relu", "identity", 2, 4), onepass.Variant("float64", "silu", "sigmoid", 5, 8),

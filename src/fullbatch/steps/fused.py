@@ -46,8 +46,10 @@ class FusedStep:
         names = [str(activation.name) for activation in network.activations]
         self.keeps_Z = [name in KEEP_Z for name in names]
         hidden = network.sizes[1:-1]
-        self.has_tail = bool(hidden) and network.sizes[-1] == 1 and hidden[-1] <= WIDEST_TAIL[self.dtype.name]
-        per_lane = -(-hidden[-1] // 32) if self.has_tail else 1
+        below = network.sizes[-2]
+        self.has_tail = network.sizes[-1] == 1 and below <= WIDEST_TAIL[self.dtype.name]
+        self.linear = self.has_tail and not hidden
+        per_lane = -(-below // 32) if self.has_tail else 1
         self.tail_rows = Variant(self.dtype.name, per_lane=per_lane).rows
         self.kernels = _Kernels(self.xp, self.dtype.name, names, network.output.name, per_lane)
         self._allocate(block)
@@ -62,7 +64,7 @@ class FusedStep:
 
         self._Z = [room(n) for n in hidden]
         self._A = [room(n) if keeps else Z for n, keeps, Z in zip(hidden, self.keeps_Z, self._Z, strict=True)]
-        if self.has_tail:
+        if self.has_tail and hidden:
             self._A[-1] = self._Z[-1]  # where the tail leaves dZ; it needs no room for A
         # dZ of a layer is made from that of the layer above: two arrays take turns.
         below = hidden[:-1] if self.has_tail else hidden
@@ -81,11 +83,11 @@ class FusedStep:
         return rows if rows.flags.c_contiguous or X.flags.c_contiguous else self.xp.ascontiguousarray(rows)
 
     def _forward(self, X: Any, through_last: bool) -> list[Any]:
-        """The inputs A[l-1] (k, n[l-1]) of every layer. The last one's is Z without bias, if not ``through_last``."""
+        """The inputs A[l-1] (k, n[l-1]) of every layer; the last hidden one is Z without bias if not ``through_last``."""
         k = X.shape[1]
         if k > self.capacity:
             self._allocate(k)
-        inputs = [self._examples(X)]
+        inputs = [X.T if self.linear else self._examples(X)]
         for l, (W, b) in enumerate(self.params[:-1]):
             n = b.shape[0]
             Z = self._Z[l][: k * n].reshape(k, n)
@@ -115,9 +117,12 @@ class FusedStep:
         return GradientSum(loss, tuple(reversed(gradients)), total)
 
     def _tail(self, Z: Any, Y: Any, weight: Any, backward: bool = True) -> tuple[Any, Any, Layer, Any]:
-        """Loss, weight, the output layer's (dW, db), and db of the layer below, whose dZ takes the place of Z."""
-        n = Z.shape[1]
-        (_, b), (W, b_out) = self.params[-2:]
+        """Loss, weight, the output layer's (dW, db), and db of the layer below, whose dZ takes the place of Z.
+
+        Without a hidden layer Z is X^T, and stays as it is.
+        """
+        n, (W, b_out) = Z.shape[1], self.params[-1]
+        b = None if self.linear else self.params[-2].b
         parts = self.kernels.tail(Z, b, W, b_out, Y, weight, self.tail_rows, backward)
         sums = added(self._wide_ones, parts)
         loss, total = sums[0, 2 * n + 1], sums[0, 2 * n + 2]
@@ -154,7 +159,7 @@ class FusedStep:
         W, b = self.params[-1]
         last = len(self.params) - 2
         inputs = self._forward(X, through_last=not self.has_tail)
-        if self.has_tail:
+        if self.has_tail and not self.linear:
             A = self.xp.empty_like(inputs[-1]) if self.keeps_Z[last] else inputs[-1]
             self.kernels.activate(last, inputs[-1], self.params[last][1], A)
             inputs[-1] = A
@@ -177,7 +182,7 @@ class _Kernels:
         self._activate = [kernel("activate", variant) for variant in each]
         self._descend = [kernel("descend", variant) for variant in each]
         self._output = kernel("output", Variant(dtype, output=output))
-        self._tail = kernel("tail", Variant(dtype, last, output, per_lane))
+        self._tail = kernel("tail", Variant(dtype, last, output, per_lane, linear=not activations))
 
     def activate(self, layer: int, Z: Any, b: Any, A: Any) -> None:
         kernel = self._activate[layer]
@@ -205,5 +210,5 @@ class _Kernels:
         blocks = self._tail.blocks(-(-k // (WARPS * rows)))
         parts = self.xp.empty((blocks, 2 * n + 3), dtype=np.float64)
         example, weight = strides(Y)[1], contiguous(self.xp, weight)
-        self._tail((blocks,), Z, b, w, b_out, Y, example, weight, parts, k, n, int(backward))
+        self._tail((blocks,), Z, *strides(Z.T), b, w, b_out, Y, example, weight, parts, k, n, int(backward))
         return parts

@@ -24,6 +24,7 @@ With one output unit, all between the two products with X is one kernel, ``tail`
 that example's own activations, so they are read once, stay in a warp's registers through the output unit, the loss and
 dZ2, and are overwritten by dZ1; dW2, db1, db2 and J are summed on the way. Other networks take ``activate``, ``output``
 and ``descend``, one kernel an operation, where db is summed while dZ is written (256 less than the middle column).
+Without a hidden layer ``tail`` reads X in Z's place: that is the whole step, and X is read once.
 
 Each sum has a fixed order: a thread's, then a thread block's, into one row of ``parts`` for each thread block; the rows
 are then added by a product with ones. So the bits are the same from run to run. There are no atomics.
@@ -50,12 +51,17 @@ WIDEST_TAIL = {"float32": 1024, "float64": 512}  # units: what a warp's register
 
 
 class Variant(NamedTuple):
-    """What the source is compiled for. ``per_lane``: units of the last hidden layer that a lane of a warp holds."""
+    """What the source is compiled for.
+
+    per_lane : units of the last hidden layer that a lane of a warp holds
+    linear : there is no hidden layer, and ``tail`` reads X in its place
+    """
 
     dtype: str
     activation: str = "identity"
     output: str = "identity"
     per_lane: int = 1
+    linear: bool = False
 
     @property
     def rows(self) -> int:
@@ -68,7 +74,7 @@ class Variant(NamedTuple):
 
     @property
     def constants(self) -> str:
-        own = {"PER": self.per_lane, "ROWS": self.rows, "THREADS": THREADS}
+        own = {"PER": self.per_lane, "ROWS": self.rows, "LINEAR": int(self.linear), "THREADS": THREADS}
         return constants(self.dtype, self.activation, self.output, own)
 
 
@@ -276,10 +282,10 @@ extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_exam
     "tail": r"""
 // One output unit: from Z (k, n) of the last hidden layer, without its bias, to that layer's dZ in its place, and
 // parts[blockIdx.x] = dW[L] (n), db[L-1] (n), db[L], loss, weight. w (n) is W[L]. A warp does ROWS examples at a time:
-// a lane holds PER units of each, lane + 32 j.
+// a lane holds PER units of each, lane + 32 j. If LINEAR Z is X, of any strides; it stays as it is, and db[L-1] is 0.
 extern "C" __global__ void __launch_bounds__(THREADS) tail(
-        T* Z, const T* b, const T* w, const T* b_out, const T* Y, long long y_example, const T* weight, double* parts,
-        long long k, long long n, long long backward) {
+        T* Z, long long z_unit, long long z_example, const T* b, const T* w, const T* b_out, const T* Y,
+        long long y_example, const T* weight, double* parts, long long k, long long n, long long backward) {
     __shared__ double room[THREADS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = THREADS / 32;
     const int width = (int)n;
@@ -291,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
     for (int j = 0; j < PER; ++j) {
         const int c = lane + 32 * j;
         column[j] = c < width ? c : 0;
-        bias[j] = c < width ? b[c] : (T)0;
+        bias[j] = !LINEAR && c < width ? b[c] : (T)0;
         own_w[j] = c < width ? w[c] : (T)0;
         dw[j] = db[j] = 0;
     }
@@ -301,14 +307,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
         const int here = k - first < ROWS ? (int)(k - first) : ROWS;
         const bool there = mine < here;
         const long long example = first + (there ? mine : 0);
-        T* rows = Z + first * n;
+        T* rows = Z + first * (LINEAR ? z_example : n);
         // Each load has an address of its own, whatever n and k, and nothing is computed before the last: under a
         // condition they would go one after another. Beyond n and k stand numbers of the first row: they are not used.
         T x[ROWS][PER], sum[ROWS];  // x: z where KEEPS_Z, else a
         #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             #pragma unroll
-            for (int j = 0; j < PER; ++j) x[r][j] = rows[(r < here ? r : 0) * width + column[j]];
+            for (int j = 0; j < PER; ++j) {
+                const int row = r < here ? r : 0;
+                x[r][j] = rows[LINEAR ? row * z_example + column[j] * z_unit : row * width + column[j]];
+            }
         }
         const T y = Y[example * y_example];
         const T s = weight ? weight[example] : (T)1;
@@ -342,8 +351,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
             const T d = __shfl_sync(EVERY_LANE, dz, r);
             #pragma unroll
             for (int j = 0; j < PER; ++j) {
-                const T back = d * own_w[j] * slope(x[r][j]);
                 dw[j] += d * (KEEPS_Z ? g(x[r][j]) : x[r][j]);
+                if (LINEAR) continue;
+                const T back = d * own_w[j] * slope(x[r][j]);
                 db[j] += back;
                 if (r < here && lane + 32 * j < width) rows[r * width + column[j]] = back;
             }
