@@ -67,9 +67,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return there(value)
 
     def __getitem__(self, where: Any) -> Any:
+        ndarray.reads += _is_mask(where)
         return there(self.host[_plain(where)])
 
     def __setitem__(self, where: Any, value: Any) -> None:
+        ndarray.reads += _is_mask(where)
         self.host[_plain(where)] = _plain(value)
 
     def __len__(self) -> int:
@@ -101,6 +103,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def data(self) -> Any:
         return SimpleNamespace(ptr=self.host.ctypes.data)
+
+
+def _is_mask(where: Any) -> bool:
+    """Whether CuPy first counts on the GPU how many elements are meant, and waits for the number."""
+    return isinstance(where, ndarray) and where.host.dtype == bool and where.host.ndim > 0
 
 
 def _plain(value: Any) -> Any:

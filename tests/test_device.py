@@ -24,6 +24,7 @@ import pytest
 import fake_cupy
 import fullbatch as fb
 from fullbatch import backend, cli, fold, objective, steps
+from fullbatch.activations import ACTIVATIONS
 from fullbatch.backend import Place
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.fold import Fold
@@ -795,6 +796,37 @@ def test_a_pass_over_many_blocks_waits_once(monkeypatch):
         cupy.ndarray.reads = 0
         objective.cost(layers)
         assert cupy.ndarray.reads == 1
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+def test_a_pass_with_own_activations_waits_once_too(output, weighted, monkeypatch):
+    """That is the array step, over the functions of array_api_compat: some of them look at numbers on the host."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    own = (lambda Z: Z * Z, lambda Z: 2 * Z)
+    hidden = [own, *ACTIVATIONS]
+    sizes = [3, *(4 for _ in hidden), 2]
+    params, X, Y = problem(sizes, 900, output)
+    network = fb.Network(sizes, hidden=hidden, output=output)
+    weight = np.linspace(0, 2, 900) if weighted else None
+    there = None if weight is None else cupy.asarray(weight)
+    with Objective(network, Examples(*(Dense(cupy.asarray(a)) for a in (X, Y)), there)) as objective:
+        assert objective.fold.step_name == "array"
+        assert len(objective.fold._parts(None)) > 3
+        layers = on_gpu(params)
+        for call in (objective.cost_and_gradients, objective.cost):
+            cupy.ndarray.reads = 0
+            call(layers)
+            assert cupy.ndarray.reads == 1
+        cupy.ndarray.reads = 0
+        objective.fold.predict(layers)
+        assert cupy.ndarray.reads == 0
+        J, gradients = objective.cost_and_gradients(layers)
+    K, expected = fb.cost_and_gradients(network, params, X, Y, sample_weight=weight)
+    assert pytest.approx(K, rel=1e-12) == J
+    assert relative([a.get() for g in gradients for a in g], [a for g in expected for a in g]) < 1e-12
 
 
 @pytest.mark.parametrize("solver", ["adam", "gd", "lbfgs"])
