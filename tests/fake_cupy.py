@@ -200,7 +200,7 @@ def make() -> ModuleType:
             getDeviceCount=lambda: 1, getDevice=lambda: 0, memGetInfo=lambda: Device.mem_info, memcpyAsync=_copy,
             memcpyHostToDevice=1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
             getDeviceProperties=lambda index: {
-                "name": b"none at all", "totalGlobalMem": 80 * 2**30, "multiProcessorCount": 2
+                "name": b"none at all", "totalGlobalMem": 80 * 2**30, "multiProcessorCount": 2, "major": 9, "minor": 0
             },
         ),
     )  # fmt: skip

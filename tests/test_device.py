@@ -539,6 +539,17 @@ def bits(J, gradients):
     return [np.float64(J).tobytes(), *(np.asarray(a).tobytes() for layer in gradients for a in layer)]
 
 
+def test_a_card_has_its_compute_capability_in_two_places(card):
+    """The fake one too: code that asks for either, for whole calls or in bench, is tested with it."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    assert f"{properties['major']}{properties['minor']}" == cupy.cuda.Device(0).compute_capability
+    assert properties["multiProcessorCount"] == cupy.cuda.Device(0).attributes["MultiProcessorCount"]
+    assert isinstance(properties["name"], bytes)
+    assert properties["totalGlobalMem"] >= cupy.cuda.runtime.memGetInfo()[0]
+
+
 @pytest.fixture
 def blocks_of_a_few_thousand(monkeypatch):
     monkeypatch.setattr(fold, "GPU_BLOCK", 2**20)
