@@ -755,7 +755,7 @@ def test_what_estimators_take_on_a_card_and_what_not(card):
 
 @fake_cupy.pretended
 @pytest.mark.parametrize("error", ["memory", "other", "ctrl-c", ""])
-def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, no_hang):
+def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_hang):
     """And memory that runs out while a block is sent, in another thread, leads to halves as it does in a pass."""
     cupy = fake_cupy.install(monkeypatch)
     monkeypatch.setattr(fold, "GPU_BLOCK", 2**16)
