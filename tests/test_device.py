@@ -477,7 +477,7 @@ def test_computing_happens_on_the_device_that_was_named(monkeypatch):
     network = fb.Network(SIZES, output="softmax")
     ours = fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=2, device="cuda:1")
     fb.cost(network, params, X, Y, device="cuda:1")
-    assert device.entered == device.left == 2
+    assert device.entered == device.left >= 2
     assert ours.device == "cuda:1"
     plain = fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=2)
     assert ours.costs == pytest.approx(plain.costs, rel=1e-12)
@@ -789,6 +789,99 @@ def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_h
         assert ("blocks have 256 examples" in run.note) == (error == "memory")
     assert any(name.startswith("fullbatch-ahead") for name in sent)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fullbatch")]
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """The second of two GPUs that are pretended; the first one is current, and computes with none of its arrays."""
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fake_cupy.Device, "count", 2)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    yield cupy.cuda.Device(1)
+    assert cupy.cuda.runtime.getDevice() == 0
+
+
+def on(device, array):
+    import cupy
+
+    with device:
+        return cupy.asarray(array)
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("hidden", ["gelu", (lambda Z: Z * Z, lambda Z: 2 * Z)], ids=["fused", "array"])
+def test_arrays_on_a_gpu_that_is_not_the_current_one(second, hidden):
+    params, X, Y = problem(SIZES, 700, "softmax")
+    network, weight = fb.Network(SIZES, hidden=hidden, output="softmax"), np.linspace(0, 2, 700)
+    there = tuple(fb.Layer(on(second, W), on(second, b)) for W, b in params)
+    arrays = {"X": on(second, X), "Y": on(second, Y)}
+    steps = {"learning_rate": 0.1, "iterations": 2, "momentum": 0.5, "l2": 0.1}
+    for own in (weight, None):
+        ours = {**arrays, "sample_weight": None if own is None else on(second, own)}
+        J, gradients = fb.cost_and_gradients(network, there, **ours)
+        K, expected = fb.cost_and_gradients(network, params, X, Y, sample_weight=own)
+        assert pytest.approx(K, rel=1e-12) == J == fb.cost(network, there, **ours)
+        assert all(a.device == second for layer in gradients for a in layer)
+        assert relative([a.get() for g in gradients for a in g], [a for g in expected for a in g]) < 1e-12
+        run = fb.gradient_descent(network, there, **ours, **steps)
+        assert run.costs == pytest.approx(
+            fb.gradient_descent(network, params, X, Y, sample_weight=own, **steps).costs, rel=1e-12
+        )
+        assert (run.device, run.params[0].W.device) == ("cuda:1", second)
+        total = network.backward(there, network.forward(there, arrays["X"]), arrays["Y"], ours["sample_weight"])
+        assert total.gradients[0].W.device == total.loss.device == second
+    with pytest.raises(InputError, match="sample_weight contains negative"):
+        fb.cost(network, there, **arrays, sample_weight=on(second, weight - 1))
+
+
+@fake_cupy.pretended
+def test_host_arrays_for_a_gpu_that_is_not_the_current_one(second, monkeypatch):
+    import cupy
+
+    params, X, Y = problem(SIZES, 700, "softmax")
+    network, weight = fb.Network(SIZES, output="softmax"), np.linspace(0, 2, 700)
+    expected = fb.cost(network, params, X, Y, sample_weight=weight)
+    started = network.init(seed=0, xp=cupy, device=second)
+    assert {a.device.id for layer in started for a in layer} == {1}
+    for fits in (True, False):
+        monkeypatch.setattr(streamed, "fits", lambda size, room, fits=fits: fits)
+        for call in (fb.cost, fb.cost_and_gradients):
+            found = call(network, params, X, Y, sample_weight=weight, device="cuda:1")
+            assert (found if call is fb.cost else found[0]) == pytest.approx(expected, rel=1e-12)
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "numbers", "logistic"])
+def test_estimators_on_a_gpu_that_is_not_the_current_one(second, solver, kind):
+    rng = np.random.default_rng(0)
+    X, weight = rng.standard_normal((300, 4)).astype("float32"), np.linspace(1, 2, 300)
+    y = np.argmax(X[:, : 2 if kind == "two classes" else 3], axis=1)
+    classes = {"numbers": fb.MLPRegressor, "logistic": fb.LogisticRegression}
+    options = {"solver": solver, "max_iter": 3, "random_state": 0, "batch_size": 100, "tol": 0}
+    options |= {} if kind == "logistic" else {"hidden_layer_sizes": (5,)}
+    for early in (False, True):
+        model, host = (classes.get(kind, fb.MLPClassifier)(early_stopping=early, **options) for _ in range(2))
+        ours, labels = on(second, X), on(second, y)
+        held_out = {} if early else {"X_val": on(second, X[:50]), "y_val": labels[:50]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(ours, labels, on(second, weight), **held_out)
+            host.set_params(device="cpu").fit(X, y, weight, **({"X_val": X[:50], "y_val": y[:50]} if held_out else {}))
+            assert model.loss_curve_ == pytest.approx(host.loss_curve_, rel=1e-4)
+            if solver == "adam" and not early:
+                model.partial_fit(ours, labels)
+                host.partial_fit(X, y)
+            model.set_params(warm_start=True).fit(ours, labels)
+            host.set_params(warm_start=True).fit(X, y)
+        assert model.device_ == "cuda:1"
+        assert model.coefs_[0].device == second
+        for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            if hasattr(model, method):
+                found = getattr(model, method)(ours)
+                assert found.device == second
+                assert found.get() == pytest.approx(getattr(host, method)(X), abs=1e-3)
+        assert model.score(ours, labels) == pytest.approx(host.score(X, y), abs=1e-2)
 
 
 @fake_cupy.pretended

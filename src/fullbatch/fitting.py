@@ -194,34 +194,35 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hidden = self._hidden_sizes()
         dtype = None if first else backend.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
-        room = inputs.place.room(self.device_memory)
-        target = self._read_y(y, inputs.X.m, incremental)
-        weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
-        weight = self._weigh_classes(target, weight, incremental)
-        inputs = _beside(inputs, room, target.values, target.classes, weight)
-        test, room = self._read_held_out(held_out, inputs, target)
-        inputs = replace(inputs, room=room)
-        rng = check_random_state(self.random_state)
-        network = Network(
-            [inputs.X.n, *hidden, target.outputs],
-            self._activation(),
-            OUR_NAMES.get(target.activation, target.activation),
-        )
-        self._prepare(first, network, target, inputs, rng)
-        train = _part(inputs, target.values, target.classes, weight)
-        if test is None and self.early_stopping and self.solver in STEPPING:
-            train, test = self._split(train, target, rng)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
-        context.call_on_fit_task_begin(**hooks)
-        with inputs.place.current(), ExitStack() as folds:
-            job = self._job(network, inputs, train, test, folds, context, hooks)
-            params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
-            scored = "" if job.held_out is None else job.held_out.objective.fold.note
-            self.note_ = job.objective.fold.note or scored
-            self._conclude(params, inputs)
-        context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
+        with inputs.place.current():
+            room = inputs.place.room(self.device_memory)
+            target = self._read_y(y, inputs.X.m, incremental)
+            weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
+            weight = self._weigh_classes(target, weight, incremental)
+            inputs = _beside(inputs, room, target.values, target.classes, weight)
+            test, room = self._read_held_out(held_out, inputs, target)
+            inputs = replace(inputs, room=room)
+            rng = check_random_state(self.random_state)
+            network = Network(
+                [inputs.X.n, *hidden, target.outputs],
+                self._activation(),
+                OUR_NAMES.get(target.activation, target.activation),
+            )
+            self._prepare(first, network, target, inputs, rng)
+            train = _part(inputs, target.values, target.classes, weight)
+            if test is None and self.early_stopping and self.solver in STEPPING:
+                train, test = self._split(train, target, rng)
+            metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+            hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+            context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
+            context.call_on_fit_task_begin(**hooks)
+            with ExitStack() as folds:
+                job = self._job(network, inputs, train, test, folds, context, hooks)
+                params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
+                scored = "" if job.held_out is None else job.held_out.objective.fold.note
+                self.note_ = job.objective.fold.note or scored
+                self._conclude(params, inputs)
+            context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
     def _read_held_out(
