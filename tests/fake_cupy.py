@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
+import math
 import sys
 import threading
 from types import ModuleType, SimpleNamespace
@@ -63,6 +64,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     __module__ = "cupy"
     reads = 0  # how often somebody waited for a number
+    most = math.inf  # bytes; for an array of more there is no memory
 
     def __init__(self, host: np.ndarray, device: Device | None = None) -> None:
         self.host = host
@@ -116,6 +118,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return SimpleNamespace(ptr=self.host.ctypes.data)
 
 
+class OutOfMemoryError(MemoryError):
+    __module__ = "cupy.cuda.memory"
+
+
 def _is_mask(where: Any) -> bool:
     """Whether CuPy first counts on the GPU how many elements are meant, and waits for the number."""
     return isinstance(where, ndarray) and where.host.dtype == bool and where.host.ndim > 0
@@ -158,6 +164,8 @@ def _called(function: Any, args: Any, options: Any, creates: bool = False, of: A
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     out = options.get("out")
     result = function(*_plain(args), **_plain(options))
+    if out is None and _is_array(result) and (creates or result.base is None) and result.nbytes > ndarray.most:
+        raise OutOfMemoryError(f"Out of memory allocating {result.nbytes:,} bytes (allocated so far: 0 bytes).")
     return there(result) if out is None else out[0] if isinstance(out, tuple) else out
 
 

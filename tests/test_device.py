@@ -624,7 +624,7 @@ def test_a_limit_of_the_pool_leads_to_smaller_blocks_or_an_error():
         assert "bits may differ" in run.note
         pool.free_all_blocks()
         pool.set_limit(size=pool.used_bytes() + 2**16)
-        with pytest.raises((DeviceError, MemoryError)):
+        with pytest.raises(DeviceError):
             fb.cost(network, params, X, Y, device="cuda")
     finally:
         pool.set_limit(size=before)
@@ -789,6 +789,79 @@ def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_h
         assert ("blocks have 256 examples" in run.note) == (error == "memory")
     assert any(name.startswith("fullbatch-ahead") for name in sent)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fullbatch")]
+
+
+NONE_LEFT = (
+    r"cuda:0 is out of memory: OutOfMemoryError: Out of memory allocating [\d,]+ bytes.*; [\d,]+ bytes are free\. "
+    r"Free memory there, give a smaller device_memory, .* or choose device='cpu'"
+)
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("call", [fb.cost, fb.cost_and_gradients, fb.gradient_descent])
+def test_memory_that_runs_out_before_the_first_block(call, monkeypatch):
+    """Weights that are too large: no smaller block helps."""
+    cupy = fake_cupy.install(monkeypatch)
+    params, X, Y = problem([3000, 40, 1], 8, "sigmoid")
+    monkeypatch.setattr(cupy.ndarray, "most", 500_000)
+    more = {"learning_rate": 0.1, "iterations": 1} if call is fb.gradient_descent else {}
+    with pytest.raises(DeviceError, match=NONE_LEFT) as caught:
+        call(fb.Network([3000, 40, 1]), params, X, Y, device="cuda", **more)
+    assert "allocating 960,000 bytes" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@fake_cupy.pretended
+def test_memory_that_runs_out_beside_the_blocks(monkeypatch):
+    """All parameters as one vector; the results' sums; and what is not the GPU's lack of memory."""
+    cupy = fake_cupy.install(monkeypatch)
+    params, X, Y = problem([100, 100, 100, 1], 30, "sigmoid")
+    network, layers, there = fb.Network([100, 100, 100, 1]), on_gpu(params), [cupy.asarray(a) for a in (X, Y)]
+    monkeypatch.setattr(cupy.ndarray, "most", 120_000)
+    fb.cost_and_gradients(network, layers, *there)
+    with pytest.raises(DeviceError, match=NONE_LEFT):
+        fb.gradient_descent(network, layers, *there, learning_rate=0.1, iterations=1, momentum=0.5)
+    pass_ = network.forward(layers, there[0])
+    monkeypatch.setattr(cupy.ndarray, "most", 10_000)
+    for work in (lambda: network.forward(layers, there[0]), lambda: network.backward(layers, pass_, there[1])):
+        with pytest.raises(DeviceError, match=NONE_LEFT):
+            work()
+    for error in (MemoryError("of the host"), ValueError("bad"), InputError("out of memory, says a caller's word")):
+        with pytest.raises(type(error), match=str(error)), backend.place("cuda").computing():
+            raise error
+    with pytest.raises(fake_cupy.OutOfMemoryError), backend.place("cpu").computing():
+        raise fake_cupy.OutOfMemoryError("of a caller's own array")
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("kind", ["fit", "predict", "X on the GPU", "predictions", "the command"])
+def test_memory_that_runs_out_in_an_estimator(kind, monkeypatch, tmp_path, capsys):
+    cupy = fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    X = np.random.default_rng(0).standard_normal((3000, 4)).astype("float32")
+    y = np.arange(3000) % 10
+    hidden = (30,) if kind == "predictions" else (300,)
+    model = fb.MLPClassifier(hidden, solver="gd", max_iter=1, random_state=0)
+    if kind == "the command":
+        monkeypatch.setattr(cupy.ndarray, "most", 100_000)
+        options = ["--target", "late", "--hidden", "300,300", "--device", "cuda", "--epochs", "1"]
+        assert cli.main(["train", table(tmp_path), *options]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("fullbatch: error: cuda:0 is out of memory: OutOfMemoryError")
+        assert printed.err.count("\n") == 1
+        return
+    data, limit = {
+        "fit": (X[:20], 10_000), "predict": (X[:20], 10_000), "X on the GPU": (cupy.asarray(X[:20].astype(int)), 600),
+        "predictions": (cupy.asarray(X), 100_000),
+    }[kind]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind.startswith("predict"):
+            model.fit(data, y[: len(data)])
+        monkeypatch.setattr(cupy.ndarray, "most", limit)
+        with pytest.raises(DeviceError, match=NONE_LEFT):
+            model.predict_proba(data) if kind.startswith("predict") else model.fit(data, y[: len(data)])
 
 
 @pytest.fixture

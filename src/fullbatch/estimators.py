@@ -100,7 +100,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             return codes.T
         if inputs.away or inputs.home.name == "cpu" or self.classes_.dtype.kind in "USO":
             return self.classes_.take(backend.to_host(codes))  # labels that are text have no other place
-        with inputs.home.current():
+        with inputs.home.computing():
             return backend.namespace(codes).take(inputs.home.put(self.classes_), codes)
 
     def predict_proba(self, X: Any) -> Any:

@@ -194,7 +194,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hidden = self._hidden_sizes()
         dtype = None if first else backend.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
-        with inputs.place.current():
+        with inputs.place.computing():
             room = inputs.place.room(self.device_memory)
             target = self._read_y(y, inputs.X.m, incremental)
             weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
@@ -571,7 +571,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             return backend.to_host(block) if inputs.away else block
 
         room = math.inf if self.device_memory is None else inputs.place.room(self.device_memory)
-        with inputs.place.current(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
+        with inputs.place.computing(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
             return fold.predict(self._params(inputs), made), inputs
 
     def _check_same_place(self, inputs: Inputs, method: str) -> None:

@@ -73,7 +73,7 @@ class Network:
     def forward(self, params: Sequence[Any], X: Any) -> Pass:
         """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m)."""
         params = self.check(params, X)
-        with backend.place_of(X).current():
+        with backend.place_of(X).computing():
             return self.forward_unchecked(params, X, backend.namespace(X))
 
     def backward(
@@ -81,7 +81,7 @@ class Network:
     ) -> GradientSum:
         """Loss and gradients, summed over the examples of ``pass_``; Y (n[L], m), sample_weight (m,) or None."""
         params = self.check(params, pass_.A[0], Y, sample_weight)
-        with backend.place_of(Y).current():
+        with backend.place_of(Y).computing():
             return self.backward_unchecked(params, pass_, Y, sample_weight, backend.namespace(Y))
 
     def forward_unchecked(self, params: Params, X: Any, xp: Any) -> Pass:

@@ -116,7 +116,7 @@ def cost(
     device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
-    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         return _finite(objective.cost(ready.params))
 
 
@@ -138,7 +138,7 @@ def cost_and_gradients(
     Arguments and errors as for ``cost``.
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
-    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         J, gradients = objective.cost_and_gradients(ready.params)
         return _finite(J), as_params(gradients, ready.params, ready.home)
 
@@ -184,7 +184,7 @@ def prepare(
     layers = tuple(Layer(backend.detached(W), backend.detached(b)) for W, b in layers)
     X, Y, sample_weight = (backend.detached(array) for array in (X, Y, sample_weight))
     place = _place(X, device)
-    with place.current():
+    with place.computing():
         check_weights(sample_weight)
         if place.name == "cpu" or not backend.is_numpy(X):
             room = math.inf if device_memory is None else place.room(device_memory)

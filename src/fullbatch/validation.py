@@ -84,7 +84,7 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
                 "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
             )
         place = backend.place_of(X)
-        with place.current():
+        with place.computing():
             table = _read_device_array(estimator, X, reset, dtype)
         return Inputs(Dense(table.T), place, place)
     dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
