@@ -1006,6 +1006,29 @@ def test_a_pass_with_own_activations_waits_once_too(output, weighted, monkeypatc
     assert relative([a.get() for g in gradients for a in g], [a for g in expected for a in g]) < 1e-12
 
 
+@fake_cupy.pretended
+@pytest.mark.parametrize("scoring", [None, "loss"])
+@pytest.mark.parametrize(("solver", "batches"), [("gd", 1), ("adam", 3)])
+def test_a_training_waits_once_for_each_batch(solver, batches, scoring, monkeypatch):
+    """For its cost; and where rows are held out, for theirs once, and for what is predicted of them once."""
+    cupy = fake_cupy.install(monkeypatch)
+    X = np.random.default_rng(0).standard_normal((60, 4)).astype("float32")
+    y = np.arange(60) % 2
+    backend.place("cuda")  # which tries it once
+    options = {"solver": solver, "batch_size": 20, "tol": 0, "n_iter_no_change": 99, "random_state": 0}
+    for held_out, more in ((0, {}), (1 if scoring else 2, {"X_val": X, "y_val": y})):
+        reads = []
+        for epochs in (2, 6):
+            cupy.ndarray.reads = 0
+            model = fb.MLPClassifier((5,), early_stopping=bool(more), scoring=scoring, max_iter=epochs, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.set_params(device="cuda").fit(X, y, **more)
+            assert model.n_iter_ == epochs
+            reads.append(cupy.ndarray.reads)
+        assert reads[1] - reads[0] == 4 * (batches + held_out)
+
+
 @pytest.mark.parametrize("solver", ["adam", "gd", "lbfgs"])
 def test_estimators_on_a_card(card, solver, monkeypatch):
     import cupy

@@ -341,21 +341,25 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             orders=orders(job.m, batch_size, self.shuffle, rng), learning_rate=rate, state=stepper.state,
         )  # fmt: skip
         params = best = good = job.start
+        planned = 1 if incremental else self.max_iter
         try:
-            for number in range(1 if incremental else self.max_iter):
+            for number in range(planned):
                 task = job.context.subcontext(task_name=f"epoch {number}")
                 task.call_on_fit_task_begin(**job.hooks)
                 epoch = next(loop)
-                params = epoch.params
+                before, params = params, epoch.params
                 better = self._note_epoch(epoch.cost + job.offset, params, job, progress)
                 best = params if better else best
                 stepper.end_epoch(self.t_, self.power_t)
                 stop = self._end_task(task, params, job)
-                if not _finite(params):
-                    self._note_divergence(good, job.inputs)
+                stop = stop or (progress.count > self.n_iter_no_change and self._at_plateau(stepper, progress))
+                sound = math.isfinite(epoch.cost)
+                # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
+                if (stop or number + 1 == planned or not sound) and not _finite(params):
+                    self._note_divergence(before if _finite(before) else good, job.inputs)
                     break
-                good = params
-                if stop or (progress.count > self.n_iter_no_change and self._at_plateau(stepper, progress)):
+                good = before if sound else good
+                if stop:
                     break
             else:
                 self._warn_not_converged(incremental)
@@ -440,8 +444,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         self.__dict__.update(self._weights(good, inputs))
         if self.early_stopping:
             warnings.warn(
-                f"The parameters stopped being finite in epoch {self.n_iter_} of {self.solver}; the training ends with "
-                f"the best so far. A smaller learning_rate_init than {self.learning_rate_init} helps.",
+                f"The parameters had stopped being finite in epoch {self.n_iter_} of {self.solver}; the training ends "
+                f"with the best so far. A smaller learning_rate_init than {self.learning_rate_init} helps.",
                 ConvergenceWarning,
                 stacklevel=6,
             )
