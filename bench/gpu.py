@@ -37,6 +37,7 @@ class Part:
     """A part: ``command`` after ``python -m`` (FOLDER stands for that of the results), and the seconds it may take.
 
     read : makes points of what it printed; None: each line is a JSON object
+    needs : a folder beside bench/ that it cannot do without; the Docker image has not all that a checkout has
     """
 
     name: str
@@ -44,6 +45,7 @@ class Part:
     seconds: float
     read: Callable[[str, Path], list[dict[str, Any]]] | None = None
     env: dict[str, str] = field(default_factory=dict)
+    needs: str = ""
 
 
 SCALED = "gpu-scaling"  # the name of the part that is a run of bench scaling
@@ -96,8 +98,8 @@ PARTS = (
         110,
         _scaling,
     ),
-    Part("tests on the card", (*PYTEST, "-m", "gpu"), 150, _tests),
-    Part("other tests", (*PYTEST, "-m", "not gpu"), 540, _tests),
+    Part("tests on the card", (*PYTEST, "-m", "gpu"), 150, _tests, needs="tests"),
+    Part("other tests", (*PYTEST, "-m", "not gpu"), 540, _tests, needs="tests"),
 )  # fmt: skip
 
 
@@ -125,9 +127,8 @@ def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: f
         left = deadline - time.perf_counter()
         own = result["parts"][part.name] = {"status": "running", "seconds": 0.0, "points": [], "error": ""}
         save()
-        if left < 5:
-            own["status"] = "left out"
-            own["error"] = f"the {seconds:,.0f} s were used up"
+        if why_not := _why_not(part, left, seconds):
+            own["status"], own["error"] = "left out", why_not
         else:
             _run(part, folder, min(part.seconds, left), own, save)
         result["summary"] = summary(result["parts"])
@@ -136,6 +137,13 @@ def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: f
     result["finished"] = True
     save()
     return result
+
+
+def _why_not(part: Part, left: float, seconds: float) -> str:
+    """Why a part is left out, or ""."""
+    if part.needs and not (ROOT / part.needs).is_dir():
+        return f"there is no folder {part.needs} here; run it from a checkout of the repository"
+    return "" if left >= 5 else f"the {seconds:,.0f} s were used up"
 
 
 def _make_room(path: Path) -> None:

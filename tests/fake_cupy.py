@@ -1,14 +1,18 @@
 """A CuPy on the CPU, for whole calls with device="cuda" where there is no card: NumPy, and kernels by cuda_on_cpu.
 
 Its arrays are a class of their own, which NumPy's refuse to be mixed with, as on a card; streams do their work at once
-(fake_streams.py is for their order). ``install`` puts it in place of the module for as long as a test runs.
+(fake_streams.py is for their order). There is one card, or as many as ``Device.count`` says, each of which works with
+its own arrays alone, and only while it is current: between some cards CuPy would copy, and warn. ``install`` puts it
+all in place of the module for as long as a test runs.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.machinery
+import math
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,29 +24,36 @@ from fullbatch import backend
 
 
 class Device:
-    id = 0
+    count = 1
     compute_capability = "90"
     attributes = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 227 * 2**10}  # noqa: RUF012
     mem_info = (60 * 2**30, 80 * 2**30)
     cublas_handle = 0
+    thread = threading.local()  # whose ``entered`` has the devices of the open ``with`` blocks
 
     def __init__(self, which: Any = None) -> None:
-        assert which is None or int(which) == 0
+        self.id = Device.current() if which is None else int(which)
+        assert self.id < Device.count
+
+    @staticmethod
+    def current() -> int:
+        return [0, *getattr(Device.thread, "entered", [])][-1]
 
     def __int__(self) -> int:
-        return 0
+        return self.id
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Device)
+        return isinstance(other, Device) and other.id == self.id
 
     def __hash__(self) -> int:
-        return 0
+        return self.id
 
     def __enter__(self) -> Device:
+        Device.thread.entered = [*getattr(Device.thread, "entered", []), self.id]
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        Device.thread.entered = Device.thread.entered[:-1]
 
     def synchronize(self) -> None:
         pass
@@ -53,23 +64,31 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     __module__ = "cupy"
     reads = 0  # how often somebody waited for a number
+    most = math.inf  # bytes; for an array of more there is no memory
 
-    def __init__(self, host: np.ndarray) -> None:
+    def __init__(self, host: np.ndarray, device: Device | None = None) -> None:
         self.host = host
+        self.device = Device() if device is None else device
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return _called(getattr(ufunc, method), inputs, options)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.host, name)
-        if callable(value):
-            return lambda *args, **options: there(value(*_plain(args), **_plain(options)))
-        return there(value)
+        if not callable(value):
+            return there(value, self.device)
+        if name in ("reshape", "transpose"):  # views, mostly
+            return lambda *args, **options: there(value(*args, **options), self.device)
+        return lambda *args, **options: _called(value, args, options, of=self)
 
     def __getitem__(self, where: Any) -> Any:
-        return there(self.host[_plain(where)])
+        _check_current(where)
+        ndarray.reads += _is_mask(where)
+        return there(self.host[_plain(where)], self.device)
 
     def __setitem__(self, where: Any, value: Any) -> None:
+        _check_current((self, where, value))
+        ndarray.reads += _is_mask(where)
         self.host[_plain(where)] = _plain(value)
 
     def __len__(self) -> int:
@@ -95,12 +114,17 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return self.host.copy()
 
     @property
-    def device(self) -> Device:
-        return Device()
-
-    @property
     def data(self) -> Any:
         return SimpleNamespace(ptr=self.host.ctypes.data)
+
+
+class OutOfMemoryError(MemoryError):
+    __module__ = "cupy.cuda.memory"
+
+
+def _is_mask(where: Any) -> bool:
+    """Whether CuPy first counts on the GPU how many elements are meant, and waits for the number."""
+    return isinstance(where, ndarray) and where.host.dtype == bool and where.host.ndim > 0
 
 
 def _plain(value: Any) -> Any:
@@ -111,9 +135,9 @@ def _plain(value: Any) -> Any:
     return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def there(value: Any) -> Any:
+def there(value: Any, device: Device | None = None) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
-        return ndarray(np.asarray(value))
+        return ndarray(np.asarray(value), device)
     return tuple(map(there, value)) if isinstance(value, tuple) and any(map(_is_array, value)) else value
 
 
@@ -121,17 +145,48 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
-def _called(function: Any, args: Any, options: Any, creates: bool = False) -> Any:
+def _check_current(value: Any) -> None:
+    """All arrays in it lie on the current device."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            _check_current(item)
+    elif isinstance(value, ndarray) and value.device.id != Device.current():
+        raise ValueError(
+            f"The device where the array resides ({value.device.id}) is different from the current device "
+            f"({Device.current()}). Peer access is unavailable between these devices."
+        )
+
+
+def _called(function: Any, args: Any, options: Any, creates: bool = False, of: Any = None) -> Any:
+    _check_current([of, *args, *options.values()])
     for value in (*args, *options.values()):
         if not creates and isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     out = options.get("out")
     result = function(*_plain(args), **_plain(options))
+    if out is None and _is_array(result) and (creates or result.base is None) and result.nbytes > ndarray.most:
+        raise OutOfMemoryError(f"Out of memory allocating {result.nbytes:,} bytes (allocated so far: 0 bytes).")
     return there(result) if out is None else out[0] if isinstance(out, tuple) else out
 
 
 def _wrapped(function: Any, creates: bool) -> Any:
     return lambda *args, **options: _called(function, args, options, creates)
+
+
+class _Kernel:
+    """One that is launched on the current device."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.launch, self.kernel = kernel, kernel.kernel
+
+    def __call__(self, grid: Any, block: Any, args: Any) -> None:
+        _check_current(args)
+        self.launch(grid, block, args)
+
+
+def _module_of(*, code: str) -> Any:
+    module = cuda_on_cpu.FakeCuPy().RawModule(code=code)
+    return SimpleNamespace(get_function=lambda name: _Kernel(module.get_function(name)))
 
 
 CREATE = ("asarray", "array", "ascontiguousarray", "empty", "zeros", "ones", "full", "eye", "arange")
@@ -175,7 +230,7 @@ def make() -> ModuleType:
         is_function = callable(value) and not isinstance(value, type)
         setattr(fake, name, _wrapped(value, name in CREATE) if is_function else value)
     fake.ndarray, fake.__all__, fake.__version__ = ndarray, [*np.__all__], "14.2.0"
-    fake.RawModule = cuda_on_cpu.FakeCuPy().RawModule
+    fake.RawModule = _module_of
     pool = SimpleNamespace(
         free_bytes=lambda: 0, used_bytes=lambda: 0, total_bytes=lambda: 0, get_limit=lambda: 0,
         free_all_blocks=lambda: None,
@@ -190,10 +245,10 @@ def make() -> ModuleType:
         cublas=SimpleNamespace(getVersion=lambda handle: 130000),
         driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 2),
         runtime=SimpleNamespace(
-            getDeviceCount=lambda: 1, getDevice=lambda: 0, memGetInfo=lambda: Device.mem_info, memcpyAsync=_copy,
-            memcpyHostToDevice=1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            getDeviceCount=lambda: Device.count, getDevice=Device.current, memGetInfo=lambda: Device.mem_info,
+            memcpyAsync=_copy, memcpyHostToDevice=1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
             getDeviceProperties=lambda index: {
-                "name": b"none at all", "totalGlobalMem": 80 * 2**30, "multiProcessorCount": 2
+                "name": b"none at all", "totalGlobalMem": 80 * 2**30, "multiProcessorCount": 2, "major": 9, "minor": 0
             },
         ),
     )  # fmt: skip

@@ -98,6 +98,22 @@ def test_parts_beyond_the_whole_time_are_left_out(run):
     assert result["finished"]
 
 
+def test_where_there_are_no_tests_their_parts_say_so(run, tmp_path, monkeypatch):
+    """As in the Docker image, which has bench/ alone."""
+    parts = {part.name: part for part in gpu.PARTS[-2:]}
+    assert all(part.command[0] == "pytest" and (gpu.ROOT / part.needs).is_dir() for part in parts.values())
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    scripts = {"figures": (GOOD, 20), **dict.fromkeys(parts, ("raise SystemExit(4)", 20))}
+    result, said = run(scripts, **{name: {"needs": part.needs, "read": part.read} for name, part in parts.items()})
+    assert result["parts"]["figures"]["status"] == "done"
+    words = "left out: there is no folder tests here; run it from a checkout of the repository"
+    assert gpu.lines(result) == [f"{name}: {words}" for name in parts]
+    assert all(line.endswith(words.partition(": ")[2]) and "\n" not in line for line in said[1:])
+    (tmp_path / "tests").mkdir()
+    result, _ = run({"other tests": (GOOD, 20)}, **{"other tests": {"needs": "tests"}})
+    assert result["parts"]["other tests"]["status"] == "done"
+
+
 def test_an_earlier_run_is_kept_and_none_of_its_points_is_told_again(run, tmp_path):
     file, scaled = tmp_path / "gpu.json", tmp_path / "gpu-scaling.json"
     scaled.write_text('{"points": [{"old": 1}], "summary": {}, "finished": true}')

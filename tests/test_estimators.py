@@ -576,6 +576,31 @@ def test_divergence_is_scikit_learns_error_and_keeps_finite_parameters() -> None
     assert np.isfinite(model.predict(XR)).all()
 
 
+@pytest.mark.parametrize("solver", ["gd", "sgd"])
+def test_wherever_a_training_diverges_it_keeps_the_last_finite_parameters(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the second update does: the cost before it is finite, and the third epoch's is not."""
+    ran = []
+    monkeypatch.setattr(MLPRegressor, "_initial", lambda self, network, rng: [(np.zeros((8, 1)), np.zeros(1))])
+    for epochs in range(1, 6):
+        model = MLPRegressor(
+            hidden_layer_sizes=(), solver=solver, learning_rate_init=1e161, max_iter=epochs, random_state=0,
+            batch_size="full", tol=0, momentum=0.0, alpha=0.0,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            if epochs == 1:
+                model.fit(1e-3 * XR, 1e-3 * YR)
+            else:
+                with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+                    model.fit(1e-3 * XR, 1e-3 * YR)
+        ran.append(len(model.loss_curve_))
+        assert 1e150 < np.abs(model.coefs_[0]).max() < np.inf, "those after the first update"
+    assert ran == [1, 2, 3, 3, 3]
+    assert np.isfinite(model.loss_curve_[1])
+
+
 def test_divergence_with_early_stopping_goes_back_to_the_best() -> None:
     model = MLPRegressor(
         activation="identity", solver="sgd", learning_rate_init=1.0, early_stopping=True, random_state=0

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,7 +352,7 @@ def test_a_failing_finish_comes_through(small_blocks, no_hang):
 @pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals")
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("at", [0, 100, 1000])
-def test_ctrl_c_ends_the_fold_and_the_fold_can_go_on(count, at, small_blocks, no_hang):
+def test_ctrl_c_ends_the_fold_and_the_fold_can_go_on(count, at, small_blocks, ctrl_c, no_hang):
     """SIGINT out of whichever thread has that block: the interpreter raises it in the main thread."""
     network, params, X, Y = make(1_300)
     before = threadpool_info()
@@ -368,6 +369,23 @@ def test_ctrl_c_ends_the_fold_and_the_fold_can_go_on(count, at, small_blocks, no
     assert bits(expected.loss, expected.gradients) == bits(again.loss, again.gradients)
     assert fullbatch_threads() == []
     assert threadpool_info() == before
+
+
+IGNORED = """
+import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+status = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "ctrl_c or ctrl-c", *sys.argv[1:]])
+sys.exit(status or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
+"""
+
+
+def test_interruption_is_tested_in_a_background_job_too():
+    """There SIGINT is ignored from the start, if the shell is not interactive."""
+    here = Path(__file__).parent
+    files = [str(here / f"test_{name}.py") for name in ("fold", "streamed", "device")]
+    command = [sys.executable, "-c", IGNORED, *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=here.parent)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 def test_a_keyboard_interrupt_in_the_training_leaves_nothing_behind(small_blocks, no_hang):

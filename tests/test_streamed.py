@@ -251,7 +251,7 @@ def test_whoever_asks_for_another_block_gets_it(told, no_hang):
         assert not [thread for thread in our_threads() if "ahead" in thread.name]
 
 
-def test_ctrl_c_while_a_block_is_filled(told, no_hang):
+def test_ctrl_c_while_a_block_is_filled(told, ctrl_c, no_hang):
     source, _ = told
 
     def interrupt():

@@ -31,14 +31,9 @@ def _d_tanh(Z: Any, A: Any, xp: Any) -> Any:
     return 1 - A * A
 
 
-SATURATED = 1e30  # sigma is 0 or 1 long before that
-
-
 def sigmoid(Z: Any, xp: Any) -> Any:
     """1 / (1 + exp(-z)) without overflow, and with full relative accuracy for very negative z too."""
-    Z = xp.clip(Z, -SATURATED, SATURATED)  # infinity minus infinity would be NaN
-    half, half_size = 0.5 * Z, 0.5 * xp.abs(Z)
-    return xp.exp(half - half_size) / (1 + xp.exp(-2 * half_size))  # e^min(z, 0) / (1 + e^-|z|)
+    return xp.exp(xp.minimum(Z, xp.zeros_like(Z))) / (1 + xp.exp(-xp.abs(Z)))
 
 
 def _d_sigmoid(Z: Any, A: Any, xp: Any) -> Any:
@@ -79,18 +74,24 @@ GELU_K = 0.044715
 GELU_FLAT = 10.0
 
 
+def _gelu_held(Z: Any, xp: Any) -> Any:
+    """z within +-FLAT. Not clip(): array_api_compat's for CuPy assigns by a mask, and so waits for the GPU."""
+    bound = xp.full_like(Z[:1, :1], GELU_FLAT)  # an array: not every library's minimum takes a number
+    return xp.minimum(xp.maximum(Z, -bound), bound)
+
+
 def _gelu_tanh(z: Any, xp: Any) -> Any:
     return xp.tanh(GELU_C * (z + GELU_K * z * z * z))
 
 
 def _gelu(Z: Any, xp: Any) -> Any:
-    return 0.5 * Z * (1 + _gelu_tanh(xp.clip(Z, -GELU_FLAT, GELU_FLAT), xp))
+    return 0.5 * Z * (1 + _gelu_tanh(_gelu_held(Z, xp), xp))
 
 
 def _d_gelu(Z: Any, A: Any, xp: Any) -> Any:
-    z = xp.clip(Z, -GELU_FLAT, GELU_FLAT)
+    z = _gelu_held(Z, xp)
     t = _gelu_tanh(z, xp)
-    return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * GELU_C * (1 + 3 * GELU_K * z * z)
+    return 0.5 * (1 + t + z * (1 - t * t) * GELU_C * (1 + 3 * GELU_K * z * z))
 
 
 def _silu(Z: Any, xp: Any) -> Any:

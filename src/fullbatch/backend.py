@@ -20,7 +20,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from fullbatch.errors import ArrayTypeError, DeviceError, InputError
+from fullbatch.errors import ArrayTypeError, DeviceError, FullbatchError, InputError
 
 FLOATS = ("float32", "float64")
 
@@ -212,6 +212,25 @@ class Place:
     def current(self) -> AbstractContextManager[Any]:
         """Makes it CUDA's current device, where CuPy computes; elsewhere nothing need be done."""
         return self.device if self.is_cuda else nullcontext()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """``current``, around a whole call of a user's: memory that runs out there is a DeviceError.
+
+        In a pass the fold goes on with smaller blocks instead. What comes here has no block: weights, targets, an
+        optimiser's state, results.
+        """
+        try:
+            with self.current():
+                yield
+        except Exception as error:
+            if not self.is_cuda or isinstance(error, FullbatchError) or not is_out_of_memory(error):
+                raise
+            text, free = _one_line(error).rstrip("."), self.memory()[0]
+            raise DeviceError(
+                f"{self.name} is out of memory: {text}; {free:,.0f} bytes are free. Free memory there, give a "
+                "smaller device_memory, so that less of X lies there, or choose device='cpu'."
+            ) from error
 
     def memory(self) -> tuple[float, float]:
         """Bytes that arrays can still take there, and all that there are; infinite where there is no telling.

@@ -100,8 +100,8 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             return codes.T
         if inputs.away or inputs.home.name == "cpu" or self.classes_.dtype.kind in "USO":
             return self.classes_.take(backend.to_host(codes))  # labels that are text have no other place
-        xp = backend.namespace(codes)
-        return xp.take(inputs.home.put(self.classes_), codes)
+        with inputs.home.computing():
+            return backend.namespace(codes).take(inputs.home.put(self.classes_), codes)
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, (m, k), in the order of ``classes_``."""

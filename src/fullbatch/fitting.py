@@ -194,34 +194,35 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hidden = self._hidden_sizes()
         dtype = None if first else backend.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
-        room = inputs.place.room(self.device_memory)
-        target = self._read_y(y, inputs.X.m, incremental)
-        weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
-        weight = self._weigh_classes(target, weight, incremental)
-        inputs = _beside(inputs, room, target.values, target.classes, weight)
-        test, room = self._read_held_out(held_out, inputs, target)
-        inputs = replace(inputs, room=room)
-        rng = check_random_state(self.random_state)
-        network = Network(
-            [inputs.X.n, *hidden, target.outputs],
-            self._activation(),
-            OUR_NAMES.get(target.activation, target.activation),
-        )
-        self._prepare(first, network, target, inputs, rng)
-        train = _part(inputs, target.values, target.classes, weight)
-        if test is None and self.early_stopping and self.solver in STEPPING:
-            train, test = self._split(train, target, rng)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
-        context.call_on_fit_task_begin(**hooks)
-        with inputs.place.current(), ExitStack() as folds:
-            job = self._job(network, inputs, train, test, folds, context, hooks)
-            params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
-            scored = "" if job.held_out is None else job.held_out.objective.fold.note
-            self.note_ = job.objective.fold.note or scored
-            self._conclude(params, inputs)
-        context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
+        with inputs.place.computing():
+            room = inputs.place.room(self.device_memory)
+            target = self._read_y(y, inputs.X.m, incremental)
+            weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
+            weight = self._weigh_classes(target, weight, incremental)
+            inputs = _beside(inputs, room, target.values, target.classes, weight)
+            test, room = self._read_held_out(held_out, inputs, target)
+            inputs = replace(inputs, room=room)
+            rng = check_random_state(self.random_state)
+            network = Network(
+                [inputs.X.n, *hidden, target.outputs],
+                self._activation(),
+                OUR_NAMES.get(target.activation, target.activation),
+            )
+            self._prepare(first, network, target, inputs, rng)
+            train = _part(inputs, target.values, target.classes, weight)
+            if test is None and self.early_stopping and self.solver in STEPPING:
+                train, test = self._split(train, target, rng)
+            metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+            hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+            context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
+            context.call_on_fit_task_begin(**hooks)
+            with ExitStack() as folds:
+                job = self._job(network, inputs, train, test, folds, context, hooks)
+                params = self._descend(job, rng, incremental) if self.solver in STEPPING else self._lbfgs(job)
+                scored = "" if job.held_out is None else job.held_out.objective.fold.note
+                self.note_ = job.objective.fold.note or scored
+                self._conclude(params, inputs)
+            context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
     def _read_held_out(
@@ -340,21 +341,25 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             orders=orders(job.m, batch_size, self.shuffle, rng), learning_rate=rate, state=stepper.state,
         )  # fmt: skip
         params = best = good = job.start
+        planned = 1 if incremental else self.max_iter
         try:
-            for number in range(1 if incremental else self.max_iter):
+            for number in range(planned):
                 task = job.context.subcontext(task_name=f"epoch {number}")
                 task.call_on_fit_task_begin(**job.hooks)
                 epoch = next(loop)
-                params = epoch.params
+                before, params = params, epoch.params
                 better = self._note_epoch(epoch.cost + job.offset, params, job, progress)
                 best = params if better else best
                 stepper.end_epoch(self.t_, self.power_t)
                 stop = self._end_task(task, params, job)
-                if not _finite(params):
-                    self._note_divergence(good, job.inputs)
+                stop = stop or (progress.count > self.n_iter_no_change and self._at_plateau(stepper, progress))
+                sound = math.isfinite(epoch.cost)
+                # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
+                if (stop or number + 1 == planned or not sound) and not _finite(params):
+                    self._note_divergence(before if _finite(before) else good, job.inputs)
                     break
-                good = params
-                if stop or (progress.count > self.n_iter_no_change and self._at_plateau(stepper, progress)):
+                good = before if sound else good
+                if stop:
                     break
             else:
                 self._warn_not_converged(incremental)
@@ -439,8 +444,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         self.__dict__.update(self._weights(good, inputs))
         if self.early_stopping:
             warnings.warn(
-                f"The parameters stopped being finite in epoch {self.n_iter_} of {self.solver}; the training ends with "
-                f"the best so far. A smaller learning_rate_init than {self.learning_rate_init} helps.",
+                f"The parameters had stopped being finite in epoch {self.n_iter_} of {self.solver}; the training ends "
+                f"with the best so far. A smaller learning_rate_init than {self.learning_rate_init} helps.",
                 ConvergenceWarning,
                 stacklevel=6,
             )
@@ -570,7 +575,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             return backend.to_host(block) if inputs.away else block
 
         room = math.inf if self.device_memory is None else inputs.place.room(self.device_memory)
-        with inputs.place.current(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
+        with inputs.place.computing(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
             return fold.predict(self._params(inputs), made), inputs
 
     def _check_same_place(self, inputs: Inputs, method: str) -> None:

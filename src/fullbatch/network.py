@@ -73,14 +73,16 @@ class Network:
     def forward(self, params: Sequence[Any], X: Any) -> Pass:
         """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m)."""
         params = self.check(params, X)
-        return self.forward_unchecked(params, X, backend.namespace(X))
+        with backend.place_of(X).computing():
+            return self.forward_unchecked(params, X, backend.namespace(X))
 
     def backward(
         self, params: Sequence[Any], pass_: Pass, Y: Any, sample_weight: Any = None
     ) -> GradientSum:
         """Loss and gradients, summed over the examples of ``pass_``; Y (n[L], m), sample_weight (m,) or None."""
         params = self.check(params, pass_.A[0], Y, sample_weight)
-        return self.backward_unchecked(params, pass_, Y, sample_weight, backend.namespace(Y))
+        with backend.place_of(Y).computing():
+            return self.backward_unchecked(params, pass_, Y, sample_weight, backend.namespace(Y))
 
     def forward_unchecked(self, params: Params, X: Any, xp: Any) -> Pass:
         g = [*(activation.g for activation in self.activations), self.output.activation]

@@ -116,7 +116,7 @@ def cost(
     device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
-    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         return _finite(objective.cost(ready.params))
 
 
@@ -138,7 +138,7 @@ def cost_and_gradients(
     Arguments and errors as for ``cost``.
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
-    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         J, gradients = objective.cost_and_gradients(ready.params)
         return _finite(J), as_params(gradients, ready.params, ready.home)
 
@@ -183,30 +183,35 @@ def prepare(
     layers = network.check(params, X, Y, sample_weight)
     layers = tuple(Layer(backend.detached(W), backend.detached(b)) for W, b in layers)
     X, Y, sample_weight = (backend.detached(array) for array in (X, Y, sample_weight))
-    check_weights(sample_weight)
+    place = _place(X, device)
+    with place.computing():
+        check_weights(sample_weight)
+        if place.name == "cpu" or not backend.is_numpy(X):
+            room = math.inf if device_memory is None else place.room(device_memory)
+            return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
+        room = place.room(device_memory)  # asked once, before anything is there: later it counts as taken too
+        layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
+        weight = None
+        if sample_weight is not None:
+            weight = place.put(sample_weight)
+            room = max(0.0, room - sample_weight.nbytes)
+        there = put_examples(X, Y, place, room)
+        room = math.inf if device_memory is None else room - there.taken
+        return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
+
+
+def _place(X: Any, device: str | None) -> Place:
+    """Where the passes run. device= places host input only: what is on a device stays there."""
     if device is not None:
         backend.check_device(device)
-    if device is not None and not backend.is_numpy(X):
-        if device == "cpu":
-            raise ArrayTypeError(
-                f"device='cpu' and X is an array of {backend.library_name(X)} on {backend.device_of(X)}: it is not "
-                "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
-            )
-        device = None  # device= places host input only: what is on a device stays there
-    place = backend.place("cpu") if device is None else backend.place(device)
-    if device is None or place.name == "cpu":
-        place = backend.place_of(X)
-        room = math.inf if device_memory is None else place.room(device_memory)
-        return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
-    room = place.room(device_memory)  # asked once, before anything is there: later the device counts it as taken too
-    layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
-    weight = None
-    if sample_weight is not None:
-        weight = place.put(sample_weight)
-        room = max(0.0, room - sample_weight.nbytes)
-    there = put_examples(X, Y, place, room)
-    room = math.inf if device_memory is None else room - there.taken
-    return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
+    if backend.is_numpy(X):
+        return backend.place(device or "cpu")
+    if device == "cpu":
+        raise ArrayTypeError(
+            f"device='cpu' and X is an array of {backend.library_name(X)} on {backend.device_of(X)}: it is not "
+            "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
+        )
+    return backend.place_of(X)
 
 
 def check_weights(sample_weight: Any) -> None:

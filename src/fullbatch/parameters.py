@@ -65,7 +65,9 @@ def initial(
             spread = {"he": sqrt(2 / fan_in), "lecun": sqrt(1 / fan_in), "normal": 0.01}[scheme]
             W = spread * rng.standard_normal((n, fan_in))
         W = backend.from_host(W, xp=xp, dtype=dtype, device=device)
-        layers.append(Layer(W, backend.namespace(W).zeros(b_shape, dtype=W.dtype, device=backend.device_of(W))))
+        with backend.place_of(W).current():  # array_api_compat's zeros for CuPy overlooks ``device``
+            b = backend.namespace(W).zeros(b_shape, dtype=W.dtype, device=backend.device_of(W))
+        layers.append(Layer(W, b))
     return tuple(layers)
 
 

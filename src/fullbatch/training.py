@@ -167,7 +167,7 @@ def gradient_descent(
         raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
-    with ready.place.current(), ready.objective(network, l2, threads, precision) as objective:
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         return _descend(objective, ready, optimizer, learning_rate, int(iterations), tol)
 
 

@@ -83,8 +83,9 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
                 f"device='cpu' and X is an array of cupy on {backend.place_of(X).name}: it is not copied in silence. "
                 "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
             )
-        table = _read_device_array(estimator, X, reset, dtype)
-        place = backend.place_of(table)
+        place = backend.place_of(X)
+        with place.computing():
+            table = _read_device_array(estimator, X, reset, dtype)
         return Inputs(Dense(table.T), place, place)
     dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
     table = validate_data(
