@@ -83,7 +83,10 @@ class FusedStep:
         return rows if rows.flags.c_contiguous or X.flags.c_contiguous else self.xp.ascontiguousarray(rows)
 
     def _forward(self, X: Any, through_last: bool) -> list[Any]:
-        """The inputs A[l-1] (k, n[l-1]) of every layer; the last hidden one is Z without bias if not ``through_last``."""
+        """The inputs A[l-1] (k, n[l-1]) of every layer.
+
+        If not ``through_last``, the last hidden layer is Z, without its bias.
+        """
         k = X.shape[1]
         if k > self.capacity:
             self._allocate(k)
