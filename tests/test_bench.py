@@ -1460,14 +1460,15 @@ def test_the_readme_tells_of_a_gpu_once_one_was_measured(tmp_path: Path) -> None
     readme.update(file, tmp_path, check=False)
     assert "Not measured yet: `python -m bench gpu" in file.read_text()
     over = [f"{peer} over ours" for peer in gpu.PEERS]
+    case = {"case": "28-64-1", "m": 10**7, "step": "onepass", "ms": 1.5, **dict.fromkeys(over, 2.0)}
     raw = {
         "kind": "gpu", "command": "python -m bench gpu", "machine": dataclasses.asdict(machine.describe()),
         "parts": {"card": {"status": "failed", "error": "no luck"}},
-        "summary": {"cases": [{"case": "28-64-1", "m": 10**7, "ms": 1.5, **dict.fromkeys(over, 2.0)}]},
+        "summary": {"cases": [case]},
     }  # fmt: skip
     (tmp_path / "gpu.json").write_text(json.dumps(raw))
     readme.update(file, tmp_path, check=False)
-    assert "- 28-64-1, m = 10,000,000: 1.50 ms; PyTorch eager 2.00 times" in file.read_text()
+    assert "- 28-64-1, m = 10,000,000, onepass: 1.50 ms; PyTorch eager 2.00 times" in file.read_text()
     assert "- card: failed: no luck" in file.read_text()
 
 

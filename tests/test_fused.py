@@ -64,18 +64,24 @@ def networks(draw):
     return fb.Network([draw(st.integers(1, 9)), *inner, last], hidden=hidden, output=output)
 
 
+def block_sizes(dtype):
+    """In float32 not of a few examples: dZ may be the difference of almost equal numbers in all of them."""
+    return st.lists(st.integers(1 if dtype == "float64" else 20, 150), min_size=1, max_size=3)
+
+
 @on_cpu
 @given(
     network=networks(),
     dtype=st.sampled_from(["float32", "float64"]),
     rows=st.booleans(),
     weighted=st.booleans(),
-    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=3),
     processors=st.integers(1, 3),
     seed=st.integers(0, 999),
+    data=st.data(),
 )
-def test_the_fused_step_is_the_array_step(network, dtype, rows, weighted, sizes, processors, seed):
+def test_the_fused_step_is_the_array_step(network, dtype, rows, weighted, processors, seed, data):
     """One worker does blocks of changing sizes, also larger than it was made for, then other parameters."""
+    sizes = data.draw(block_sizes(dtype))
     like = np.empty(0, dtype=dtype)
     twin, truth = pair(network, like, sizes[0], processors)
     cuda_on_cpu.launched.clear()
@@ -122,11 +128,12 @@ def laid_out(X, how):
     dtype=st.sampled_from(["float32", "float64"]),
     how=st.sampled_from(["rows", "columns", "strided"]),
     weighted=st.booleans(),
-    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=3),
     processors=st.integers(1, 3),
     seed=st.integers(0, 999),
+    data=st.data(),
 )
-def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, sizes, processors, seed):
+def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, processors, seed, data):
+    sizes = data.draw(block_sizes(dtype))
     twin, truth = pair(network, np.empty(0, dtype=dtype), sizes[0], processors, OnePassStep)
     cuda_on_cpu.launched.clear()
     for turn, k in enumerate(sizes):
