@@ -493,7 +493,7 @@ def precision() -> Points:
             for which in (None, "tf32"):
                 with ready.place.current(), ready.objective(p.network, 0.0, None, which) as objective:
                     _, gradients = objective.cost_and_gradients(ready.params)
-                    found["block"] = objective.fold.block
+                    found[f"block of {which or 'float32'}"] = objective.fold.block
                 found[which or "float32"] = error([a.get() for layer in gradients for a in layer], wanted)
             return found
 

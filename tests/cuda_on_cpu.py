@@ -133,7 +133,7 @@ def compiled(source: str, name: str) -> ctypes.CDLL:
     assert COMPILER is not None
     number = dict(NAME.findall(source))["T"]
     variables = 'extern "C" { int ' + ", ".join(CHOSEN) + "; }\n"
-    body = source.replace("    extern __shared__ T shared[];\n", "")
+    body = source.replace("    extern __shared__ __align__(16) T shared[];\n", "")
     text = f"#define T {number}\n#define KERNEL {name}\n{BEFORE}{variables}{body}{AFTER}"
     with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
         library = Path(folder) / "kernels.so"

@@ -138,7 +138,7 @@ def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, proc
     cuda_on_cpu.launched.clear()
     for turn, k in enumerate(sizes):
         params, X, Y = problem(network.sizes, k, network.output.name, seed=seed + turn, dtype=dtype)
-        params, X = tuple(fb.Layer(W, b) for W, b in params), laid_out(X, how)
+        params, X = tuple(fb.Layer(np.asfortranarray(W), b) for W, b in params), laid_out(X, how)
         weight = np.random.default_rng(seed).random(k).astype(dtype) + 0.1 if weighted else None
         for step in (twin, truth):
             step.load(params)
@@ -148,9 +148,9 @@ def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, proc
 
 
 @on_cpu
-@pytest.mark.parametrize(("inputs", "hidden"), [(47, 70), (63, 20), (28, 384)])
-def test_the_one_pass_step_at_its_limits(inputs, hidden):
-    network = fb.Network([inputs, hidden, 1], hidden="gelu")
+@pytest.mark.parametrize(("inputs", "hidden", "name"), [(47, 70, "gelu"), (63, 256, "silu"), (31, 384, "tanh")])
+def test_the_one_pass_step_at_its_limits(inputs, hidden, name):
+    network = fb.Network([inputs, hidden, 1], hidden=name)
     params, X, Y = problem(network.sizes, 70, "sigmoid", dtype="float32")
     twin, truth = pair(network, X, 70, step=OnePassStep)
     for step in (twin, truth):
@@ -177,12 +177,30 @@ def test_one_pass_of_float32_adds_up_many_examples_better_than_the_array_step():
     truth = ArrayStep(network, X, X.shape[1])
     truth.load(tuple(fb.Layer(W, b) for W, b in params))
     exact = arrays(truth.gradient(X, Y, None))
+    loss = truth.cost(X, Y, None)[0]
     errors = []
     X, Y = X.astype("float32"), Y.astype("float32")
     for step in pair(network, X, X.shape[1], step=OnePassStep):
         step.load(tuple(fb.Layer(W.astype("float32"), b.astype("float32")) for W, b in params))
         errors.append(relative(arrays(step.gradient(X, Y, None)), exact))
+        assert float(step.cost(X, Y, None)[0]) == pytest.approx(float(loss), rel=1e-7)
     assert errors[0] <= 1.5 * errors[1]
+
+
+@on_cpu
+@pytest.mark.parametrize("step", [FusedStep, OnePassStep])
+@pytest.mark.parametrize("hidden", [9, 32])
+def test_an_infinite_x_is_what_it_is_in_the_pass(step, hidden):
+    """Also where units that are not there fill up a warp: they weigh nothing, and nothing times infinity is NaN."""
+    network = fb.Network([1, hidden, 1])
+    params, X, Y = problem(network.sizes, 3, "sigmoid")
+    X[0, 0], X[0, 2] = np.inf, -np.inf
+    twin, truth = pair(network, X, 3, step=step)
+    for each in (twin, truth):
+        each.load(tuple(fb.Layer(W, b) for W, b in params))
+    with backend.quiet():
+        assert float(twin.cost(X, Y, None)[0]) == pytest.approx(float(truth.cost(X, Y, None)[0]), rel=1e-12)
+        assert relative([twin.predict(X)], [truth.predict(X)]) < 1e-12
 
 
 def test_which_networks_take_one_pass(monkeypatch):
@@ -194,19 +212,24 @@ def test_which_networks_take_one_pass(monkeypatch):
         return OnePassStep.can_run(fb.Network(sizes, **options), like)
 
     assert can([28, 64, 1])
-    assert can([31, 300, 1])
-    assert can([63, 64, 1])
+    assert can([31, 384, 1])
+    assert not can([31, 385, 1])
+    assert can([63, 128, 1])
+    assert can([63, 256, 1], shared=2**17)
+    assert not can([63, 257, 1], shared=2**20)
     assert not can([64, 64, 1])
-    assert not can([28, 385, 1])
-    assert can([28, 192, 1], "float64", shared=2**17)
+    assert can([31, 256, 1], hidden="gelu")
+    assert not can([31, 257, 1], hidden="gelu")
+    assert can([31, 128, 1], "float64")
+    assert not can([31, 129, 1], "float64", shared=2**20)
     assert not can([32, 64, 1], "float64")
-    assert not can([28, 193, 1], "float64", shared=2**20)
     assert not can([28, 64, 2])
     assert not can([28, 64, 2], output="softmax")
     assert not can([28, 64, 64, 1])
     assert not can([28, 1])
     assert not can([28, 64, 1], hidden=(np.tanh, np.cos))
     assert not can([28, 300, 1], shared=48 * 2**10), "there is no room for W1"
+    assert OnePassStep.sums(fb.Network([31, 384, 1]), 10**7) < 40e6, "not as many rows as there would be of one warp"
     most = max(onepass.Variant("float32", "tanh", "sigmoid", warps, 8).shared for warps in range(1, 7))
     assert most <= 99 * 2**10, "what every card since Ampere has"
 

@@ -35,7 +35,7 @@ SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
 SHARE = 512  # examples: a mini-batch of more is shared among threads
-GPU_BLOCK = 2**29  # bytes that a block takes: enough to hide the launch of a kernel, small beside any card's memory
+GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
 ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 

@@ -110,7 +110,7 @@ def cost(
     as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
     arrays: "cpu", "cuda", "cuda:N" or "auto"; device_memory, in bytes or as a share of the GPU's, limits what we take
     there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
-    factors to 10 bits: faster, and off by about 1e-3.
+    factors to 10 bits: faster where products are large, and off by about 1e-3.
 
     Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype), DeviceError (no such
     device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).

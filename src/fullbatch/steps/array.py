@@ -23,7 +23,7 @@ class ArrayStep:
     def numbers(network: Network) -> int:
         first, *hidden, last = network.sizes
         widest = max(hidden, default=0)  # own activations, and what is at work in one layer on the way back
-        return 3 * first + 2 * sum(hidden) + 8 * widest + 8 * last + 3
+        return 3 * first + 2 * sum(hidden) + 8 * widest + 9 * last + 3
 
     @staticmethod
     def sums(network: Network, block: int) -> int:

@@ -37,7 +37,7 @@ class FusedStep:
 
     @staticmethod
     def sums(network: Network, block: int) -> int:
-        return 8 * min(MOST_BLOCKS, block) * (2 * max(network.sizes[1:]) + 3)
+        return 8 * min(MOST_BLOCKS, -(-block // WARPS)) * (2 * max(network.sizes[1:]) + 3)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network

@@ -159,11 +159,11 @@ class InplaceStep:
     @staticmethod
     def numbers(network: Network) -> int:
         first, *hidden, last = network.sizes
-        return 3 * first + 5 * sum(hidden) + 8 * last + 3
+        return 3 * first + 5 * sum(hidden) + 9 * last + 3
 
     @staticmethod
     def sums(network: Network, block: int) -> int:
-        return 0
+        return 8 * 4 * WIDE * len(network.sizes[1:-1])  # what _allocate adds to the four arrays of a layer
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.network = network

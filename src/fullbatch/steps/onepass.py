@@ -1,8 +1,9 @@
 """The one-pass twin, for CuPy: a narrow table's whole step is one kernel, and the hidden layer never leaves it.
 
 It is for one hidden layer and one output unit. What kernels.py counts as 1,252 bytes for each example at (28, 64, 1) is
-116 here: X and Y are read once, all else stays in registers and shared memory. The work is then that of the two
-products, 7.2 thousand operations: what an H100 does, by its data sheet, while it reads 360 bytes.
+116 here: X and Y are read once, all else stays in registers and shared memory. What is left is work: 7.2 thousand
+operations of the two products, for which an H100 takes, by its data sheet, the time of 360 bytes; they are three fifths
+of the kernel's instructions (counted in the machine code for sm_90).
 
 A thread block takes 16 examples at a time, its warps share out the hidden units. A warp's lanes stand 8 across the
 units and 4 down the examples, and for dW1 the inputs:
@@ -31,8 +32,7 @@ from fullbatch.steps.kernels import HELPERS, KEEP_Z, constants, knows
 
 MOST_INPUTS = {"float32": 63, "float64": 31}  # what a lane's registers hold of dW1
 UNITS = {"float32": 64, "float64": 32}  # hidden units of a warp: 8 or 4 of each lane
-RESIDENT, RESIDENT_WIDE = 12, 8  # warps of a multiprocessor that registers must suffice for; the latter where many do
-MOST_WARPS = 6  # of a thread block: with more, an H100 would run one thread block at a time, which waits for itself
+RESIDENT, RESIDENT_WIDE = 12, 8  # warps of a multiprocessor that registers suffice for; the latter if each takes many
 EXAMPLES = 16  # of a tile
 HEAD = 3  # the first columns of ``parts``: loss, weight, db[L]
 
@@ -59,15 +59,20 @@ class Variant(NamedTuple):
     def resident(self) -> int:
         """Thread blocks of a multiprocessor that the registers must suffice for."""
         few = self.dtype == "float32" and self.lane_inputs <= 8 and self.activation not in KEEP_Z
-        return max(1, (RESIDENT if few else RESIDENT_WIDE) // self.warps)
+        return (RESIDENT if few else RESIDENT_WIDE) // self.warps
+
+    @property
+    def most_blocks(self) -> int:
+        """Thread blocks of a launch, each of which has a row of sums."""
+        return MOST_BLOCKS // self.warps
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory: W1 and w2, the tile's X in both orders, sums of the warps, dZ1."""
         units, inputs = UNITS[self.dtype] * self.warps, 4 * self.lane_inputs
         numbers = (inputs + 1) * units
-        numbers += inputs * (EXAMPLES + 4) + EXAMPLES * (inputs + 4)
-        numbers += EXAMPLES * self.warps + EXAMPLES * units
+        numbers += inputs * (EXAMPLES + 4) + EXAMPLES * (inputs + 8)
+        numbers += EXAMPLES * self.warps + EXAMPLES * (UNITS[self.dtype] + 4) * self.warps
         return numbers * np.dtype(self.dtype).itemsize
 
     @property
@@ -85,7 +90,8 @@ SOURCE = r"""
 #define ROOM (4 * LI)  // for inputs, and one more, of ones: its weights are the biases
 #define LE (EXAMPLES / 4)  // a lane's examples; LU and LI are its units and inputs
 #define XT_ROW (EXAMPLES + 4)  // rows are longer than need be, so that a column lies in several banks
-#define X_ROW (ROOM + 4)
+#define X_ROW (ROOM + 8)
+#define D_ROW (UNITS + 4)
 #define THREADS (32 * WARPS)
 #define SHARE_E ((8 * EXAMPLES + THREADS - 1) / THREADS)  // of a tile's X: a thread's examples, and their inputs
 #define SHARE_I (ROOM / 8)
@@ -123,8 +129,41 @@ __device__ __forceinline__ void fetch(
     }
 }
 
+__device__ __forceinline__ double over_the_warp(T value) {
+    double sum = value;
+    #pragma unroll
+    for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, other);
+    return sum;
+}
+
 // ``value`` added to a sum that lies in memory, or the first value of it.
 __device__ __forceinline__ void add_to(double* sum, double value, bool first) { *sum = first ? value : *sum + value; }
+
+// A lane's sums added to the thread block's, and back to 0. Each number there is one lane's.
+__device__ __forceinline__ void flush(
+        double* row, T (&dw)[LU], T (&dW)[LU][LI], int first_unit, int down, int hidden, int rows, bool first) {
+    #pragma unroll
+    for (int j = 0; j < LU; ++j) {
+        const int u = first_unit + 32 * (j / 4) + j % 4;
+        dw[j] += __shfl_xor_sync(EVERY_LANE, dw[j], 1);
+        dw[j] += __shfl_xor_sync(EVERY_LANE, dw[j], 16);
+        if (down == 0 && u < hidden) add_to(row + u, dw[j], first);
+        dw[j] = 0;
+        double* const own = row + hidden + (u < hidden ? u : 0) * rows;
+        double before[LI];  // all are on their way together
+        #pragma unroll
+        for (int i = 0; i < LI; ++i) {
+            const int input = 16 * (i / 4) + 4 * down + i % 4;
+            before[i] = first ? 0 : own[input < rows ? input : 0];
+        }
+        #pragma unroll
+        for (int i = 0; i < LI; ++i) {
+            const int input = 16 * (i / 4) + 4 * down + i % 4;
+            if (u < hidden && input < rows) own[input] = before[i] + dW[j][i];
+            dW[j][i] = 0;
+        }
+    }
+}
 
 // X (k, n_in), W (n, n_in) row by row. A row of ``parts`` for each thread block: loss, weight, db[2], and if backward
 // dW[2] (n), and dW[1] with db[1] (n, n_in + 1). Where ``yhat`` is there, it is all that is wanted.
@@ -132,16 +171,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         const T* X, long long x_input, long long x_example, const T* W, const T* b, const T* w_out, const T* b_out,
         const T* Y, long long y_example, const T* weight, T* yhat, double* parts, long long k, long long n_in,
         long long n, long long backward) {
-    extern __shared__ T shared[];
+    extern __shared__ __align__(16) T shared[];
     const int inputs = (int)n_in, hidden = (int)n, rows = inputs + 1;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int across = lane % 8, down = lane / 8;  // across the units, down the examples or the inputs
+    // Across the units, down the examples or the inputs. Lanes side by side have the same units, for a load of four
+    // numbers takes half of the time where lane and neighbour want the same; the four of X are few enough as it is.
+    const int across = lane / 2 % 8, down = lane % 2 + lane / 16 * 2;
+    const int first_unit = warp * UNITS + 4 * across;
     T* const W_T = shared;  // (rows, ALL_UNITS)
     T* const w = W_T + ROOM * ALL_UNITS;  // (ALL_UNITS), of the output unit
     T* const X_T = w + ALL_UNITS;  // (rows, EXAMPLES), for Z
     T* const X_tile = X_T + ROOM * XT_ROW;  // (EXAMPLES, rows), for dW
     T* const z_parts = X_tile + EXAMPLES * X_ROW;  // (WARPS, EXAMPLES)
-    T* const dZ = z_parts + WARPS * EXAMPLES + warp * EXAMPLES * UNITS;  // (EXAMPLES, UNITS), the warp's own
+    T* const dZ = z_parts + WARPS * EXAMPLES + warp * EXAMPLES * D_ROW;  // (EXAMPLES, UNITS), the warp's own
 
     for (int t = threadIdx.x; t < rows * ALL_UNITS; t += THREADS) {  // units beyond n weigh nothing
         const int i = t / ALL_UNITS, u = t % ALL_UNITS;
@@ -157,7 +199,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         #pragma unroll
         for (int i = 0; i < LI; ++i) dW[j][i] = 0;
     }
-    double loss = 0, total = 0, db_out = 0;
+    T loss = 0, total = 0, db_out = 0;
     const int own = LE * down + across % LE;  // the example of the tile whose output unit this lane does
     const bool counts_it = warp == 0 && across < LE;  // other lanes do the same example
     double* const row = parts + (long long)blockIdx.x * (HEAD + (backward ? (1 + rows) * hidden : 0));
@@ -201,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         for (int i = 0; i < rows; ++i) {
             T x[LE], v[LU];
             load(x, X_T + i * XT_ROW + LE * down, 4);
-            load(v, W_T + i * ALL_UNITS + warp * UNITS + 4 * across, 32);
+            load(v, W_T + i * ALL_UNITS + first_unit, 32);
             #pragma unroll
             for (int e = 0; e < LE; ++e) {
                 #pragma unroll
@@ -210,17 +252,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         }
 
         T sum[LE], own_w[LU];
-        load(own_w, w + warp * UNITS + 4 * across, 32);
+        load(own_w, w + first_unit, 32);
         #pragma unroll
         for (int e = 0; e < LE; ++e) {
             sum[e] = 0;
             #pragma unroll
             for (int j = 0; j < LU; ++j) {
                 const T a = g(z[e][j]);
-                sum[e] += own_w[j] * a;
+                // A unit beyond n is 0 times X, which may be infinite, before it weighs nothing.
+                sum[e] += first_unit + 32 * (j / 4) + j % 4 < hidden ? own_w[j] * a : (T)0;
                 if (!KEEPS_Z) z[e][j] = a;
             }
-            sum[e] += __shfl_xor_sync(EVERY_LANE, sum[e], 4);
+            sum[e] += __shfl_xor_sync(EVERY_LANE, sum[e], 8);
         }
         // Of its examples each lane keeps one half, then a half of that, and gets the other lanes' share of it.
         #pragma unroll
@@ -229,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
             #pragma unroll
             for (int e = 0; e < half; ++e) {
                 const T given = upper ? sum[e] : sum[e + half];
-                sum[e] = (upper ? sum[e + half] : sum[e]) + __shfl_xor_sync(EVERY_LANE, given, half);
+                sum[e] = (upper ? sum[e + half] : sum[e]) + __shfl_xor_sync(EVERY_LANE, given, 2 * half);
             }
         }
         T z_out = sum[0];
@@ -251,65 +294,48 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
             total += s;
             db_out += dz;
         }
-        if (!backward) continue;
-
-        #pragma unroll
-        for (int e = 0; e < LE; ++e) {
-            const T d = __shfl_sync(EVERY_LANE, dz, 8 * down + e);
+        if (backward) {
             #pragma unroll
-            for (int q = 0; q < LU / 4; ++q) {
-                Four back;
+            for (int e = 0; e < LE; ++e) {
+                const T d = __shfl_sync(EVERY_LANE, dz, down % 2 + 2 * e + down / 2 * 16);
                 #pragma unroll
-                for (int j = 0; j < 4; ++j) {
-                    const T x = z[e][4 * q + j];
-                    dw[4 * q + j] += d * (KEEPS_Z ? g(x) : x);
-                    back.at[j] = d * own_w[4 * q + j] * slope(x);
+                for (int q = 0; q < LU / 4; ++q) {
+                    Four back;
+                    #pragma unroll
+                    for (int j = 0; j < 4; ++j) {
+                        const T x = z[e][4 * q + j];
+                        dw[4 * q + j] += d * (KEEPS_Z ? g(x) : x);
+                        back.at[j] = d * own_w[4 * q + j] * slope(x);
+                    }
+                    *(Four*)(dZ + (LE * down + e) * D_ROW + 32 * q + 4 * across) = back;
                 }
-                *(Four*)(dZ + (LE * down + e) * UNITS + 32 * q + 4 * across) = back;
             }
-        }
-        __syncwarp();
-        #pragma unroll 2
-        for (int e = 0; e < EXAMPLES; ++e) {
-            T d[LU], x[LI];
-            load(d, dZ + e * UNITS + 4 * across, 32);
-            load(x, X_tile + e * X_ROW + 4 * down, 16);
-            #pragma unroll
-            for (int j = 0; j < LU; ++j) {
+            __syncwarp();
+            #pragma unroll 2
+            for (int e = 0; e < EXAMPLES; ++e) {
+                T d[LU], x[LI];
+                load(d, dZ + e * D_ROW + 4 * across, 32);
+                load(x, X_tile + e * X_ROW + 4 * down, 16);
                 #pragma unroll
-                for (int i = 0; i < LI; ++i) dW[j][i] += d[j] * x[i];
+                for (int j = 0; j < LU; ++j) {
+                    #pragma unroll
+                    for (int i = 0; i < LI; ++i) dW[j][i] += d[j] * x[i];
+                }
             }
         }
 
         if (++since < FLUSH && tile + gridDim.x < tiles) continue;
-        #pragma unroll
-        for (int j = 0; j < LU; ++j) {
-            const int u = warp * UNITS + 32 * (j / 4) + 4 * across + j % 4;
+        if (warp == 0) {
+            const double sums[HEAD] = {over_the_warp(loss), over_the_warp(total), over_the_warp(db_out)};
             #pragma unroll
-            for (int other = 8; other < 32; other *= 2) dw[j] += __shfl_xor_sync(EVERY_LANE, dw[j], other);
-            if (down == 0 && u < hidden) add_to(row + HEAD + u, dw[j], first_sums);
-            dw[j] = 0;
-            #pragma unroll
-            for (int i = 0; i < LI; ++i) {
-                const int input = 16 * (i / 4) + 4 * down + i % 4;
-                if (u < hidden && input < rows) add_to(row + HEAD + hidden + u * rows + input, dW[j][i], first_sums);
-                dW[j][i] = 0;
+            for (int i = 0; i < HEAD; ++i) {
+                if (lane == 0) add_to(row + i, sums[i], first_sums);
             }
         }
+        loss = total = db_out = 0;
+        if (backward) flush(row + HEAD, dw, dW, first_unit, down, hidden, rows, first_sums);
         first_sums = false;
         since = 0;
-    }
-    if (yhat || warp > 0) return;
-    #pragma unroll
-    for (int other = 16; other > 0; other /= 2) {
-        loss += __shfl_xor_sync(EVERY_LANE, loss, other);
-        total += __shfl_xor_sync(EVERY_LANE, total, other);
-        db_out += __shfl_xor_sync(EVERY_LANE, db_out, other);
-    }
-    if (lane == 0) {
-        row[0] = loss;
-        row[1] = total;
-        row[2] = db_out;
     }
 }
 """
@@ -325,8 +351,13 @@ class OnePassStep:
         if not backend.is_cupy(like) or not knows(network) or len(network.sizes) != 3 or network.sizes[-1] != 1:
             return False
         variant = Variant.of(network, like.dtype.name)
-        narrow = network.sizes[0] <= MOST_INPUTS[variant.dtype] and variant.warps <= MOST_WARPS
-        return narrow and variant.shared <= like.device.attributes["MaxSharedMemoryPerBlockOptin"]
+        narrow = network.sizes[0] <= MOST_INPUTS[variant.dtype]
+        # One that runs alone on its multiprocessor waits for itself.
+        return (
+            narrow
+            and variant.resident >= 2
+            and variant.shared <= like.device.attributes["MaxSharedMemoryPerBlockOptin"]
+        )
 
     @staticmethod
     def numbers(network: Network) -> int:
@@ -335,13 +366,14 @@ class OnePassStep:
     @staticmethod
     def sums(network: Network, block: int) -> int:
         inputs, hidden, _ = network.sizes
-        return 8 * min(MOST_BLOCKS, -(-block // EXAMPLES)) * (HEAD + (2 + inputs) * hidden)
+        rows = min(Variant.of(network, "float32").most_blocks, -(-block // EXAMPLES))
+        return 8 * rows * (HEAD + (2 + inputs) * hidden)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.xp = backend.cupy_if_loaded() if xp is None else xp
         self.dtype = np.dtype(like.dtype)
         self.inputs, self.hidden, _ = network.sizes
-        variant = Variant.of(network, self.dtype.name)
+        self.variant = variant = Variant.of(network, self.dtype.name)
         self.kernel = Kernel(self.xp, variant.source, "onepass", 32 * variant.warps, variant.shared)
         self._wide_ones = wide_ones(self.xp)
 
@@ -381,7 +413,7 @@ class OnePassStep:
         )  # fmt: skip
 
     def _blocks(self, X: Any) -> int:
-        return self.kernel.blocks(-(-X.shape[1] // EXAMPLES))
+        return self.kernel.blocks(min(self.variant.most_blocks, -(-X.shape[1] // EXAMPLES)))
 
 
 def _weight(X: Any, weight: Any, sums: Any) -> Any:
