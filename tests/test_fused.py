@@ -148,6 +148,20 @@ def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, proc
 
 
 @on_cpu
+@pytest.mark.parametrize("k", [1, 2, 15, 16, 17, 33])
+@pytest.mark.parametrize("step", [FusedStep, OnePassStep])
+def test_few_examples_in_float32(step, k):
+    """Of targets that no output is near: see block_sizes."""
+    network = fb.Network([16, 65, 1], hidden="gelu")
+    params, X, Y = problem(network.sizes, k, "sigmoid", seed=5, dtype="float32")
+    twin, truth = pair(network, X, k, step=step)
+    for each in (twin, truth):
+        each.load(tuple(fb.Layer(W, b) for W, b in params))
+    assert np.min(np.abs(truth.predict(X) - Y)) > 0.01
+    hold(twin, truth, X, Y, None, "float32")
+
+
+@on_cpu
 @pytest.mark.parametrize(("inputs", "hidden", "name"), [(47, 70, "gelu"), (63, 256, "silu"), (31, 384, "tanh")])
 def test_the_one_pass_step_at_its_limits(inputs, hidden, name):
     network = fb.Network([inputs, hidden, 1], hidden=name)
@@ -201,6 +215,28 @@ def test_an_infinite_x_is_what_it_is_in_the_pass(step, hidden):
     with backend.quiet():
         assert float(twin.cost(X, Y, None)[0]) == pytest.approx(float(truth.cost(X, Y, None)[0]), rel=1e-12)
         assert relative([twin.predict(X)], [truth.predict(X)]) < 1e-12
+
+
+@on_cpu
+@pytest.mark.parametrize("sizes", [[300, 1], [4, 90, 1], [4, 9, 70, 3], [4, 20, 1]])
+def test_sums_take_what_the_step_says(sizes, monkeypatch):
+    """On a large card, where as many thread blocks run as write a row of sums."""
+    for step in (FusedStep, OnePassStep) if sizes == [4, 20, 1] else (FusedStep,):
+        network = fb.Network(sizes, output="sigmoid" if sizes[-1] == 1 else "softmax")
+        params, X, Y = problem(sizes, 500, network.output.name, dtype="float32")
+        twin, taken = step(network, X, 500, xp=FakeCuPy(1000)), []
+        twin.load(tuple(fb.Layer(W, b) for W, b in params))
+        real = FakeCuPy.empty
+
+        def empty(self, shape, dtype, real=real, taken=taken):
+            array = real(self, shape, dtype)
+            taken += [array.nbytes] if array.dtype == np.float64 else []
+            return array
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeCuPy, "empty", empty)
+            twin.gradient(X, Y, None)
+        assert 0 < max(taken) <= step.sums(network, 500)
 
 
 def test_which_networks_take_one_pass(monkeypatch):

@@ -37,7 +37,8 @@ class FusedStep:
 
     @staticmethod
     def sums(network: Network, block: int) -> int:
-        return 8 * min(MOST_BLOCKS, -(-block // WARPS)) * (2 * max(network.sizes[1:]) + 3)
+        widest = max(*network.sizes[1:], network.sizes[-2])  # without a hidden layer the tail's sums are of the inputs
+        return 8 * min(MOST_BLOCKS, -(-block // WARPS)) * (2 * widest + 3)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network

@@ -174,8 +174,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
     extern __shared__ __align__(16) T shared[];
     const int inputs = (int)n_in, hidden = (int)n, rows = inputs + 1;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    // Across the units, down the examples or the inputs. Lanes side by side have the same units, for a load of four
-    // numbers takes half of the time where lane and neighbour want the same; the four of X are few enough as it is.
+    // Across the units, down the examples or the inputs. Lanes side by side have the same units: a load of four numbers
+    // is said to take half of the time where lane and neighbour want the same (of cards of 2018; not measured here).
     const int across = lane / 2 % 8, down = lane % 2 + lane / 16 * 2;
     const int first_unit = warp * UNITS + 4 * across;
     T* const W_T = shared;  // (rows, ALL_UNITS)
@@ -366,7 +366,8 @@ class OnePassStep:
     @staticmethod
     def sums(network: Network, block: int) -> int:
         inputs, hidden, _ = network.sizes
-        rows = min(Variant.of(network, "float32").most_blocks, -(-block // EXAMPLES))
+        most = Variant.of(network, "float32").most_blocks  # in float64 there are fewer
+        rows = min(most, -(-block // EXAMPLES))
         return 8 * rows * (HEAD + (2 + inputs) * hidden)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
