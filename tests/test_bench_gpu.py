@@ -221,7 +221,8 @@ def invented():
     streaming = {"rate": 4e10, "share": 0.9, "pinned": 5e10, "host": 4.5e10, "same_bits": True}
     points = {
         "steps": [
-            {**ours, "step": "onepass", "chosen": True}, {**ours, "step": "array", "chosen": False, "seconds": 0.05},
+            {**ours, "step": "onepass", "chosen": True},
+            {**ours, "step": "array", "chosen": False, "seconds": 0.05},
             {"case": "x", "error": "no"},
         ],
         "PyTorch eager": [{"package": "torch"}, {**ours, "seconds": 0.02}],

@@ -1,13 +1,13 @@
 """fullbatch: train small neural networks on tall tables, on NumPy or on an NVIDIA GPU through CuPy.
 
-    import fullbatch as fb
+import fullbatch as fb
 
-    net = fb.Network([2, 4, 1], hidden="tanh", output="sigmoid")
-    params = net.init(seed=3)                                  # one fb.Layer(W, b) per layer
-    J, g = fb.cost_and_gradients(net, params, X, Y)            # X (n[0], m), Y (n[L], m): one example per column
-    run = fb.gradient_descent(net, params, X, Y, learning_rate=1.2, iterations=10_000)
+net = fb.Network([2, 4, 1], hidden="tanh", output="sigmoid")
+params = net.init(seed=3)                                  # one fb.Layer(W, b) per layer
+J, g = fb.cost_and_gradients(net, params, X, Y)            # X (n[0], m), Y (n[L], m): one example per column
+run = fb.gradient_descent(net, params, X, Y, learning_rate=1.2, iterations=10_000)
 
-    model = fb.MLPClassifier().fit(table, y)                   # scikit-learn's estimators: one example per row
+model = fb.MLPClassifier().fit(table, y)                   # scikit-learn's estimators: one example per row
 """
 
 from __future__ import annotations
@@ -30,8 +30,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "GradientSum", "Layer", "LogisticRegression", "MLPClassifier", "MLPRegressor", "Network", "Run", "TableModel",
-    "__version__", "cost", "cost_and_gradients", "devices", "gradient_descent", "load", "save",
+    "GradientSum",
+    "Layer",
+    "LogisticRegression",
+    "MLPClassifier",
+    "MLPRegressor",
+    "Network",
+    "Run",
+    "TableModel",
+    "__version__",
+    "cost",
+    "cost_and_gradients",
+    "devices",
+    "gradient_descent",
+    "load",
+    "save",
 ]
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.

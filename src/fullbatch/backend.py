@@ -71,7 +71,7 @@ def device_of(array: Any) -> Any:
 
 
 def dtype_name(array: Any) -> str:
-    """"float32", "int64", ...: the dtype's name, the same for all libraries; ">f8" for another byte order."""
+    """ "float32", "int64", ...: the dtype's name, the same for all libraries; ">f8" for another byte order."""
     dtype = array.dtype
     if not getattr(dtype, "isnative", True):
         return str(dtype.str)
@@ -111,7 +111,7 @@ def check_alike(X: Any, others: Mapping[str, Any]) -> None:
 
 
 def library_name(array: Any) -> str:
-    """"numpy", "cupy", "torch", ...: the top package of the array's type."""
+    """ "numpy", "cupy", "torch", ...: the top package of the array's type."""
     name = type(array).__module__.split(".", 1)[0]
     return "jax" if name == "jaxlib" else name
 

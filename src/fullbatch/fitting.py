@@ -312,9 +312,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             cost = folds.enter_context(Objective(network, test.examples, room=room, **limits))
             held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test.target, test.weight))
         objective = folds.enter_context(
-            Objective(
-                network, train.examples, l2=self._l2(), intercept=self._has_intercept(), room=room, **limits
-            )
+            Objective(network, train.examples, l2=self._l2(), intercept=self._has_intercept(), room=room, **limits)
         )
         self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
         offset = self._loss_offset(train.target, train.weight)
@@ -621,9 +619,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         return tags
 
 
-def _beside(
-    inputs: Inputs, room: float, values: np.ndarray, classes: int, weight: np.ndarray | None
-) -> Inputs:
+def _beside(inputs: Inputs, room: float, values: np.ndarray, classes: int, weight: np.ndarray | None) -> Inputs:
     """The inputs where the passes run, and the room that they, their target and their weights leave there."""
     taken = target_bytes(values, classes, inputs.dtype)
     return inputs.resident(room, taken, 0 if weight is None else weight.nbytes)

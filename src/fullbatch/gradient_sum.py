@@ -34,9 +34,6 @@ class GradientSum(NamedTuple):
             return self
         return GradientSum(
             xp.astype(self.loss, dtype, copy=False),
-            tuple(
-                Layer(xp.astype(g.W, dtype, copy=False), xp.astype(g.b, dtype, copy=False))
-                for g in self.gradients
-            ),
+            tuple(Layer(xp.astype(g.W, dtype, copy=False), xp.astype(g.b, dtype, copy=False)) for g in self.gradients),
             self.weight,
         )

@@ -44,9 +44,7 @@ class Network:
 
     def __init__(self, sizes: Sequence[int], hidden: Any = "tanh", output: str = "sigmoid") -> None:
         given = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-        if len(given) < 2 or not all(
-            isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in given
-        ):
+        if len(given) < 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in given):
             raise InputError(f"sizes must be two or more integers of at least 1, inputs first; got {given}.")
         self.sizes = tuple(int(n) for n in given)
         self.activations = _one_per_hidden_layer(hidden, len(given) - 2)
@@ -76,9 +74,7 @@ class Network:
         with backend.place_of(X).computing():
             return self.forward_unchecked(params, X, backend.namespace(X))
 
-    def backward(
-        self, params: Sequence[Any], pass_: Pass, Y: Any, sample_weight: Any = None
-    ) -> GradientSum:
+    def backward(self, params: Sequence[Any], pass_: Pass, Y: Any, sample_weight: Any = None) -> GradientSum:
         """Loss and gradients, summed over the examples of ``pass_``; Y (n[L], m), sample_weight (m,) or None."""
         params = self.check(params, pass_.A[0], Y, sample_weight)
         with backend.place_of(Y).computing():
@@ -128,9 +124,7 @@ class Network:
         if Y is not None and _columns("Y", Y, self.sizes[-1]) != m:
             raise InputError(f"X has {m} columns and Y has {Y.shape[1]}; each example is one column of both.")
         if sample_weight is not None and tuple(sample_weight.shape) != (m,):
-            raise InputError(
-                f"sample_weight has shape {tuple(sample_weight.shape)}; it must have shape ({m},)."
-            )
+            raise InputError(f"sample_weight has shape {tuple(sample_weight.shape)}; it must have shape ({m},).")
         named = {f"{name}[{l}]": a for l, layer in enumerate(layers, 1) for name, a in zip("Wb", layer, strict=True)}
         backend.check_alike(X, {**named, "Y": Y, "sample_weight": sample_weight})
         return layers

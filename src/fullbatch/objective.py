@@ -1,8 +1,8 @@
 """J and its gradient over a source of examples: fold, divide by m once, add L2 once.
 
-    J     = (1/m) sum_i s_i L_i + (l2 / 2m) sum_l ||W[l]||^2       m = sum_i s_i, the number of examples without weights
-    dW[l] = (1/m) sum_i s_i dW_i[l] + (l2/m) W[l]
-    db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not penalised
+J     = (1/m) sum_i s_i L_i + (l2 / 2m) sum_l ||W[l]||^2       m = sum_i s_i, the number of examples without weights
+dW[l] = (1/m) sum_i s_i dW_i[l] + (l2/m) W[l]
+db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not penalised
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class Objective:
         gradients = tuple(Layer(g.W / weight, g.b / weight) for g in total.gradients)
         if self.l2 > 0:
             factor = self.l2 / weight
-            gradients = tuple(
-                Layer(g.W + factor * layer.W, g.b) for g, layer in zip(gradients, params, strict=True)
-            )
+            gradients = tuple(Layer(g.W + factor * layer.W, g.b) for g, layer in zip(gradients, params, strict=True))
         return J, gradients
 
     @staticmethod
@@ -147,8 +145,10 @@ def as_params(layers: Params, params: Params, home: bool) -> Params:
     """The layers in the dtype of the parameters, and on the host if the caller's arrays were there (``home``)."""
     xp = backend.namespace(params[0].W)
     with backend.quiet():
-        cast = [Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
-                for layer, own in zip(layers, params, strict=True)]
+        cast = [
+            Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
+            for layer, own in zip(layers, params, strict=True)
+        ]
     return tuple(Layer(*map(backend.to_host, layer)) for layer in cast) if home else tuple(cast)
 
 
@@ -234,8 +234,10 @@ def check_weights(sample_weight: Any) -> None:
 def check_number(name: str, value: Any, *, at_least: float | None = None, above: float | None = None) -> float:
     """A finite number in its range, or an InputError that says which range."""
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not math.isfinite(number) or (above is not None and number <= above) or (
-        at_least is not None and number < at_least
+    if (
+        not math.isfinite(number)
+        or (above is not None and number <= above)
+        or (at_least is not None and number < at_least)
     ):
         bound = f"above {above}" if above is not None else f"of at least {at_least}"
         raise InputError(f"{name} must be a finite number {bound}; got {value!r}.")

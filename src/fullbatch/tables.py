@@ -276,9 +276,7 @@ class TableEncoding:
 # ---- which columns, which task -------------------------------------------------------------------
 
 
-def _input_names(
-    table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]
-) -> list[str]:
+def _input_names(table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
     table.require([] if target is None else [target], "target column")
     table.require(categorical, "categorical column")
     table.require(numeric, "numeric column")
@@ -445,9 +443,7 @@ def _refuse_text(
     bad = [_number(level) is None for level in column.levels or ()]
     rows = np.flatnonzero(np.array([*bad, False, True])[column.values])
     if rows.size:
-        raise TableError(
-            f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, {otherwise}."
-        )
+        raise TableError(f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, {otherwise}.")
 
 
 def _shown(column: RawColumn, row: int) -> str:

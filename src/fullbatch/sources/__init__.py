@@ -19,6 +19,20 @@ from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
 from fullbatch.sources.streamed import Uploaded, put_examples, selected
 
 __all__ = [
-    "Columns", "Dense", "Examples", "OneHot", "Reader", "Sparse", "Subset", "Uploaded", "Where", "batches", "close",
-    "expect", "length", "put_examples", "selected", "sparse_reader",
+    "Columns",
+    "Dense",
+    "Examples",
+    "OneHot",
+    "Reader",
+    "Sparse",
+    "Subset",
+    "Uploaded",
+    "Where",
+    "batches",
+    "close",
+    "expect",
+    "length",
+    "put_examples",
+    "selected",
+    "sparse_reader",
 ]

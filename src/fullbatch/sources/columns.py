@@ -65,8 +65,6 @@ class Examples:
         return self.X.m
 
 
-
-
 def sparse_reader(X: Columns, share: float) -> Reader | None:
     """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
     make = getattr(X, "sparse_reader", None)

@@ -20,9 +20,7 @@ import pyarrow as pa
 from fullbatch.errors import TableError
 
 # What stands for a missing value, in the text columns of any file and everywhere in a CSV file.
-MISSING = frozenset(
-    ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"]
-)
+MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"])
 MOST_LEVELS = 65_000  # different texts kept per column, so that codes fit 16 bits
 BATCH_ROWS = 65_536
 CSV_BLOCK = 1 << 20  # bytes; a row must fit
@@ -96,15 +94,12 @@ class RawTable:
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
         picked = {
-            name: RawColumn(column.values[rows], column.levels, column.integer)
-            for name, column in self.columns.items()
+            name: RawColumn(column.values[rows], column.levels, column.integer) for name, column in self.columns.items()
         }
         return RawTable(picked, len(rows))
 
 
-def read_table(
-    path: str | Path, *, columns: Sequence[str] | None = None, text: Collection[str] = ()
-) -> RawTable:
+def read_table(path: str | Path, *, columns: Sequence[str] | None = None, text: Collection[str] = ()) -> RawTable:
     """Read a CSV, CSV.gz or Parquet file.
 
     columns : read these alone (the order in the file is kept); None: all of them
@@ -180,9 +175,7 @@ def _no_such_file(path: Path) -> str:
 # ---- CSV -----------------------------------------------------------------------------------------
 
 
-def _read_csv(
-    path: Path, kind: str, columns: Sequence[str] | None, text: Collection[str]
-) -> dict[str, _Builder]:
+def _read_csv(path: Path, kind: str, columns: Sequence[str] | None, text: Collection[str]) -> dict[str, _Builder]:
     """Types come from the first block; where a later value contradicts its column's, that type is widened and
     the reading starts again: a column's type never depends on where in the file a value stands."""
     with _csv_errors(path):
@@ -303,9 +296,7 @@ def _csv_errors(path: Path) -> Iterator[None]:
 # ---- Parquet -------------------------------------------------------------------------------------
 
 
-def _read_parquet(
-    path: Path, columns: Sequence[str] | None, text: Collection[str]
-) -> dict[str, _Builder]:
+def _read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str]) -> dict[str, _Builder]:
     from pyarrow import parquet
 
     try:
