@@ -15,10 +15,11 @@ from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
 from bench.timing import wall
-from fullbatch import backend, cost_and_gradients, native_library
+from fullbatch import cost_and_gradients
+from fullbatch.core.parameters import Layer
 from fullbatch.errors import DeviceError
-from fullbatch.parameters import Layer
-from fullbatch.threads import thread_count
+from fullbatch.machine import native_library, places
+from fullbatch.machine.threads import thread_count
 
 SHARE = 0.8  # of what is free: the rest is for the step, and for whoever else is there
 
@@ -135,7 +136,7 @@ class CuPy:
     threads = 1
 
     def __init__(self, dtype: str, threads: int | None) -> None:
-        self.place = backend.place("cuda")
+        self.place = places.place("cuda")
         import cupy
 
         self.cupy, self.dtype, self.device = cupy, dtype, self.place.name

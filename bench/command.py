@@ -27,7 +27,7 @@ from bench.problem import Shape
 from bench.results import Result, chosen, file_name, load_all, make_room, not_drawn_from, of_gpu, writable
 from bench.timing import Rules
 from fullbatch.errors import FullbatchError, InputError
-from fullbatch.threads import thread_count
+from fullbatch.machine.threads import thread_count
 
 app = typer.Typer(
     name="python -m bench",

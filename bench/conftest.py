@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import own
-from fullbatch.threads import thread_count
+from fullbatch.machine.threads import thread_count
 
 Timed = Callable[..., None]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bench import children, own
 from bench.timing import Contender, Rules, take_turns, two_threads
-from fullbatch.threads import thread_count
+from fullbatch.machine.threads import thread_count
 
 
 class Entry(NamedTuple):

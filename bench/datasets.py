@@ -12,8 +12,8 @@ from bench.machine import free_memory
 from bench.results import chosen
 from fullbatch.errors import InputError
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.sources.files import RawTable, read_table
-from fullbatch.tables import TableEncoding
+from fullbatch.tables.encoding import TableEncoding
+from fullbatch.tables.reading import RawTable, read_table
 
 if TYPE_CHECKING:
     import scipy.sparse

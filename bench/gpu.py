@@ -24,8 +24,8 @@ from typing import Any
 
 from bench import machine, plots
 from bench.machine import ROOT
-from fullbatch import backend
 from fullbatch.errors import InputError
+from fullbatch.machine import places
 
 SECONDS = 530.0  # for all parts, of the nine minutes
 SCHEMA = 1
@@ -108,7 +108,7 @@ PARTS = (
 
 def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS) -> dict[str, Any]:
     """Run all parts; the content of FOLDER/gpu.json. DeviceError without a card that works."""
-    card = backend.place("cuda")
+    card = places.place("cuda")
     path = folder / "gpu.json"
     result: dict[str, Any] = {
         "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": asdict(machine.describe()),

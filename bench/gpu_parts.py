@@ -20,11 +20,12 @@ import numpy as np
 
 from bench import problem
 from bench.problem import Problem, Shape
-from fullbatch import backend, cost_and_gradients, gradient_descent, steps
-from fullbatch.objective import Objective, prepare
-from fullbatch.parameters import Layer
+from fullbatch import cost_and_gradients, gradient_descent, steps
+from fullbatch.core.parameters import Layer
+from fullbatch.machine import cuda, places
 from fullbatch.sources import Dense, Examples
-from fullbatch.steps import onepass
+from fullbatch.steps.cuda import onepass
+from fullbatch.training.objective import Objective, prepare
 
 ROWS = 2**16
 CASES = {"28-64-1": 168, "28-300-1": 48, "784-128-1": 16, "100-1000-1": 16}  # m in units of ROWS: 11 million, ...
@@ -80,7 +81,7 @@ def card(scale: float = 1.0) -> Points:
     """What it is, and how fast it copies and multiplies."""
     import cupy
 
-    from fullbatch.sources.streamed import Conveyor
+    from fullbatch.sources.uploaded import Conveyor
 
     runtime, here = cupy.cuda.runtime, cupy.cuda.Device()
     properties = runtime.getDeviceProperties(here.id)
@@ -122,7 +123,7 @@ def card(scale: float = 1.0) -> Points:
     for precision in (None, "tf32"):
 
         def product(precision: str | None = precision) -> None:
-            with backend.products(precision, X):
+            with cuda.products(precision, X):
                 cupy.matmul(X, X, out=out)
 
         yield attempt({"what": f"product, {precision or 'float32'}, operations"}, lambda: rate(2 * n**3, product))
@@ -268,7 +269,7 @@ def pieces(scale: float = 1.0) -> Points:
         call = over(work)
 
         def timed(piece: str = piece, call: Callable[[], Any] = call, numbers: int = numbers) -> dict[str, Any]:
-            with backend.products(None, case.X):
+            with cuda.products(None, case.X):
                 wrong = {"error_of_dW1": error([FORMS[piece](dZ, rows).get()], [wanted])} if piece in FORMS else {}
                 times = seconds_on_card(call)
             return {**times, "rate": m * numbers * 4 / times["seconds"], **wrong}
@@ -411,7 +412,7 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
     """Bytes per second of a plain pinned copy, and of the host's own copy by several threads and by one."""
     import cupy
 
-    from fullbatch.sources.streamed import Conveyor
+    from fullbatch.sources.uploaded import Conveyor
 
     pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
     target, kind = cupy.empty(size, dtype="uint8"), cupy.cuda.runtime.memcpyHostToDevice
@@ -446,14 +447,14 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
 
 def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     """Data of more than the limit that is set: the rate of whole passes, beside a plain pinned copy and the host's."""
-    from fullbatch.sources.streamed import Uploaded, resident
+    from fullbatch.sources.uploaded import Uploaded, resident
 
     p = problem.make(Shape.parse("28-64-1"), int(3 * 2**24 * scale))
     data = p.table.nbytes + p.targets.nbytes
     yield {"data": data, "limit": limit}
     copies = copy_rates(p.table, int(2**30 * scale))
     yield {"what": "copies", **copies}
-    place, outcomes = backend.place("cuda"), list[Any]()
+    place, outcomes = places.place("cuda"), list[Any]()
     room = place.room(limit)
     there = Examples(Uploaded(Dense(p.X), place), Uploaded(Dense(p.Y), place))
     streamed = passes(p, there, room, outcomes)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import fullbatch as fb
-from fullbatch import native_library
-from fullbatch.threads import thread_count
+from fullbatch.machine import native_library
+from fullbatch.machine.threads import thread_count
 
 PACKAGES = (
     "fullbatch", "numpy", "scipy", "scikit-learn", "threadpoolctl", "torch", "jax", "jaxlib",

@@ -19,7 +19,7 @@ from bench import own, problem
 from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
 from bench.problem import Problem, Shape
 from bench.timing import Contender, Rules, wall
-from fullbatch.parameters import Layer, Params
+from fullbatch.core.parameters import Layer, Params
 
 SHAPE = Shape((784, 100, 10))
 ROWS = 60_000

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fullbatch import minibatches, native_library, steps
+from fullbatch import steps
+from fullbatch.machine import native_library
+from fullbatch.training import minibatches
+from fullbatch.training.native_batches import NativeBatches
 
 USUAL = "fullbatch"
 WAYS: dict[str, str | None] = {  # the values of FULLBATCH_NATIVE; None: as it is
@@ -77,7 +80,7 @@ def seen() -> Iterator[dict[str, None]]:
 
     def noted_batches(*arguments: Any, **options: Any) -> Any:
         batches = make_batches(*arguments, **options)
-        if isinstance(batches, steps.NativeBatches):
+        if isinstance(batches, NativeBatches):
             labels[f"{label('native')}, whole epochs"] = None
         return batches
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fullbatch import Network
+from fullbatch.core.parameters import Params
 from fullbatch.errors import InputError
-from fullbatch.parameters import Params
 
 SHAPES = ("28-64-1", "28-300-1", "100-1000-1", "784-128-1", "784-256-128-10")
 DISTINCT = 2**16  # examples that are drawn; a longer table repeats them

@@ -33,7 +33,7 @@ from bench.results import Result
 from bench.roofline import Limits
 from bench.timing import Contender, Rules, cut, not_begun, used_up, wall
 from fullbatch import MLPClassifier, Network, cost_and_gradients
-from fullbatch.threads import one_blas_thread, thread_count
+from fullbatch.machine.threads import one_blas_thread, thread_count
 
 FEW = 4096  # examples for each thread: of a narrow network fewer are not worth a second thread
 WHOLE, ONE = "all", "one thread"  # of the contenders

@@ -18,7 +18,7 @@ import numpy as np
 from bench.machine import free_memory
 from bench.problem import Shape
 from bench.timing import wall
-from fullbatch.threads import thread_count
+from fullbatch.machine.threads import thread_count
 
 
 @dataclass(frozen=True)

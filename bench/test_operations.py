@@ -8,12 +8,12 @@ import pytest
 import fullbatch as fb
 from bench.conftest import Timed
 from bench.problem import Shape, make
-from fullbatch import optimizers
-from fullbatch.objective import Objective
-from fullbatch.parameters import flatten
+from fullbatch.core.parameters import flatten
 from fullbatch.sources import Dense, Examples
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.training import epochs
+from fullbatch.training import optimizers
+from fullbatch.training.loop import epochs
+from fullbatch.training.objective import Objective
 
 SHAPE = Shape((784, 100, 10))
 ROWS = 4_000

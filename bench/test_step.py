@@ -17,9 +17,9 @@ import fullbatch as fb
 from bench import own
 from bench.conftest import Timed
 from bench.problem import Problem, Shape, make
-from fullbatch import backend
-from fullbatch.fold import Fold
-from fullbatch.parameters import Layer
+from fullbatch.core.parameters import Layer
+from fullbatch.fold.fold import Fold
+from fullbatch.machine import places
 from fullbatch.sources import Dense
 
 # Enough examples for every thread to have some blocks, and few enough for a case to take about a second.
@@ -31,7 +31,7 @@ WAYS = [name for name, value in own.WAYS.items() if own.missing(value) is None]
 def _placed(shape: str, device: str = "cpu", dtype: str = "float32") -> tuple[Problem, Any, Any, Any]:
     """The problem, and its parameters, X and Y on the device."""
     p = make(Shape.parse(shape), EXAMPLES[shape], dtype)
-    put = backend.place(device).put
+    put = places.place(device).put
     return p, tuple(Layer(put(W), put(b)) for W, b in p.params), put(p.table).T, put(p.targets).T
 
 

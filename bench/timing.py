@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullbatch.threads import thread_count
+from fullbatch.machine.threads import thread_count
 
 Clock = Callable[[Callable[[], Any]], float]  # call -> its seconds
 

@@ -38,10 +38,10 @@ from bench.results import Result
 from bench.timing import Contender as Timed
 from bench.timing import Gauge, Rounds, Rules, take_turns, too_long, two_threads, used_up, wall
 from fullbatch import Network
-from fullbatch.objective import Objective
-from fullbatch.parameters import Layer, Params
+from fullbatch.core.parameters import Layer, Params
+from fullbatch.machine.threads import thread_count
 from fullbatch.sources import Examples, OneHot
-from fullbatch.threads import thread_count
+from fullbatch.training.objective import Objective
 
 LEARNING_RATE = 1e-3
 ACTIVATION = "relu"

@@ -22,7 +22,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fullbatch as fb
-from fullbatch import fold, native_library
+from fullbatch.fold import fold
+from fullbatch.machine import native_library, places
 from fullbatch.sources import Dense, Examples
 
 settings.register_profile(
@@ -176,7 +177,7 @@ SEE_THE_GPU = (*ABOUT_DEVICES, "test_sklearn_checks")
 
 
 if HAS_GPU:
-    real_place, visible = fb.backend.place, os.environ.get("CUDA_VISIBLE_DEVICES")
+    real_place, visible = places.place, os.environ.get("CUDA_VISIBLE_DEVICES")
     about_a_device = False
 
     def place(device: str) -> Any:
@@ -186,7 +187,7 @@ if HAS_GPU:
         """
         return real_place("cpu" if device == "auto" and not about_a_device else device)
 
-    fb.backend.place = place
+    places.place = place
 
 
 @pytest.hookimpl(tryfirst=True)

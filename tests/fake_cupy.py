@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import cuda_on_cpu
-from fullbatch import backend
+from fullbatch.machine import places
 
 
 class Device:
@@ -267,7 +267,7 @@ def _linalg() -> ModuleType:
 def _why_not() -> str:
     if cuda_on_cpu.COMPILER is None:
         return "no g++ to compile the kernels for the CPU"
-    return "there is a real card" if any(d.usable for d in backend.devices()[1:]) else ""
+    return "there is a real card" if any(d.usable for d in places.devices()[1:]) else ""
 
 
 # Both in one process would share what array_api_compat keeps of the first.
@@ -287,5 +287,5 @@ def install(patch: pytest.MonkeyPatch) -> ModuleType:
     modules["cupy._core._routines_linalg"] = core._routines_linalg
     for name, module in modules.items():
         patch.setitem(sys.modules, name, module)
-    patch.setattr(backend, "_proven", set())
+    patch.setattr("fullbatch.machine.cuda._proven", set())
     return _module[0]

@@ -15,19 +15,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fullbatch.backend import devices
-from fullbatch.gradient_sum import GradientSum
-from fullbatch.network import Network
-from fullbatch.objective import cost, cost_and_gradients
-from fullbatch.parameters import Layer
-from fullbatch.training import Run, gradient_descent
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer
+from fullbatch.machine.places import devices
+from fullbatch.training.loop import Run, gradient_descent
+from fullbatch.training.objective import cost, cost_and_gradients
+from fullbatch.version import __version__
 
 if TYPE_CHECKING:
-    from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
-    from fullbatch.model_file import load, save
-    from fullbatch.table_model import TableModel
-
-__version__ = "0.1.0"
+    from fullbatch.estimators.classification import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.saving.model_file import load, save
+    from fullbatch.tables.model import TableModel
 
 __all__ = [
     "GradientSum",
@@ -49,12 +48,12 @@ __all__ = [
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
-    "LogisticRegression": "fullbatch.estimators",
-    "MLPClassifier": "fullbatch.estimators",
-    "MLPRegressor": "fullbatch.estimators",
-    "TableModel": "fullbatch.table_model",
-    "load": "fullbatch.model_file",
-    "save": "fullbatch.model_file",
+    "LogisticRegression": "fullbatch.estimators.classification",
+    "MLPClassifier": "fullbatch.estimators.classification",
+    "MLPRegressor": "fullbatch.estimators.classification",
+    "TableModel": "fullbatch.tables.model",
+    "load": "fullbatch.saving.model_file",
+    "save": "fullbatch.saving.model_file",
 }
 
 

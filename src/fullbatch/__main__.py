@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command. Ctrl-C while Python still imports it ends it as quietly as later."""
     try:
-        from fullbatch.cli import main as command
+        from fullbatch.command.app import main as command
 
         return command()
     except KeyboardInterrupt:

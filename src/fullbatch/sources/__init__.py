@@ -4,19 +4,9 @@ A ``Columns`` has ``m`` columns of ``n`` numbers, one column per example, and ha
 never needed at once. ``Examples`` is a pair of them, X and Y, with optional weights: all that a fold needs.
 """
 
-from fullbatch.sources.columns import (
-    Columns,
-    Examples,
-    Reader,
-    Where,
-    batches,
-    close,
-    expect,
-    length,
-    sparse_reader,
-)
+from fullbatch.sources.columns import Columns, Examples, Reader, Where, batches, close, expect, length, sparse_reader
 from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
-from fullbatch.sources.streamed import Uploaded, put_examples, selected
+from fullbatch.sources.uploaded import Uploaded, put_examples, selected
 
 __all__ = [
     "Columns",

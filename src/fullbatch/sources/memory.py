@@ -43,11 +43,11 @@ class Dense:
 
 
 def _take_columns(array: Array, where: Any) -> Array:
-    from fullbatch import backend
+    from fullbatch.machine import arrays
 
-    xp = backend.namespace(array)
+    xp = arrays.namespace(array)
     # By rows of the table, which lie together; and as a block that is streamed to the device lies.
-    return xp.take(array.T, xp.asarray(where, device=backend.device_of(array)), axis=0).T
+    return xp.take(array.T, xp.asarray(where, device=arrays.device_of(array)), axis=0).T
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class OneHot:
         return self._eye()[:, :0]
 
     def _eye(self) -> Array:
-        from fullbatch import backend
+        from fullbatch.machine import arrays
 
-        if backend.is_numpy(self.codes):
+        if arrays.is_numpy(self.codes):
             return np.eye(self.n, dtype=self.dtype)
-        return backend.namespace(self.codes).eye(self.n, dtype=self.dtype, device=backend.device_of(self.codes))
+        return arrays.namespace(self.codes).eye(self.n, dtype=self.dtype, device=arrays.device_of(self.codes))
 
     def reader(self) -> Reader:
         codes, eye = self.codes, self._eye()
@@ -86,9 +86,9 @@ class OneHot:
 
 
 def _one_hot_reader(codes: Array, eye: Array) -> Reader:
-    from fullbatch import backend
+    from fullbatch.machine import arrays
 
-    xp, device = backend.namespace(codes), backend.device_of(codes)
+    xp, device = arrays.namespace(codes), arrays.device_of(codes)
 
     def read(where: Where) -> Array:
         chosen = codes[where] if isinstance(where, slice) else xp.take(codes, xp.asarray(where, device=device))

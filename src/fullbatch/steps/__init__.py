@@ -19,15 +19,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from fullbatch.gradient_sum import GradientSum
-from fullbatch.network import Network
-from fullbatch.parameters import Params
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Params
 from fullbatch.steps.array import ArrayStep
-from fullbatch.steps.fused import FusedStep
+from fullbatch.steps.cuda.fused import FusedStep
+from fullbatch.steps.cuda.onepass import OnePassStep
 from fullbatch.steps.inplace import InplaceStep
 from fullbatch.steps.native import NativeStep
-from fullbatch.steps.native_batches import NativeBatches
-from fullbatch.steps.onepass import OnePassStep
 
 
 class Step(Protocol):
@@ -65,6 +64,6 @@ def make(network: Network, like: Any, block: int, precision: str = "") -> Step:
 
 
 __all__ = [
-    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeBatches", "NativeStep", "OnePassStep", "Step", "choose",
+    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "choose",
     "make",
 ]  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fullbatch import backend
-from fullbatch.gradient_sum import GradientSum
-from fullbatch.network import Network
-from fullbatch.parameters import Params
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Params
+from fullbatch.machine import arrays
 
 
 class ArrayStep:
@@ -31,7 +31,7 @@ class ArrayStep:
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.network = network
-        self.xp = backend.namespace(like)
+        self.xp = arrays.namespace(like)
 
     def load(self, params: Params) -> None:
         self.params = params

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullbatch import backend
-from fullbatch.activations import GELU_C, GELU_FLAT, GELU_K, LEAK
-from fullbatch.gradient_sum import GradientSum
-from fullbatch.network import Network
-from fullbatch.parameters import Layer, Params
+from fullbatch.core.activations import GELU_C, GELU_FLAT, GELU_K, LEAK
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer, Params
+from fullbatch.machine import arrays
 
 
 class Buffers(NamedTuple):
@@ -154,7 +154,7 @@ class InplaceStep:
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         known = all(activation.name in INPLACE for activation in network.activations)
-        return known and (backend.is_numpy(like) or backend.is_cupy(like))
+        return known and (arrays.is_numpy(like) or arrays.is_cupy(like))
 
     @staticmethod
     def numbers(network: Network) -> int:
@@ -167,7 +167,7 @@ class InplaceStep:
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.network = network
-        self.xp = np if backend.is_numpy(like) else backend.cupy_if_loaded()
+        self.xp = np if arrays.is_numpy(like) else arrays.cupy_if_loaded()
         self.dtype = like.dtype
         self.activations = [INPLACE[str(activation.name)] for activation in network.activations]
         self.one_output = network.sizes[-1] == 1

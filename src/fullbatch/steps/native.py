@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch import backend, native_library
-from fullbatch.gradient_sum import GradientSum
-from fullbatch.native_library import Examples as Block
-from fullbatch.network import Network
-from fullbatch.parameters import Params, restore
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Params, restore
+from fullbatch.machine import arrays, native_library
+from fullbatch.machine.native_library import Examples as Block
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -34,7 +34,7 @@ class NativeStep:
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         known = all(activation.name in ACTIVATIONS for activation in network.activations)
-        return known and backend.is_numpy(like) and native_library.isa() is not None
+        return known and arrays.is_numpy(like) and native_library.isa() is not None
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
         self.library, shape = as_c(network, like.dtype)

@@ -1,0 +1,150 @@
+"""The network, and THE pass: forward and backward, written once, for every array library.
+
+Conventions. m examples are columns; layer l has n[l] units; n[0] is the number of input features.
+
+    X = A[0]            (n[0], m)        Y      (n[L], m)
+    W[l]                (n[l], n[l-1])   b[l]   (n[l], 1)
+    Z[l], A[l], dZ[l]   (n[l], m)        dW[l], db[l]   as W[l], b[l]
+
+Python counts from 0, so ``params[l]`` is layer l+1, ``Z[l]`` its pre-activation, and ``A[l]`` its *input* (A[0] is X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from fullbatch.core.activations import Activation, make_activation
+from fullbatch.core.gradient_sum import GradientSum
+from fullbatch.core.losses import make_output
+from fullbatch.core.parameters import Layer, Params, check_shapes, initial
+from fullbatch.errors import InputError
+from fullbatch.machine import arrays, places
+
+
+class Pass(NamedTuple):
+    """What a forward pass computed: Z[0] ... Z[L-1] and A[0] = X, ..., A[L] = yhat."""
+
+    Z: tuple[Any, ...]
+    A: tuple[Any, ...]
+
+
+class Network:
+    """A fully connected network of any depth; with one size in and one out, logistic regression and its kin (N8).
+
+    sizes  : n[0], n[1], ..., n[L]: the units of each layer, inputs first
+    hidden : the activation of the hidden layers: a name, a pair of functions (g, g') of Z, or a list of these,
+             one per hidden layer. Names: tanh, sigmoid, relu, leaky_relu, identity, gelu, silu
+    output : "sigmoid" (cross-entropy), "softmax" (cross-entropy, one-hot Y), "identity" (half squared error) or
+             "exp" (Poisson); Y has n[L] rows
+
+    Raises InputError for sizes below 1, an unknown name, or the wrong number of activations.
+    """
+
+    def __init__(self, sizes: Sequence[int], hidden: Any = "tanh", output: str = "sigmoid") -> None:
+        given = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        if len(given) < 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in given):
+            raise InputError(f"sizes must be two or more integers of at least 1, inputs first; got {given}.")
+        self.sizes = tuple(int(n) for n in given)
+        self.activations = _one_per_hidden_layer(hidden, len(given) - 2)
+        self.output = make_output(output)
+        if output == "softmax" and self.sizes[-1] < 2:
+            raise InputError("softmax needs at least 2 output units; for two classes in one unit use sigmoid.")
+
+    def __repr__(self) -> str:
+        names = [activation.name or "custom" for activation in self.activations]
+        return f"Network({list(self.sizes)}, hidden={names}, output={self.output.name!r})"
+
+    def init(
+        self,
+        seed: Any = None,
+        *,
+        scheme: str = "glorot",
+        dtype: str = "float64",
+        xp: Any = None,
+        device: Any = None,
+    ) -> Params:
+        """Random weights and zero biases, one ``Layer(W, b)`` per layer; see ``parameters.initial``."""
+        return initial(self.sizes, seed=seed, scheme=scheme, dtype=dtype, xp=xp, device=device)
+
+    def forward(self, params: Sequence[Any], X: Any) -> Pass:
+        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m)."""
+        params = self.check(params, X)
+        with places.place_of(X).computing():
+            return self.forward_unchecked(params, X, arrays.namespace(X))
+
+    def backward(self, params: Sequence[Any], pass_: Pass, Y: Any, sample_weight: Any = None) -> GradientSum:
+        """Loss and gradients, summed over the examples of ``pass_``; Y (n[L], m), sample_weight (m,) or None."""
+        params = self.check(params, pass_.A[0], Y, sample_weight)
+        with places.place_of(Y).computing():
+            return self.backward_unchecked(params, pass_, Y, sample_weight, arrays.namespace(Y))
+
+    def forward_unchecked(self, params: Params, X: Any, xp: Any) -> Pass:
+        g = [*(activation.g for activation in self.activations), self.output.activation]
+        Z: list[Any] = []
+        A = [X]
+        for l, (W, b) in enumerate(params):
+            Z.append(W @ A[l] + b)
+            A.append(g[l](Z[l], xp))
+        return Pass(tuple(Z), tuple(A))
+
+    def backward_unchecked(self, params: Params, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> GradientSum:
+        Z, A = pass_
+        loss, weight = self.loss(pass_, Y, sample_weight, xp)
+        dZ = A[-1] - Y  # losses.py has the proof
+        if sample_weight is not None:
+            dZ = xp.where(sample_weight > 0, dZ * sample_weight, xp.zeros_like(dZ))  # not 0 * inf, a NaN
+        gradients = []
+        for l in reversed(range(len(params))):
+            dW = dZ @ A[l].T
+            db = xp.sum(dZ, axis=1, keepdims=True)
+            gradients.append(Layer(dW, db))
+            if l > 0:
+                dA = params[l].W.T @ dZ
+                dZ = dA * self.activations[l - 1].derivative(Z[l - 1], A[l], xp)
+        return GradientSum(loss, tuple(reversed(gradients)), weight)
+
+    def loss(self, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> tuple[Any, Any]:
+        """The weighted sum of L over the examples, and the sum of the weights."""
+        wide = arrays.widest_float(Y)
+        loss = self.output.loss(pass_.Z[-1], Y, xp)  # (m,)
+        if sample_weight is None:
+            return xp.sum(loss, dtype=wide), float(Y.shape[1])
+        weighted = xp.where(sample_weight > 0, loss * sample_weight, xp.zeros_like(loss))  # not 0 * inf, a NaN
+        return xp.sum(weighted, dtype=wide), xp.sum(sample_weight, dtype=wide)
+
+    def check(self, params: Sequence[Any], X: Any, Y: Any = None, sample_weight: Any = None) -> Params:
+        """The parameters as Layers, or an error that says which array does not fit and what would."""
+        for name, array in {"X": X, "Y": Y, "sample_weight": sample_weight}.items():
+            if array is not None:
+                arrays.check_array(name, array)
+        layers = check_shapes(params, self.sizes)
+        m = _columns("X", X, self.sizes[0])
+        if Y is not None and _columns("Y", Y, self.sizes[-1]) != m:
+            raise InputError(f"X has {m} columns and Y has {Y.shape[1]}; each example is one column of both.")
+        if sample_weight is not None and tuple(sample_weight.shape) != (m,):
+            raise InputError(f"sample_weight has shape {tuple(sample_weight.shape)}; it must have shape ({m},).")
+        named = {f"{name}[{l}]": a for l, layer in enumerate(layers, 1) for name, a in zip("Wb", layer, strict=True)}
+        arrays.check_alike(X, {**named, "Y": Y, "sample_weight": sample_weight})
+        return layers
+
+
+def _one_per_hidden_layer(hidden: Any, count: int) -> tuple[Activation, ...]:
+    is_pair = isinstance(hidden, tuple) and len(hidden) == 2 and all(callable(f) for f in hidden)
+    if isinstance(hidden, (str, Activation)) or is_pair or not isinstance(hidden, Iterable):
+        return (make_activation(hidden),) * count
+    activations = tuple(make_activation(spec) for spec in hidden)
+    if len(activations) != count:
+        raise InputError(f"{count} hidden layers need {count} activations; got {len(activations)}.")
+    return activations
+
+
+def _columns(name: str, array: Any, rows: int) -> int:
+    shape = tuple(array.shape)
+    if len(shape) != 2 or shape[0] != rows:
+        hint = " A table with one row per example goes in transposed: table.T." if shape[-1:] == (rows,) else ""
+        raise InputError(f"{name} has shape {shape}; it must have shape ({rows}, m), one example per column.{hint}")
+    if shape[1] == 0:
+        raise InputError(f"{name} has no examples: its shape is {shape}.")
+    return int(shape[1])

@@ -1,0 +1,117 @@
+"""Parameters: shapes, initial values, and the flat vector that optimisers work on.
+
+Conventions, with n[0] input features and n[l] units in layer l:
+
+    W[l]  (n[l], n[l-1])    weights
+    b[l]  (n[l], 1)         biases
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod, sqrt
+from typing import Any, NamedTuple
+
+from fullbatch.errors import InputError
+from fullbatch.machine import arrays, places
+
+
+class Layer(NamedTuple):
+    """One layer's weights W (n[l], n[l-1]) and biases b (n[l], 1); of gradients: W = dW, b = db."""
+
+    W: Any
+    b: Any
+
+
+Params = tuple[Layer, ...]
+
+SCHEMES = ("glorot", "he", "lecun", "normal")
+
+
+def shapes(sizes: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The shapes of (W[l], b[l]) for l = 1 ... L."""
+    return [((n, fan_in), (n, 1)) for fan_in, n in pairwise(sizes)]
+
+
+def initial(
+    sizes: Sequence[int],
+    *,
+    seed: int | Any = None,
+    scheme: str = "glorot",
+    dtype: str = "float64",
+    xp: Any = None,
+    device: Any = None,
+) -> Params:
+    """Random weights and zero biases (N2), drawn by NumPy in float64 and then cast: one start on all libraries.
+
+    seed   : an int, a numpy.random.Generator, or None for a fresh one
+    scheme : "glorot" uniform in +-sqrt(6 / (n[l-1] + n[l])); "he" normal of variance 2 / n[l-1], for ReLU and its
+             kin; "lecun" normal of variance 1 / n[l-1]; "normal" of standard deviation 0.01, as in the notes
+    xp     : the array library, NumPy if left out
+
+    Weights are random because units that start equal stay equal: with W[l] = 0 every hidden unit computes the same
+    activation, gets the same gradient and takes the same step, for ever.
+    """
+    if scheme not in SCHEMES:
+        raise InputError(f"unknown scheme {scheme!r}; the known ones are {', '.join(SCHEMES)}.")
+    rng = arrays.random_generator(seed)
+    layers = []
+    for (n, fan_in), b_shape in shapes(sizes):
+        if scheme == "glorot":
+            bound = sqrt(6 / (fan_in + n))
+            W = rng.uniform(-bound, bound, size=(n, fan_in))
+        else:
+            spread = {"he": sqrt(2 / fan_in), "lecun": sqrt(1 / fan_in), "normal": 0.01}[scheme]
+            W = spread * rng.standard_normal((n, fan_in))
+        W = arrays.from_host(W, xp=xp, dtype=dtype, device=device)
+        with places.place_of(W).current():  # array_api_compat's zeros for CuPy overlooks ``device``
+            b = arrays.namespace(W).zeros(b_shape, dtype=W.dtype, device=arrays.device_of(W))
+        layers.append(Layer(W, b))
+    return tuple(layers)
+
+
+def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
+    """The parameters as Layers, or an error that names the array, its shape and the shape it must have (N1)."""
+    try:
+        layers = tuple(Layer(*layer) for layer in params)
+    except TypeError as error:
+        raise InputError("params must be a sequence of (W, b) pairs, one per layer, as of network.init.") from error
+    if len(layers) != len(sizes) - 1:
+        raise InputError(f"the network has {len(sizes) - 1} layers and params has {len(layers)}.")
+    for l, (layer, (W_shape, b_shape)) in enumerate(zip(layers, shapes(sizes), strict=True), start=1):
+        for name, array, shape in (("W", layer.W, W_shape), ("b", layer.b, b_shape)):
+            arrays.check_array(f"{name}[{l}]", array)
+            if tuple(array.shape) != shape:
+                raise InputError(f"{name}[{l}] has shape {tuple(array.shape)}; it must have shape {shape}.")
+    return layers
+
+
+def refuse_equal_units(params: Params) -> None:
+    """Refuse all-zero weights in a network with a hidden layer, whose units would stay equal (N2)."""
+    xp = arrays.namespace(params[0].W)
+    if len(params) > 1 and not any(bool(xp.any(layer.W != 0)) for layer in params):
+        raise InputError(
+            "all weights are zero: with a hidden layer its units would stay equal for ever, since equal units get "
+            "equal gradients. Start from random weights, for example network.init(seed=0)."
+        )
+
+
+def flatten(params: Params) -> Any:
+    """All parameters as one vector: W[1], b[1], W[2], b[2], ... each row after row."""
+    xp = arrays.namespace(params[0].W)
+    return xp.concat([xp.reshape(array, (-1,)) for layer in params for array in layer])
+
+
+def restore(theta: Any, sizes: Sequence[int]) -> Params:
+    """The parameters that ``flatten`` made ``theta`` of: views of it where the library has views."""
+    xp = arrays.namespace(theta)
+    layers, start = [], 0
+    for layer_shapes in shapes(sizes):
+        pair = []
+        for shape in layer_shapes:
+            stop = start + prod(shape)
+            pair.append(xp.reshape(theta[start:stop], shape))
+            start = stop
+        layers.append(Layer(*pair))
+    return tuple(layers)

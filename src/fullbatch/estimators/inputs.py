@@ -1,0 +1,359 @@
+"""What a caller hands to an estimator, checked and made into sources: the table X, the target y, the weights.
+
+Here examples are rows, as everywhere in scikit-learn: X (m, n). Tables on the host go through scikit-learn's own
+checks. Arrays on a device are checked by us, because scikit-learn refuses them unless SCIPY_ARRAY_API is set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import validate_data
+
+from fullbatch.errors import ArrayTypeError
+from fullbatch.machine import arrays, places
+from fullbatch.machine.places import Place
+from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
+from fullbatch.sources.uploaded import fits, resident
+
+AT_ONCE = 2**20  # elements that are looked at in one go, so that a check needs no array of X's size
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A table that was checked.
+
+    X : its examples, at ``place``;  home : where the caller's table lies: fitted attributes and predictions go there
+    place : where the passes run;  room : bytes that are left there for them and for more data
+    """
+
+    X: Columns
+    home: Place
+    place: Place
+    room: float = math.inf
+
+    @property
+    def away(self) -> bool:
+        """Whether the passes run elsewhere than where the caller's table lies."""
+        return self.home.name != self.place.name
+
+    def resident(self, room: float, target: int = 0, weight: int = 0) -> Inputs:
+        """The same, with a dense table on the host copied to ``place`` as a whole, where it fits into so many bytes.
+
+        For a training, which reads it many times; otherwise, and for other sources, it goes there block by block.
+        target, weight : bytes of Y and of the weights, which go there too; but where X goes block by block, so does Y
+        """
+        streamed = isinstance(self.X, Uploaded)
+        if isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense):
+            table = self.X.host.array.T
+            size = table.nbytes + target + weight
+            there = resident(table, self.place) if fits(size, room) else None
+            if there is not None:
+                return Inputs(Dense(there.T), self.home, self.place, room - size)
+        return replace(self, room=max(0.0, room - weight - (0 if streamed else target)))
+
+    @property
+    def dtype(self) -> str:
+        return arrays.dtype_name(self.X.like)
+
+
+# --- X ---------------------------------------------------------------------------------------------------------------
+
+
+def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None) -> Inputs:
+    """The caller's X (m, n) as a source: a table of any kind, an array of any library, or a ``Columns`` already.
+
+    reset : remember the number of features and their names, as ``fit`` does, instead of comparing with them
+    dtype : convert to this one; None keeps float32 and float64, and makes everything else float64
+
+    Raises ValueError or TypeError in scikit-learn's words; NaN and infinity with row and column.
+    """
+    if is_source(X):
+        return _read_source(estimator, X, reset, dtype)
+    if is_device_array(X):
+        if estimator.device == "cpu" and arrays.is_cupy(X):
+            raise ArrayTypeError(
+                f"device='cpu' and X is an array of cupy on {places.place_of(X).name}: it is not copied in silence. "
+                "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
+            )
+        place = places.place_of(X)
+        with place.computing():
+            table = _read_device_array(estimator, X, reset, dtype)
+        return Inputs(Dense(table.T), place, place)
+    dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
+    table = validate_data(
+        estimator, X, accept_sparse="csr", dtype=dtypes, ensure_all_finite=False, reset=reset
+    )  # finite: checked here, to name the place
+    names = getattr(estimator, "feature_names_in_", None)
+    if hasattr(table, "indptr"):
+        _check_finite_sparse(table, names)
+        return placed(Sparse(table), estimator.device)
+    check_finite(table, "X", names)
+    return placed(Dense(table.T), estimator.device)
+
+
+def placed(source: Columns, device: str) -> Inputs:
+    """A host source as inputs for the device that ``device=`` names."""
+    home, place = places.place("cpu"), places.place(device)
+    return Inputs(source if place.name == "cpu" else Uploaded(source, place), home, place)
+
+
+def is_source(X: Any) -> bool:
+    """Whether X is a ``Columns`` source, which is used as it is."""
+    return callable(getattr(X, "reader", None)) and hasattr(X, "like")
+
+
+def is_device_array(X: Any) -> bool:
+    """Whether X is an array of a library other than NumPy, wherever it lies."""
+    return not isinstance(X, (np.ndarray, np.generic)) and arrays.is_array(X)
+
+
+def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> Inputs:
+    found = arrays.dtype_name(X.like)
+    if found not in arrays.FLOATS or dtype not in (None, found):
+        raise ArrayTypeError(f"X is a source of {found} and it must be of {dtype or 'float32 or float64'}.")
+    _check_rows(estimator, (X.m, X.n))
+    _check_features(estimator, X.n, reset)
+    if arrays.is_numpy(X.like):
+        return placed(X, estimator.device)
+    place = places.place_of(X.like)
+    return Inputs(X, place, place)
+
+
+def _read_device_array(estimator: Any, X: Any, reset: bool, dtype: str | None) -> Any:
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: its shape is {tuple(X.shape)}. Reshape your data: "
+            "X.reshape(-1, 1) if it has a single feature, X.reshape(1, -1) if it is a single sample."
+        )
+    _check_rows(estimator, X.shape)
+    xp = arrays.namespace(X)
+    if xp.isdtype(X.dtype, "complex floating"):
+        raise ValueError(f"Complex data not supported: X has dtype {arrays.dtype_name(X)}.")
+    wanted = dtype or (arrays.dtype_name(X) if arrays.dtype_name(X) in arrays.FLOATS else None)
+    table = xp.astype(arrays.detached(X), getattr(xp, wanted) if wanted else arrays.widest_float(X), copy=False)
+    _check_features(estimator, int(X.shape[1]), reset)
+    check_finite(table, "X", getattr(estimator, "feature_names_in_", None))
+    return table
+
+
+def _check_rows(estimator: Any, shape: tuple[int, ...]) -> None:
+    for size, what in zip(shape, ("sample(s)", "feature(s)"), strict=False):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {what} (shape={tuple(shape)}) while a minimum of 1 is required by "
+                f"{type(estimator).__name__}."
+            )
+
+
+def _check_features(estimator: Any, n: int, reset: bool) -> None:
+    if reset:
+        estimator.n_features_in_ = n
+        estimator.__dict__.pop("feature_names_in_", None)
+    elif n != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} features "
+            "as input."
+        )
+
+
+def check_finite(table: Any, name: str, columns: Any = None) -> None:
+    """ValueError, with the row and the column, where a host or device array of one or two axes is not finite."""
+    xp = arrays.namespace(table)
+    for start, rows in _row_blocks(table):
+        with arrays.quiet():  # a finite sum is a finite block; an infinite one may be an overflow, so look closer
+            if bool(xp.isfinite(xp.sum(rows))) or bool(xp.all(xp.isfinite(rows))):
+                continue
+        block = arrays.to_host(rows)
+        place = np.argwhere(~np.isfinite(block))[0]
+        value = float(block[tuple(place)])
+        raise ValueError(_not_finite(name, value, block.dtype, int(place[0]) + start, place[1:], columns))
+
+
+def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
+    m = int(table.shape[0])
+    step = max(1, AT_ONCE // max(1, int(table.shape[-1]) if table.ndim == 2 else 1))
+    for start in range(0, m, step):
+        rows = slice(start, min(start + step, m))
+        yield start, table[rows, :] if table.ndim == 2 else table[rows]
+
+
+def _check_finite_sparse(table: Any, columns: Any) -> None:
+    for start, values in _row_blocks(table.data):
+        if np.isfinite(values).all():
+            continue
+        entry = start + int(np.flatnonzero(~np.isfinite(values))[0])
+        row = int(np.searchsorted(table.indptr, entry, side="right")) - 1
+        value = float(table.data[entry])
+        raise ValueError(_not_finite("X", value, values.dtype, row, [int(table.indices[entry])], columns))
+
+
+def _not_finite(name: str, value: float, dtype: Any, row: int, column: Any, columns: Any) -> str:
+    kind = "NaN" if np.isnan(value) else f"infinity or a value too large for {dtype!r}"
+    where = f"row {row}"
+    if len(column):
+        where += f", column {int(column[0])}"
+        where += f" ({str(columns[column[0]])!r})" if columns is not None else ""
+    cure = "fill or drop missing values first (sklearn.impute)" if np.isnan(value) else "mend or drop it first"
+    return f"Input {name} contains {kind}. The first is in {where}, counted from 0; {cure}."
+
+
+# --- y and the weights -----------------------------------------------------------------------------------------------
+
+
+def read_target(estimator: Any, y: Any, m: int, *, numeric: bool = False) -> np.ndarray:
+    """The target on the host: (m,), or (m, k) for several outputs. Its values are finite and its length is X's.
+
+    numeric : make numbers of it, as a regression needs them
+    """
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    y = arrays.to_host(y) if is_device_array(y) else y
+    if hasattr(y, "toarray"):
+        y = y.toarray()
+    y = check_array(
+        y, ensure_2d=False, dtype="numeric" if numeric else None, ensure_all_finite=False, input_name="y",
+        estimator=estimator, ensure_min_samples=0,
+    )  # fmt: skip
+    if y.ndim == 0 or (y.ndim == 2 and y.shape[1] == 1):
+        y = column_or_1d(y, warn=True)
+    check_length(m, y)
+    if y.dtype.kind == "f":
+        check_finite(y, "y")
+    elif y.dtype.kind == "O":
+        missing = np.flatnonzero([_is_missing(value) for value in y.flat])
+        if missing.size:
+            raise ValueError(f"Input y contains NaN. The first is in row {missing[0] * m // y.size}, counted from 0.")
+    return y
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN or pandas.NA, of which the last is neither equal to itself nor not."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:
+        return True
+
+
+def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
+    """Example weights on the host, (m,): finite, not negative and not all zero. A number stands for m of them."""
+    if weight is None:
+        return None
+    if isinstance(weight, Number):
+        weight = np.full(m, weight)
+    weight = check_array(
+        arrays.to_host(weight) if is_device_array(weight) else weight,
+        ensure_2d=False, dtype=np.dtype(dtype), order="C", input_name="sample_weight", ensure_min_samples=0,
+    )  # fmt: skip
+    if weight.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
+    if weight.shape != (m,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(m,)}!")
+    if weight.min() < 0:
+        row = int(np.argmax(weight < 0))
+        raise ValueError(f"Negative values in sample_weight: row {row} has {weight[row]}; 0 leaves an example out.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def check_length(m: int, other: np.ndarray) -> None:
+    if len(other) != m:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[m, len(other)]}")
+
+
+# --- Classes ---------------------------------------------------------------------------------------------------------
+
+
+def is_multilabel(y: np.ndarray) -> bool:
+    """Whether y is an indicator matrix (m, k) of zeros and ones; an error for targets that are no classes at all."""
+    if y.ndim == 1 and (y.dtype.kind in "buiUS" or isinstance(y[0], str)):
+        return False  # plain to see; to ask scikit-learn would sort the labels once more
+    kind = type_of_target(y, input_name="y")
+    if kind in ("binary", "multiclass", "multilabel-indicator"):
+        return bool(kind == "multilabel-indicator")
+    check_classification_targets(y)
+    raise ValueError(f"Multioutput target data is not supported with label binarization: y is {kind}.")
+
+
+def encode(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of labels (m,), sorted, and the position of each label among them, in the smallest unsigned type."""
+    if y.dtype.kind == "b":
+        classes, codes = encode(y.view(np.uint8))
+        return classes.astype(bool), codes
+    if y.dtype.kind in "ui" and (int(y.max()) - int(y.min())) < 2**16:
+        return _count(y)  # many times faster than sorting, and codes are the usual case
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+        raise ValueError(f"Mix of label types: y has {kinds}; make them all text or all numbers.") from None
+    return classes, codes.astype(_code_type(len(classes)))
+
+
+def _count(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``encode`` of integers that lie close together."""
+    low = y.min()
+    shifted = (y.astype(np.int64) - int(low)) if y.dtype.kind == "i" else (y - low).astype(np.int64)
+    counts = np.bincount(shifted)
+    present = np.flatnonzero(counts)
+    code_type = _code_type(len(present))
+    places = np.zeros(len(counts), code_type)
+    places[present] = np.arange(len(present))
+    classes = np.array([int(low) + int(value) for value in present], dtype=y.dtype)
+    return classes, places[shifted]
+
+
+def encode_as(y: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that occur in y, and the position of each label in ``classes``; wrong where a class is not there."""
+    found, codes = encode(y)
+    places = np.searchsorted(classes, found) if found.dtype.kind == classes.dtype.kind else _places(found, classes)
+    return found, places.astype(_code_type(len(classes) + 1))[codes]
+
+
+def _places(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    index = {value: place for place, value in enumerate(classes.tolist())}
+    return np.array([index.get(value, len(classes)) for value in found.tolist()], dtype=np.intp)
+
+
+def _code_type(classes: int) -> Any:
+    return np.min_scalar_type(max(classes - 1, 0))
+
+
+# --- The target as a source ------------------------------------------------------------------------------------------
+
+
+def target_columns(values: np.ndarray, classes: int, inputs: Inputs) -> Columns:
+    """Codes (m,) of so many ``classes`` (0: numbers, one or more for each example) as Y (n[L], m), beside X.
+
+    Two classes are one row of zeros and ones. Of more, the codes are kept, and made columns block by block.
+    """
+    place = inputs.place
+    if place.name == "cpu" or isinstance(inputs.X, Uploaded):
+        like = np.dtype(inputs.dtype)
+        host: Columns
+        host = OneHot(values, classes if classes > 2 else 1, like) if classes else Dense(_rows(values, like).T)
+        return host if place.name == "cpu" else Uploaded(host, place)
+    if classes > 2:
+        return OneHot(place.put(values.astype(np.int32)), classes, inputs.X.like.dtype)
+    return Dense(place.put(_rows(values, np.dtype(inputs.dtype))).T)
+
+
+def target_bytes(values: np.ndarray, classes: int, dtype: str) -> int:
+    """What ``target_columns`` takes on a device, as a whole."""
+    return values.size * (4 if classes > 2 else np.dtype(dtype).itemsize)
+
+
+def _rows(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    with arrays.quiet():  # what is too large for the dtype of X is an error that names the row, not a warning
+        rows = np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    check_finite(rows, "y")
+    return rows

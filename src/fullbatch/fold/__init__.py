@@ -1,0 +1,5 @@
+"""The sum over blocks, and where it runs."""
+
+from fullbatch.fold.fold import Fold
+
+__all__ = ["Fold"]

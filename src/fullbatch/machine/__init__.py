@@ -1,0 +1,1 @@
+"""What the machine has: array libraries, devices, threads, the compiled library, and files that are written safely."""

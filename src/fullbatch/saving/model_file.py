@@ -1,0 +1,352 @@
+"""Save and load a model: one safetensors file of plain arrays, whose metadata holds the rest as JSON.
+
+Loading runs no code: there is no pickle, the class is looked up in a fixed table, its attributes too, and
+what the file holds is checked before it is used. The metadata's one entry, "fullbatch-model", is JSON:
+
+    format_version   1; a higher one was written by a newer fullbatch
+    fullbatch        the version that wrote the file
+    kind             "estimator" or "table"
+    estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
+    encoding         of a table: TableEncoding.to_dict
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+
+from fullbatch.errors import InputError, ModelFileError
+from fullbatch.machine.plain_values import Arrays, pack, plain, unpack
+from fullbatch.machine.safe_output import replacing
+from fullbatch.tables.model import TableModel
+from fullbatch.version import __version__
+
+FORMAT = "fullbatch-model"
+FORMAT_VERSION = 1
+OF_THE_MACHINE = ("device", "device_memory", "n_jobs")  # where a TableModel was trained is not where it is used
+MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
+PathLike = str | os.PathLike[str]
+
+
+# --- Save ---------------------------------------------------------------------------------------------------
+
+
+def save(model: Any, path: PathLike) -> None:
+    """Write a fitted estimator or a TableModel to ``path``: under a temporary name first, then renamed.
+
+    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
+    is saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of
+    threads. Raises InputError for an object that cannot be saved (another type, not fitted, a user's own activation
+    functions) and for a path that cannot be written; a file that was there before is then still whole.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    arrays: Arrays = {}
+    content: dict[str, Any]
+    if isinstance(model, TableModel):
+        encoding, encoding_arrays = model.encoding.to_dict()
+        arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})
+        content = {
+            "kind": "table",
+            "encoding": encoding,
+            "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
+        }
+    else:
+        content = {"kind": "estimator", "estimator": _pack_estimator(model, arrays)}
+    content = {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
+    # One entry: safetensors writes several in an order of chance, and the same model is to be the same bytes.
+    data = to_bytes(arrays, metadata={FORMAT: sealed(content, arrays)})
+    with replacing(path, "the model") as file:
+        file.write(data)
+
+
+def sealed(content: dict[str, Any], arrays: Arrays) -> str:
+    """The content as JSON, with a checksum of itself and of the arrays: a flipped bit in a weight is no error else."""
+    return json.dumps({**content, "sha256": _checksum(content, arrays)}, allow_nan=False)
+
+
+def _checksum(content: dict[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps({**content, "sha256": None}, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def _pack_estimator(estimator: Any, arrays: Arrays, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    name = type(estimator).__name__
+    if type(estimator) is not _estimators().get(name):
+        raise InputError(
+            f"an object of type {name} cannot be saved; save a fitted {', '.join(_estimators())} or a TableModel."
+        )
+    if not hasattr(estimator, "coefs_"):
+        raise InputError(f"this {name} is not fitted, so there is nothing to save; call fit first.")
+    fitted = {key: getattr(estimator, key) for key in FITTED if key in vars(estimator)}
+    params = estimator.get_params(deep=False)
+    stepper = vars(estimator).get("_optimizer")
+    return {
+        "class": name,
+        "params": {key: pack(value, key, arrays) for key, value in params.items() if key not in leave_out},
+        "fitted": {key: pack(value, key, arrays) for key, value in fitted.items()},
+        "optimizer": None if stepper is None else pack(vars(stepper) | {"theta": None}, "optimizer", arrays),
+    }
+
+
+def _estimators() -> dict[str, type[Any]]:
+    from fullbatch.estimators import classification
+
+    kinds = (classification.MLPClassifier, classification.MLPRegressor, classification.LogisticRegression)
+    return {kind.__name__: kind for kind in kinds}
+
+
+# --- Load ---------------------------------------------------------------------------------------------------
+
+
+def load(path: PathLike) -> Any:
+    """The model that ``save`` wrote: a fitted estimator or a TableModel.
+
+    Raises ModelFileError, on one line, for a file that is missing, truncated, damaged, foreign or of a newer
+    version.
+    """
+    content, arrays = _read(path)
+    try:
+        estimator = _unpack_estimator(content["estimator"], arrays)
+        if content["kind"] == "estimator":
+            return estimator
+        if content["kind"] == "table":
+            return _table_model(content["encoding"], arrays, estimator)
+        raise ModelFileError(f"it holds a model of kind {content['kind']!r}")
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ModelFileError(_damaged(path, error)) from error
+
+
+def _table_model(meta: Any, arrays: Arrays, estimator: Any) -> TableModel:
+    from fullbatch.tables.encoding import TableEncoding
+
+    prefix = "encoding."
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    encoding = TableEncoding.from_dict(meta, own)
+    classes = len(encoding.classes)
+    outputs = 1 if encoding.task == "regress" or classes == 2 else classes
+    _require(encoding.dtype == estimator.coefs_[0].dtype.name, "the table's dtype is not the network's")
+    _require(hasattr(estimator, "classes_") == (encoding.task == "classify"), "the task and the estimator differ")
+    _require(
+        (encoding.n, outputs) == (estimator.n_features_in_, estimator.n_outputs_),
+        f"the table has {encoding.n} features and {outputs} outputs, the network {estimator.n_features_in_} and "
+        f"{estimator.n_outputs_}",
+    )
+    return TableModel(encoding, estimator)
+
+
+def _unpack_estimator(content: Any, arrays: Arrays) -> Any:
+    """The estimator, after every attribute was checked: ValueError and its like for what does not fit."""
+    kind = _estimators()[content["class"]]
+    estimator = kind(**{name: unpack(value, arrays) for name, value in content["params"].items()})
+    estimator._validate_params()
+    for name, packed in content["fitted"].items():
+        value = unpack(packed, arrays)
+        _require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
+        setattr(estimator, name, value)
+    _check_layers(estimator)
+    if content["optimizer"] is not None:
+        estimator._optimizer = _stepper(unpack(content["optimizer"], arrays), estimator)
+    return estimator
+
+
+def _check_layers(estimator: Any) -> None:
+    """The layers follow one upon another, and fit the number of features and what comes out."""
+    coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
+    _require(all(W.shape[0] == size for W, size in zip(coefs, sizes[:-1], strict=True)), "layers do not fit")
+    _require([b.shape[0] for b in intercepts] == sizes[1:], "biases do not fit the layers")
+    _require(len({array.dtype for array in (*coefs, *intercepts)}) == 1, "layers differ in dtype")
+    _require(sizes[1:-1] == estimator._hidden_sizes(), "hidden_layer_sizes differ from the layers")
+    found = (estimator.n_features_in_, estimator.n_outputs_, estimator.n_layers_)
+    _require(
+        found == (sizes[0], sizes[-1], len(sizes)), "n_features_in_, n_outputs_ or n_layers_ differ from the layers"
+    )
+    output, classes = estimator.out_activation_, getattr(estimator, "classes_", None)
+    if hasattr(estimator, "predict_proba"):
+        _require(output in ("logistic", "softmax") and classes is not None, "a classifier needs classes")
+        k = len(estimator.classes_)
+        one_unit = output == "logistic" and sizes[-1] == 1 and k <= 2
+        _require(one_unit or k == sizes[-1] > 1, f"{k} classes do not fit {sizes[-1]} outputs")
+    else:
+        _require(output in ("identity", "exp") and classes is None, "a regressor has no classes")
+
+
+def _stepper(values: dict[str, Any], estimator: Any) -> Any:
+    """The optimiser between two calls of ``partial_fit``."""
+    from fullbatch.estimators.solvers import Stepper
+    from fullbatch.training.optimizers import AdamState
+
+    stepper = Stepper(**values)
+    _require(all(isinstance(text, str) for text in (stepper.solver, stepper.schedule)), "optimizer is damaged")
+    _require(all(map(_is_number, (stepper.initial, stepper.learning_rate))), "optimizer is damaged")
+    size = sum(array.size for array in (*estimator.coefs_, *estimator.intercepts_))
+    if stepper.state is None or (isinstance(stepper.state, tuple) and not stepper.state):
+        return stepper
+    if stepper.solver == "adam":
+        stepper.state = AdamState(*stepper.state)
+        _require(_is_count(stepper.state.t), "optimizer is damaged")
+    arrays = stepper.state[1:] if stepper.solver == "adam" else [stepper.state]
+    _require(all(_floats(1)(array) and array.size == size for array in arrays), "optimizer does not fit the layers")
+    return stepper
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_numbers_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_number, value)))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_counts(value: Any) -> bool:
+    return _is_count(value) or (_is_vector(value) and value.dtype.kind in "iu")  # one for each problem solved
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 1
+
+
+def _floats(ndim: int) -> Callable[[Any], bool]:
+    """A test for a finite array of float32 or float64 with so many axes."""
+
+    def test(value: Any) -> bool:
+        return (
+            isinstance(value, np.ndarray)
+            and value.ndim == ndim
+            and value.dtype in (np.float32, np.float64)
+            and bool(np.isfinite(value).all())
+        )
+
+    return test
+
+
+def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) > 0 and all(map(test, value))
+
+
+# The fitted attributes that a file may hold, each with a test of its value.
+FITTED: dict[str, Callable[[Any], bool]] = {
+    "coefs_": _list_of(_floats(2)),
+    "intercepts_": _list_of(_floats(1)),
+    "classes_": _is_vector,
+    "feature_names_in_": _is_vector,
+    "n_features_in_": _is_count,
+    "n_outputs_": _is_count,
+    "n_layers_": _is_count,
+    "n_iter_": _is_counts,
+    "t_": _is_count,
+    "_no_improvement_count": _is_count,
+    "out_activation_": _is_text,
+    "device_": _is_text,
+    "step_": _is_text,
+    "precision_": _is_text,
+    "note_": _is_text,
+    "loss_": _is_number,
+    "best_loss_": _is_number_or_none,
+    "best_validation_score_": _is_number_or_none,
+    "loss_curve_": _is_numbers_or_none,
+    "validation_scores_": _is_numbers_or_none,
+    "validation_costs_": _is_numbers_or_none,
+}
+
+
+def _read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
+    """The content and the arrays of a file of this format and of no newer version."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_header(path)
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            content = json.loads((file.metadata() or {})[FORMAT])
+            _check_version(path, content)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _require(content.get("sha256") == _checksum(content, arrays), "its checksum is not that of its content")
+            return content, arrays
+    except FileNotFoundError:
+        raise ModelFileError(f"no such model file: {path}; `fullbatch train DATA --model {path}` makes one.") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{path} is a folder, not a model file; give the file in it.") from None
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model file {path}: {error.strerror or error}.") from error
+    except (SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(_damaged(path, error)) from error
+
+
+def _damaged(path: PathLike, error: Exception) -> str:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"{path} is a truncated or damaged model file ({reason}); restore it from a copy or train the model again."
+
+
+def _check_header(path: PathLike) -> None:
+    """Tell a file that was never a model from a damaged one. Raises OSError as ``open`` does."""
+    header = _header(path)
+    if not header:
+        raise ModelFileError(f"{path} is empty, not a model file; train the model again.")
+    if header[8:9] != b"{":
+        raise ModelFileError(f"{path} is not a model file; give one that `fullbatch train --model` wrote.")
+    if FORMAT.encode() not in header and len(header) == 8 + _length(header):
+        raise ModelFileError(
+            f"{path} is a safetensors file of another program; give one that `fullbatch train --model` wrote."
+        )
+
+
+def _header(path: PathLike) -> bytes:
+    """The start of a safetensors file: its header's length in 8 bytes, and what there is of the header."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+        if start[8:9] != b"{":
+            return start
+        return start + file.read(min(_length(start), MOST_HEADER) - 1)
+
+
+def _length(header: bytes) -> int:
+    return int.from_bytes(header[:8], "little")
+
+
+def _check_version(path: PathLike, content: Any) -> None:
+    found = content["format_version"]
+    if not _is_count(found):
+        raise ValueError(f"its format version is {str(found)[:20]!r}")
+    if found > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} was written by a newer fullbatch ({str(content.get('fullbatch'))[:20]}, format {found}); this is "
+            f"{__version__}, which reads formats up to {FORMAT_VERSION}: pip install --upgrade fullbatch."
+        )
+
+
+def check_replaceable(path: PathLike) -> None:
+    """Refuse to put a model where another kind of file is: it may be somebody's data. InputError."""
+    try:
+        header = _header(path)
+    except FileNotFoundError:
+        return
+    if header and FORMAT.encode() not in header:
+        raise InputError(f"{path} exists and is not a model file; give another name for the model, or remove it.")

@@ -1,0 +1,1 @@
+"""The steps on an NVIDIA GPU, through CuPy: kernels, and how they are launched."""

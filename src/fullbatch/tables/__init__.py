@@ -1,0 +1,1 @@
+"""Raw tables: reading, encoding, a model of a table."""

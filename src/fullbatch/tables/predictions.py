@@ -1,0 +1,93 @@
+"""Predictions of a raw table as a file: CSV or Parquet, block by block."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fullbatch.tables.model import TableModel
+    from fullbatch.tables.reading import RawTable
+
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+ROWS = 65_536  # predicted and written at a time, so that memory does not grow with the rows
+
+
+def ending_of(name: str) -> str | None:
+    """The known ending of a file name, or None."""
+    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
+
+
+def write_predictions(model: TableModel, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
+    """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows.
+
+    file : open for writing bytes;  ending : one of ENDINGS
+    """
+    if ending == ".parquet":
+        _write_parquet(_batches(model, table), file)
+    elif ending == ".csv.gz":
+        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as compressed:
+            _write_csv(_batches(model, table), compressed)
+    else:
+        _write_csv(_batches(model, table), file)
+
+
+def _batches(model: TableModel, table: RawTable) -> Iterator[Any]:
+    import pyarrow as pa
+
+    model.encoding.check(table)  # before the first row is written, and with the row's number in the whole table
+    for start in range(0, table.m, ROWS):
+        rows = table.select(np.arange(start, min(start + ROWS, table.m)))
+        columns: dict[str, np.ndarray] = {}
+        if model.task == "classify":
+            proba = model.predict_proba(rows)
+            columns["prediction"] = model.most_probable(proba)
+            columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
+        else:
+            columns["prediction"] = model.predict(rows)
+        yield pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in columns.items()})
+
+
+def probability_name(label: Any) -> str:
+    """The name of a class's column; true and false as the ``prediction`` column has them."""
+    return f"probability_{str(label).lower() if isinstance(label, bool) else label}"
+
+
+def _write_parquet(batches: Iterator[Any], file: IO[bytes]) -> None:
+    from pyarrow import parquet
+
+    first = next(batches)
+    with parquet.ParquetWriter(file, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _write_csv(batches: Iterator[Any], file: Any) -> None:
+    import pyarrow as pa
+    from pyarrow.csv import WriteOptions, write_csv
+
+    style = None
+    for batch in batches:
+        if style is None:
+            file.write(_header(batch.schema.names))
+            # Arrow quotes all texts or none: none, where no class needs it (class names are in the header too).
+            style = "needed" if any(_needs_quotes(name) for name in batch.schema.names) else "none"
+        rows = pa.BufferOutputStream()
+        write_csv(batch, rows, WriteOptions(include_header=False, quoting_style=style))
+        file.write(rows.getvalue())
+
+
+def _header(names: list[str]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(names)
+    return line.getvalue().encode()
+
+
+def _needs_quotes(text: str) -> bool:
+    return _header([text, ""]) != f"{text},\n".encode()

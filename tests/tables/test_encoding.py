@@ -1,0 +1,493 @@
+"""TableEncoding: the rules for columns and target, against small tables worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullbatch.errors import InputError, ModelFileError, TableError
+from fullbatch.tables.encoding import TAIL, TableEncoding
+from fullbatch.tables.reading import RawTable, read_table
+
+YES_NO = ["yes", "no", "no", "yes"]
+
+
+def learn(columns, target="y", **options) -> TableEncoding:
+    return TableEncoding.learn(RawTable.of(columns), target, **options)
+
+
+def features(encoding: TableEncoding, columns) -> np.ndarray:
+    """(m, n): examples as rows, as one reads a table."""
+    source = encoding.encode(RawTable.of(columns))
+    assert (source.n, source.m) == (encoding.n, len(next(iter(columns.values()))))
+    return np.array(source.reader()(slice(0, source.m)).T)
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def test_numbers_have_mean_0_and_sd_1():
+    random = np.random.default_rng(0)
+    columns = {
+        "a": random.uniform(5, 30, 500),
+        "b": random.integers(0, 1000, 500),
+        "c": np.arange(500) >= 250,
+        "y": random.integers(0, 2, 500),
+    }
+    encoding = learn(columns, numeric=["c"])
+    assert encoding.numbers == ("a", "b", "c")
+    X = features(encoding, columns)
+    assert X.dtype == np.float32
+    np.testing.assert_allclose(X.mean(axis=0, dtype=np.float64), 0, atol=1e-6)
+    np.testing.assert_allclose(X.std(axis=0, dtype=np.float64), 1, rtol=1e-6)
+    double = learn(columns, numeric=["c"], dtype="float64")
+    X = features(double, columns)
+    assert X.dtype == np.float64
+    np.testing.assert_allclose(X[:, 0], (columns["a"] - columns["a"].mean()) / columns["a"].std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [0, 100])
+def test_a_column_that_is_mostly_0_keeps_its_zeros(missing):
+    rare = np.where(np.arange(500) < 249, 3.0, 0.0)
+    rare[400 : 400 + missing] = np.nan
+    columns = {"rare": rare, "half": np.arange(500) % 2, "y": np.arange(500) // 2 % 2}
+    encoding = learn(columns, numeric=["half"])
+    mostly = np.nanmean(rare == 0) > 0.5 and not missing
+    assert encoding.center.tolist() == [0.0 if mostly else np.nanmean(rare), 0.5]
+    X = features(encoding, columns)
+    assert np.array_equal(X[rare == 0, 0], np.zeros(np.sum(rare == 0))) == mostly
+    assert not X[np.isnan(rare), 0].any()
+
+
+def test_negative_numbers_are_no_zeros_and_minus_0_is_one():
+    signs = np.array([-1.0, -2.0, -3.0, 1.0, 0.0])
+    zeros = np.array([-0.0, -0.0, 0.0, 4.0, 5.0])
+    encoding = learn({"signs": signs, "zeros": zeros, "y": [0, 1, 0, 1, 1]}, numeric=["signs", "zeros"])
+    assert encoding.center.tolist() == [-1.0, 0.0]
+
+
+def test_the_scale_is_that_of_the_distance_from_the_center():
+    """Twice the standard deviation, but no more than brings the farthest value to 5 scales from the center."""
+    rare = np.where(np.arange(100) < 4, [4.0] * 100, 0.0)
+    encoding = learn({"rare": rare, "y": np.arange(100) % 2})
+    assert 5 * rare.std() < 4 < 10 * rare.std()
+    assert encoding.center.tolist() == [0.0]
+    assert encoding.scale.tolist() == [4 / 5]
+
+
+def test_what_is_far_out_does_not_get_huge():
+    """A pixel that nearly always is 0, and values beyond all of training; their order stays."""
+    pixel = np.zeros(10_000, int)
+    pixel[:3] = 255
+    columns = {"pixel": pixel, "y": np.arange(10_000) % 2}
+    encoding = learn(columns)
+    assert 3 < np.abs(features(encoding, columns)).max() < 10
+    far = features(encoding, {"pixel": [-1.7e308, -(10.0**9), 0, 255, 256, 10**9, 1.7e308]})[:, 0]
+    assert np.isfinite(far).all()
+    assert (np.diff(far) > 0).all()
+
+
+def test_every_finite_number_is_encoded_as_a_finite_one():
+    encoding = learn({"a": [0.0, 1e-10, 0.0, 1e-10], "y": YES_NO})
+    assert np.isfinite(features(encoding, {"a": [1.7e308, -1.7e308]})).all()
+
+
+def test_the_tail_is_continuous_and_logarithmic():
+    columns = {"a": np.array([-1.0, 1.0] * 50), "y": YES_NO * 25}
+    z = np.array([0.5, TAIL - 1e-4, TAIL, TAIL + 1e-4, TAIL + 1, TAIL + 99])
+    X = features(learn(columns, dtype="float64"), {"a": z})[:, 0]
+    expected = [0.5, TAIL - 1e-4, TAIL, TAIL + 1e-4, TAIL + np.log(2), TAIL + np.log(100)]
+    np.testing.assert_allclose(X, expected, atol=1e-8)
+    assert (features(learn(columns, dtype="float64"), {"a": -z})[:, 0] == -X).all()
+
+
+def test_outliers_double_the_scale():
+    values = np.array([-1.0, 1.0] * 5000)
+    assert learn({"a": values, "y": YES_NO * 2500}).scale == [1.0]
+    values[0] = 6.0
+    scale = learn({"a": values, "y": YES_NO * 2500}).scale[0] / values.std()
+    assert 1.19 < scale < 1.2  # the farthest is 6 standard deviations away: now 5 scales
+    values[0] = 1e6
+    assert learn({"a": values, "y": YES_NO * 2500}).scale[0] == 2 * values.std()
+
+
+def test_a_constant_column_is_zero():
+    nearly = [1e6, 1e6 + 2e-10, 1e6, 1e6]
+    columns = {"a": [7.1] * 4, "but for rounding": nearly, "b": [1, 2, 30, 40], "y": YES_NO}
+    encoding = learn(columns)
+    assert len(set(nearly)) == 2
+    assert (features(encoding, columns)[:, :2] == 0).all()
+    assert features(encoding, {"a": [9.0], "but for rounding": [0.0], "b": [5]})[0, :2].tolist() == [0, 0]
+
+
+def test_missing_numbers_become_the_mean_and_get_an_indicator_where_they_are_many():
+    many = [1.0, None, 3.0, None] * 100
+    few = [5.5 + i if i else None for i in range(400)]
+    columns = {"many": many, "few": few, "all": [None] * 400, "y": YES_NO * 100}
+    columns["all"] = np.full(400, np.nan)
+    encoding = learn(columns)
+    assert encoding.indicators == ("many",)
+    X = features(encoding, columns)
+    assert X.shape == (400, 4)
+    np.testing.assert_allclose(X[:4, 0], [-1, 0, 1, 0])
+    assert X[0, 1] == 0
+    assert X[1, 1] < 0
+    assert (X[:, 2] == 0).all()
+    assert X[:4, 3].tolist() == [0, 1, 0, 1]
+
+
+def test_only_the_training_rows_count():
+    columns = {"a": [1.0, 3.0, 100.0], "t": ["x", "y", "z"], "y": ["n", "p", "q"]}
+    encoding = learn(columns, rows=np.array([0, 1]))
+    assert encoding.center.tolist() == [2.0]
+    assert encoding.scale.tolist() == [1.0]
+    assert encoding.categories[0].levels == ("x", "y")
+    assert encoding.classes == ("n", "p", "q")  # of all rows: see learn
+
+
+# ---- categories ----------------------------------------------------------------------------------
+
+
+def test_one_hot():
+    columns = {
+        "hour": [3, 1, 2, 1],
+        "text": ["b", None, "a", "b"],
+        "flag": [True, False, None, True],
+        "y": YES_NO,
+    }
+    encoding = learn(columns)
+    assert [(c.name, c.levels, c.other, c.missing) for c in encoding.categories] == [
+        ("hour", (1, 2, 3), False, False),
+        ("text", ("a", "b"), False, True),
+        ("flag", (False, True), False, True),
+    ]
+    assert encoding.numbers == ()
+    assert features(encoding, columns).tolist() == [
+        # none | hour 1 2 3 | a b missing | False True missing
+        [0, 0, 0, 1, 0, 1, 0, 0, 1, 0],
+        [0, 1, 0, 0, 0, 0, 1, 1, 0, 0],
+        [0, 0, 1, 0, 1, 0, 0, 0, 0, 1],
+        [0, 1, 0, 0, 0, 1, 0, 0, 1, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "category"),
+    [
+        ([0, 1, 2], True),
+        ([0, 1], False),  # a range of 2: a number serves as well
+        (list(range(5, 24)), True),
+        ([0, *range(5, 24)], True),  # hours with some that never occur
+        (list(range(32)), True),
+        (list(range(33)), False),
+        ([0, 5, 10, 15, 20], False),  # few values, far apart
+        ([-2, -1, 0, 1], True),
+        ([-128, -127, -126], True),
+        ([1.0, 2.0, 3.0], False),  # floats are quantities
+        ([1, 2, 3, None], True),  # integers of which some are missing
+        ([10**15, 10**15 + 1, 10**15 + 2], True),
+        ([0, 255], False),
+    ],
+)
+def test_which_integers_are_categories(values, category):
+    values = values * 2
+    encoding = learn({"c": values, "y": (["a", "b"] * len(values))[: len(values)]})
+    assert bool(encoding.categories) == category
+    assert bool(encoding.numbers) == (not category)
+
+
+def test_categorical_and_numeric_overrule():
+    columns = {
+        "zip": [70_000, 80_000, 70_000, None],
+        "hour": [1, 2, 3, 3],
+        "n": ["1", "2.5", None, "4"],
+        "y": YES_NO,
+    }
+    encoding = learn(columns, categorical=["zip"], numeric=["hour", "n"])
+    assert encoding.numbers == ("hour", "n")
+    assert encoding.indicators == ("n",)
+    assert encoding.categories[0].levels == (70_000, 80_000)
+    np.testing.assert_allclose(encoding.center, [2.25, 2.5])
+    assert features(encoding, columns)[:, 3:].tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_rare_and_unseen_levels_share_one_feature():
+    columns = {"t": ["a"] * 3 + ["b"] * 2 + ["c", "d"], "y": [0, 1, 0, 1, 0, 1, 0]}
+    encoding = learn(columns, max_levels=2)
+    new = {"t": ["a", "b", "c", "d", "never seen", None]}
+    assert features(encoding, new)[:, 1:].tolist() == [
+        [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1],
+    ]  # fmt: skip
+
+
+def test_an_unseen_level_without_an_other_is_no_feature_at_all():
+    columns = {"n": [1.5, 2.5, 3.5, 4.5], "t": ["a", "b", "a", "b"], "hour": [1, 2, 3, 3], "y": YES_NO}
+    encoding = learn(columns)
+    X = features(encoding, {"n": [2.5, 3.5], "t": ["c", None], "hour": [9, -1]})
+    np.testing.assert_allclose(X[:, 0], (np.array([2.5, 3.5]) - 3) / np.std([1.5, 2.5, 3.5, 4.5]))
+    assert (X[:, 1:] == 0).all()
+
+
+def test_a_column_of_names_keeps_the_most_frequent(monkeypatch):
+    from fullbatch.tables import reading
+
+    monkeypatch.setattr(reading, "MOST_LEVELS", 50)
+    columns = {"t": [f"n{i}" for i in range(100)] + ["n3"] * 5, "y": [0, 1, 0] * 35}
+    encoding = learn(columns, max_levels=10)
+    assert "n3" in encoding.categories[0].levels
+    assert (encoding.categories[0].width, encoding.categories[0].other) == (11, True)
+    X = features(encoding, columns)
+    assert (X[:, 1:].sum(axis=1) == 1).all()
+    assert X[99, 11] == 1
+
+
+@pytest.mark.parametrize(
+    ("trained", "came", "expected"),
+    [
+        (["1", "x", "2"], [2, 1, 3], [2, 1, 0]),  # text at training, numbers now
+        (["1", "x", "2.5"], [2.5, 1.0, 3.0], [2, 1, 0]),
+        ([1, 2, 3], ["3", "1.0", None], [3, 1, 0]),  # integers at training, text now
+        ([1, 2, 3], [3.0, 1.0, 2.5], [3, 1, 0]),
+        ([True, False, True], [1, 0, 7], [2, 1, 0]),
+        (["True", "x", "y"], [True, True, False], [1, 1, 0]),
+    ],
+)
+def test_a_category_is_found_again_whatever_the_type_in_another_file(trained, came, expected):
+    """``expected`` numbers the features of the sorted levels from 1; 0 is none."""
+    encoding = learn({"c": trained, "y": ["a", "b", "a"]})
+    X = features(encoding, {"c": came})
+    assert [int(np.flatnonzero(row)[0]) if row.any() else 0 for row in X] == expected
+
+
+LEVEL = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d", "e"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_row_has_the_ones_of_its_own_values(data):
+    """Against a loop over rows and columns."""
+    m = data.draw(st.integers(2, 25))
+    texts, integers = (st.lists(value, min_size=m, max_size=m) for value in (LEVEL, st.integers(0, 9)))
+    columns = {f"c{i}": data.draw(texts | integers) for i in range(data.draw(st.integers(1, 4)))}
+    most = data.draw(st.integers(1, 6))
+    table = {**columns, "y": np.arange(m) % 2}
+    encoding = learn(table, categorical=list(columns), max_levels=most)
+    X = features(encoding, table)
+    start = 1
+    for category in encoding.categories:
+        values = columns[category.name]
+        different = {value for value in values if value is not None}
+        assert len(category.levels) == min(len(different), most)
+        assert category.other == (len(different) > most)
+        for i, value in enumerate(values):
+            names = [*category.levels, *(["other"] * category.other), *(["missing"] * category.missing)]
+            wanted = "missing" if value is None else value if value in category.levels else "other"
+            assert [name == wanted for name in names] == X[i, start : start + category.width].tolist()
+        start += category.width
+    assert start == encoding.n
+
+
+# ---- target --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "classes", "codes"),
+    [
+        (["yes", "no", "no", "maybe"], ("maybe", "no", "yes"), [2, 1, 1, 0]),
+        ([7, -3, 7, 0], (-3, 0, 7), [2, 0, 2, 1]),
+        ([True, False, True, True], (False, True), [1, 0, 1, 1]),
+        ([10**18, 5, 5, 5], (5, 10**18), [1, 0, 0, 0]),
+    ],
+)
+def test_classes(target, classes, codes):
+    columns = {"a": [1.5, 2, 3, 4], "y": target}
+    encoding = learn(columns)
+    assert (encoding.task, encoding.classes) == ("classify", classes)
+    assert [type(label) for label in encoding.classes] == [type(label) for label in classes]
+    found = encoding.encode_target(RawTable.of(columns))
+    assert found.dtype == np.int64
+    assert found.tolist() == codes
+    assert encoding.decode_target(found).tolist() == target
+
+
+def test_which_targets_are_classes():
+    numbers = np.arange(101)
+    columns = {"a": numbers * 1.5, "y": numbers}
+    assert learn(columns).task == "regress"
+    assert learn({**columns, "y": numbers % 100}).task == "classify"
+    assert learn({**columns, "y": numbers % 2 + 0.5}).task == "regress"
+    assert learn({**columns, "y": numbers % 2 + 0.5}, task="classify").classes == (0.5, 1.5)
+    assert learn({**columns, "y": numbers % 5}, task="regress").task == "regress"
+    names = [f"n{i}" for i in range(101)]
+    with pytest.raises(TableError, match="101 or more different values, too many for classes"):
+        learn({**columns, "y": names})
+    assert len(learn({**columns, "y": names}, task="classify").classes) == 101
+
+
+def test_a_regression_is_scaled_and_scaled_back():
+    price = np.array([100_000.0, 300_000.0, 250_000.0, 120_000.5])
+    columns = {"a": [1.5, 2, 3, 4], "y": price}
+    encoding = learn(columns, rows=np.array([0, 1]))
+    y = encoding.encode_target(RawTable.of(columns))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y[:2], [-1, 1])
+    np.testing.assert_allclose(encoding.decode_target(y), price, rtol=1e-6)
+    assert encoding.classes == ()
+
+
+def test_no_target():
+    encoding = learn({"a": [1.5, 2.5], "b": ["x", "y"]}, None)
+    assert (encoding.target, encoding.task, encoding.n) == (None, None, 3)
+    with pytest.raises(InputError, match="without a target"):
+        encoding.encode_target(RawTable.of({"a": [1.5]}))
+
+
+def test_classes_are_found_again_whatever_their_type():
+    digits = learn({"a": [1.5, 2.5, 3.5], "y": [0, 1, 2]})
+    for came in ([2.0, 1.0, 0.0], ["2", "1", "0"]):
+        assert digits.encode_target(RawTable.of({"y": came})).tolist() == [2, 1, 0]
+    texts = learn({"a": [1.5, 2.5, 3.5], "y": ["1", "x", "2"]})
+    assert texts.encode_target(RawTable.of({"y": [2, 1]})).tolist() == [1, 0]
+
+
+# ---- prediction on another table -----------------------------------------------------------------
+
+
+def test_order_of_columns_does_not_matter_and_others_are_ignored(tmp_path):
+    train = {"n": [1.5, 2.5, 3.5, 4.5], "t": ["a", "b", "a", "b"], "y": YES_NO}
+    encoding = learn(train)
+    assert encoding.feature_names == ("n", "t")
+    usual = features(encoding, {"n": [2.5], "t": ["b"]})
+    assert (features(encoding, {"extra": ["?"], "t": ["b"], "n": [2.5]}) == usual).all()
+
+
+def test_text_names_keep_a_column_text(tmp_path):
+    """In the next file all values may look like numbers or truths."""
+    encoding = learn({"flight": ["007", "A1", "12"], "n": [1.5, 2.5, 0.5], "y": ["true", "false", "maybe"]})
+    assert encoding.text_names == ("flight", "y")
+    path = tmp_path / "next.csv"
+    path.write_text("n,y,flight\n1,false,007\n2,true,12\n")
+    table = read_table(path, text=encoding.text_names)
+    assert encoding.encode_target(table).tolist() == [0, 2]
+    assert encoding.encode(table).ones[:, 0].tolist() == [1, 2]
+
+
+def test_a_saved_encoding_does_the_same():
+    columns = {
+        "n": [1.5, None, 3.5, 4.5],
+        "hour": [1, 2, 3, 3],
+        "t": ["b", None, "c", "b"],
+        "flag": [True, False, True, True],
+        "y": YES_NO,
+    }
+    encoding = learn(columns, max_levels=1)
+    meta, arrays = encoding.to_dict()
+    again = TableEncoding.from_dict(json.loads(json.dumps(meta)), {k: v.copy() for k, v in arrays.items()})
+    assert (features(again, columns) == features(encoding, columns)).all()
+    table = RawTable.of(columns)
+    assert again.encode_target(table).tolist() == encoding.encode_target(table).tolist() == [1, 0, 0, 1]
+    for name in ("target", "task", "classes", "feature_names", "text_names", "categories", "n", "dtype"):
+        assert getattr(again, name) == getattr(encoding, name)
+
+
+def test_the_arrays_have_the_names_of_format_1():
+    """So a file is read that was written when every center was a mean, and that version reads what is written now."""
+    encoding = learn({"n": [0.0, 0.0, 3.0], "y": ["a", "b", "a"]})
+    meta, arrays = encoding.to_dict()
+    assert set(arrays) == {"mean", "scale"}
+    assert arrays["mean"].tolist() == [0.0]
+    again = TableEncoding.from_dict(meta, {"mean": np.array([1.0]), "scale": arrays["scale"]})
+    assert again.center.tolist() == [1.0]
+
+
+def test_a_damaged_encoding_is_refused():
+    meta, arrays = learn({"n": [1.5, 2.5], "t": ["a", "b"], "y": ["a", "b"]}).to_dict()
+    for key in meta:
+        with pytest.raises(ModelFileError, match="damaged"):
+            TableEncoding.from_dict({name: value for name, value in meta.items() if name != key}, arrays)
+    long, square = {**arrays, "scale": np.ones(5)}, {**arrays, "mean": np.ones((1, 1))}
+    for wrong in ({"mean": arrays["mean"]}, long, square):
+        with pytest.raises(ModelFileError, match="damaged"):
+            TableEncoding.from_dict(meta, wrong)
+    for wrong in ({"categories": [{"name": "t"}]}, {"categories": 3}, {"dtype": "float33"}):
+        with pytest.raises(ModelFileError, match="damaged"):
+            TableEncoding.from_dict({**meta, **wrong}, arrays)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+GOOD = {"hour": [1, 2, 3, 3], "n": [1.5, 2, 3, 4], "y": YES_NO}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "expected"),
+    [
+        ({}, {"target": "yy"}, r"no target column 'yy'. Did you mean 'y'\?"),
+        ({}, {"categorical": ["hours"]}, r"no categorical column 'hours'. Did you mean 'hour'\?"),
+        ({}, {"numeric": ["hours"]}, r"no numeric column 'hours'. Did you mean 'hour'\?"),
+        ({}, {"numeric": ["n"], "categorical": ["n"]}, "'n' is given as categorical and as numeric"),
+        ({}, {"numeric": ["y"]}, "'y' is the target"),
+        ({"y": ["a", "a", "a", "a"]}, {}, "'y' is 'a' in every row; expected at least two classes"),
+        ({"y": [1, 1, 1, 1]}, {}, "'y' is 1 in every row; expected at least two classes"),
+        ({"y": [2.5] * 4}, {}, "'y' is 2.5 in every row"),
+        ({"y": ["a", None, "b", None]}, {}, "'y' is missing in 2 of 4 rows, the first of them row 2"),
+        ({"y": [1.5, 2, 3, None]}, {}, "'y' is missing in 1 of 4 rows, the first of them row 4"),
+        ({"y": [1.5, 2, np.inf, 3]}, {}, "'y' is infinite in row 3"),
+        ({}, {"task": "regress"}, "'y' must hold numbers, but row 1 has 'yes'"),
+        ({"n": ["1", "2", "x", "4"]}, {"numeric": ["n"]}, "'n' must hold numbers, but row 3 has 'x'"),
+        ({"n": [1.5, np.inf, 3, 4]}, {}, "'n' is infinite in row 2"),
+        ({"n": [1e200, -1e200, 1e300, 4]}, {}, r"'n' has values up to 1e\+300, too large to scale"),
+    ],
+)
+def test_bad_training_tables(change, options, expected):
+    with pytest.raises(TableError, match=expected) as caught:
+        learn({**GOOD, **change}, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_options():
+    with pytest.raises(InputError, match="max_levels must be at least 1"):
+        learn(GOOD, max_levels=0)
+    with pytest.raises(InputError, match="task must be 'classify' or 'regress'; it is 'rank'"):
+        learn(GOOD, task="rank")
+    with pytest.raises(TableError, match="'y' is the only column"):
+        learn({"y": YES_NO})
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"hour": [1]}, "no input column 'n'"),
+        ({"x": [1]}, "no input column 'hour' and 'n'"),
+        ({"Hour": [1], "n": [1.5]}, r"no input column 'hour'. Did you mean 'Hour'\?"),
+        ({"hour": [1, 2], "n": ["1", "far"]}, "'n' must hold numbers, but row 2 has 'far'"),
+        ({"hour": ["1", "noon"], "n": [1, 2]}, "'hour' must hold numbers, but row 2 has 'noon'"),
+        ({"hour": [1, 2], "n": [1, -np.inf]}, "'n' is infinite in row 2"),
+    ],
+)
+def test_bad_tables_at_prediction(columns, expected):
+    encoding = learn(GOOD)
+    with pytest.raises(TableError, match=expected) as caught:
+        encoding.encode(RawTable.of(columns))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (["no", "maybe"], "row 2 has 'maybe', a class that training had not; the classes are 'no', 'yes'"),
+        ([1, 2], "row 1 has 1, a class that training had not"),
+        (["no", None], "'y' is missing in 1 of 2 rows"),
+    ],
+)
+def test_bad_targets_at_evaluation(target, expected):
+    encoding = learn(GOOD)
+    with pytest.raises(TableError, match=expected):
+        encoding.encode_target(RawTable.of({"y": target}))
+    with pytest.raises(TableError, match="no target column 'y'"):
+        encoding.encode_target(RawTable.of({"hour": [1]}))
+    numbers = learn({**GOOD, "y": [1, 2, 1, 2]})
+    with pytest.raises(TableError, match=r"row 1 has 'no', a class that .* the classes are 1, 2\."):
+        numbers.encode_target(RawTable.of({"y": ["no", "2"]}))
