@@ -194,7 +194,7 @@ class Case:
     def blocks(self, step: str) -> tuple[int, list[Any]]:
         """The size of that step's blocks, and all of them."""
         with only(step), Objective(self.p.network, Examples(Dense(self.X), Dense(self.Y))) as objective:
-            return min(objective.fold.block, self.X.shape[1]), objective.fold._parts(None)
+            return min(objective.fold.block, self.X.shape[1]), [block.where for block in objective.fold.plan.blocks()]
 
     def in_one_pass(self, warps: int) -> dict[str, Any]:
         """By the card's clock, compiled for so many warps of a multiprocessor."""

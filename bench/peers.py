@@ -30,7 +30,7 @@ from bench.roofline import Limits
 from bench.timing import Contender, Rules, cut, not_begun, too_long, used_up, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Layer, Params
-from fullbatch.fold.fold import block_size
+from fullbatch.fold.blocks import block_size
 
 Step = Callable[[], tuple[Any, Sequence[tuple[Any, Any]]]]
 OURS = own.USUAL

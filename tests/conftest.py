@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fullbatch as fb
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.machine import native_library, places
 from fullbatch.sources import Dense, Examples
 
@@ -40,7 +40,7 @@ settings.load_profile("fullbatch")
 @pytest.fixture(autouse=True)
 def small_problems_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests compute is not worth a second thread; but it is the threads that they look at."""
-    monkeypatch.setattr(fold, "THREAD_WORK", 1)
+    monkeypatch.setattr(blocks, "THREAD_WORK", 1)
 
 
 # The native step under every instruction set of this machine; without the library there is none.

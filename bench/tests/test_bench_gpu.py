@@ -19,7 +19,7 @@ from bench.problem import Shape
 
 import fake_cupy
 import fullbatch as fb
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.machine import places
 from fullbatch.machine.places import Place
 
@@ -353,9 +353,9 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
     assert all(point["m"] == 200 and point["seconds"] == 0.001 for point in points["pieces"])
     assert all(point["error_of_dW1"] < 1e-6 for point in points["pieces"] if point["piece"].startswith("dW1"))
     [point] = points["precision"]
-    assert point["block of float32"] == fold.block_size(network, on_card)
-    assert point["block of tf32"] == fold.block_size(network, on_card, precision="tf32")
-    assert point["block of tf32"] != fold.block_size(network, np.empty((5, 0), "float32")), "not the CPU's"
+    assert point["block of float32"] == blocks.block_size(network, on_card)
+    assert point["block of tf32"] == blocks.block_size(network, on_card, precision="tf32")
+    assert point["block of tf32"] != blocks.block_size(network, np.empty((5, 0), "float32")), "not the CPU's"
     assert len(gpu.lines(result)) == 13
     json.dumps(result, allow_nan=False)
 

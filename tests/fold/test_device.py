@@ -27,7 +27,7 @@ from fullbatch import steps
 from fullbatch.command import app
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.errors import DeviceError, InputError
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, cuda, places
 from fullbatch.machine.places import Place
@@ -84,7 +84,7 @@ NO_MEMORY = [
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 1024 examples, of which a step takes at most ``most`` without running out of memory."""
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 1024)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 1024)
     limits = SimpleNamespace(most=300, error=NO_MEMORY[0], seen=[], made=0)
 
     class Step(steps.ArrayStep):
@@ -125,7 +125,7 @@ def test_blocks_are_halved_until_they_fit(small, error, m, kind):
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
         J, gradients = objective.cost_and_gradients(params, where)
         again = objective.cost_and_gradients(params, where)
-        again_seen = small.seen[-len(objective.fold._parts(None)) :]
+        again_seen = small.seen[-len(objective.fold.plan.blocks()) :]
         K = objective.cost(params, where)
         yhat = objective.fold.predict(params)
         note = objective.fold.note
@@ -208,7 +208,7 @@ def test_on_the_cpu_nothing_is_halved(small):
 def test_a_device_s_blocks_begin_at_multiples_of_64():
     for m in (1, 63, 64, 65, 1000, 5000, 12_345):
         for block in (256, 1024, 4096):
-            parts = fold.cut(slice(10, 10 + m), block, share=block, align=64)
+            parts = blocks.cut(slice(10, 10 + m), block, share=block, align=64)
             assert parts[0].start == 10
             assert parts[-1].stop == 10 + m
             assert all(a.stop == b.start for a, b in pairwise(parts))
@@ -223,12 +223,14 @@ def test_blocks_are_chosen_from_shape_and_dtype_and_fit_the_room():
     tall = SimpleNamespace(n=28, m=10**8, like=like)
     plain = Fold(network, tall).block
     assert plain % 64 == 0
-    assert plain * steps.ArrayStep.numbers(network) * 4 <= fold.GPU_BLOCK
-    room = fold.workspace(network, like, plain)
+    assert plain * steps.ArrayStep.numbers(network) * 4 <= blocks.GPU_BLOCK
+    room = blocks.workspace(network, like, plain)
     assert Fold(network, tall, room=room).block == plain
     assert Fold(network, tall, room=room).note == ""
     tight = Fold(network, tall, room=room / 3)
-    assert fold.workspace(network, like, tight.block) <= room / 3 < fold.workspace(network, like, 2 * tight.block + 64)
+    assert (
+        blocks.workspace(network, like, tight.block) <= room / 3 < blocks.workspace(network, like, 2 * tight.block + 64)
+    )
     assert "bits may differ" in tight.note
 
 
@@ -238,10 +240,10 @@ def test_a_limit_that_a_minimal_block_does_not_fit(m):
     network = fb.Network([28, 64, 1])
     like = there(np.empty((28, 0), dtype="float32"))
     source = SimpleNamespace(n=28, m=m, like=like)
-    least = fold.workspace(network, like, min(m, fold.SHORTEST))
+    least = blocks.workspace(network, like, min(m, blocks.SHORTEST))
     it = Fold(network, source, room=least)
-    assert it.block == (fold.SHORTEST if m > fold.SHORTEST else Fold(network, source).block)
-    assert (it.note == "") == (m <= fold.SHORTEST)
+    assert it.block == (blocks.SHORTEST if m > blocks.SHORTEST else Fold(network, source).block)
+    assert (it.note == "") == (m <= blocks.SHORTEST)
     expected = rf"leaves {least - 1:,} bytes on .* of {min(m, 256)} examples takes up to {least:,}; raise device_memory"
     with pytest.raises(DeviceError, match=expected) as caught:
         Fold(network, source, room=least - 1)
@@ -431,7 +433,7 @@ def test_the_setting_lasts_for_each_pass_of_a_fold(monkeypatch):
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 def test_the_cost_is_read_back_once_and_not_for_each_block(l2, monkeypatch):
     """float(), bool() and int() of a device's array wait for the device."""
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 64)
     reads = []
     for name in ("__float__", "__bool__", "__int__", "__index__"):
         real = getattr(array_api_strict._array_object.Array, name)
@@ -556,13 +558,13 @@ def test_a_card_has_its_compute_capability_in_two_places(card):
 
 @pytest.fixture
 def blocks_of_a_few_thousand(monkeypatch):
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**20)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**20)
 
 
 @pytest.mark.parametrize("sizes", [[28, 64, 1], [5, 33, 17, 3], [9, 1]])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_streamed_has_the_bits_of_resident_and_of_every_run(card, sizes, dtype, monkeypatch):
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**20 if card else 2**15)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**20 if card else 2**15)
     output = "softmax" if sizes[-1] > 1 else "sigmoid"
     params, X, Y = problem(sizes, 100_003 if card else 403, output, dtype=dtype)
     network = fb.Network(sizes, output=output)
@@ -582,7 +584,7 @@ def test_streamed_has_the_bits_of_resident_and_of_every_run(card, sizes, dtype, 
 
 
 def test_a_memory_map_is_streamed(card, tmp_path, monkeypatch):
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**20 if card else 2**14)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**20 if card else 2**14)
     params, X, Y = problem([6, 8, 1], 50_000 if card else 3000, "sigmoid", dtype="float32")
     np.save(tmp_path / "X.npy", X.T)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r").T
@@ -763,7 +765,7 @@ def test_what_estimators_take_on_a_card_and_what_not(card):
 def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_hang):
     """And memory that runs out while a block is sent, in another thread, leads to halves as it does in a pass."""
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**16)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**16)
     monkeypatch.setattr(uploaded, "fits", lambda size, room: False)
     monkeypatch.setattr(uploaded, "ALONE", 100)
     monkeypatch.setattr(uploaded, "thread_count", lambda threads: 5)
@@ -842,7 +844,7 @@ def test_memory_that_runs_out_beside_the_blocks(monkeypatch):
 @pytest.mark.parametrize("kind", ["fit", "predict", "X on the GPU", "predictions", "the command"])
 def test_memory_that_runs_out_in_an_estimator(kind, monkeypatch, tmp_path, capsys):
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**14)
     X = np.random.default_rng(0).standard_normal((3000, 4)).astype("float32")
     y = np.arange(3000) % 10
     hidden = (30,) if kind == "predictions" else (300,)
@@ -874,7 +876,7 @@ def second(monkeypatch):
     """The second of two GPUs that are pretended; the first one is current, and computes with none of its arrays."""
     cupy = fake_cupy.install(monkeypatch)
     monkeypatch.setattr(fake_cupy.Device, "count", 2)
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**14)
     yield cupy.cuda.Device(1)
     assert cupy.cuda.runtime.getDevice() == 0
 
@@ -965,7 +967,7 @@ def test_estimators_on_a_gpu_that_is_not_the_current_one(second, solver, kind):
 @fake_cupy.pretended
 def test_a_pass_over_many_blocks_waits_once(monkeypatch):
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**13)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**13)
     params, X, Y = problem([3, 4, 1], 900, "sigmoid")
     network = fb.Network([3, 4, 1])
     with Objective(network, Examples(*(Dense(cupy.asarray(a)) for a in (X, Y))), l2=0.1) as objective:
@@ -973,7 +975,7 @@ def test_a_pass_over_many_blocks_waits_once(monkeypatch):
         cupy.ndarray.reads = 0
         J, _ = objective.cost_and_gradients(layers)
         assert cupy.ndarray.reads == 1
-        assert len(objective.fold._parts(None)) == 4
+        assert len(objective.fold.plan.blocks()) == 4
         assert pytest.approx(fb.cost(network, params, X, Y, l2=0.1), rel=1e-12) == J
         cupy.ndarray.reads = 0
         objective.cost(layers)
@@ -986,7 +988,7 @@ def test_a_pass_over_many_blocks_waits_once(monkeypatch):
 def test_a_pass_with_own_activations_waits_once_too(output, weighted, monkeypatch):
     """That is the array step, over the functions of array_api_compat: some of them look at numbers on the host."""
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "GPU_BLOCK", 2**14)
+    monkeypatch.setattr(blocks, "GPU_BLOCK", 2**14)
     own = (lambda Z: Z * Z, lambda Z: 2 * Z)
     hidden = [own, *ACTIVATIONS]
     sizes = [3, *(4 for _ in hidden), 2]
@@ -996,7 +998,7 @@ def test_a_pass_with_own_activations_waits_once_too(output, weighted, monkeypatc
     there = None if weight is None else cupy.asarray(weight)
     with Objective(network, Examples(*(Dense(cupy.asarray(a)) for a in (X, Y)), there)) as objective:
         assert objective.fold.step_name == "array"
-        assert len(objective.fold._parts(None)) > 3
+        assert len(objective.fold.plan.blocks()) > 3
         layers = on_gpu(params)
         for call in (objective.cost_and_gradients, objective.cost):
             cupy.ndarray.reads = 0
@@ -1075,7 +1077,7 @@ def test_estimators_on_a_card(card, solver, monkeypatch):
 def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
     """Y, the weights, and all of the held-out examples; half of the room is the passes'."""
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(fold, "workspace", lambda *_: 0)
+    monkeypatch.setattr(blocks, "workspace", lambda *_: 0)
     X = np.random.default_rng(0).standard_normal((400, 3)).astype("float32")
     y = np.arange(400) % (2 if kind == "two classes" else 3)
     make = fb.MLPRegressor if kind == "numbers" else fb.MLPClassifier
@@ -1106,7 +1108,7 @@ def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
 
 def test_the_parameters_are_counted():
     like = there(np.empty((2, 0), dtype="float32"))
-    narrow, wide = (fold.workspace(fb.Network([2, n, 1]), like, 0) for n in (1, 100))
+    narrow, wide = (blocks.workspace(fb.Network([2, n, 1]), like, 0) for n in (1, 100))
     assert wide == 401 / 5 * narrow == 401 * 80
 
 

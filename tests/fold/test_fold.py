@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import fullbatch as fb
 from fullbatch.errors import InputError
-from fullbatch.fold import fold
-from fullbatch.fold.fold import Fold, block_size, cut
+from fullbatch.fold import Fold, blocks
+from fullbatch.fold.blocks import block_size, cut
 from fullbatch.machine import native_library, threads
 from fullbatch.sources import Dense, Examples, length
 from fullbatch.training.objective import Objective
@@ -32,7 +32,7 @@ SIZES = [5, 9, 6, 2]
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 64 examples, so that a small m has many of them."""
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 64)
 
 
 def make(m, sizes=SIZES, output="softmax", dtype="float32", seed=0, hidden="tanh"):
@@ -69,11 +69,11 @@ def test_a_native_block_ends_within_a_second_and_is_not_short_for_sparse_x():
         pytest.skip("the native step is not here")
     like = np.empty((0, 0), dtype="float32")
     huge = fb.Network([28, 4000, 4000, 1])
-    assert fold.SHORTEST <= block_size(huge, like) <= 2**33 // (28 * 4000 + 4000 * 4000 + 4000)
+    assert blocks.SHORTEST <= block_size(huge, like) <= 2**33 // (28 * 4000 + 4000 * 4000 + 4000)
     tall = fb.Network([100_000, 32, 1])
-    assert block_size(tall, like) == 2 * fold.SHORTEST
+    assert block_size(tall, like) == 2 * blocks.SHORTEST
     assert block_size(tall, like, sparse=True) >= 4 * block_size(tall, like)
-    assert block_size(fb.Network([4000, 500, 1]), like) == fold.NATIVE_LEAST
+    assert block_size(fb.Network([4000, 500, 1]), like) == blocks.NATIVE_LEAST
 
 
 def test_the_block_is_fixed_by_shape_and_dtype(twin):
@@ -84,13 +84,13 @@ def test_the_block_is_fixed_by_shape_and_dtype(twin):
     for network in (wide, narrow):
         for dtype in ("float32", "float64"):
             (size,) = {block_size(network, np.empty((10, m), dtype=dtype)) for m in (0, 1, 10**5)}
-            assert size >= fold.SHORTEST
+            assert size >= blocks.SHORTEST
             if twin == "native":
                 row = network.sizes[0] * np.dtype(dtype).itemsize
-                assert size <= max(fold.NATIVE_BLOCK // row, fold.NATIVE_LEAST)
-                assert size * row <= 8 * fold.NATIVE_BLOCK
+                assert size <= max(blocks.NATIVE_BLOCK // row, blocks.NATIVE_LEAST)
+                assert size * row <= 8 * blocks.NATIVE_BLOCK
             else:
-                assert size <= fold.LONGEST
+                assert size <= blocks.LONGEST
     assert (
         block_size(wide, np.empty(0))
         <= block_size(wide, np.empty(0, dtype="float32"))
@@ -130,8 +130,8 @@ def test_the_same_bits_with_1_2_and_3_threads(m, dtype, weighted, kind, seed, ro
     where = {"all": None, "slice": slice(m // 4, m), "indices": rng.permutation(m)[: max(1, m // 2)]}[kind]
     examples = Examples(Dense(X), Dense(Y), weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold, "block_size", lambda *_, **__: 64)
-        patch.setattr(fold, "SHARE", 32)
+        patch.setattr(blocks, "block_size", lambda *_, **__: 64)
+        patch.setattr(blocks, "SHARE", 32)
         results = [everything(network, params, examples, where, count) for count in (1, 2, 3, 2)]
     assert all(result == results[0] for result in results[1:])
 
@@ -414,11 +414,11 @@ def test_a_thread_gets_a_tenth_of_a_millisecond_of_work_or_is_not_started(monkey
     network, _, X, Y = make(8_000, sizes=[28, 64, 1], output="sigmoid")
     for m, most in ((600, 1), (1_000, 1), (3_000, 2), (8_000, 7)):
         with Fold(network, Examples(Dense(X[:, :m]), Dense(Y[:, :m])), threads=16) as opened:
-            assert opened.threads == min(most, len(opened._parts(None)))
+            assert opened.threads == min(most, len(opened.plan.blocks()))
 
 
 def test_numpy_takes_threads_where_its_calls_are_long_enough(twin, monkeypatch):
-    monkeypatch.setattr(fold, "THREAD_WORK", 2**21)
+    monkeypatch.setattr(blocks, "THREAD_WORK", 2**21)
     for sizes, most in (([28, 1], 1), ([28, 16, 1], 1), ([28, 64, 1], 3)):
         network, _, X, Y = make(300_000, sizes=sizes, output="sigmoid")
         with Fold(network, Examples(Dense(X), Dense(Y)), threads=3) as opened:

@@ -12,7 +12,7 @@ import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.core.losses import OUTPUTS
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.machine import arrays
 from fullbatch.sources import Dense, Examples
 from fullbatch.training.objective import Objective
@@ -202,12 +202,12 @@ def test_a_whole_fold_gives_the_same_through_either_step(twin, network, seed, bl
     for which in (twin, "array"):
         with pytest.MonkeyPatch.context() as patch:
             with_step(patch, which)
-            patch.setattr(fold, "block_size", lambda *_, block=block, **__: block)
+            patch.setattr(blocks, "block_size", lambda *_, block=block, **__: block)
             with Objective(network, Examples(Dense(X), Dense(Y)), threads=2) as objective:
                 assert objective.fold.step_name == which
                 J, gradients = objective.cost_and_gradients(params)
                 results.append((J, [a for layer in gradients for a in layer], objective.fold.predict(params)))
-                assert all(type(worker.step).name == which for worker in objective.fold._workers)
+                assert all(type(worker.step).name == which for worker in objective.fold.engine._workers)
     (J, gradients, yhat), (K, reference, truth) = results
     assert pytest.approx(K, rel=1e-12) == J
     assert relative(gradients, reference) < 1e-12

@@ -10,7 +10,7 @@ import pytest
 
 import fullbatch as fb
 from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.sources import Dense, Examples, batches
 from fullbatch.training import loop, optimizers
 from fullbatch.training.loop import NoImprovement, epochs
@@ -416,7 +416,7 @@ def test_many_blocks_train_as_one(monkeypatch):
     params, X, Y = problem(SIZES, 500, "softmax")
     network = fb.Network(SIZES, output="softmax")
     one = fb.gradient_descent(network, params, X, Y, learning_rate=0.5, iterations=10)
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 64)
     many = fb.gradient_descent(network, params, X, Y, learning_rate=0.5, iterations=10, threads=2)
     assert (one.threads, many.threads) == (1, 2)
     assert many.costs == pytest.approx(one.costs, rel=1e-12)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fullbatch as fb
 from fullbatch.errors import ArrayTypeError, DeviceError, InputError, NonFiniteError
-from fullbatch.fold import fold
+from fullbatch.fold import blocks
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples
 from fullbatch.training import objective
@@ -52,7 +52,7 @@ def test_what_comes_back_is_of_the_callers_library_dtype_and_device(xp, dtype, m
     params, X, Y = problem(SIZES, 300, "softmax", dtype=dtype)
     call = (fb.Network(SIZES, output="softmax"), xp.params(params, dtype), xp.array(X, dtype), xp.array(Y, dtype))
     for block in (64, 8192):  # several blocks, whose sums are of the widest dtype, and one
-        monkeypatch.setattr(fold, "block_size", lambda *_, block=block, **__: block)
+        monkeypatch.setattr(blocks, "block_size", lambda *_, block=block, **__: block)
         J, gradients = fb.cost_and_gradients(*call, l2=0.1)
         assert type(J) is float
         assert type(fb.cost(*call)) is float
@@ -171,7 +171,7 @@ def test_large_float32_weights_do_not_overflow_in_the_penalty(l2):
 
 def test_gradients_too_large_for_the_dtype_warn_of_nothing(monkeypatch):
     """Blocks that float32 can hold add up in float64 to more than it can: the cost is still right, the step is not."""
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 64)
     network = fb.Network([1, 1], output="identity")
     params = (fb.Layer(np.zeros((1, 1), dtype="float32"), np.zeros((1, 1), dtype="float32")),)
     X, Y = np.full((1, 2048), 1e18, dtype="float32"), np.full((1, 2048), 1e18, dtype="float32")
@@ -290,7 +290,7 @@ def pretended_gpu(monkeypatch):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_device_is_given_blocks_and_gives_back_host_arrays(pretended_gpu, weighted, monkeypatch, host_step):
-    monkeypatch.setattr(fold, "block_size", lambda *_, **__: 64)
+    monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 64)
     params, X, Y = problem(SIZES, 333, "softmax")
     X.flags.writeable = False
     weight = np.random.default_rng(0).random(333) if weighted else None

@@ -1,0 +1,193 @@
+"""The plan of a fold: which blocks there are, and to which leaf each belongs.
+
+A block is as many examples as keep the hidden layers in the cache, or X short for the native step, which has no hidden
+layers of a block. Blocks are cut inside leaves (tree.py) and their sums are added there in order, so a full leaf has a
+power of two of them. Where they lie follows from shape, network, dtype and step alone: not from the threads, nor from
+how many leaves there are.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fullbatch import steps
+from fullbatch.core.network import Network
+from fullbatch.errors import DeviceError
+from fullbatch.fold import tree
+from fullbatch.machine import arrays, places
+from fullbatch.sources import Where, length
+
+CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
+NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
+NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for the end of a block
+NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
+NATIVE_LEAST = 2048  # examples, in up to 8 times as much: with fewer, the sum of the blocks' gradients shows
+SHORTEST = 256  # examples; below that the interpreter's time for a block shows
+LONGEST = 4096  # examples
+THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
+LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
+SHARE = 512  # examples: a mini-batch of more is shared among threads
+GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
+ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
+
+
+def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "") -> int:
+    """The examples of a block, from shape, dtype, kind of device, precision, and whether X is read sparsely, alone."""
+    itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
+    step = steps.choose(network, like, precision)
+    if not arrays.is_numpy(like):
+        return max(SHORTEST, GPU_BLOCK // (itemsize * steps.STEPS[step].numbers(network)) // ALIGNED * ALIGNED)
+    if step == "native":
+        weights = multiply_adds(network)
+        longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
+        if sparse:
+            return longest
+        fit = NATIVE_BLOCK // (itemsize * network.sizes[0]) // 64 * 64
+        return min(max(fit, min(8 * fit, NATIVE_LEAST), 2 * SHORTEST), longest)
+    per_example = itemsize * 2 * sum(network.sizes[1:])  # A and dZ of every layer
+    return min(max(CACHE // per_example // 64 * 64, SHORTEST), LONGEST)
+
+
+def multiply_adds(network: Network) -> int:
+    """Of one example, forward."""
+    return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
+
+
+def workspace(network: Network, like: Any, block: int, precision: str = "") -> int:
+    """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
+
+    And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
+    state and the next value.
+    """
+    itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
+    step = steps.STEPS[steps.choose(network, like, precision)]
+    parameters = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
+    examples = itemsize * block * step.numbers(network) + step.sums(network, block)
+    return examples + (8 * itemsize + 6 * 8) * parameters
+
+
+def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
+    """``where`` in consecutive parts of nearly equal length, at most ``block`` each; a function of these alone.
+
+    share : of more examples than this there are several parts, up to 4, even where one block would take them all
+    align : all but the last part are multiples of it, as ``block`` must be
+    """
+    m = length(where)
+    parts = max(-(-m // block), min(-(-m // share), 4))
+    if share < block:  # threads wait for one another at the end, for less the more parts there are
+        parts = max(parts, min(-(-m // (2 * LONGEST)), 16))
+    if align > 1:
+        size = -(-m // parts // align) * align
+        return [_of(where, *edges) for edges in pairwise([*range(0, m, size), m])]
+    if parts > 4:
+        parts = -(-parts // 8) * 8  # so that two, four or eight threads have the same number
+    return evenly(where, parts)
+
+
+def evenly(where: Where, parts: int) -> list[Where]:
+    """``where`` in so many consecutive parts, of nearly equal length."""
+    m = length(where)
+    return [_of(where, m * i // parts, m * (i + 1) // parts) for i in range(parts)]
+
+
+def _of(where: Where, start: int, stop: int) -> Where:
+    return slice(where.start + start, where.start + stop) if isinstance(where, slice) else where[start:stop]
+
+
+class Block(NamedTuple):
+    """Some examples of leaf number ``leaf``; ``last`` where they are the last of it."""
+
+    where: Where
+    leaf: int
+    last: bool
+
+
+class Plan:
+    """The blocks of a fold. On a device whose memory is short they get smaller, and ``note`` says so.
+
+    leaf : the examples of a leaf; on a GPU, whose steps add the blocks' sums in order as yet, all that there are
+    """
+
+    def __init__(self, network: Network, like: Any, m: int, *, sparse: bool, precision: str, shared: bool) -> None:
+        self.network, self.like, self.m, self.precision = network, like, m, precision
+        self.on_cpu = arrays.is_numpy(like)
+        self.block = block_size(network, like, sparse, precision)
+        self.leaf = max(m, 1) if arrays.is_cupy(like) else tree.leaf_size(network.sizes[0])
+        self.share = SHARE if self.on_cpu and shared else self.block
+        self.note = ""  # why bits may differ from those of another run of the same
+        self._all: tuple[int, list[Block]] = (0, [])
+
+    def blocks(self, where: Where = None) -> list[Block]:
+        """The blocks of the examples that ``where`` selects, in order; its leaves are counted within it."""
+        if where is not None:
+            return self._blocks(where)
+        if self._all[0] != self.block:  # what a full batch needs again and again
+            self._all = self.block, self._blocks(slice(0, self.m))
+        return self._all[1]
+
+    def _blocks(self, where: Where) -> list[Block]:
+        m = length(where)
+        found: list[Block] = []
+        for leaf, start in enumerate(range(0, m, self.leaf)):
+            parts = self._of_leaf(_of(where, start, min(start + self.leaf, m)))
+            found += [Block(part, leaf, part is parts[-1]) for part in parts]
+        return found
+
+    def _of_leaf(self, where: Where) -> list[Where]:
+        if not self.on_cpu:
+            return self._on_device(where)
+        if length(where) < self.leaf:
+            return cut(where, self.block, self.share)
+        parts = 1
+        while self.leaf // parts > self.block:
+            parts *= 2
+        # To read an example takes the time of some multiplications, where there are few of them.
+        work = self.leaf * (multiply_adds(self.network) + 4 * self.network.sizes[0])
+        while self.share < self.block and parts < LEAF_BLOCKS and work // (2 * parts) >= 2 * THREAD_WORK:
+            parts *= 2
+        return evenly(where, parts)
+
+    def halved(self, left: list[Block]) -> list[Block]:
+        """What is left to do, in blocks of half the size."""
+        self.halve(min(self.block, max(length(block.where) for block in left)))
+        found: list[Block] = []
+        for block in left:
+            parts = self._on_device(block.where)
+            found += [Block(part, block.leaf, block.last and part is parts[-1]) for part in parts]
+        return found
+
+    def _on_device(self, where: Where) -> list[Where]:
+        return cut(where, self.block, self.block, ALIGNED if self.block % ALIGNED == 0 else 1)
+
+    def halve(self, block: int) -> None:
+        self.block = max(SHORTEST, block // 2 // ALIGNED * ALIGNED)
+        usual = block_size(self.network, self.like, precision=self.precision)
+        self.note = (
+            f"the device's memory was short, so blocks have {self.block:,} examples instead of {usual:,}: bits may "
+            "differ from those of a run with more memory"
+        )
+
+    def fit_into(self, room: float) -> None:
+        """Choose blocks that take no more than ``room`` bytes."""
+
+        def taken() -> int:
+            return workspace(self.network, self.like, min(self.block, self.m), self.precision)
+
+        while self.block > SHORTEST and taken() > room:
+            self.halve(self.block)
+        if taken() > room:
+            place, m = places.place_of(self.like), min(self.block, self.m)
+            free = place.memory()[0]
+            raise DeviceError(
+                f"the limit of memory leaves {room:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
+                f"and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, or "
+                "choose device='cpu'."
+            )
+
+    def worth(self, native: bool) -> int:
+        """How many threads the work is worth on the CPU, at most."""
+        each = multiply_adds(self.network)
+        if not native and self.block * each < THREAD_WORK:
+            return 1  # threads whose NumPy calls are that short wait for the interpreter: 3 times as long at 28-1
+        return max(1, min(len(self.blocks()), self.m * each // THREAD_WORK))

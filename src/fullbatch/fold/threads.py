@@ -1,0 +1,130 @@
+"""The engine of the CPU: threads take blocks as they come, and what they made is merged in the order of the blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from fullbatch.core.parameters import Params
+from fullbatch.fold.blocks import Block
+from fullbatch.fold.worker import Operation, Worker, merging
+from fullbatch.machine import arrays
+from fullbatch.machine.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+
+class OnThreads:
+    """``run`` is the whole of an engine: it may be answered by another process as well.
+
+    make_worker : called for each thread, the first time that it is needed
+    """
+
+    def __init__(self, make_worker: Callable[[], Worker], threads: int) -> None:
+        self.make_worker, self.threads = make_worker, threads
+        self._workers: list[Worker] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> OnThreads:
+        self._open.enter_context(one_blas_thread())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+        try:
+            while self._workers:
+                self._workers.pop().close()
+        finally:
+            self._open.close()
+
+    def run(self, operation: Operation, params: Params, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
+        """``merge`` every leaf's Node, or (where, A[L]) of every block to predict: one at a time and in order."""
+        merge_part = merging(operation, merge)
+        workers = [self._worker(i) for i in range(min(self.threads, len(blocks)))]
+        for worker in workers:
+            worker.load(params)
+        if len(workers) == 1:  # no thread and no lock: the caller's thread does it all
+            with arrays.quiet():
+                for block in blocks:
+                    merge_part(block, workers[0].work(operation, block.where))
+            return
+        self._share(operation, workers, blocks, merge_part)
+
+    def _share(
+        self,
+        operation: Operation,
+        workers: list[Worker],
+        blocks: Sequence[Block],
+        merge_part: Callable[[Block, Any], None],
+    ) -> None:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # here, so that the import of fullbatch stays quick
+
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch")
+        turn = InOrder(lambda index, part: merge_part(blocks[index], part), ahead=2 * len(workers))
+        todo = iter(enumerate(blocks))
+
+        def loop(worker: Worker) -> None:
+            try:
+                with arrays.quiet():
+                    while not turn.stopped and (item := next(todo, None)) is not None:  # next is atomic: one call in C
+                        index, block = item
+                        turn.put(index, worker.work(operation, block.where))
+            except BaseException:
+                turn.stop()  # also for Ctrl-C in the caller's thread: the others end after their block
+                raise
+
+        others: list[Future[None]] = []
+        try:
+            for worker in workers[1:]:
+                others.append(self._pool.submit(loop, worker))  # noqa: PERF401  # a list that is whole at any moment
+            loop(workers[0])
+        except BaseException:
+            turn.stop()  # Ctrl-C may come between the lines above too
+            raise
+        finally:
+            errors = [error for other in others if (error := other.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+    def _worker(self, index: int) -> Worker:
+        if index == len(self._workers):
+            self._workers.append(self.make_worker())
+        return self._workers[index]
+
+
+class InOrder:
+    """Passes what the threads put to ``merge`` in the order of the indices: 0, 1, 2, ...
+
+    ahead : how many results may wait for an earlier one; a thread that is further ahead waits itself, so that one late
+    block does not let the others fill the memory.
+    """
+
+    def __init__(self, merge: Callable[[int, Any], None], ahead: int) -> None:
+        self.merge, self.ahead = merge, ahead
+        self.turn = threading.Condition()
+        self.waiting: dict[int, Any] = {}
+        self.next = 0
+        self.stopped = False
+
+    def put(self, index: int, part: Any) -> None:
+        with self.turn:
+            while index > self.next + self.ahead and not self.stopped:
+                self.turn.wait()
+            self.waiting[index] = part
+            if index == self.next:
+                while self.next in self.waiting:
+                    self.merge(self.next, self.waiting.pop(self.next))
+                    self.next += 1
+                self.turn.notify_all()
+
+    def stop(self) -> None:
+        with self.turn:
+            self.stopped = True
+            self.turn.notify_all()

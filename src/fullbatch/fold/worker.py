@@ -1,0 +1,86 @@
+"""A thread's own step and readers: one block of examples, for each of the three operations."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from fullbatch import steps
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Params
+from fullbatch.fold.blocks import Block
+from fullbatch.fold.tree import Node
+from fullbatch.machine import arrays
+from fullbatch.sources import Examples, Where, close, expect, sparse_reader
+
+Operation = Literal["gradient", "cost", "predict"]
+
+
+class Worker:
+    """A step for blocks of at most ``block`` examples, and what reads them."""
+
+    def __init__(self, network: Network, examples: Examples, block: int, precision: str) -> None:
+        self.step = steps.make(network, examples.X.like, block, precision)
+        self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
+        self.read_Y = examples.Y.reader() if examples.Y is not None else None
+        self.weight = examples.weight
+        self.wide, self.xp = arrays.widest_float(examples.X.like), arrays.namespace(examples.X.like)
+
+    def load(self, params: Params) -> None:
+        """The parameters to use from now on."""
+        self.step.load(params)
+
+    def work(self, operation: Operation, where: Where) -> Any:
+        """What the operation makes of a block: a GradientSum in the widest float, (loss, weight), or A[L] (n[L], k)."""
+        if operation == "predict":
+            return self.step.predict(self.read_X(where))
+        X, Y, weight = self._read(where)
+        if operation == "cost":
+            return Cost(*self.step.cost(X, Y, weight))
+        return self.step.gradient(X, Y, weight).astype(self.wide, self.xp)
+
+    def _read(self, where: Where) -> tuple[Any, Any, Any]:
+        weight = self.weight
+        if weight is not None:
+            if isinstance(where, slice) or arrays.is_numpy(weight):
+                weight = weight[where]
+            else:
+                xp = arrays.namespace(weight)
+                weight = xp.take(weight, xp.asarray(where, device=arrays.device_of(weight)))
+        return self.read_X(where), None if self.read_Y is None else self.read_Y(where), weight
+
+    def expect(self, wheres: list[Where]) -> None:
+        """These are read next, one after another."""
+        expect(self.read_X, wheres)
+        expect(self.read_Y, wheres)
+
+    def close(self) -> None:
+        close(self.read_X)
+        close(self.read_Y)
+
+
+class Cost(NamedTuple):
+    """Loss and weight of some examples, both summed; two of them add."""
+
+    loss: Any
+    weight: Any
+
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # a monoid, not a concatenation
+        return Cost(self.loss + other.loss, self.weight + other.weight)
+
+
+class Leaves:
+    """Adds the blocks of a leaf in their order, and hands a leaf on when it is whole."""
+
+    def __init__(self, merge: Any) -> None:
+        self.merge, self.sum = merge, None
+
+    def __call__(self, block: Block, part: Any) -> None:
+        self.sum = part if self.sum is None else self.sum + part
+        if block.last:
+            whole, self.sum = self.sum, None
+            self.merge(Node(block.leaf, 1, whole))
+
+
+def merging(operation: Operation, merge: Any) -> Any:
+    """What takes (block, its part) in order: for a prediction ``merge`` itself, else the sum of the block's leaf."""
+    return (lambda block, part: merge((block.where, part))) if operation == "predict" else Leaves(merge)
