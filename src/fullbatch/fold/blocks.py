@@ -26,6 +26,7 @@ NATIVE_LEAST = 2048  # examples, in up to 8 times as much: with fewer, the sum o
 SHORTEST = 256  # examples; below that the interpreter's time for a block shows
 LONGEST = 4096  # examples
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
+WORTH_A_CALL = 4 * THREAD_WORK  # with less in a block, two threads that come back often wait for the interpreter: 12 %
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
@@ -120,7 +121,7 @@ class Plan:
 
     def blocks(self, where: Where = None) -> list[Block]:
         """The blocks of the examples that ``where`` selects, in order; its leaves are counted within it."""
-        if where is not None:
+        if where is not None and not (isinstance(where, slice) and (where.start, where.stop) == (0, self.m)):
             return self._blocks(where)
         if self._all[0] != self.block:  # what a full batch needs again and again
             self._all = self.block, self._blocks(slice(0, self.m))
@@ -144,7 +145,7 @@ class Plan:
             parts *= 2
         # To read an example takes the time of some multiplications, where there are few of them.
         work = self.leaf * (multiply_adds(self.network) + 4 * self.network.sizes[0])
-        while self.share < self.block and parts < LEAF_BLOCKS and work // (2 * parts) >= 2 * THREAD_WORK:
+        while self.share < self.block and parts < LEAF_BLOCKS and work // (2 * parts) >= WORTH_A_CALL:
             parts *= 2
         return evenly(where, parts)
 
