@@ -313,7 +313,7 @@ def test_warnings_of_cupy_are_not_shown(tmp_path, monkeypatch):
 @pytest.mark.skipif(any(d.name == "cuda:0" and d.usable for d in fb.devices()), reason="there is a GPU")
 def test_the_real_cupy_without_a_driver():
     code = (
-        "import fullbatch as fb\nfrom fullbatch import backend\nassert 'cupy' not in __import__('sys').modules\n"
+        "import fullbatch as fb\nfrom fullbatch.machine import places\nassert 'cupy' not in __import__('sys').modules\n"
         "print(places.place('auto').name, fb.devices()[1].usable)\n"
         "try: places.place('cuda')\nexcept fb.errors.DeviceError as error: print(error)\n"
     )
