@@ -7,6 +7,9 @@ mistake raises; its device no_float64 has float32 alone.
 
 from __future__ import annotations
 
+import environment  # noqa: F401  # first: it takes variables away that are read when NumPy is loaded
+
+# isort: split
 import faulthandler
 import importlib.util
 import os

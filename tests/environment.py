@@ -1,0 +1,45 @@
+"""The environment that the tests run in, whatever the caller's is: importing this module settles it.
+
+The conftest files of tests/ and bench/tests import it before anything else, because a BLAS reads its variables when NumPy
+is loaded. Processes that a test starts inherit what is settled here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import site
+import tempfile
+
+# Switches of the tests themselves, which whoever sets them means.
+KEPT = {"FULLBATCH_REQUIRE_NATIVE", "FULLBATCH_SLOW"}
+# Where Python finds modules and leaves their bytecode does not change what is tested.
+KEPT |= {"PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONSAFEPATH"}
+KEPT |= {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
+PREFIXES = (
+    "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "GOTO_", "NVPL_", "VECLIB_", "NUMEXPR_", "NPY_", "FULLBATCH_", "LC_", "XDG_",
+    "PYTHON", "CLICOLOR", "SKLEARN_", "JOBLIB_",
+)  # fmt: skip
+# GITHUB_ACTIONS makes typer write colours.
+NAMES = (
+    "LOKY_MAX_CPU_COUNT", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "LANGUAGE", "COLUMNS", "LINES", "TERMINAL_WIDTH", "NO_COLOR",
+    "FORCE_COLOR", "PY_COLORS", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "CUPY_TF32",
+    "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MPLBACKEND", "PYTEST_ADDOPTS",
+)  # fmt: skip
+
+
+def settle() -> None:
+    """Take away every variable that changes what is tested, and say where a home, a language and a umask are."""
+    user_base = site.getuserbase()  # as it follows from HOME, and packages may lie there
+    for name in list(os.environ):
+        if name not in KEPT and (name in NAMES or name.startswith(PREFIXES)):
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="fullbatch-home-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ.update(HOME=home, LANG="C.UTF-8", TERM="xterm")
+    os.environ.setdefault("PYTHONUSERBASE", user_base)
+    os.umask(0o022)
+
+
+settle()
