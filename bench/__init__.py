@@ -24,7 +24,8 @@
     machine.py     what it ran on
     forms.py       what has to be in a JSON file
     conftest.py    what the cases of test_*.py share
-    test_*.py      pytest-benchmark cases: pytest bench --benchmark-autosave, then --benchmark-compare
+    test_*.py      pytest-benchmark cases: pytest bench/test_*.py --benchmark-autosave, then --benchmark-compare
+    tests/         the tests of all this
 
 A file imports only from files listed below it. A figure is worth its conditions: each JSON file says what it ran on, at
 which revision, by which command, and keeps every sample beside the median.

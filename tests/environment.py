@@ -1,7 +1,7 @@
 """The environment that the tests run in, whatever the caller's is: importing this module settles it.
 
-The conftest files of tests/ and bench/tests import it before anything else, because a BLAS reads its variables when NumPy
-is loaded. Processes that a test starts inherit what is settled here.
+The conftest files of tests/ and bench/tests import it before anything else, because a BLAS reads its variables when
+NumPy is loaded. Processes that a test starts inherit what is settled here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ PREFIXES = (
 )  # fmt: skip
 # GITHUB_ACTIONS makes typer write colours.
 NAMES = (
-    "LOKY_MAX_CPU_COUNT", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "LANGUAGE", "COLUMNS", "LINES", "TERMINAL_WIDTH", "NO_COLOR",
-    "FORCE_COLOR", "PY_COLORS", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "CUPY_TF32",
-    "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MPLBACKEND", "PYTEST_ADDOPTS",
+    "LOKY_MAX_CPU_COUNT", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "LANGUAGE", "COLUMNS", "LINES", "TERMINAL_WIDTH",
+    "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS",
+    "CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MPLBACKEND",
+    "PYTEST_ADDOPTS",
 )  # fmt: skip
 
 

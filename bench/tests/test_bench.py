@@ -23,6 +23,9 @@ import joblib
 import numpy as np
 import pytest
 import threadpoolctl
+from rich.console import Console
+
+import fullbatch as fb
 from bench import (
     backends,
     children,
@@ -48,9 +51,6 @@ from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
 from bench.timing import Contender, Gauge, Rules, take_turns
-from rich.console import Console
-
-import fullbatch as fb
 from fullbatch.core.parameters import Layer
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.machine import native_library, threads

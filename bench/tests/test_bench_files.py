@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from bench import forms, machine, plots, readme, report, results, scaling, timing
 from bench.command import main
 from bench.results import Result
-from rich.console import Console
-from test_bench import TINY, _full_results, _interrupt, _load, _result
-
+from bench.tests.test_bench import TINY, _full_results, _interrupt, _load, _result
 from fullbatch.errors import InputError
 
 # --- A damaged file -------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import command, gpu, gpu_parts
-from bench.gpu import Part
-from bench.problem import Shape
 
 import fake_cupy
 import fullbatch as fb
+from bench import command, gpu, gpu_parts
+from bench.gpu import Part
+from bench.problem import Shape
 from fullbatch.fold import blocks
 from fullbatch.machine import places
 from fullbatch.machine.places import Place

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import fullbatch as fb
 from bench import minibatch, problem, profile, readme, report, roofline, timing
 from bench.command import main
 from bench.contest import Span
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
+from bench.tests.test_bench import _load, _result
 from bench.timing import Rules
-from test_bench import _load, _result
-
-import fullbatch as fb
 from fullbatch.errors import InputError
 from fullbatch.machine import native_library
 
