@@ -82,8 +82,15 @@ RESULT = {
     "kind": str, "command": str, "machine": MACHINE, "settings": dict, "points": [dict], "left_out": [str],
     "summary": dict, "finished": bool, "resumed": [str], "schema": int,
 }  # fmt: skip
-TIMING = {"median": POSITIVE, "min": POSITIVE, "max": POSITIVE, "calls?": SOME, "samples": [POSITIVE]}
-ROUNDS = {"kept": COUNT, "dropped": COUNT, "cut?": bool, "two_threads_over_one?": [float]}
+TIMING = {
+    "median": POSITIVE,
+    "min": POSITIVE,
+    "max": POSITIVE,
+    "calls?": SOME,
+    "samples": [POSITIVE],
+    "disturbed?": bool,
+}
+ROUNDS = {"kept": COUNT, "dropped": COUNT, "cut?": bool, "disturbed?": COUNT, "two_threads_over_one?": [float]}
 LIMITS = {str: {"product": POSITIVE, "copy": POSITIVE, "read": float}}
 _SCALING = {
     "backend": str, "device": str, "step": str, "threads": int, "shape": str, "m": SOME, "rounds": ROUNDS,
@@ -151,7 +158,7 @@ SUMMARIES: dict[str, Any] = {  # of a result that has points
             "times": [
                 {
                     "data": str, "contender": str, "step": str, "seeds": SOME, "reached": COUNT,
-                    **dict.fromkeys(("seconds", "epochs", "ratio"), (POSITIVE, None)),
+                    "disturbed?": COUNT, **dict.fromkeys(("seconds", "epochs", "ratio"), (POSITIVE, None)),
                 }
             ],
         },
@@ -163,7 +170,7 @@ SUMMARIES: dict[str, Any] = {  # of a result that has points
         "splits": [
             {
                 "shape": str, "m": SOME, "batch": (SOME, None), "step": str, "whole": POSITIVE,
-                "parts": {str: (float, None)}, "reading": (POSITIVE, None), "one_thread": POSITIVE,
+                "parts": {str: (float, None)}, "reading": (POSITIVE, None), "one_thread": POSITIVE, "disturbed?": bool,
             }
         ],
     },

@@ -22,10 +22,11 @@ from bench import problem
 from bench.problem import Problem, Shape
 from fullbatch import cost_and_gradients, gradient_descent, steps
 from fullbatch.core.parameters import Layer
+from fullbatch.functions import prepare
 from fullbatch.machine import cuda, places
 from fullbatch.sources import Dense, Examples
 from fullbatch.steps.cuda import onepass
-from fullbatch.training.objective import Objective, prepare
+from fullbatch.training.objective import Objective
 
 ROWS = 2**16
 CASES = {"28-64-1": 168, "28-300-1": 48, "784-128-1": 16, "100-1000-1": 16}  # m in units of ROWS: 11 million, ...

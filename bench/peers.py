@@ -27,7 +27,7 @@ from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, cut, not_begun, too_long, used_up, wall
+from bench.timing import Contender, Rules, cut, disturbed, not_begun, too_long, used_up, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Layer, Params
 from fullbatch.fold.blocks import block_size
@@ -409,6 +409,8 @@ def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Calla
             if reason:
                 result.leave_out(f"{work}: left out: {reason}", say)
                 continue
+            if index:  # beside the rounds, so that a disturbed beginning does not set the limit
+                limits = limits.best(roofline.cpu_limits(quick=settings.scale < 1))
             try:
                 measured = _measured(work, settings, left / (len(todo) - index), left)
             except children.ChildError as error:
@@ -468,7 +470,7 @@ def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def describe(measured: dict[str, Any]) -> str:
     times = [f"{name} {1000 * t['median']:,.0f}" for name, t in measured["times"].items() if t is not None]
     rounds = measured["rounds"]
-    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped{cut(rounds)}"
+    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped{cut(rounds)}{disturbed(rounds)}"
     where = f"{measured['case']}, m = {measured['m']:,}, {measured['allocator']} allocator"
     return f"{where} (ms): {'; '.join(times) or 'no quiet round'} ({kept})"
 

@@ -18,6 +18,7 @@ INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
 NAMES = {"native": "native, CPU", "native-avx2": "native, AVX2, CPU", "numpy": "NumPy, CPU", "cupy": "CuPy, GPU"}
 ROOFS = {"CPU": "#6b7280", "GPU": "#15803d"}  # of a device, whatever runs there
+SPOILT = "#dc2626"  # the mark of what no quiet round was had for
 PAGE = 4096  # bytes; the kernel counts no less
 LINES = ("#2563eb", "#d97706", "#0891b2", "#dc2626", "#7c3aed", "#4d7c0f", "#be185d")
 STYLE: Any = {
@@ -71,6 +72,8 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
+    if any(p.get("rounds", {}).get("disturbed") for p in result.points):
+        foot.append("Disturbed: no round was quiet, so the least disturbed ones count.")
     height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     lines = textwrap.wrap(title, round(8.5 * width)) + [""] * -(-len(legend) // _columns(width))
@@ -114,7 +117,8 @@ def _scaling(result: Result) -> Any:
         "One full-batch cost and gradient: a flat line is time in proportion to m",
         "Dots: medians, with the fastest and slowest run. Dashed: the roofline, from this machine's own matrix product "
         "and memory. Per cent: of the roofline, at the largest m. Networks: inputs - hidden - outputs, tanh.",
-        legend=[*dict.fromkeys(p["backend"] for p in points), *dict.fromkeys(p["device"] for p in points), "data"],
+        legend=[*dict.fromkeys(p["backend"] for p in points), *dict.fromkeys(p["device"] for p in points), "data"]
+        + ["disturbed"] * any(p["rounds"].get("disturbed") for p in points),
     )  # fmt: skip
     grid = figure.subplots(2, len(shapes), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
     crossings = {c["shape"]: c["m"] for c in result.summary.get("crossover", [])}
@@ -171,6 +175,9 @@ def _throughput(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> Non
     low = [speed - i / line[i]["seconds"]["max"] for i, speed in zip(m, middle, strict=True)]
     high = [i / line[i]["seconds"]["min"] - speed for i, speed in zip(m, middle, strict=True)]
     axes.errorbar(m, middle, yerr=(low, high), color=colour, marker="o", elinewidth=0.9, label=NAMES[backend])
+    spoilt = [(i, speed) for i, speed in zip(m, middle, strict=True) if line[i]["rounds"].get("disturbed")]
+    if spoilt:
+        axes.plot(*zip(*spoilt, strict=True), color=SPOILT, marker="x", markersize=7, linestyle="", label="disturbed")
     axes.annotate(
         f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points",
         va="center", fontsize=7.5, color=colour,
@@ -254,6 +261,8 @@ def _case(
     axes: Any, points: list[dict[str, Any]], names: list[str], limits: tuple[float, float], *, labels: bool
 ) -> None:
     axes.set_title(f"{points[0]['case'].replace(', ', chr(10))}\nm = {points[0]['m']:,}", loc="left", fontsize=8.5)
+    if any(point["rounds"].get("disturbed") for point in points):
+        axes.set_title("disturbed", loc="right", fontsize=7.5, color=SPOILT)
     axes.axvline(1, color=INK, linewidth=1, zorder=1)
     for y, name in enumerate(names):
         for point in points:
@@ -300,6 +309,8 @@ def _training(result: Result) -> Any:
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         _title(axes, name)
+        if any(p.get("rounds", {}).get("disturbed") for p in result.points if p["data"] == name):
+            axes.set_title("disturbed", loc="right", fontsize=7.5, color=SPOILT)
         for colour, contender in zip(LINES, trained, strict=False):
             for p in (q for q in result.points if (q["data"], q["contender"]) == (name, contender)):
                 axes.plot(p["seconds"], p["losses"], color=colour, linewidth=0.9, alpha=0.45, label=contender)

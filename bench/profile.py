@@ -31,7 +31,7 @@ from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, cut, not_begun, used_up, wall
+from bench.timing import Contender, Rules, cut, disturbed, not_begun, used_up, wall
 from fullbatch import MLPClassifier, Network, cost_and_gradients
 from fullbatch.machine.threads import one_blas_thread, thread_count
 
@@ -118,13 +118,18 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Ca
             if free is not None and need > free:
                 result.leave_out(f"{name}: left out: {need:,} bytes are needed, {free:,} are free", say)
                 continue
+            if index:  # beside the rounds, so that a disturbed beginning does not set the limit
+                limits = limits.best(roofline.cpu_limits(quick=quick))
             made = _one(shape, m, batch, settings.rules, Span.from_now(left / (len(todo) - index), left))
             if not_begun(made["rounds"]):
                 result.leave_out(f"{name}: left out: {used_up(settings.budget)} before its first round", say)
                 continue
             result.points.append(made)
             result.summary = summary(result.points, limits)
-            say(f"{name}, m = {m:,}: {made['rounds']['kept']} rounds kept{cut(made['rounds'])}")
+            say(
+                f"{name}, m = {m:,}: {made['rounds']['kept']} rounds kept"
+                f"{cut(made['rounds'])}{disturbed(made['rounds'])}"
+            )
             save()
     finally:
         if result.points:  # what was measured while the machine was disturbed is no limit
@@ -179,4 +184,5 @@ def split(one: dict[str, Any], limits: Limits) -> dict[str, Any]:
     return {
         "shape": one["shape"], "m": m, "batch": batch, "step": one["steps"][WHOLE], "whole": whole, "parts": parts,
         "reading": times.get("reading X"), "one_thread": times[ONE],
+        **({"disturbed": True} if one["rounds"].get("disturbed") else {}),
     }  # fmt: skip

@@ -92,8 +92,8 @@ def _lines(grid: Grid) -> str:
 
 
 def ms(timing: dict[str, Any] | None) -> str:
-    """Milliseconds of a timing, to three figures: "12.3"; a dash where no round was kept."""
-    return "-" if timing is None else figures(1000 * timing["median"])
+    """Milliseconds of a timing, to three figures: "12.3"; a dash where no round was begun, a word if none was quiet."""
+    return "-" if timing is None else figures(1000 * timing["median"]) + " disturbed" * timing.get("disturbed", False)
 
 
 def spread(timing: dict[str, Any] | None) -> str:
@@ -275,6 +275,11 @@ def rounds(points: Sequence[dict[str, Any]]) -> str:
     kept, dropped = (sum(r[key] for r in told) for key in ("kept", "dropped"))
     short = sum(r.get("cut", False) for r in told)
     words = f" {short} of {len(told)} points have fewer than they should: the budget was used up." if short else ""
+    spoilt = sum(bool(r.get("disturbed")) for r in told)
+    if spoilt:
+        words += (
+            f" {spoilt} of {len(told)} points are disturbed: no round was quiet, and the least disturbed ones count."
+        )
     return f"Rounds: {kept} kept, {dropped} dropped.{words}" if told else ""
 
 
@@ -302,7 +307,8 @@ def _training(result: Result) -> list[Grid]:
     columns = ["data", "", "step", "seconds", "epochs", "ratio", "seeds"]
     rows = [
         [
-            row["data"], row["contender"], row["step"], figures(row["seconds"]), figures(row["epochs"]),
+            row["data"], row["contender"], row["step"],
+            figures(row["seconds"]) + " disturbed" * bool(row.get("disturbed")), figures(row["epochs"]),
             ratio(row["ratio"]), f"{row['reached']} of {row['seeds']}",
         ]
         for row in result.summary.get("times", [])
@@ -333,7 +339,8 @@ def profile(result: Result) -> list[Grid]:
             [
                 s["shape"] if s["batch"] is None else f"{s['shape']}, batches of {s['batch']}",
                 s["step"], f"{s['m']:,}",
-                figures(1000 * s["whole"]), *(_share(s, name) for name in names),
+                figures(1000 * s["whole"]) + " disturbed" * s.get("disturbed", False),
+                *(_share(s, name) for name in names),
                 figures(s["reading"] and 1000 * s["reading"]), ratio(s["one_thread"] / s["whole"]),
             ]
             for s in splits

@@ -14,7 +14,7 @@ from bench.machine import free_memory
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import Contender, Gauge, Rules, cut, take_turns, too_long, two_threads, used_up
+from bench.timing import Contender, Gauge, Rules, cut, disturbed, take_turns, too_long, two_threads, used_up
 from fullbatch.errors import InputError
 
 SHAPES = problem.SHAPES[:4]
@@ -164,6 +164,10 @@ def _measure(here: _Run, shapes: Sequence[Shape], found: Sequence[Backend]) -> N
         if (missing := [b for b in found if not result.has(backend=b.name, shape=shape.name, m=m)])
     ]
     for index, (shape, m, missing) in enumerate(todo):
+        if index and m != todo[index - 1][1] and here.left > 0:
+            # Beside the rounds, so that a disturbed beginning does not set the limit; a dict that all points share.
+            here.limits.update(_limits(found, settings, here.limits))
+            result.summary["limits"] = roofline.to_json(here.limits)
         where = f"{shape.name} at m = {m:,}: left out"
         if here.left <= 0:
             here.leave_out(f"{where}: beyond the budget of {settings.budget:g} s")
@@ -289,12 +293,12 @@ def derive(point: dict[str, Any], limits: Limits) -> dict[str, Any]:
 def describe(point: dict[str, Any]) -> str:
     where = f"{point['backend']:11} {point['shape']:>14} m = {point['m']:>10,}"
     if point["seconds"] is None:
-        return f"{where}: no quiet round ({point['rounds']['dropped']} dropped)"
+        return f"{where}: no round ended"
     extra = "" if point["extra_bytes"] is None else f", {point['extra_bytes'] / 2**20:.1f} MiB beyond the data"
     return (
         f"{where}: {1000 * point['seconds']['median']:>10,.2f} ms, "
         f"{point['examples_per_second'] / 1e6:7.2f} M examples/s, "
-        f"{100 * point['fraction']:3.0f} % of the roofline{extra}{cut(point['rounds'])}"
+        f"{100 * point['fraction']:3.0f} % of the roofline{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
     )
 
 

@@ -6,7 +6,9 @@ for a while after a product and would take the cores of whoever runs next, and u
 and the allocator.
 
 Before and after each round a matrix product is timed on one and on two threads. On a machine with two free cores the
-second thread nearly halves the time; a round around which it does not was disturbed, and is dropped and counted.
+second thread nearly halves the time; a round around which it does not was disturbed, and is dropped and counted. Where
+no round is left, the least disturbed ones give the figures all the same, and are marked: a figure with a doubt is worth
+more than none.
 
 A call that is short is timed many times in a row, because a core that is woken, or a page that is not there yet, costs
 as much as the call itself; how many calls make one sample stands beside the samples.
@@ -77,6 +79,8 @@ class Rounds:
     longest: float = 0.0  # seconds of a round
     calls: dict[str, int] = field(default_factory=dict)  # of each contender, in a row for one sample
     cut: bool = False  # whether the time ended before there were as many as there should be at the least
+    used: list[int] = field(default_factory=list)  # which of the rounds begun gave the samples
+    disturbed: bool = False  # whether no round was kept, so that the samples are of the least disturbed
 
     @property
     def begun(self) -> int:
@@ -85,11 +89,13 @@ class Rounds:
     def summary(self) -> dict[str, Any]:
         """For the JSON: how the rounds went."""
         ratios = [round(gauge.ratio, 3) for gauge in self.gauges]
-        return {"kept": self.kept, "dropped": self.dropped, "cut": self.cut, "two_threads_over_one": ratios}
+        summary = {"kept": self.kept, "dropped": self.dropped, "cut": self.cut, "two_threads_over_one": ratios}
+        return {**summary, "disturbed": len(self.used)} if self.disturbed else summary
 
     def timing(self, name: str) -> dict[str, Any] | None:
-        """Median, extremes and all samples of a contender; None if no round was kept."""
-        return timing(self.samples[name], self.calls.get(name, 1))
+        """Median, extremes and all samples of a contender; None if no round was begun."""
+        made = timing(self.samples[name], self.calls.get(name, 1))
+        return {**made, "disturbed": True} if made and self.disturbed else made
 
 
 def not_begun(rounds: dict[str, Any]) -> bool:
@@ -100,6 +106,11 @@ def not_begun(rounds: dict[str, Any]) -> bool:
 def cut(rounds: dict[str, Any]) -> str:
     """Of a Rounds.summary: what to say where the time ended before there were as many as there should be."""
     return ", cut short by the budget" if rounds["cut"] else ""
+
+
+def disturbed(rounds: dict[str, Any]) -> str:
+    """Of a Rounds.summary: what to say where no round was quiet and the least disturbed ones count."""
+    return ", disturbed" if rounds.get("disturbed") else ""
 
 
 def too_long(budget: float) -> str:
@@ -146,6 +157,7 @@ def take_turns(
     """
     rounds = Rounds({name: [] for name in contenders})
     names = list(contenders)
+    spoilt: list[tuple[float, int, dict[str, float]]] = []  # by how much, which round, and what it gave
     start = time.perf_counter()
     for index in range(2 * rules.rounds):
         if rounds.kept == rules.rounds:
@@ -162,12 +174,25 @@ def take_turns(
         rounds.gauges += seen
         if any(not rules.quiet <= one.ratio <= rules.odd for one in seen):
             rounds.dropped += 1
+            spoilt.append((sum(_beyond(one, rules) for one in seen), index, measured))
         else:
             rounds.kept += 1
+            rounds.used.append(index)
             for name, value in measured.items():
                 rounds.samples[name].append(value)
         rounds.longest = max(rounds.longest, time.perf_counter() - began)
+    if spoilt and not rounds.kept:
+        rounds.disturbed = True
+        for _, index, measured in sorted(spoilt, key=lambda one: one[:2])[: min(rules.least, rules.rounds)]:
+            rounds.used.append(index)
+            for name, value in measured.items():
+                rounds.samples[name].append(value)
     return rounds
+
+
+def _beyond(gauge: Gauge, rules: Rules) -> float:
+    """How far a ratio lies outside of what is quiet."""
+    return max(rules.quiet - gauge.ratio, gauge.ratio - rules.odd, 0.0)
 
 
 def _gauged(gauge: Callable[[], Gauge] | None, rules: Rules) -> list[Gauge]:

@@ -36,7 +36,7 @@ from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.results import Result
 from bench.timing import Contender as Timed
-from bench.timing import Gauge, Rounds, Rules, take_turns, too_long, two_threads, used_up, wall
+from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, too_long, two_threads, used_up, wall
 from fullbatch import Network
 from fullbatch.core.parameters import Layer, Params
 from fullbatch.machine.threads import thread_count
@@ -295,7 +295,7 @@ def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
             continue
         here.longest[who] = max(here.longest.get(who, 0.0), rounds.longest)
         if point is None:
-            here.leave_out(f"{where}: no quiet round ({rounds.dropped} dropped)")
+            here.leave_out(f"{where}: {used_up(here.settings.budget)} before its first round")
             continue
         here.result.points.append(point)
         here.result.summary = summary(here.result.points)
@@ -308,6 +308,7 @@ def describe(point: dict[str, Any]) -> str:
     return (
         f"{point['data']}, seed {point['seed']}: {point['contender']}: log-loss {min(losses):.4f}, "
         f"{point['seconds'][-1]:.1f} s for {len(losses)} epochs"
+        f"{disturbed(point.get('rounds', {}))}"
     )
 
 
@@ -323,9 +324,9 @@ def one(
         warm=lambda: _trained(contender, head, seed, 1),
     )  # fmt: skip
     rounds = take_turns({contender: training}, rules, seconds=left, left=left, gauge=gauge)
-    if not rounds.kept:
+    if not rounds.used:
         return None, rounds
-    trace = traces[-1]
+    trace = traces[rounds.used[-1] - rounds.begun]  # counted from the end: a first call may tell how long one is
     if reason := own.other_than(CONTENDERS[contender].native, trace.ran):
         raise Unusable(reason)
     losses = held_out_losses(data, trace.weights)
@@ -386,8 +387,10 @@ def _time_to(target: float, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     epochs = [i + 1 if i is not None else float("inf") for i in hits]
     middle, middle_epochs = statistics.median(seconds), statistics.median(epochs)
     reached = middle != float("inf")
+    spoilt = sum(bool(p.get("rounds", {}).get("disturbed")) for p in points)
     return {
         "contender": points[0]["contender"], "step": points[0]["step"], "seeds": len(points),
         "reached": sum(i is not None for i in hits),
         "seconds": middle if reached else None, "epochs": middle_epochs if reached else None,
+        **({"disturbed": spoilt} if spoilt else {}),
     }  # fmt: skip

@@ -10,9 +10,9 @@ import fullbatch
 HOUSE = Path(fullbatch.__file__).parent
 ARRAY_LIBRARIES = {"numpy", "cupy", "scipy", "array_api_compat", "torch", "jax"}
 # The pass and what is made of it alone: the array API and nothing else.
-OF_THE_PASS = ("core", "training", "fold", "errors", "version")
+OF_THE_PASS = ("core", "training", "functions", "fold", "errors", "version")
 # What is there after ``import fullbatch``: an import of one of these at the top of a file would make it slow.
-LIGHT = ("", "core", "machine", "sources", "steps", "fold", "training", "errors", "version")
+LIGHT = ("", "core", "machine", "sources", "steps", "fold", "training", "functions", "errors", "version")
 SLOW = {"scipy", "sklearn", "joblib", "threadpoolctl", "cupy", "pyarrow"}
 MOST_LINES = 50  # of a function, docstring not counted
 

@@ -204,11 +204,34 @@ def test_a_disturbed_round_is_dropped_and_counted() -> None:
     assert len(rounds.samples["x"]) == 2
 
 
-def test_where_no_round_is_quiet_there_is_no_time() -> None:
+def test_where_no_round_is_quiet_the_least_disturbed_count_and_are_marked() -> None:
+    ratios = [1.0, 1.0, 1.5, 1.5, 1.0, 1.2, 1.4, 1.5]  # before and after each of four rounds
+    gauges = iter([Gauge(ratio, 1.0) for ratio in ratios])
     rules = Rules(pause=0, warm=0, untimed=0, rounds=3, least=2, shortest=0)
-    rounds = take_turns({"x": _recorder([], "x")}, rules, seconds=0, gauge=lambda: Gauge(1.0, 1.0))
+    rounds = take_turns({"x": _recorder([], "x")}, rules, seconds=0, gauge=lambda: next(gauges))
     assert (rounds.kept, rounds.dropped) == (0, 4)  # twice as many as at least, in the hope of a quiet one
-    assert rounds.timing("x") is None
+    assert rounds.used == [1, 3]
+    assert rounds.summary()["disturbed"] == 2
+    made = rounds.timing("x")
+    assert made is not None
+    assert made["disturbed"]
+    assert report.ms(made).endswith(" disturbed")
+
+
+def test_a_scaling_on_a_busy_machine_gives_figures_and_a_plot_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(scaling, "two_threads", lambda: lambda: Gauge(1.0, 1.0))
+    busy = dataclasses.replace(Rules.quick(), quiet=1.6)
+    monkeypatch.setattr(Rules, "quick", classmethod(lambda cls: busy))
+    assert main([*TINY, "--out", str(tmp_path)]) == 0
+    result = Result.load(tmp_path / "scaling.json")
+    assert all(p["seconds"]["disturbed"] and p["rounds"]["kept"] == 0 for p in result.points)
+    assert "disturbed" in capsys.readouterr().out
+    assert "disturbed" in {
+        label for axes in plots._scaling(result).axes for label in axes.get_legend_handles_labels()[1]
+    }
 
 
 def test_a_pause_comes_before_each_timed_call_and_before_the_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1132,10 +1155,14 @@ def test_a_training_around_which_it_was_not_quiet_is_dropped_counted_and_done_ag
     trainer = _Trainer()
     result = _trained(monkeypatch, gauge=lambda: next(gauges), sklearn=trainer)
     assert [call[1] for call in trainer.calls if call[3] > 1] == [0, 0, 1, 1]
-    (point,) = result.points
-    assert point["rounds"] == {"kept": 1, "dropped": 1, "cut": False, "two_threads_over_one": ratios[:4]}
-    assert result.left_out == ["digits, seed 1: scikit-learn: left out: no quiet round (2 dropped)"]
-    assert report.rounds(result.points) == "Rounds: 1 kept, 1 dropped."
+    quiet, spoilt = result.points
+    assert quiet["rounds"] == {"kept": 1, "dropped": 1, "cut": False, "two_threads_over_one": ratios[:4]}
+    assert spoilt["rounds"]["disturbed"] == 1
+    assert result.left_out == []
+    assert report.rounds(result.points) == (
+        "Rounds: 1 kept, 3 dropped. "
+        "1 of 2 points are disturbed: no round was quiet, and the least disturbed ones count."
+    )
 
 
 def test_the_head_of_a_data_set_has_all_its_classes() -> None:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer
+from fullbatch.functions import Run, cost, cost_and_gradients, gradient_descent
 from fullbatch.machine.places import devices
-from fullbatch.training.loop import Run, gradient_descent
-from fullbatch.training.objective import cost, cost_and_gradients
 from fullbatch.version import __version__
 
 if TYPE_CHECKING:

@@ -1,10 +1,14 @@
-"""The exceptions. Each message says what was expected, what came, and the cure.
+"""The exceptions, and the check of a number that raises one. A message says what was expected, what came, the cure.
 
 The classes also derive from the built-in exception that a caller of a numerical library would expect, so that
 ``except ValueError`` catches bad input.
 """
 
 from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
 
 
 class FullbatchError(Exception):
@@ -42,3 +46,16 @@ class TableError(InputError):
 
 class ModelFileError(FullbatchError, ValueError):
     """A file that is not a usable model of this version."""
+
+
+def check_number(name: str, value: Any, *, at_least: float | None = None, above: float | None = None) -> float:
+    """A finite number in its range, or an InputError that says which range."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if (
+        not math.isfinite(number)
+        or (above is not None and number <= above)
+        or (at_least is not None and number < at_least)
+    ):
+        bound = f"above {above}" if above is not None else f"of at least {at_least}"
+        raise InputError(f"{name} must be a finite number {bound}; got {value!r}.")
+    return number

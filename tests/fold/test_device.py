@@ -23,7 +23,7 @@ import pytest
 
 import fake_cupy
 import fullbatch as fb
-from fullbatch import steps
+from fullbatch import functions, steps
 from fullbatch.command import app
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.errors import DeviceError, InputError
@@ -32,7 +32,6 @@ from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, cuda, places
 from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, uploaded
-from fullbatch.training import objective
 from fullbatch.training.objective import Objective
 from reference import problem, relative
 
@@ -513,10 +512,10 @@ def test_data_on_the_device_are_taken_off_its_room_once(weighted, monkeypatch):
     monkeypatch.setattr(uploaded, "resident", lambda table, there: there.put(np.ascontiguousarray(table)))
     weight = np.ones(400) if weighted else None
     network = fb.Network(SIZES, output="softmax")
-    ready = objective.prepare(network, params, X, Y, weight, "cuda", 1.0)
+    ready = functions.prepare(network, params, X, Y, weight, "cuda", 1.0)
     assert type(ready.examples.X) is Dense
     assert ready.room == size - X.nbytes - Y.nbytes - (weight.nbytes if weighted else 0)
-    assert objective.prepare(network, params, X, Y, weight, "cuda", None).room == np.inf
+    assert functions.prepare(network, params, X, Y, weight, "cuda", None).room == np.inf
 
 
 # --- On a card, or on one that fake_cupy.py pretends to be ----------------------------------------------------------

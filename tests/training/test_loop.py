@@ -12,7 +12,7 @@ import fullbatch as fb
 from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError
 from fullbatch.fold import blocks
 from fullbatch.sources import Dense, Examples, batches
-from fullbatch.training import loop, optimizers
+from fullbatch.training import optimizers
 from fullbatch.training.loop import NoImprovement, epochs
 from fullbatch.training.objective import Objective
 from reference import cost_and_gradients, lists, problem, relative
@@ -420,4 +420,4 @@ def test_many_blocks_train_as_one(monkeypatch):
     many = fb.gradient_descent(network, params, X, Y, learning_rate=0.5, iterations=10, threads=2)
     assert (one.threads, many.threads) == (1, 2)
     assert many.costs == pytest.approx(one.costs, rel=1e-12)
-    assert loop.Run(params, [1.0, 2.0]).iterations == 1
+    assert fb.Run(params, [1.0, 2.0]).iterations == 1

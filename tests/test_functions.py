@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fullbatch as fb
+from fullbatch import errors
 from fullbatch.errors import ArrayTypeError, DeviceError, InputError, NonFiniteError
 from fullbatch.fold import blocks
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples
-from fullbatch.training import objective
 from fullbatch.training.objective import Objective
 from reference import oracle, problem, relative
 
@@ -249,7 +249,7 @@ def test_no_bad_number_gets_through(name, value):
 @pytest.mark.parametrize(("at_least", "above", "good"), [(0, None, [0, 1]), (None, 0, [1e-9, 1])])
 def test_check_number(at_least, above, good):
     for value in good:
-        assert objective.check_number("x", value, at_least=at_least, above=above) == value
+        assert errors.check_number("x", value, at_least=at_least, above=above) == value
 
 
 # --- Where it is computed -------------------------------------------------------------------------------------------

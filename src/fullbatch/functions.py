@@ -1,0 +1,283 @@
+"""The public functions on arrays: a caller's arrays are checked and placed, then the passes or the loop run on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer, Params, flatten, restore
+from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError, check_number
+from fullbatch.machine import arrays, places
+from fullbatch.machine.places import Place
+from fullbatch.sources import Dense, Examples, put_examples
+from fullbatch.training import optimizers
+from fullbatch.training.loop import epochs
+from fullbatch.training.objective import Objective
+from fullbatch.training.optimizers import Optimizer
+
+
+def cost(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    l2: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
+) -> float:
+    """The cost J, a Python float.
+
+    X (n[0], m), Y (n[L], m), sample_weight (m,) or None: arrays of one library, device and dtype (float32 or float64),
+    as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
+    arrays: "cpu", "cuda", "cuda:N" or "auto"; device_memory, in bytes or as a share of the GPU's, limits what we take
+    there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
+    factors to 10 bits: faster where products are large, and off by about 1e-3.
+
+    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype), DeviceError (no such
+    device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
+    """
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
+        return _finite(objective.cost(ready.params))
+
+
+def cost_and_gradients(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    l2: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
+) -> tuple[float, Params]:
+    """The cost J and its gradient: one ``Layer(W=dW, b=db)`` per layer, of the parameters' library, device and dtype.
+
+    Arguments and errors as for ``cost``.
+    """
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
+        J, gradients = objective.cost_and_gradients(ready.params)
+        return _finite(J), as_params(gradients, ready.params, ready.home)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outcome of a training.
+
+    params : after the last update;  costs : costs[t] is J after t updates, so there are iterations + 1 of them
+    stopped : "iterations" or "tolerance";  step : which step ran;  threads : how many threads it ran on
+    device : where;  precision : of the products: the dtype's own, or "tf32"
+    note : why the bits may differ from those of another run: the device's memory was short; else ""
+    """
+
+    params: Params
+    costs: list[float] = field(repr=False)
+    stopped: str = "iterations"
+    step: str = ""
+    threads: int = 1
+    device: str = "cpu"
+    precision: str = ""
+    note: str = ""
+
+    @property
+    def iterations(self) -> int:
+        return len(self.costs) - 1
+
+
+def gradient_descent(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    *,
+    learning_rate: float,
+    iterations: int,
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    tol: float = 0.0,
+    sample_weight: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+    device_memory: float | None = None,
+    precision: str | None = None,
+) -> Run:
+    """Full-batch gradient descent: all parameters at once from the gradients at the old point (N6).
+
+    X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
+    learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
+    tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
+
+    Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last
+    finite parameters, when the cost stops being finite.
+    """
+    learning_rate = check_number("learning_rate", learning_rate, above=0)
+    momentum = check_number("momentum", momentum, at_least=0)
+    tol = check_number("tol", tol, at_least=0)
+    if momentum >= 1:
+        raise InputError(f"momentum must be below 1; got {momentum}.")
+    if not isinstance(iterations, Integral) or isinstance(iterations, bool) or iterations < 0:
+        raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
+    ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
+    optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
+    with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
+        return _descend(objective, ready, optimizer, learning_rate, int(iterations), tol)
+
+
+def _descend(
+    objective: Objective, ready: Prepared, optimizer: Optimizer, learning_rate: float, iterations: int, tol: float
+) -> Run:
+    everything = slice(0, ready.examples.m)
+    costs: list[float] = []
+    start = restore(flatten(ready.params), objective.network.sizes)  # a copy: without iterations the caller gets it
+    stopped, last, current = "iterations", start, start
+    loop = epochs(
+        objective, ready.params, optimizer, batch_size=ready.examples.m, learning_rate=lambda t: learning_rate,
+        orders=(everything for _ in range(iterations)),
+    )  # fmt: skip
+    for epoch in loop:
+        check_finite(epoch.cost, epoch.number - 1, last, ready.home)
+        costs.append(epoch.cost)
+        if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
+            stopped = "tolerance"
+            break
+        last, current = current, epoch.params
+    else:
+        costs.append(objective.cost(current))
+        check_finite(costs[-1], iterations, last, ready.home)
+    fold = objective.fold
+    return Run(
+        as_params(current, ready.params, ready.home), costs, stopped, fold.step_name, fold.threads, ready.place.name,
+        fold.precision, fold.note,
+    )  # fmt: skip
+
+
+def check_finite(cost: float, iteration: int, last: Params, home: bool = False) -> None:
+    """A cost that is not finite ends the training; the error keeps ``last``, the last parameters that were good.
+
+    home : whether they are to come back to the host
+    """
+    if math.isfinite(cost):
+        return
+    if iteration == 0:
+        message = (
+            f"the cost is {cost} at the start: X, Y or the parameters contain NaN or infinity, or numbers so large "
+            "that the pass overflows. Look for them, or scale the inputs."
+        )
+    else:
+        message = (
+            f"the cost became {cost} at iteration {iteration}: the steps are too large. Choose a smaller learning rate "
+            "(a tenth, to begin with) or scale the inputs. The last finite parameters are in this error's .params."
+        )
+    raise NonFiniteError(message, iteration=iteration, params=as_params(last, last, home))
+
+
+def as_params(layers: Params, params: Params, home: bool) -> Params:
+    """The layers in the dtype of the parameters, and on the host if the caller's arrays were there (``home``)."""
+    xp = arrays.namespace(params[0].W)
+    with arrays.quiet():
+        cast = [
+            Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
+            for layer, own in zip(layers, params, strict=True)
+        ]
+    return tuple(Layer(*map(arrays.to_host, layer)) for layer in cast) if home else tuple(cast)
+
+
+class Prepared(NamedTuple):
+    """A caller's arrays, checked, where the passes run.
+
+    home : whether results must come back to the host;  room : bytes that blocks may take at ``place``
+    """
+
+    params: Params
+    examples: Examples
+    home: bool
+    place: Place
+    room: float
+
+    def objective(self, network: Network, l2: float, threads: int | None, precision: str | None) -> Objective:
+        return Objective(network, self.examples, l2=l2, threads=threads, precision=precision, room=self.room)
+
+
+def prepare(
+    network: Network,
+    params: Sequence[Any],
+    X: Any,
+    Y: Any,
+    sample_weight: Any,
+    device: str | None,
+    device_memory: float | None = None,
+) -> Prepared:
+    """Check the caller's arrays; place host arrays on ``device``: as a whole where they fit, else block by block."""
+    arrays.check_array("Y", Y)
+    places.check_memory(device_memory)
+    layers = network.check(params, X, Y, sample_weight)
+    layers = tuple(Layer(arrays.detached(W), arrays.detached(b)) for W, b in layers)
+    X, Y, sample_weight = (arrays.detached(array) for array in (X, Y, sample_weight))
+    place = _place(X, device)
+    with place.computing():
+        check_weights(sample_weight)
+        if place.name == "cpu" or not arrays.is_numpy(X):
+            room = math.inf if device_memory is None else place.room(device_memory)
+            return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
+        room = place.room(device_memory)  # asked once, before anything is there: later it counts as taken too
+        layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
+        weight = None
+        if sample_weight is not None:
+            weight = place.put(sample_weight)
+            room = max(0.0, room - sample_weight.nbytes)
+        there = put_examples(X, Y, place, room)
+        room = math.inf if device_memory is None else room - there.taken
+        return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
+
+
+def _place(X: Any, device: str | None) -> Place:
+    """Where the passes run. device= places host input only: what is on a device stays there."""
+    if device is not None:
+        places.check_device(device)
+    if arrays.is_numpy(X):
+        return places.place(device or "cpu")
+    if device == "cpu":
+        raise ArrayTypeError(
+            f"device='cpu' and X is an array of {arrays.library_name(X)} on {arrays.device_of(X)}: it is not "
+            "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
+        )
+    return places.place_of(X)
+
+
+def check_weights(sample_weight: Any) -> None:
+    """Example weights are finite, not negative, and not all zero."""
+    if sample_weight is None:
+        return
+    xp = arrays.namespace(sample_weight)
+    if not bool(xp.all(xp.isfinite(sample_weight))):
+        raise InputError("sample_weight contains NaN or infinity.")
+    if bool(xp.any(sample_weight < 0)):
+        raise InputError("sample_weight contains negative weights; a weight of 0 leaves an example out.")
+    if not bool(xp.any(sample_weight > 0)):
+        raise InputError("sample_weight is zero for all examples; at least one must be positive.")
+    with arrays.quiet():
+        total = float(xp.sum(sample_weight, dtype=arrays.widest_float(sample_weight)))
+    if not math.isfinite(total):
+        raise InputError("sample_weight is too large: its sum is not finite. Divide it by its largest value.")
+
+
+def _finite(J: float) -> float:
+    if not math.isfinite(J):
+        raise NonFiniteError(
+            f"the cost is {J}: X, Y or the parameters contain NaN or infinity, or numbers so large that the pass "
+            "overflows. Look for them, or scale the inputs."
+        )
+    return J
