@@ -1,0 +1,41 @@
+"""Model files that earlier revisions wrote load, and predict what they predicted then.
+
+tests/data has a small file of each kind for each version of the format, written by the revision that had it, and the
+predictions of its first rows. Another instruction set or BLAS may change their last digits; a wrong weight, activation
+or scale changes far more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+from fullbatch.tables.reading import RawTable
+
+DATA = Path(__file__).parents[1] / "data"
+EXPECTED = json.loads((DATA / "predictions.v1.json").read_text(encoding="utf-8"))
+KINDS = {"classifier": fb.MLPClassifier, "regressor": fb.MLPRegressor, "logistic": fb.LogisticRegression}
+
+
+@pytest.fixture
+def X():
+    return np.round(np.random.default_rng(7).standard_normal((60, 3)), 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_estimator_of_format_1(kind, X):
+    model = fb.load(DATA / f"{kind}.v1.fullbatch")
+    assert type(model) is KINDS[kind]
+    predicted = model.predict(X[:6]) if kind == "regressor" else model.predict_proba(X[:6])
+    np.testing.assert_allclose(predicted, EXPECTED[kind], rtol=1e-12)
+
+
+def test_a_model_of_a_table_of_format_1(X):
+    model = fb.load(DATA / "table.v1.fullbatch")
+    table = RawTable.of({"b": ["x" if value > 0 else "y" for value in X[:6, 1]], "a": X[:6, 0]})
+    assert model.classes == ("no", "yes")
+    np.testing.assert_allclose(model.predict_proba(table), EXPECTED["table"], rtol=1e-5)
