@@ -22,6 +22,7 @@
     problem.py     shapes, and data made for them
     children.py    a part of a run in a process of its own
     machine.py     what it ran on
+    forced.py      what forces other kernels on a BLAS: taken away
     forms.py       what has to be in a JSON file
     conftest.py    what the cases of test_*.py share
     test_*.py      pytest-benchmark cases: pytest bench/test_*.py --benchmark-autosave, then --benchmark-compare

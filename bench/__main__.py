@@ -2,9 +2,12 @@
 
 import sys
 
+from bench.forced import take_away
+
 
 def main() -> int:
     """Run the command. Ctrl-C while Python still imports it ends it as quietly as later."""
+    take_away()
     try:
         from bench.command import main as command
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fullbatch as fb
+from bench.forced import TAKEN_AWAY
 from fullbatch.machine import native_library
 from fullbatch.machine.threads import thread_count
 
@@ -63,21 +64,23 @@ class Machine:
         return (
             f"{self.cpu}, {self.cores} core{'s' * (self.cores != 1)}{f' ({self.simd})' if self.simd else ''}{gpus}, "
             f"NumPy {self.versions.get('numpy', '?')} with {blas}"
+            + (f", {away} taken away" if (away := self.environment.get("taken away")) else "")
         )
 
     @property
     def conditions(self) -> str:
         """What was set from outside: "OMP_NUM_THREADS=1, affinity=0"."""
-        return ", ".join(f"{name}={value}" for name, value in self.environment.items())
+        return ", ".join(f"{name}={value}" for name, value in self.environment.items() if name != "taken away")
 
     @property
     def doubts(self) -> list[str]:
         """What a reader of the figures should know, a line each."""
-        library = self.native.get("library") or {}
+        library, away = self.native.get("library") or {}, self.environment.get("taken away", "")
         lines = {
             f"files differ from revision {self.revision}: nobody can get them again": (self.revision or "")[-1:] == "+",
             "the native library is older than src/native: install it again": library.get("older_than_its_sources"),
             f"{self.conditions} is set": self.conditions,
+            f"{away} forced kernels on the BLAS, and was taken away for this run": away,
             f"the load of the last minute was {self.load}: something else is running": (self.load or 0) > 0.5,
             "one thread: no round can be checked by a second one": self.threads < 2,
         }
@@ -110,6 +113,8 @@ def describe() -> Machine:
 
 def _environment() -> dict[str, str]:
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    if os.environ.get(TAKEN_AWAY):
+        found["taken away"] = os.environ[TAKEN_AWAY]
     if hasattr(os, "sched_getaffinity") and len(cores := os.sched_getaffinity(0)) < (os.cpu_count() or 1):
         found["affinity"] = ",".join(map(str, sorted(cores)))
     return found

@@ -1616,6 +1616,23 @@ def test_what_a_reader_should_doubt_is_said() -> None:
     assert doubts(load=None, revision=None) == []
 
 
+def test_what_forces_kernels_is_taken_away_before_numpy_is_loaded_and_told() -> None:
+    """With OPENBLAS_CORETYPE set the limit was that of older kernels, and the native step passed it by 78 %."""
+    code = (
+        "import os, sys; from bench import __main__ as b; assert 'numpy' not in sys.modules\n"
+        "b.take_away(); assert 'OPENBLAS_CORETYPE' not in os.environ\n"
+        "from bench import machine; m = machine.describe(); print(m.short); print(*m.doubts, m.environment)"
+    )
+    environment = {**os.environ, "OPENBLAS_CORETYPE": "Haswell", "PYTHONPATH": str(machine.ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    short, rest = done.stdout.split("\n", 1)
+    assert short.endswith(", OPENBLAS_CORETYPE taken away")
+    assert "OPENBLAS_CORETYPE forced kernels on the BLAS" in rest
+    assert "'taken away': 'OPENBLAS_CORETYPE'" in rest
+
+
 def test_the_libraries_of_the_blas_come_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = {"user_api": "blas", "internal_api": "openblas", "version": "1", "num_threads": 2}
     pools = [{**pool, "filepath": f"/x/{of}.libs/{of}.so"} for of in ("numpy", "scipy")]
