@@ -9,8 +9,9 @@ import pytest
 
 import fullbatch as fb
 from fullbatch.fold import Fold, tree
-from fullbatch.fold.blocks import Plan
+from fullbatch.fold.blocks import Block, Plan
 from fullbatch.fold.tree import Node, Tree, leaf_size
+from fullbatch.fold.worker import Leaves
 from fullbatch.sources import Dense, Examples, length
 from reference import problem
 
@@ -44,6 +45,40 @@ def test_it_is_no_other_order():
     for i, value in enumerate(values):
         counter.add(Node(i, 1, value))
     assert counter.total() != sum(values.tolist())
+
+
+class Fragile:
+    """A number whose addition fails once, as where a device has no memory left."""
+
+    left = 0  # additions until the next one fails
+
+    def __init__(self, value):
+        self.value = value
+
+    def __add__(self, other):
+        Fragile.left -= 1
+        if Fragile.left == 0:
+            raise MemoryError
+        return Fragile(self.value + other.value)
+
+
+@pytest.mark.parametrize("fails", range(1, 20))
+def test_an_addition_that_fails_loses_nothing_and_can_be_done_again(fails):
+    """Two blocks in each of eight leaves; the engine of a device does the block again whose merge failed."""
+    counter, blocks = Tree(), [(leaf, part) for leaf in range(8) for part in range(2)]
+    leaves = Leaves(counter.add)
+    Fragile.left = fails
+    failures = 0
+    for leaf, part in blocks:
+        for _ in range(2):
+            try:
+                leaves(Block(slice(0, 1), leaf, part == 1), Fragile(10**leaf * (part + 1)))
+                break
+            except MemoryError:
+                failures += 1
+    assert failures == (fails <= 15), "eight additions in the leaves and seven in the tree"
+    assert counter.total().value == 3 * 11_111_111
+    assert [node.leaves for node in counter.nodes] == [8]
 
 
 @pytest.mark.parametrize("count", [1, 5, 8, 11, 37])
@@ -141,7 +176,7 @@ def test_the_blocks_of_a_full_leaf_are_a_power_of_two_and_do_not_depend_on_m(twi
 
 
 def test_the_sum_is_not_worse_than_blocks_in_order():
-    """Of float64 sums of ten million numbers that all have one sign: against exact integers."""
+    """Of 4,000 float64 numbers of one sign, against their sum in a wider type."""
     values = np.random.default_rng(0).integers(1, 2**20, 4000) / 2**20 * 3.3
     exact = float(np.sum(values.astype(np.longdouble)))
     counter = Tree()

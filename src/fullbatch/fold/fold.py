@@ -49,9 +49,7 @@ class Fold:
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
-        self.plan = Plan(
-            network, like, self.examples.m, sparse=sparse, precision=self.precision, shared=on_cpu and not locked
-        )
+        self.plan = Plan(network, like, self.examples.m, sparse=sparse, precision=self.precision, shared=not locked)
         self.engine: OnThreads | OnDevice
         if on_cpu:
             worth = self.plan.worth(self.step_name == steps.NativeStep.name)

@@ -38,12 +38,15 @@ class Tree:
         self.nodes: list[Node] = []
 
     def add(self, node: Node) -> None:
-        """The next node, which begins where the last one ended; the two halves of a larger node become that node."""
-        nodes = self.nodes
-        while nodes and nodes[-1].leaves == node.leaves and node.first % (2 * node.leaves) == node.leaves:
-            left = nodes.pop()
-            node = Node(left.first, 2 * left.leaves, left.sum + node.sum)
-        nodes.append(node)
+        """The next node, which begins where the last one ended; the two halves of a larger node become that node.
+
+        Where an addition raises, all is as it was before the call: a device without memory for it is asked again.
+        """
+        nodes, keep = self.nodes, len(self.nodes)
+        while keep and nodes[keep - 1].leaves == node.leaves and node.first % (2 * node.leaves) == node.leaves:
+            keep -= 1
+            node = Node(nodes[keep].first, 2 * node.leaves, nodes[keep].sum + node.sum)
+        nodes[keep:] = [node]
 
     def total(self) -> Any:
         """The sum of all that was added."""

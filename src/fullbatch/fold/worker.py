@@ -69,16 +69,20 @@ class Cost(NamedTuple):
 
 
 class Leaves:
-    """Adds the blocks of a leaf in their order, and hands a leaf on when it is whole."""
+    """Adds the blocks of a leaf in their order, and hands a leaf on when it is whole.
+
+    Where that raises, all is as it was before the call: a device without memory for it does the block again.
+    """
 
     def __init__(self, merge: Any) -> None:
         self.merge, self.sum = merge, None
 
     def __call__(self, block: Block, part: Any) -> None:
-        self.sum = part if self.sum is None else self.sum + part
+        total = part if self.sum is None else self.sum + part
         if block.last:
-            whole, self.sum = self.sum, None
-            self.merge(Node(block.leaf, 1, whole))
+            self.merge(Node(block.leaf, 1, total))
+            total = None
+        self.sum = total
 
 
 def merging(operation: Operation, merge: Any) -> Any:
