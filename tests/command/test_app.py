@@ -545,7 +545,8 @@ def test_a_reader_that_has_had_enough_is_no_error(folder, tmp_path):
     lines = (folder / "people.csv").read_text().splitlines(keepends=True)
     data = write(tmp_path / "long.csv", "".join([lines[0], *lines[1:] * 500]))
     with start("predict", folder / "pays.model", data) as process:
-        assert process.stdout.readline() == "prediction,probability_no,probability_yes\n"
+        first = process.stdout.readline()
+        assert first == "prediction,probability_no,probability_yes\n", process.stderr.read()  # what it said instead
         process.stdout.close()
         err = process.stderr.read()
         process.wait(timeout=60)

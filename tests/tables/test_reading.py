@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 
 from fullbatch.errors import TableError
 from fullbatch.tables import reading
@@ -430,3 +431,21 @@ def test_reading_leaves_no_trace(tmp_path, csv):
     )
     environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+def test_a_csv_file_is_not_closed_while_arrow_reads_ahead(tmp_path, monkeypatch):
+    """A thread of Arrow's would go on in the next file that gets the number: rows of one came out in the other."""
+    streams = []
+    real = csv.open_csv
+
+    def open_csv(stream, **options):
+        assert not any(earlier.closed for earlier in streams)
+        streams.append(stream)
+        return real(stream, **options)
+
+    monkeypatch.setattr(csv, "open_csv", open_csv)
+    path = tmp_path / "late.csv"
+    path.write_text("a,b\n" + "1,x\n" * 400_000 + "1.5,x\n")
+    assert read_table(path).m == 400_001
+    assert len(streams) == 3, "for the types, with whole numbers, and with what a late value makes of them"
+    assert not any(stream.closed for stream in streams)

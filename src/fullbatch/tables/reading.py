@@ -180,20 +180,19 @@ def _read_csv(path: Path, kind: str, columns: Sequence[str] | None, text: Collec
     the reading starts again: a column's type never depends on where in the file a value stands."""
     with _csv_errors(path):
         types = {}
-        with _csv_reader(path, kind, None, None) as reader:
-            names = reader.schema.names
-            _check_names(path, names)
-            _require(columns or (), names, "column")
-            for field in reader.schema:
-                if columns is None or field.name in columns:
-                    types[field.name] = _TEXT if field.name in text else _csv_type(field.type)
+        schema = _csv_reader(path, kind, None, None).schema
+        names = schema.names
+        _check_names(path, names)
+        _require(columns or (), names, "column")
+        for field in schema:
+            if columns is None or field.name in columns:
+                types[field.name] = _TEXT if field.name in text else _csv_type(field.type)
         while True:
             builders = {name: _Builder(name, name in text) for name in types}
             try:
-                with _csv_reader(path, kind, types, list(types)) as reader:
-                    for batch in reader:
-                        for builder, array in zip(builders.values(), batch.columns, strict=True):
-                            builder.add(array)
+                for batch in _csv_reader(path, kind, types, list(types)):
+                    for builder, array in zip(builders.values(), batch.columns, strict=True):
+                        builder.add(array)
                 return builders
             except pa.ArrowInvalid as error:
                 late = _LATE_VALUE.match(str(error))
@@ -206,10 +205,14 @@ def _read_csv(path: Path, kind: str, columns: Sequence[str] | None, text: Collec
 _LATE_VALUE = re.compile(r"In CSV column #(\d+): .*conversion error to .*invalid value '(.*)'", re.DOTALL)
 
 
-@contextmanager
-def _csv_reader(
-    path: Path, kind: str, types: Mapping[str, pa.DataType] | None, include: list[str] | None
-) -> Iterator[Any]:
+def _csv_reader(path: Path, kind: str, types: Mapping[str, pa.DataType] | None, include: list[str] | None) -> Any:
+    """Arrow's reader of the file, block by block.
+
+    Nobody closes it or its file. A thread of Arrow's reads ahead, also where one thread is asked for; a file that is
+    closed under it gives its number to the next one that is opened, and that thread takes a block of that one. So the
+    file is left to the last reference, which is the thread's. (pyarrow 26.0: with closing, 7 of 1,350 readings of a
+    valid file failed on a busy machine; so none of 1,800. findings/ has the script.)
+    """
     from pyarrow import csv
 
     compression = "gzip" if kind == "csv.gz" else None
@@ -219,22 +222,18 @@ def _csv_reader(
         raise TableError("not a CSV file: it holds binary data, or text that is not UTF-8.")
     header = start.split(b"\n")[0]
     delimiter = max(",;\t", key=lambda mark: header.count(mark.encode()))
-    with (
-        pa.input_stream(str(path), compression=compression) as stream,
-        csv.open_csv(
-            stream,
-            # One thread: row numbers in errors, and less memory; reading is not what takes the time.
-            read_options=csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(
-                column_types=types,
-                include_columns=include,
-                null_values=[*MISSING, "None"],  # among numbers; among texts "None" may be a class
-                strings_can_be_null=False,
-            ),
-        ) as reader,
-    ):
-        yield reader
+    return csv.open_csv(
+        pa.input_stream(str(path), compression=compression),
+        # One thread: row numbers in errors, and less memory; reading is not what takes the time.
+        read_options=csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=types,
+            include_columns=include,
+            null_values=[*MISSING, "None"],  # among numbers; among texts "None" may be a class
+            strings_can_be_null=False,
+        ),
+    )
 
 
 def _csv_type(inferred: pa.DataType) -> pa.DataType:
