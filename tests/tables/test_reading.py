@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow import csv
+from pyarrow import csv as arrow_csv
 
 from fullbatch.errors import TableError
 from fullbatch.tables import reading
@@ -436,14 +436,14 @@ def test_reading_leaves_no_trace(tmp_path, csv):
 def test_a_csv_file_is_not_closed_while_arrow_reads_ahead(tmp_path, monkeypatch):
     """A thread of Arrow's would go on in the next file that gets the number: rows of one came out in the other."""
     streams = []
-    real = csv.open_csv
+    real = arrow_csv.open_csv
 
     def open_csv(stream, **options):
         assert not any(earlier.closed for earlier in streams)
         streams.append(stream)
         return real(stream, **options)
 
-    monkeypatch.setattr(csv, "open_csv", open_csv)
+    monkeypatch.setattr(arrow_csv, "open_csv", open_csv)
     path = tmp_path / "late.csv"
     path.write_text("a,b\n" + "1,x\n" * 400_000 + "1.5,x\n")
     assert read_table(path).m == 400_001
