@@ -21,7 +21,7 @@ import numpy as np
 from bench import problem
 from bench.problem import Problem, Shape
 from fullbatch import cost_and_gradients, gradient_descent, steps
-from fullbatch.core.parameters import Layer
+from fullbatch.core.parameters import Layer, flatten
 from fullbatch.functions import prepare
 from fullbatch.machine import cuda, places
 from fullbatch.sources import Dense, Examples
@@ -205,7 +205,7 @@ class Case:
             step = steps.OnePassStep(self.p.network, self.X, block)
         finally:
             onepass.RESIDENT = before
-        step.load(self.params)
+        step.load(flatten(self.params))
         times = seconds_on_card(lambda: [step.gradient(self.X[:, p], self.Y[:, p], None) for p in parts])
         moved = self.X.shape[1] * (bytes_moved(self.p.shape, "onepass") or 0)
         return {**times, "block": block, "rate": moved / times["seconds"]}
@@ -247,7 +247,7 @@ def pieces(scale: float = 1.0) -> Points:
     n_in, n_hidden, _ = network.sizes
     block, parts = case.blocks("fused")
     step = steps.FusedStep(network, case.X, block)
-    step.load(case.params)
+    step.load(flatten(case.params))
 
     def hidden(X: Any) -> Any:
         return step._Z[0][: X.shape[1] * n_hidden].reshape(-1, n_hidden)
@@ -436,12 +436,12 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
     """Whole costs and gradients over the examples, timed; the outcomes go to ``found``."""
     import cupy
 
-    params = tuple(Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in p.params)
+    theta = cupy.asarray(flatten(p.params))
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
     held = pool.used_bytes()
     with Objective(p.network, examples, room=room) as objective:
-        times = seconds_of(lambda: found.append(objective.cost_and_gradients(params)), untimed=1, rounds=5, most=10)
+        times = seconds_of(lambda: found.append(objective.cost_and_gradient(theta)), untimed=1, rounds=5, most=10)
         peak = pool.total_bytes() - held
         return {**times, "peak": peak, "note": objective.fold.note, "block": objective.fold.block}
 
@@ -477,8 +477,8 @@ def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
 
 
 def _bits(outcome: Any) -> list[bytes]:
-    J, gradients = outcome
-    return [np.float64(J).tobytes(), *(a.get().tobytes() for layer in gradients for a in layer)]
+    J, gradient = outcome
+    return [np.float64(J).tobytes(), gradient.get().tobytes()]
 
 
 # --- Precision ------------------------------------------------------------------------------------------------
@@ -490,13 +490,13 @@ def precision() -> Points:
         p = rows_of(name)
 
         def work(p: Problem = p) -> dict[str, Any]:
-            wanted, found = exact(p), dict[str, Any]()
+            wanted, found = np.concatenate([array.reshape(-1) for array in exact(p)]), dict[str, Any]()
             ready = prepare(p.network, p.params, p.X, p.Y, None, "cuda")
             for which in (None, "tf32"):
                 with ready.place.current(), ready.objective(p.network, 0.0, None, which) as objective:
-                    _, gradients = objective.cost_and_gradients(ready.params)
+                    _, gradient = objective.cost_and_gradient(ready.theta)
                     found[f"block of {which or 'float32'}"] = objective.fold.block
-                found[which or "float32"] = error([a.get() for layer in gradients for a in layer], wanted)
+                found[which or "float32"] = error([gradient.get()], [wanted])
             return found
 
         yield attempt({"case": name, "m": ROWS}, work)

@@ -14,6 +14,8 @@ from fullbatch.sources.encoded import EncodedTable
 from fullbatch.training import optimizers
 from fullbatch.training.loop import epochs
 from fullbatch.training.objective import Objective
+from fullbatch.training.schedules import Schedule
+from fullbatch.training.state import TrainingState
 
 SHAPE = Shape((784, 100, 10))
 ROWS = 4_000
@@ -36,7 +38,7 @@ def test_update_of_adam(timed: Timed) -> None:
     gradient = np.ones_like(theta)
     adam = optimizers.adam()
     state = adam.init(theta)
-    call = lambda: adam.update(gradient, state, theta, 1e-3)  # noqa: E731
+    call = lambda: adam.update(gradient, state, theta, 1e-3, 1)  # noqa: E731
     timed(call, shape=str(theta.shape[0]), dtype=theta.dtype, threads=1)
 
 
@@ -47,10 +49,9 @@ def test_epoch_of_mini_batches(timed: Timed, batch: int) -> None:
     with Objective(p.network, Examples(Dense(p.X), Dense(p.Y))) as objective:
 
         def epoch() -> None:
-            loop = epochs(
-                objective, p.params, optimizers.adam(), orders=[order], batch_size=batch, learning_rate=lambda t: 1e-3
-            )
-            next(loop)
+            adam = optimizers.adam()
+            start = TrainingState.start(flatten(p.params), adam, Schedule("constant", 1e-3))
+            next(epochs(objective, adam, start, orders=[order], batch_size=batch))
 
         timed(epoch, shape=f"{SHAPE.name}, {p.m} rows in batches of {batch}", dtype=p.table.dtype)
 

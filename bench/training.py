@@ -38,7 +38,7 @@ from bench.results import Result
 from bench.timing import Contender as Timed
 from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, too_long, two_threads, used_up, wall
 from fullbatch import Network
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import Layer, Params, flatten
 from fullbatch.machine.threads import thread_count
 from fullbatch.sources import Examples, OneHot
 from fullbatch.training.objective import Objective
@@ -356,7 +356,7 @@ def held_out_losses(data: Encoded, weights: Sequence[Params]) -> list[float]:
     network = Network(data.sizes, hidden=ACTIVATION, output=output)
     examples = Examples(data.X_test, OneHot(data.y_test, data.sizes[-1], data.X.numbers.dtype))
     with Objective(network, examples) as objective:
-        return [objective.cost(params) for params in weights]
+        return [objective.cost(flatten(params)) for params in weights]
 
 
 def summary(points: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from fullbatch.machine.places import devices
 from fullbatch.version import __version__
 
 if TYPE_CHECKING:
-    from fullbatch.estimators.classification import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.saving.model_file import load, save
     from fullbatch.tables.model import TableModel
 
@@ -47,9 +47,9 @@ __all__ = [
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
-    "LogisticRegression": "fullbatch.estimators.classification",
-    "MLPClassifier": "fullbatch.estimators.classification",
-    "MLPRegressor": "fullbatch.estimators.classification",
+    "LogisticRegression": "fullbatch.estimators",
+    "MLPClassifier": "fullbatch.estimators",
+    "MLPRegressor": "fullbatch.estimators",
     "TableModel": "fullbatch.tables.model",
     "load": "fullbatch.saving.model_file",
     "save": "fullbatch.saving.model_file",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from numbers import Integral
 from typing import Any, NamedTuple
 
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, Params, flatten, restore
+from fullbatch.core.parameters import Params, flatten, unflatten
 from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError, check_number
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
@@ -18,6 +19,8 @@ from fullbatch.training import optimizers
 from fullbatch.training.loop import epochs
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
+from fullbatch.training.schedules import Schedule
+from fullbatch.training.state import TrainingState
 
 
 def cost(
@@ -46,7 +49,7 @@ def cost(
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
-        return _finite(objective.cost(ready.params))
+        return _finite(objective.cost(ready.theta))
 
 
 def cost_and_gradients(
@@ -68,8 +71,8 @@ def cost_and_gradients(
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
-        J, gradients = objective.cost_and_gradients(ready.params)
-        return _finite(J), as_params(gradients, ready.params, ready.home)
+        J, gradient = objective.cost_and_gradient(ready.theta)
+        return _finite(J), ready.as_params(gradient, network)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def gradient_descent(
     if not isinstance(iterations, Integral) or isinstance(iterations, bool) or iterations < 0:
         raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
-    optimizer = optimizers.momentum(momentum, nesterov=nesterov) if momentum else optimizers.gd()
+    optimizer = optimizers.sgd(momentum, nesterovs_momentum=nesterov) if momentum else optimizers.gd()
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         return _descend(objective, ready, optimizer, learning_rate, int(iterations), tol)
 
@@ -139,38 +142,31 @@ def gradient_descent(
 def _descend(
     objective: Objective, ready: Prepared, optimizer: Optimizer, learning_rate: float, iterations: int, tol: float
 ) -> Run:
-    everything = slice(0, ready.examples.m)
-    costs: list[float] = []
-    start = restore(flatten(ready.params), objective.network.sizes)  # a copy: without iterations the caller gets it
-    stopped, last, current = "iterations", start, start
-    loop = epochs(
-        objective, ready.params, optimizer, batch_size=ready.examples.m, learning_rate=lambda t: learning_rate,
-        orders=(everything for _ in range(iterations)),
-    )  # fmt: skip
-    for epoch in loop:
-        check_finite(epoch.cost, epoch.number - 1, last, ready.home)
-        costs.append(epoch.cost)
-        if len(costs) > 1 and tol > 0 and costs[-2] - costs[-1] < tol:
+    network, m = objective.network, ready.examples.m
+    state = last = TrainingState.start(ready.theta, optimizer, Schedule("constant", learning_rate))
+    final, stopped = math.nan, "iterations"
+    loop = epochs(objective, optimizer, state, orders=repeat(slice(0, m), iterations), batch_size=m)
+    for after in loop:
+        final = after.costs[-1]  # of the parameters before the update
+        if not math.isfinite(final):
+            raise not_finite(final, state.epoch, ready.as_params(last.theta, network))
+        if state.epoch and tol > 0 and state.costs[-1] - final < tol:
             stopped = "tolerance"
             break
-        last, current = current, epoch.params
+        last, state = state, after
     else:
-        costs.append(objective.cost(current))
-        check_finite(costs[-1], iterations, last, ready.home)
+        final = objective.cost(state.theta)
+        if not math.isfinite(final):
+            raise not_finite(final, iterations, ready.as_params(last.theta, network))
     fold = objective.fold
     return Run(
-        as_params(current, ready.params, ready.home), costs, stopped, fold.step_name, fold.threads, ready.place.name,
-        fold.precision, fold.note,
+        ready.as_params(state.theta, network), [*state.costs, final], stopped, fold.step_name, fold.threads,
+        ready.place.name, fold.precision, fold.note,
     )  # fmt: skip
 
 
-def check_finite(cost: float, iteration: int, last: Params, home: bool = False) -> None:
-    """A cost that is not finite ends the training; the error keeps ``last``, the last parameters that were good.
-
-    home : whether they are to come back to the host
-    """
-    if math.isfinite(cost):
-        return
+def not_finite(cost: float, iteration: int, last: Params) -> NonFiniteError:
+    """The error for a cost that is not finite; it keeps ``last``, the last parameters that were good."""
     if iteration == 0:
         message = (
             f"the cost is {cost} at the start: X, Y or the parameters contain NaN or infinity, or numbers so large "
@@ -181,27 +177,17 @@ def check_finite(cost: float, iteration: int, last: Params, home: bool = False) 
             f"the cost became {cost} at iteration {iteration}: the steps are too large. Choose a smaller learning rate "
             "(a tenth, to begin with) or scale the inputs. The last finite parameters are in this error's .params."
         )
-    raise NonFiniteError(message, iteration=iteration, params=as_params(last, last, home))
-
-
-def as_params(layers: Params, params: Params, home: bool) -> Params:
-    """The layers in the dtype of the parameters, and on the host if the caller's arrays were there (``home``)."""
-    xp = arrays.namespace(params[0].W)
-    with arrays.quiet():
-        cast = [
-            Layer(*(xp.astype(array, like.dtype, copy=False) for array, like in zip(layer, own, strict=True)))
-            for layer, own in zip(layers, params, strict=True)
-        ]
-    return tuple(Layer(*map(arrays.to_host, layer)) for layer in cast) if home else tuple(cast)
+    return NonFiniteError(message, iteration=iteration, params=last)
 
 
 class Prepared(NamedTuple):
     """A caller's arrays, checked, where the passes run.
 
+    theta : the parameters, one vector
     home : whether results must come back to the host;  room : bytes that blocks may take at ``place``
     """
 
-    params: Params
+    theta: Any
     examples: Examples
     home: bool
     place: Place
@@ -209,6 +195,12 @@ class Prepared(NamedTuple):
 
     def objective(self, network: Network, l2: float, threads: int | None, precision: str | None) -> Objective:
         return Objective(network, self.examples, l2=l2, threads=threads, precision=precision, room=self.room)
+
+    def as_params(self, vector: Any, network: Network) -> Params:
+        """A vector like theta as Layers of its dtype, where the caller's arrays are."""
+        with arrays.quiet():
+            vector = arrays.namespace(vector).astype(vector, self.theta.dtype, copy=False)
+        return unflatten(arrays.to_host(vector) if self.home else vector, network.sizes)
 
 
 def prepare(
@@ -224,23 +216,23 @@ def prepare(
     arrays.check_array("Y", Y)
     places.check_memory(device_memory)
     layers = network.check(params, X, Y, sample_weight)
-    layers = tuple(Layer(arrays.detached(W), arrays.detached(b)) for W, b in layers)
     X, Y, sample_weight = (arrays.detached(array) for array in (X, Y, sample_weight))
     place = _place(X, device)
     with place.computing():
+        theta = arrays.detached(flatten(layers))
         check_weights(sample_weight)
         if place.name == "cpu" or not arrays.is_numpy(X):
             room = math.inf if device_memory is None else place.room(device_memory)
-            return Prepared(layers, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
+            return Prepared(theta, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
         room = place.room(device_memory)  # asked once, before anything is there: later it counts as taken too
-        layers = tuple(Layer(place.put(W), place.put(b)) for W, b in layers)
+        theta = place.put(theta)
         weight = None
         if sample_weight is not None:
             weight = place.put(sample_weight)
             room = max(0.0, room - sample_weight.nbytes)
         there = put_examples(X, Y, place, room)
         room = math.inf if device_memory is None else room - there.taken
-        return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
+        return Prepared(theta, Examples(there.X, there.Y, weight), True, place, room)
 
 
 def _place(X: Any, device: str | None) -> Place:

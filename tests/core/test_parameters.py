@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fullbatch as fb
-from fullbatch.core.parameters import check_shapes, flatten, refuse_equal_units, restore, shapes
+from fullbatch.core.parameters import check_shapes, flatten, refuse_equal_units, shapes, unflatten
 from fullbatch.errors import ArrayTypeError, InputError
 from reference import problem
 
@@ -125,7 +125,7 @@ def test_n2_zero_weights_with_a_hidden_layer_are_refused_with_the_reason(xp):
             fb.Network(sizes), xp.params(zeros(sizes)), xp.array(X), xp.array(Y), learning_rate=1.0, iterations=1
         )
     with pytest.raises(InputError, match="all weights are zero"):
-        refuse_equal_units(xp.params(zeros([2, 3, 4, 1])))
+        refuse_equal_units(flatten(xp.params(zeros([2, 3, 4, 1]))), [2, 3, 4, 1])
 
 
 def test_n2_for_logistic_regression_zero_is_a_fine_start(xp):
@@ -139,8 +139,8 @@ def test_n2_for_logistic_regression_zero_is_a_fine_start(xp):
 
 def test_n2_one_layer_of_zeros_is_not_refused():
     params = list(fb.Network([2, 4, 1]).init(seed=0))
-    refuse_equal_units((fb.Layer(0 * params[0].W, params[0].b), params[1]))
-    refuse_equal_units((params[0], fb.Layer(0 * params[1].W, params[1].b)))
+    refuse_equal_units(flatten((fb.Layer(0 * params[0].W, params[0].b), params[1])), [2, 4, 1])
+    refuse_equal_units(flatten((params[0], fb.Layer(0 * params[1].W, params[1].b))), [2, 4, 1])
 
 
 # --- N1: shapes -----------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_restore_undoes_flatten(sizes, seed):
     layers = tuple(fb.Layer(W, b) for W, b in params)
     theta = flatten(layers)
     assert theta.shape == (sum(W.size + b.size for W, b in params),)
-    again = restore(theta, sizes)
+    again = unflatten(theta, sizes)
     assert all(np.array_equal(a, b) for x, y in zip(layers, again, strict=True) for a, b in zip(x, y, strict=True))
 
 
@@ -209,4 +209,4 @@ def test_flatten_goes_layer_by_layer_and_row_by_row(xp):
     theta = flatten(layers)
     assert xp.has(theta)
     assert xp.host(theta).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert all(xp.has(array) for layer in restore(theta, [2, 2, 1]) for array in layer)
+    assert all(xp.has(array) for layer in unflatten(theta, [2, 2, 1]) for array in layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -23,6 +24,7 @@ import fullbatch as fb
 from fullbatch import LogisticRegression, MLPClassifier, MLPRegressor
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.sources import Dense
+from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -257,25 +259,27 @@ def test_batch_size_full_is_one_update_an_epoch() -> None:
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_linear_rate_falls_to_zero_update_by_update(solver: str) -> None:
+def test_linear_rate_falls_to_zero_update_by_update(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One example, one parameter that matters: each update is seen in the bias of a network without hidden layer."""
     rates: list[float] = []
 
-    class Watch(MLPRegressor):
-        def _make_optimizer(self) -> Any:
-            inner = super()._make_optimizer()
+    row = OPTIMIZERS[solver]
 
-            def update(gradient: Any, state: Any, theta: Any, learning_rate: float) -> Any:
-                rates.append(learning_rate)
-                return inner.update(gradient, state, theta, learning_rate)
+    @functools.wraps(row.make)
+    def watched(*args: Any, **kwargs: Any) -> Optimizer:
+        inner = row.make(*args, **kwargs)
 
-            return inner._replace(update=update, rule=None)  # without a rule it is not done elsewhere
+        def update(gradient: Any, kept: Any, theta: Any, learning_rate: float, t: int) -> Any:
+            rates.append(learning_rate)
+            return inner.update(gradient, kept, theta, learning_rate, t)
 
+        return inner._replace(update=update, name="watched")  # which the native batches do not know
+
+    monkeypatch.setitem(OPTIMIZERS, solver, row._replace(make=watched))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)  # the end of the schedule is no failure
-        Watch(solver=solver, learning_rate="linear", learning_rate_init=0.3, max_iter=4, batch_size=100, tol=0).fit(
-            XR, YR
-        )
+        params = {"learning_rate": "linear", "learning_rate_init": 0.3, "max_iter": 4, "batch_size": 100, "tol": 0}
+        MLPRegressor(solver=solver, **params).fit(XR, YR)
     assert rates == pytest.approx([0.3 * (1 - t / 12) for t in range(12)])
 
 
@@ -630,7 +634,7 @@ def test_partial_fit_and_warm_start_keep_classes_and_shape() -> None:
         model.partial_fit(X3, Y3, classes=[0, 1])
     with pytest.raises(ValueError, match=r"classes not in `self.classes_`"):
         model.partial_fit(X3, Y3 + 1)
-    with pytest.raises(ValueError, match="partial_fit cannot change them"):
+    with pytest.raises(ValueError, match="partial_fit cannot change that"):
         model.set_params(hidden_layer_sizes=(6,)).partial_fit(X3, Y3)
     with pytest.raises(ValueError, match="does not support early_stopping"):
         model.set_params(early_stopping=True).partial_fit(X3, Y3)

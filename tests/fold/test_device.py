@@ -26,6 +26,7 @@ import fullbatch as fb
 from fullbatch import functions, steps
 from fullbatch.command import app
 from fullbatch.core.activations import ACTIVATIONS
+from fullbatch.core.parameters import flatten
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.fold import blocks
 from fullbatch.fold.fold import Fold
@@ -34,6 +35,7 @@ from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, uploaded
 from fullbatch.training.objective import Objective
 from reference import problem, relative
+from through_layers import cost_and_layers
 
 DEVICE = array_api_strict.Device("device1")
 SIZES = [3, 5, 2]
@@ -122,11 +124,11 @@ def test_blocks_are_halved_until_they_fit(small, error, m, kind):
     network, params, X, Y = make(m)
     where = np.random.default_rng(0).permutation(m) if kind == "indices" else None
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        J, gradients = objective.cost_and_gradients(params, where)
-        again = objective.cost_and_gradients(params, where)
+        J, gradients = cost_and_layers(objective, params, where)
+        again = cost_and_layers(objective, params, where)
         again_seen = small.seen[-len(objective.fold.plan.blocks()) :]
-        K = objective.cost(params, where)
-        yhat = objective.fold.predict(params)
+        K = objective.cost(flatten(params), where)
+        yhat = objective.fold.predict(flatten(params))
         note = objective.fold.note
     total = network.backward(params, network.forward(params, X), Y)
     assert pytest.approx(float(total.loss) / m, rel=1e-12) == J
@@ -157,7 +159,7 @@ def test_what_was_added_before_is_not_added_again(small):
             real(self, block)
 
         steps.STEPS["small"]._take = take
-        total = it.gradient(params)
+        total = it.gradient(flatten(params))
         assert small.seen[:4] == [1024, 1024, 1024, 512]
     expected = network.backward(params, network.forward(params, X), Y)
     assert float(total.weight) == 4096
@@ -420,9 +422,9 @@ def test_the_setting_lasts_for_each_pass_of_a_fold(monkeypatch):
     monkeypatch.setattr(cuda, "products", lambda precision, like: seen.append(precision) or real(precision, like))
     monkeypatch.setattr(cuda, "check_precision", lambda precision, like: precision or "float64")
     with Objective(network, Examples(Dense(X), Dense(Y)), precision="tf32") as objective:
-        objective.cost_and_gradients(params)
-        objective.cost(params)
-        objective.fold.predict(params)
+        cost_and_layers(objective, params)
+        objective.cost(flatten(params))
+        objective.fold.predict(flatten(params))
     assert seen == ["tf32"] * 3
 
 
@@ -444,8 +446,8 @@ def test_the_cost_is_read_back_once_and_not_for_each_block(l2, monkeypatch):
         network, params, X, Y = make(m)
         with Objective(network, Examples(Dense(X), Dense(Y)), l2=l2) as objective:
             reads.clear()
-            objective.cost_and_gradients(params)
-            objective.cost(params)
+            cost_and_layers(objective, params)
+            objective.cost(flatten(params))
             counts.append(len(reads))
     assert counts[0] == counts[1] <= 4, "loss and penalty, of two calls"
 
@@ -670,7 +672,7 @@ def test_on_a_card_nothing_waits_for_each_block(blocks_of_a_few_thousand, monkey
     network, there = fb.Network([28, 64, 1]), [cupy.asarray(a) for a in (X, Y)]
     with Objective(network, Examples(Dense(there[0]), Dense(there[1])), l2=0.1) as objective:
         layers = on_gpu(params)
-        objective.cost_and_gradients(layers)
+        cost_and_layers(objective, layers)
         reads = []
         monkeypatch.setattr(arrays, "floats", lambda *values: reads.append(values) or [1.0] * len(values))
         # A long time of work comes first; whoever waits for the GPU in between comes back after it.
@@ -679,7 +681,7 @@ def test_on_a_card_nothing_waits_for_each_block(blocks_of_a_few_thousand, monkey
             A = A @ A * 0
         busy = cupy.cuda.Event()
         busy.record()
-        objective.cost_and_gradients(layers)
+        cost_and_layers(objective, layers)
         assert not busy.done, "the call came back while the work before it still ran"
     assert len(reads) == 1
 
@@ -813,7 +815,7 @@ def test_memory_that_runs_out_before_the_first_block(call, monkeypatch):
     more = {"learning_rate": 0.1, "iterations": 1} if call is fb.gradient_descent else {}
     with pytest.raises(DeviceError, match=NONE_LEFT) as caught:
         call(fb.Network([3000, 40, 1]), params, X, Y, device="cuda", **more)
-    assert "allocating 960,000 bytes" in str(caught.value)
+    assert "allocating 960,648 bytes" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -824,7 +826,8 @@ def test_memory_that_runs_out_beside_the_blocks(monkeypatch):
     params, X, Y = problem([100, 100, 100, 1], 30, "sigmoid")
     network, layers, there = fb.Network([100, 100, 100, 1]), on_gpu(params), [cupy.asarray(a) for a in (X, Y)]
     monkeypatch.setattr(cupy.ndarray, "most", 120_000)
-    fb.cost_and_gradients(network, layers, *there)
+    with pytest.raises(DeviceError, match=NONE_LEFT):
+        fb.cost_and_gradients(network, layers, *there)
     with pytest.raises(DeviceError, match=NONE_LEFT):
         fb.gradient_descent(network, layers, *there, learning_rate=0.1, iterations=1, momentum=0.5)
     pass_ = network.forward(layers, there[0])
@@ -972,12 +975,12 @@ def test_a_pass_over_many_blocks_waits_once(monkeypatch):
     with Objective(network, Examples(*(Dense(cupy.asarray(a)) for a in (X, Y))), l2=0.1) as objective:
         layers = on_gpu(params)
         cupy.ndarray.reads = 0
-        J, _ = objective.cost_and_gradients(layers)
+        J, _ = cost_and_layers(objective, layers)
         assert cupy.ndarray.reads == 1
         assert len(objective.fold.plan.blocks()) == 4
         assert pytest.approx(fb.cost(network, params, X, Y, l2=0.1), rel=1e-12) == J
         cupy.ndarray.reads = 0
-        objective.cost(layers)
+        objective.cost(flatten(layers))
         assert cupy.ndarray.reads == 1
 
 
@@ -999,14 +1002,14 @@ def test_a_pass_with_own_activations_waits_once_too(output, weighted, monkeypatc
         assert objective.fold.step_name == "array"
         assert len(objective.fold.plan.blocks()) > 3
         layers = on_gpu(params)
-        for call in (objective.cost_and_gradients, objective.cost):
+        for call in (objective.cost_and_gradient, objective.cost):
             cupy.ndarray.reads = 0
-            call(layers)
+            call(flatten(layers))
             assert cupy.ndarray.reads == 1
         cupy.ndarray.reads = 0
-        objective.fold.predict(layers)
+        objective.fold.predict(flatten(layers))
         assert cupy.ndarray.reads == 0
-        J, gradients = objective.cost_and_gradients(layers)
+        J, gradients = cost_and_layers(objective, layers)
     K, expected = fb.cost_and_gradients(network, params, X, Y, sample_weight=weight)
     assert pytest.approx(K, rel=1e-12) == J
     assert relative([a.get() for g in gradients for a in g], [a for g in expected for a in g]) < 1e-12

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fullbatch as fb
+from fullbatch.core.parameters import flatten
 from fullbatch.errors import InputError
 from fullbatch.fold import Fold, blocks
 from fullbatch.fold.blocks import block_size, cut
@@ -25,6 +26,7 @@ from fullbatch.machine import native_library, threads
 from fullbatch.sources import Dense, Examples, length
 from fullbatch.training.objective import Objective
 from reference import oracle, problem, relative
+from through_layers import cost_and_layers
 
 SIZES = [5, 9, 6, 2]
 
@@ -103,11 +105,11 @@ def test_the_block_is_fixed_by_shape_and_dtype(twin):
 
 def everything(network, params, examples, where, count):
     with Objective(network, examples, l2=0.3, threads=count) as objective:
-        J, gradients = objective.cost_and_gradients(params, where)
-        costs = np.array([objective.cost(params, where)])
-        again, same = objective.cost_and_gradients(params, where)
+        J, gradients = cost_and_layers(objective, params, where)
+        costs = np.array([objective.cost(flatten(params), where)])
+        again, same = cost_and_layers(objective, params, where)
         assert bits(J, gradients) == bits(again, same)  # the second call of the same fold
-        return bits(J, gradients, costs, objective.fold.predict(params))
+        return bits(J, gradients, costs, objective.fold.predict(flatten(params)))
 
 
 @settings(max_examples=25)
@@ -156,7 +158,7 @@ def test_the_same_bits_for_mini_batches_of_any_size(batch):
     for count in (1, 2, 3):
         with Objective(network, Examples(Dense(X), Dense(Y)), threads=count) as objective:
             results.append(
-                [bits(*objective.cost_and_gradients(params, order[i : i + batch])) for i in range(0, 9_000, batch)]
+                [bits(*cost_and_layers(objective, params, order[i : i + batch])) for i in range(0, 9_000, batch)]
             )
     assert results[0] == results[1] == results[2]
 
@@ -196,8 +198,8 @@ def test_the_order_in_which_blocks_end_does_not_matter(small_blocks):
     results = []
     for seed in range(4):
         with Fold(network, Examples(Uneven(X, seed), Dense(Y)), threads=3) as it:
-            total = it.gradient(params)
-            results.append(bits(total.loss, total.gradients, it.predict(params)))
+            total = it.gradient(flatten(params))
+            results.append(bits(total.loss, total.gradients, it.predict(flatten(params))))
     assert all(result == results[0] for result in results[1:])
 
 
@@ -212,10 +214,10 @@ def test_the_fold_is_the_scalar_loop(xp, m, small_blocks):
     examples = xp.examples(X, Y, weight)
     J, expected = oracle(params, ["tanh"], "softmax", X, Y, l2=0.5, weights=weight)
     with Objective(network, examples, l2=0.5, threads=2) as objective:
-        cost, gradients = objective.cost_and_gradients(xp.params(params))
+        cost, gradients = cost_and_layers(objective, xp.params(params))
         assert type(cost) is float
         assert cost == pytest.approx(J, rel=xp.tolerance)
-        assert objective.cost(xp.params(params)) == pytest.approx(J, rel=xp.tolerance)
+        assert objective.cost(flatten(xp.params(params))) == pytest.approx(J, rel=xp.tolerance)
         assert relative(xp.hosts(gradients), expected) < xp.tolerance
 
 
@@ -226,14 +228,14 @@ def test_indices_select_examples_on_every_library(xp, small_blocks):
     where = np.random.default_rng(2).permutation(200)[:150]
     J, expected = oracle(params, ["tanh"], "softmax", X[:, where], Y[:, where], weights=weight[where])
     with Objective(network, xp.examples(X, Y, weight), threads=2) as objective:
-        cost, gradients = objective.cost_and_gradients(xp.params(params), where)
+        cost, gradients = cost_and_layers(objective, xp.params(params), where)
         assert cost == pytest.approx(J, rel=xp.tolerance)
-        assert objective.cost(xp.params(params), where) == pytest.approx(J, rel=xp.tolerance)
+        assert objective.cost(flatten(xp.params(params)), where) == pytest.approx(J, rel=xp.tolerance)
     assert relative(xp.hosts(gradients), expected) < xp.tolerance
     part = slice(20, 170)
     J, expected = oracle(params, ["tanh"], "softmax", X[:, part], Y[:, part], weights=weight[part])
     with Objective(network, xp.examples(X, Y, weight)) as objective:
-        assert objective.cost_and_gradients(xp.params(params), part)[0] == pytest.approx(J, rel=xp.tolerance)
+        assert cost_and_layers(objective, xp.params(params), part)[0] == pytest.approx(J, rel=xp.tolerance)
 
 
 def test_float32_blocks_are_added_in_float64(small_blocks):
@@ -244,7 +246,7 @@ def test_float32_blocks_are_added_in_float64(small_blocks):
     Y = np.zeros_like(X)
     params = (fb.Layer(np.zeros((1, 1), dtype="float32"), np.ones((1, 1), dtype="float32")),)
     with Fold(network, Examples(Dense(X), Dense(Y)), threads=2) as it:
-        total = it.gradient(params)
+        total = it.gradient(flatten(params))
     assert total.gradients[0].W.dtype == "float64"
     assert float(total.gradients[0].W[0, 0]) == pytest.approx(64 * 2.0**24 + 63_936 * 1e-4, abs=1e-3)
 
@@ -255,7 +257,7 @@ def test_predict_is_the_forward_pass(xp, output, small_blocks):
     network = fb.Network([3, 4, 2], output=output)
     ours = xp.array(X)
     with Fold(network, Dense(ours), threads=3) as it:
-        yhat = it.predict(xp.params(params))
+        yhat = it.predict(flatten(xp.params(params)))
     assert xp.has(yhat)
     assert tuple(yhat.shape) == (2, 333)
     expected = network.forward(xp.params(params), ours).A[-1]
@@ -265,9 +267,9 @@ def test_predict_is_the_forward_pass(xp, output, small_blocks):
 def test_predict_finishes_each_block_and_lies_example_by_example(small_blocks):
     network, params, X, _ = make(333)
     with Fold(network, Dense(X), threads=2) as it:
-        yhat = it.predict(params)
-        classes = it.predict(params, finish=lambda block: block.argmax(axis=0))
-        views = it.predict(params, finish=lambda block: block[:1])
+        yhat = it.predict(flatten(params))
+        classes = it.predict(flatten(params), finish=lambda block: block.argmax(axis=0))
+        views = it.predict(flatten(params), finish=lambda block: block[:1])
     assert yhat.T.flags.c_contiguous
     assert classes.shape == (333,)
     assert classes.dtype == np.int64
@@ -322,7 +324,7 @@ def test_an_error_in_any_block_comes_through_and_nothing_hangs(count, at, error,
         pytest.raises(type(error), match="a bad block"),
         Fold(network, Examples(Failing(X, at, error), Dense(Y)), threads=count) as it,
     ):
-        it.gradient(params)
+        it.gradient(flatten(params))
     assert fullbatch_threads() == []
     assert threads._holders == 0
     assert threadpool_info() == before
@@ -332,10 +334,10 @@ def test_a_fold_goes_on_after_an_error(small_blocks, no_hang):
     """Whoever catches the error inside has a fold that still adds right."""
     network, params, X, Y = make(1_300)
     with Fold(network, Examples(Dense(X), Dense(Y)), threads=2) as it:
-        expected = it.gradient(params)
+        expected = it.gradient(flatten(params))
         with pytest.raises(IndexError):
-            it.gradient(params, np.array([0] * 1000 + [5000]))
-        again = it.gradient(params)
+            it.gradient(flatten(params), np.array([0] * 1000 + [5000]))
+        again = it.gradient(flatten(params))
     assert bits(expected.loss, expected.gradients) == bits(again.loss, again.gradients)
 
 
@@ -346,7 +348,7 @@ def test_a_failing_finish_comes_through(small_blocks, no_hang):
         raise ZeroDivisionError("finish")
 
     with pytest.raises(ZeroDivisionError, match="finish"), Fold(network, Dense(X), threads=3) as it:
-        it.predict(params, finish=finish)
+        it.predict(flatten(params), finish=finish)
     assert fullbatch_threads() == []
 
 
@@ -359,14 +361,14 @@ def test_ctrl_c_ends_the_fold_and_the_fold_can_go_on(count, at, small_blocks, ct
     before = threadpool_info()
     rude = Failing(X, at, lambda: signal.raise_signal(signal.SIGINT))
     with Fold(network, Examples(Dense(X), Dense(Y)), threads=count) as it:
-        expected = it.gradient(params)
+        expected = it.gradient(flatten(params))
     with Fold(network, Examples(rude, Dense(Y)), threads=count) as it:
         with pytest.raises(KeyboardInterrupt):
-            it.gradient(params)
+            it.gradient(flatten(params))
         polite = slice(0, 64) if at else slice(64, 128)
-        assert np.isfinite(it.cost(params, polite)[0])
+        assert np.isfinite(it.cost(flatten(params), polite)[0])
     with Fold(network, Examples(Dense(X), Dense(Y)), threads=count) as it:
-        again = it.gradient(params)
+        again = it.gradient(flatten(params))
     assert bits(expected.loss, expected.gradients) == bits(again.loss, again.gradients)
     assert fullbatch_threads() == []
     assert threadpool_info() == before
@@ -431,6 +433,7 @@ MEASURE = """
 import json, resource, sys
 import numpy as np
 import fullbatch as fb
+from fullbatch.core.parameters import flatten
 from fullbatch.fold.fold import Fold
 from fullbatch.sources import Dense
 
@@ -458,7 +461,7 @@ def work(X, Y):
         fb.cost(network, params, X, Y, threads=2, l2=0.1)
     elif what == "predict":
         with Fold(network, Dense(X), threads=2) as fold:
-            fold.predict(params, finish=lambda block: block[0] > 0.5)
+            fold.predict(flatten(params), finish=lambda block: block[0] > 0.5)
     else:
         total = network.backward(params, network.forward(params, X), Y)
 
@@ -516,7 +519,7 @@ def test_a_block_that_is_late_does_not_let_the_others_pile_up(small_blocks, no_h
     network, params, X, Y = make(64 * 496)
     source = Late(X)
     with Fold(network, Examples(source, Dense(Y)), threads=3) as it:
-        total = it.gradient(params)
+        total = it.gradient(flatten(params))
     assert (len(source.blocks_read), float(total.weight)) == (496, 64 * 496)
     assert source.blocks_ahead[-1] <= 50, "the sums of so many blocks were waiting"
 
@@ -528,6 +531,6 @@ def test_an_error_in_a_late_block_frees_the_threads_that_wait_for_it(small_block
         pytest.raises(InputError, match="late and bad"),
         Fold(network, Examples(source, Dense(Y)), threads=3) as it,
     ):
-        it.gradient(params)
+        it.gradient(flatten(params))
     assert len(source.blocks_read) <= 50
     assert fullbatch_threads() == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
+from fullbatch.core.parameters import flatten
 from fullbatch.fold import Fold, tree
 from fullbatch.fold.blocks import Block, Plan
 from fullbatch.fold.tree import Node, Tree, leaf_size
@@ -127,7 +128,7 @@ def test_the_same_bits_for_any_threads_and_for_parts_of_the_examples(small_leave
     results = []
     for threads in (1, 2, 3, 7):
         with Fold(network, examples, threads=threads) as fold:
-            results.append(bits(fold.gradient(params)))
+            results.append(bits(fold.gradient(flatten(params))))
             assert len(fold.plan.blocks()) > 11
     assert all(result == results[0] for result in results[1:])
     for cuts in ([3], [1, 2, 8], [4, 11]):
@@ -135,7 +136,7 @@ def test_the_same_bits_for_any_threads_and_for_parts_of_the_examples(small_leave
         edges = [0, *cuts, -(-m // 256)]
         for start, stop in pairwise(edges):
             with Fold(network, examples, threads=2) as fold:
-                nodes += fold.gradient_nodes(params, slice(start * 256, min(stop * 256, m)), first=start)
+                nodes += fold.gradient_nodes(flatten(params), slice(start * 256, min(stop * 256, m)), first=start)
         assert bits(tree.total(nodes)) == results[0]
 
 
@@ -144,7 +145,7 @@ def test_an_array_cut_at_a_leaf_has_the_bits_of_the_whole(small_leaves, twin):
     m = 5 * 256 + 31
     network, params, examples = whole(m, (7,))
     with Fold(network, examples) as fold:
-        expected = bits(fold.gradient(params))
+        expected = bits(fold.gradient(flatten(params)))
     nodes = []
     for first, stop in ((0, 2 * 256), (2 * 256, m)):
         part = slice(first, stop)
@@ -154,7 +155,7 @@ def test_an_array_cut_at_a_leaf_has_the_bits_of_the_whole(small_leaves, twin):
             examples.weight[part].copy(),
         )
         with Fold(network, own) as fold:
-            nodes += fold.gradient_nodes(params, None, first // 256)
+            nodes += fold.gradient_nodes(flatten(params), None, first // 256)
     assert bits(tree.total(nodes)) == expected
 
 

@@ -261,9 +261,9 @@ def parts(content: bytes) -> tuple[dict, dict]:
 
 def test_a_newer_version_is_named(tmp_path, content):
     values, arrays = parts(content)
-    newer = {**values, "format_version": 2, "fullbatch": "7.8"}
+    newer = {**values, "format_version": 3, "fullbatch": "7.8"}
     message = refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(newer, arrays)}))
-    assert "newer fullbatch (7.8, format 2)" in message
+    assert "newer fullbatch (7.8, format 3)" in message
     assert "pip install --upgrade fullbatch" in message
 
 

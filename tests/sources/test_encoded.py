@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.sparse import issparse
 
 import fullbatch as fb
+from fullbatch.core.parameters import flatten
 from fullbatch.fold.fold import Fold
 from fullbatch.sources import Dense, Examples
 from fullbatch.sources.encoded import EncodedTable
@@ -102,9 +103,9 @@ def test_a_table_of_many_levels_is_multiplied_as_a_sparse_one(sizes):
     params = network.init(0, dtype=dense.dtype.name)
     Y = np.random.default_rng(2).integers(0, 2, (sizes[-1], m)).astype(dense.dtype)
     with Fold(network, Examples(table, Dense(Y))) as fold, Fold(network, Examples(Dense(dense), Dense(Y))) as plain:
-        got, expected = fold.gradient(params, where), plain.gradient(params, where)
+        got, expected = fold.gradient(flatten(params), where), plain.gradient(flatten(params), where)
         assert type(fold.engine._workers[0].read_X).__name__ == "_SparseReader"
-        np.testing.assert_allclose(fold.predict(params), plain.predict(params), rtol=1e-5)
+        np.testing.assert_allclose(fold.predict(flatten(params)), plain.predict(flatten(params)), rtol=1e-5)
     for a, b in zip(got.gradients, expected.gradients, strict=True):
         assert np.abs(a.W - b.W).max() <= 1e-5 * np.abs(b.W).max()
         assert np.abs(a.b - b.b).max() <= 1e-5 * np.abs(b.b).max()

@@ -16,12 +16,14 @@ from conftest import ISAS, use
 from fullbatch import steps
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.core.losses import OUTPUTS
+from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays, native_library
 from fullbatch.sources import Dense, Examples, Sparse
 from fullbatch.steps import native
 from fullbatch.training.native_batches import KINDS
 from fullbatch.training.objective import Objective
 from reference import problem, relative
+from through_layers import cost_and_layers
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
 
@@ -94,7 +96,7 @@ def test_its_error_is_that_of_the_array_step(isa, sizes, output, hidden, m, dens
             x = X.astype(dtype)
             source = Dense(x) if density == 1 else Sparse(scipy.sparse.csr_array(x.T))
             with Objective(network, Examples(source, Dense(Y.astype(dtype)))) as objective:
-                return objective.fold.step_name, [a for g in objective.cost_and_gradients(params)[1] for a in g]
+                return objective.fold.step_name, [a for g in cost_and_layers(objective, params)[1] for a in g]
 
         _, truth = gradients(exact, "float64")
         for which, found in errors.items():
@@ -119,7 +121,7 @@ def test_nan_and_infinity_in_x_come_out_as_from_the_array_step(isa, name, output
     yhats = []
     for which in ("native", "array"):
         step = steps.STEPS[which](network, X, 70)
-        step.load(layers(params))
+        step.load(flatten(layers(params)))
         with arrays.quiet():
             yhats.append(np.array(step.predict(X)))
     assert np.isnan(yhats[0][:, 3]).all()
@@ -134,7 +136,7 @@ def test_large_z_of_a_softmax_leave_its_loss_exact(isa, dtype, shift):
     """What is small beside z, the log of the sum, must not be added to z before the z of the class is taken away."""
     network = fb.Network([1, 3], output="softmax")
     step = steps.NativeStep(network, np.zeros((1, 1), dtype), 70)
-    step.load(layers([(np.zeros((3, 1), dtype), np.array([[shift], [shift], [0]], dtype))]))
+    step.load(flatten(layers([(np.zeros((3, 1), dtype), np.array([[shift], [shift], [0]], dtype))])))
     loss, weight = step.cost(np.zeros((1, 70), dtype), np.eye(3, dtype=dtype)[:, [0] * 35 + [1] * 35], None)
     assert loss / weight == pytest.approx(np.log(2), rel=1e-6 if dtype == "float32" else 1e-14)
 
@@ -142,7 +144,7 @@ def test_large_z_of_a_softmax_leave_its_loss_exact(isa, dtype, shift):
 def test_denormal_numbers_still_exist_in_this_process(isa):
     """A library linked with -ffast-math would have turned them off for everybody."""
     step = steps.NativeStep(fb.Network([1, 1]), np.zeros((1, 1), "float32"), 1)
-    step.load(layers([(np.ones((1, 1), "float32"), np.zeros((1, 1), "float32"))]))
+    step.load(flatten(layers([(np.ones((1, 1), "float32"), np.zeros((1, 1), "float32"))])))
     step.predict(np.zeros((1, 1), "float32"))
     assert np.float32(1e-40) * np.float32(0.5) > 0
 
@@ -172,7 +174,7 @@ def test_a_sparse_block_is_the_dense_one(m, inputs, hidden, outputs, density, dt
         with pytest.MonkeyPatch.context() as patch:
             use(f"native-{isa}", patch)
             step = steps.NativeStep(network, Y, m)
-        step.load(network.init(seed=seed, dtype=dtype))
+        step.load(flatten(network.init(seed=seed, dtype=dtype)))
         sparse, dense = (step.gradient(X, Y, weight) for X in (rows.T, rows.toarray().T))
         tolerance = 1e-5 if dtype == "float32" else 1e-12
         assert relative(host_arrays(sparse), host_arrays(dense)) < tolerance
@@ -184,7 +186,7 @@ def test_a_sparse_block_is_the_dense_one(m, inputs, hidden, outputs, density, dt
 def test_no_examples_sum_to_nothing(isa):
     network = fb.Network([3, 4, 2])
     step = steps.NativeStep(network, np.zeros((3, 0)), 64)
-    step.load(network.init(seed=0))
+    step.load(flatten(network.init(seed=0)))
     total = step.gradient(np.zeros((3, 0)), np.zeros((2, 0)), None)
     assert (float(total.loss), total.weight) == (0, 0)
     assert not any(a.any() for a in host_arrays(total))
@@ -206,7 +208,7 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, sparse):
     for threads in (1, 2, 3):
         with Objective(network, Examples(X, Y), threads=threads) as objective:
             assert (objective.fold.step_name, objective.fold.threads) == ("native", threads)
-            J, gradients = objective.cost_and_gradients(network.init(seed=0, dtype="float32"))
+            J, gradients = cost_and_layers(objective, network.init(seed=0, dtype="float32"))
             outcomes.append((J, [a.tobytes() for layer in gradients for a in layer]))
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
@@ -232,7 +234,7 @@ def test_a_block_leaves_nothing_behind_in_the_tile(isa):
     """A tile of columns takes up the room where a tile of rows has its empty lanes."""
     network = fb.Network([5, 1], output="identity")
     step = steps.NativeStep(network, np.zeros((5, 1)), 64)
-    step.load(network.init(seed=0))
+    step.load(flatten(network.init(seed=0)))
     strided = np.ones((64, 10))[:, ::2].T
     before = step.predict(strided).copy()
     step.predict(np.full((5, 64), np.inf))
@@ -248,7 +250,7 @@ def test_sums_that_overflow_only_without_the_output_units_weights_do_not(isa):
     totals = []
     for which in ("native", "array"):
         step = steps.STEPS[which](network, X, 64)
-        step.load(params)
+        step.load(flatten(params))
         totals.append(host_arrays(step.gradient(X, Y, None)))
     assert all(np.isfinite(a).all() for a in totals[1])
     assert all(relative([a], [b]) < 1e-5 for a, b in zip(*totals, strict=True))
@@ -260,7 +262,7 @@ def test_sums_that_overflow_only_without_the_output_units_weights_do_not(isa):
 def test_wrong_blocks_raise():
     network = fb.Network([3, 4, 2])
     step = steps.NativeStep(network, np.zeros((3, 1)), 64)
-    step.load(network.init(seed=0))
+    step.load(flatten(network.init(seed=0)))
     X, Y = np.zeros((3, 5)), np.zeros((2, 5))
     for wrong in [(X[:2], Y, None), (X, Y[:1], None), (X, Y[:, :4], None), (X, Y, np.ones(4)), (X, Y, np.ones((5, 1)))]:
         with pytest.raises(ValueError, match=r"for a network of|where Y is to be"):
@@ -286,7 +288,7 @@ def test_parameters_of_another_network_raise():
     step = steps.NativeStep(fb.Network([3, 4, 2]), np.zeros((3, 1)), 64)
     for sizes in ([2, 4, 2], [3, 4, 1], [3, 2]):
         with pytest.raises(ValueError, match="parameters for the 26 of"):
-            step.load(fb.Network(sizes).init(seed=0))
+            step.load(flatten(fb.Network(sizes).init(seed=0)))
 
 
 def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=0, dtype=8, count=None):
@@ -329,7 +331,7 @@ def test_wrong_calls_of_c_are_refused(isa):
             "y_example": 2,
             "m": 4,
         }
-        return native_library.Examples(**{**fields, **changes})
+        return native_library.Block(**{**fields, **changes})
 
     features = np.zeros(1, np.int32)
     starts = {
@@ -369,9 +371,7 @@ def test_wrong_calls_of_the_trainer_are_refused(isa):
     theta = np.zeros(8)
     library.fb_trainer_load(trainer, theta.ctypes.data, None, None)
     X, Y, rates, cost = np.zeros((6, 3)), np.zeros((6, 2)), np.zeros(6), ctypes.c_double()
-    block = native_library.Examples(
-        X=X.ctypes.data, x_feature=1, x_example=3, Y=Y.ctypes.data, y_unit=1, y_example=2, m=6
-    )
+    block = native_library.Block(X=X.ctypes.data, x_feature=1, x_example=3, Y=Y.ctypes.data, y_unit=1, y_example=2, m=6)
     order = np.arange(6)
 
     def run(block=block, order=order, m=6, batch=4, threads=1, rates=rates.ctypes.data, cost=cost):

@@ -14,13 +14,14 @@ from test_native import host_arrays, layers
 import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch import steps
+from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.sources import Dense, Examples
 from fullbatch.training import native_batches, optimizers
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from reference import problem
-from training.test_minibatches import both, train
+from training.test_minibatches import both, start, train
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
 
@@ -40,7 +41,7 @@ def mostly_zero(sizes, m, output="sigmoid", *, density=0.1, dtype="float64", see
 
 def made(network, X, params):
     step = steps.NativeStep(network, X, X.shape[1])
-    step.load(params)
+    step.load(flatten(params))
     return step
 
 
@@ -124,7 +125,7 @@ def test_what_is_not_finite_gets_as_far_as_in_the_array_step(isa, what, value, d
     outcomes = []
     for which in ("native", "array"):
         step = steps.STEPS[which](network, X, 130)
-        step.load(params)
+        step.load(flatten(params))
         with arrays.quiet():
             outcomes.append([*host_arrays(step.gradient(X, Y, None)), step.predict(X)])
     for ours, theirs in zip(*outcomes, strict=True):
@@ -158,7 +159,7 @@ def test_batches_without_zeros_are_those_of_the_loop_in_python(isa, dtype, optim
     params = tuple(fb.Layer(0.5 * W, b) for W, b in params)
     order = np.random.default_rng(0).permutation(300)
     examples = Examples(Dense(X), Dense(Y))
-    both(network, examples, params, optimizer, [order] * 2, batch, dtype, l2=0.1, rate=lambda t: 0.01)
+    both(network, examples, params, optimizer, [order] * 2, batch, dtype, l2=0.1, rate=0.01)
     assert sum(counts.values()) >= 2 * 300 // 64
 
 
@@ -168,7 +169,7 @@ def test_x_by_columns_is_searched_example_by_example(isa, counts):
     X[0] = 1  # what comes first in memory has no zeros
     for columns in (X, np.ascontiguousarray(X)):
         with Objective(network, Examples(Dense(columns), Dense(Y))) as objective:
-            train(objective, params, optimizers.gd(), [slice(0, 200)], 64, NativeBatches)
+            train(objective, start(params, optimizers.gd()), optimizers.gd(), [slice(0, 200)], 64, NativeBatches)
         assert counts.popitem()[1] == 4
 
 
@@ -181,8 +182,9 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, counts, monkeypatch):
     for threads in (1, 2, 3, 7):
         with Objective(network, Examples(Dense(X), Dense(Y)), threads=threads) as objective:
             objective.fold.threads = threads
-            cost, theta, state, _ = train(objective, params, optimizers.adam(), [order] * 2, 200, NativeBatches)
-        outcomes.append((cost, theta.tobytes(), state.mean.tobytes(), state.square.tobytes()))
+            state = start(params, optimizers.adam())
+            end = train(objective, state, optimizers.adam(), [order] * 2, 200, NativeBatches)
+        outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
         assert counts.popitem()[1] >= 2 * 700 // 64
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
@@ -198,9 +200,10 @@ def test_batches_pass_on_what_is_not_finite(isa, what):
     else:
         Y[0, 127] = np.nan  # of the last batch: in the next one W is not finite
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        cost, theta, _, _ = train(objective, params, optimizers.gd(), [slice(0, 128)], 64, NativeBatches)
-    assert np.isnan(cost[0])
-    first = theta[: 33 * 64].reshape(33, 64)
+        state = start(params, optimizers.gd())
+        end = train(objective, state, optimizers.gd(), [slice(0, 128)], 64, NativeBatches)
+    assert np.isnan(end.costs[0])
+    first = end.theta[: 33 * 64].reshape(33, 64)
     assert np.isnan(first[:, 7] if what == "Y" else first[0, 7]).all()
 
 
@@ -211,8 +214,9 @@ def test_a_weight_that_overflows_in_a_run_counts_from_the_next_batch_on(isa):
     X[:32, 64:] = X[32:, :64] = 0
     X[3, 0], params[0].W[:, 3] = 1e200, 0
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        _, theta, _, _ = train(objective, params, optimizers.gd(), [slice(0, 128)], 64, NativeBatches, lambda t: 1e150)
-    assert np.isnan(theta[: 33 * 64]).all()
+        state = start(params, optimizers.gd(), 1e150)
+        end = train(objective, state, optimizers.gd(), [slice(0, 128)], 64, NativeBatches)
+    assert np.isnan(end.theta[: 33 * 64]).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -225,8 +229,9 @@ def test_where_a_run_ends_does_not_change_a_bit(isa, dtype, counts, monkeypatch)
     for seconds in (1e9, -1.0):
         monkeypatch.setattr(native_batches, "SLICE", seconds)
         with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-            cost, theta, state, _ = train(objective, params, optimizers.adam(), [slice(0, 700)], 130, NativeBatches)
-        outcomes.append((cost, theta.tobytes(), state.mean.tobytes(), state.square.tobytes()))
+            state = start(params, optimizers.adam())
+            end = train(objective, state, optimizers.adam(), [slice(0, 700)], 130, NativeBatches)
+        outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
         found.append(counts.popitem()[1])
     assert found == [0, 17]  # tiles: 4 in each batch after the first, and 1 in the last one, which is short
     assert outcomes[0] == outcomes[1]

@@ -12,11 +12,13 @@ import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.core.losses import OUTPUTS
+from fullbatch.core.parameters import flatten
 from fullbatch.fold import blocks
 from fullbatch.machine import arrays
 from fullbatch.sources import Dense, Examples
 from fullbatch.training.objective import Objective
 from reference import problem, relative
+from through_layers import cost_and_layers
 
 NAMES = sorted(ACTIVATIONS)
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
@@ -83,8 +85,8 @@ def test_a_twin_is_the_array_step(twin, network, dtype, layout, weighted, sizes,
         X, Y = lay_out(X, layout), lay_out(Y, layout)
         weight = np.random.default_rng(seed).random(k).astype(dtype) + 0.1 if weighted else None
         before = [a.copy() for a in (X, Y, *(a for layer in params for a in layer))]
-        twin.load(params)
-        pass_itself.load(params)
+        twin.load(flatten(params))
+        pass_itself.load(flatten(params))
         for _ in range(2):  # the second time through used buffers
             ours, truth = twin.gradient(X, Y, weight), pass_itself.gradient(X, Y, weight)
             assert all(a.dtype == wide for a in host_arrays(ours))
@@ -110,8 +112,8 @@ def test_each_activation_with_each_output_unit(twin, name, output, last):
     params, X, Y = problem(sizes, 50, output, seed=4)
     params = tuple(fb.Layer(W, b) for W, b in params)
     twin, truth = (steps.STEPS[which](network, X, 50) for which in (twin, "array"))
-    twin.load(params)
-    truth.load(params)
+    twin.load(flatten(params))
+    truth.load(flatten(params))
     assert relative(host_arrays(twin.gradient(X, Y, None)), host_arrays(truth.gradient(X, Y, None))) < 1e-12
 
 
@@ -124,7 +126,7 @@ def test_wide_and_narrow_layers(twin, hidden, dtype):
     params = tuple(fb.Layer(W, b) for W, b in params)
     twin, truth = (steps.STEPS[which](network, X, 64) for which in (twin, "array"))
     for step in (twin, truth):
-        step.load(params)
+        step.load(flatten(params))
     for k in (64, 130, 7):
         ours, ref = twin.gradient(X[:, :k], Y[:, :k], None), truth.gradient(X[:, :k], Y[:, :k], None)
         assert relative(host_arrays(ours), host_arrays(ref)) < TOLERANCE[dtype]
@@ -136,7 +138,7 @@ def test_what_a_step_returned_stays_when_it_goes_on(twin):
     params, X, Y = problem(network.sizes, 20, "identity")
     params = tuple(fb.Layer(W, b) for W, b in params)
     for step in (steps.STEPS[twin](network, X, 10), steps.ArrayStep(network, X, 10)):
-        step.load(params)
+        step.load(flatten(params))
         total, yhat = step.gradient(X[:, :10], Y[:, :10], None), step.predict(X[:, :10])
         kept = [a.copy() for a in [*host_arrays(total), yhat]]
         step.gradient(X[:, 10:], Y[:, 10:], None)
@@ -159,7 +161,7 @@ def test_finite_pre_activations_give_finite_gradients_however_large(twin, name, 
     weight = 1 / np.abs(X[0])  # keeps dZ X^T itself in range
     for which in (twin, "array"):
         step = steps.STEPS[which](network, X, 16)
-        step.load(params)
+        step.load(flatten(params))
         with arrays.quiet():
             total = step.gradient(X, Y, weight)
         assert all(np.all(np.isfinite(a)) for a in host_arrays(total)), which
@@ -205,8 +207,8 @@ def test_a_whole_fold_gives_the_same_through_either_step(twin, network, seed, bl
             patch.setattr(blocks, "block_size", lambda *_, block=block, **__: block)
             with Objective(network, Examples(Dense(X), Dense(Y)), threads=2) as objective:
                 assert objective.fold.step_name == which
-                J, gradients = objective.cost_and_gradients(params)
-                results.append((J, [a for layer in gradients for a in layer], objective.fold.predict(params)))
+                J, gradients = cost_and_layers(objective, params)
+                results.append((J, [a for layer in gradients for a in layer], objective.fold.predict(flatten(params))))
                 assert all(type(worker.step).name == which for worker in objective.fold.engine._workers)
     (J, gradients, yhat), (K, reference, truth) = results
     assert pytest.approx(K, rel=1e-12) == J
@@ -228,7 +230,7 @@ def test_on_cupy_the_twin_is_the_array_step():
             totals = []
             for which in ("fused", "inplace", "array"):
                 step = steps.STEPS[which](network, X, 50)
-                step.load(params)
+                step.load(flatten(params))
                 totals.append([a.get() for layer in step.gradient(X, Y, None).gradients for a in layer])
             assert relative(totals[0], totals[2]) < 1e-12
             assert relative(totals[1], totals[2]) < 1e-12
@@ -252,7 +254,7 @@ def test_on_cupy_one_pass_is_the_array_step(name, dtype):
             outcomes = []
             for which in ("onepass", "array"):
                 step = steps.STEPS[which](network, X, m)
-                step.load(params)
+                step.load(flatten(params))
                 total = step.gradient(X, Y, weight)
                 outcomes.append([a.get() for layer in total.gradients for a in layer])
                 outcomes[-1] += [step.predict(X).get(), np.array([float(total.loss), float(step.cost(X, Y, None)[0])])]
@@ -268,7 +270,7 @@ def test_the_array_step_is_the_pass_of_the_network():
     X, Y = (array_api_strict.asarray(a, device=device) for a in (X, Y))
     step = steps.make(network, X, 9)
     assert type(step) is steps.ArrayStep
-    step.load(params)
+    step.load(flatten(params))
     total, truth = step.gradient(X, Y, None), network.backward(params, network.forward(params, X), Y)
     assert all(
         bool(array_api_strict.all(a == b))

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
+from fullbatch.core.parameters import flatten, unflatten
 from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError
 from fullbatch.fold import blocks
 from fullbatch.sources import Dense, Examples, batches
 from fullbatch.training import optimizers
-from fullbatch.training.loop import NoImprovement, epochs
+from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.objective import Objective
+from fullbatch.training.schedules import Schedule
+from fullbatch.training.state import TrainingState
 from reference import cost_and_gradients, lists, problem, relative
 
 SIZES = [3, 4, 2]
@@ -225,16 +228,21 @@ def test_tol_stops_when_the_cost_falls_by_less():
 
 
 def test_no_improvement_counts_consecutive_values_that_are_not_better_by_tol():
-    rule = NoImprovement(tol=0.1)
     values = [1.0, 0.95, 0.96, 0.5, 0.45, math.nan, 0.39]
-    better = [rule.update(value) for value in values]
-    assert better == [True, True, False, True, True, False, True]
-    counts, rule = [], NoImprovement(tol=0.1)
-    for value in values:
-        rule.update(value)
-        counts.append(rule.count)
-    assert counts == [0, 1, 2, 0, 1, 2, 3]
-    assert rule.best == 0.39
+    given = iter(values)
+    watch = Watch(tol=0.1, patience=2, held_out=lambda theta: 7.0, score=lambda theta, cost: -next(given))
+    params, X, Y = problem([2, 1], 10, "sigmoid")
+    gd = optimizers.gd()
+    start = TrainingState.start(flatten(tuple(fb.Layer(*layer) for layer in params)), gd, Schedule("constant", 0.01))
+    with Objective(fb.Network([2, 1]), Examples(Dense(X), Dense(Y))) as objective:
+        done = list(epochs(objective, gd, start, orders=[slice(0, 10)] * 7, batch_size=10, watch=watch))
+    assert [after.waited for after in done] == [0, 1, 2, 0, 1, 2, 3]
+    assert [after.stopped for after in done] == [""] * 6 + ["Stopping."]
+    assert [after.best for after in done] == [1.0, 0.95, 0.95, 0.5, 0.45, 0.45, 0.39]
+    best = [0, 1, 1, 3, 4, 4, 6]
+    assert all(after.best_theta is done[i].theta for after, i in zip(done, best, strict=True))
+    assert list(done[-1].held_out) == [7.0] * 7
+    assert list(done[-1].scores)[:5] == [-value for value in values[:5]]
 
 
 # --- Mini-batches ---------------------------------------------------------------------------------------------------
@@ -256,19 +264,17 @@ def test_an_epoch_of_mini_batches_is_gradient_descent_on_each_in_turn(xp):
     network = fb.Network(SIZES, output="softmax")
     rng = np.random.default_rng(0)
     orders = [rng.permutation(23), rng.permutation(23)]
+
+    class EachUpdate(Schedule):
+        def at(self, rate, epoch):
+            return rate / (1 + round(3 * epoch))
+
+    state = TrainingState.start(flatten(xp.params(params)), optimizers.gd(), EachUpdate("own", 0.3))
     with Objective(network, xp.examples(X, Y), l2=0.5) as objective:
-        loop = epochs(
-            objective,
-            xp.params(params),
-            optimizers.gd(),
-            orders=orders,
-            batch_size=10,
-            learning_rate=lambda t: 0.3 / (1 + t),
-        )
-        done = list(loop)
-    assert [(epoch.number, epoch.updates) for epoch in done] == [(1, 3), (2, 6)]
+        done = list(epochs(objective, optimizers.gd(), state, orders=orders, batch_size=10))
+    assert [(after.epoch, after.updates, after.examples) for after in done] == [(1, 3, 23), (2, 6, 46)]
     theta, t = lists(params), 0
-    for epoch, order in zip(done, orders, strict=True):
+    for after, order in zip(done, orders, strict=True):
         costs = []
         for batch in (order[:10], order[10:20], order[20:]):
             J, gradients = cost_and_gradients(
@@ -281,31 +287,30 @@ def test_an_epoch_of_mini_batches_is_gradient_descent_on_each_in_turn(xp):
                 for (W, b), (dW, db) in zip(theta, gradients, strict=True)
             ]
             t += 1
-        assert epoch.cost == pytest.approx(sum(costs) / 23, rel=max(xp.tolerance, 1e-11))
+        assert after.costs[-1] == pytest.approx(sum(costs) / 23, rel=max(xp.tolerance, 1e-11))
     expected = [a for W, b in theta for a in (np.array(W), np.array(b)[:, None])]
-    assert relative(xp.hosts(done[-1].params), expected) < max(xp.tolerance, 1e-11)
+    assert relative(xp.hosts(unflatten(done[-1].theta, SIZES)), expected) < max(xp.tolerance, 1e-11)
 
 
 def test_a_training_can_be_interrupted_and_gone_on_with():
     """The state of the optimiser goes with the parameters, and nothing that was yielded changes later."""
     params, X, Y = problem(SIZES, 40, "softmax")
     network = fb.Network(SIZES, output="softmax")
-    params = tuple(fb.Layer(*layer) for layer in params)
+    adam = optimizers.adam()
+    start = TrainingState.start(flatten(tuple(fb.Layer(*layer) for layer in params)), adam, Schedule("constant", 0.01))
     orders = [np.random.default_rng(k).permutation(40) for k in range(4)]
-    options = {"batch_size": 16, "learning_rate": lambda t: 0.01}
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        whole = list(epochs(objective, params, optimizers.adam(), orders=orders, **options))
-        kept = [[a.copy() for a in flat(epoch.params)] for epoch in whole]
-        half = list(epochs(objective, params, optimizers.adam(), orders=orders[:2], **options))[-1]
-        rest = list(epochs(objective, half.params, optimizers.adam(), orders=orders[2:], state=half.state, **options))[
-            -1
-        ]
-    assert all(np.array_equal(a, b) for a, b in zip(flat(rest.params), kept[3], strict=True))
-    assert all(
-        np.array_equal(a, b)
-        for epoch, then in zip(whole, kept, strict=True)
-        for a, b in zip(flat(epoch.params), then, strict=True)
-    )
+        whole, kept = [], []
+        for after in epochs(objective, adam, start, orders=orders, batch_size=16):
+            whole.append(after)
+            kept.append((after.theta.copy(), list(after.costs)))
+        half = list(epochs(objective, adam, start, orders=orders[:2], batch_size=16))[-1]
+        rest = list(epochs(objective, adam, half, orders=orders[2:], batch_size=16))[-1]
+    assert np.array_equal(rest.theta, kept[3][0])
+    assert list(rest.costs) == kept[3][1]
+    for after, (theta, costs) in zip(whole, kept, strict=True):
+        assert np.array_equal(after.theta, theta)
+        assert list(after.costs) == costs
 
 
 # --- Another library ------------------------------------------------------------------------------------------------

@@ -15,21 +15,23 @@ import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.core.losses import OUTPUTS
-from fullbatch.core.parameters import flatten, restore
+from fullbatch.core.parameters import flatten
 from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.training import minibatches, native_batches, optimizers
-from fullbatch.training.loop import epochs
+from fullbatch.training.loop import Interrupted, epochs
 from fullbatch.training.minibatches import PythonBatches
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
+from fullbatch.training.schedules import Schedule
+from fullbatch.training.state import TrainingState
 from reference import problem, relative
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
 OPTIMIZERS = {
     "gd": optimizers.gd(),
-    "momentum": optimizers.momentum(0.9),
-    "nesterov": optimizers.momentum(0.8, nesterov=True),
+    "momentum": optimizers.sgd(0.9, False),
+    "nesterov": optimizers.sgd(0.8),
     "adam": optimizers.adam(0.8, 0.95, 1e-3),
 }
 TOLERANCE = {
@@ -43,8 +45,20 @@ def case(*arguments, **options):
     return tuple(fb.Layer(W, b) for W, b in params), X, Y
 
 
-def train(objective, params, optimizer, orders, batch_size, kind, rate=lambda t: 0.05, state=None, note=None):
-    """The epochs, made by ``kind``: (costs, theta, state)."""
+class Falling(Schedule):
+    """Another rate at each update, of which there are ``epochs`` in an epoch."""
+
+    def at(self, rate, epoch):
+        return rate / (1 + round(epoch * self.epochs))
+
+
+def start(params, optimizer, rate=0.05):
+    schedule = rate if isinstance(rate, Schedule) else Schedule("constant", rate)
+    return TrainingState.start(flatten(params), optimizer, schedule)
+
+
+def train(objective, state, optimizer, orders, batch_size, kind):
+    """The last epoch's state, made by ``kind``."""
     seen = []
 
     class Watch(kind):
@@ -58,41 +72,24 @@ def train(objective, params, optimizer, orders, batch_size, kind, rate=lambda t:
             patch.setattr(minibatches, "PythonBatches", Watch)
         else:
             patch.setattr(minibatches, "NativeBatches", Watch)
-        loop = epochs(
-            objective,
-            params,
-            optimizer,
-            orders=orders,
-            batch_size=batch_size,
-            learning_rate=rate,
-            state=state,
-            note=note,
-        )
-        done = list(loop)
+        done = list(epochs(objective, optimizer, state, orders=orders, batch_size=batch_size))
     assert seen == [kind]
-    assert [epoch.number for epoch in done] == list(range(1, len(orders) + 1))
-    return [epoch.cost for epoch in done], flatten(done[-1].params), done[-1].state, done[-1].updates
+    assert [after.epoch - state.epoch for after in done] == list(range(1, len(orders) + 1))
+    return done[-1]
 
 
-def arrays_of(state):
-    if isinstance(state, optimizers.AdamState):
-        return [state.mean, state.square, np.array(state.t)]
-    return [state] if len(state) else []
-
-
-def both(network, examples, params, optimizer, orders, batch_size, dtype, **options):
-    """Train either way and compare costs, parameters and the optimiser's state."""
-    extra = {name: options.pop(name) for name in ("l2", "threads", "intercept") if name in options}
-    with Objective(network, examples, **extra) as objective:
+def both(network, examples, params, optimizer, orders, batch_size, dtype, rate=0.05, **options):
+    """Train either way and compare costs, parameters and the optimiser's arrays."""
+    with Objective(network, examples, **options) as objective:
         assert objective.fold.step_name == "native"
         native, python = (
-            train(objective, params, optimizer, orders, batch_size, kind, **options)
+            train(objective, start(params, optimizer, rate), optimizer, orders, batch_size, kind)
             for kind in (NativeBatches, PythonBatches)
         )
-    assert native[3] == python[3]
-    assert native[0] == pytest.approx(python[0], rel=TOLERANCE[dtype])
-    assert relative([native[1]], [python[1]]) < TOLERANCE[dtype]
-    for ours, truth in zip(arrays_of(native[2]), arrays_of(python[2]), strict=True):
+    assert native.updates == python.updates
+    assert list(native.costs) == pytest.approx(list(python.costs), rel=TOLERANCE[dtype])
+    assert relative([native.theta], [python.theta]) < TOLERANCE[dtype]
+    for ours, truth in zip(native.arrays, python.arrays, strict=True):
         assert relative([ours], [truth]) < 10 * TOLERANCE[dtype]
     return native
 
@@ -139,7 +136,7 @@ def test_native_batches_are_those_of_the_loop_in_python(
         both(
             network, Examples(Dense(X), Dense(Y), weight), params, OPTIMIZERS[optimizer], orders, min(batch, m - 1),
             dtype,
-            l2=l2, intercept=intercept, threads=threads, rate=lambda t: 0.01 / (1 + t),
+            l2=l2, intercept=intercept, threads=threads, rate=Falling("own", 0.01, epochs=-(-m // min(batch, m - 1))),
         )  # fmt: skip
 
 
@@ -169,9 +166,9 @@ def test_what_lies_in_memory_is_taken_as_it_lies():
     lies = {"a selection", "sparse", "numbers", "many categories", "a selection of categories"}
     for name, X in sources(rng, 130).items():
         network = fb.Network([X.n, 5, 1])
-        theta = flatten(network.init(seed=0))
+        state = start(network.init(seed=0), optimizers.gd())
         with Objective(network, Examples(X, Dense(Y))) as objective:
-            loop = minibatches.make(objective, optimizers.gd(), theta, (), 20)
+            loop = minibatches.make(objective, optimizers.gd(), state, 20)
             assert (loop.in_memory is not None) == (name in lies), name
 
 
@@ -191,7 +188,7 @@ def test_each_source(name, hidden, outputs, per_chunk, monkeypatch):
     examples = Examples(X, Y, rng.random(m))
     orders = [rng.permutation(m), slice(0, m), rng.permutation(m)]
     params = network.init(seed=0)
-    both(network, examples, params, optimizers.adam(), orders, 20, "float64", l2=0.1, rate=lambda t: 0.01)
+    both(network, examples, params, optimizers.adam(), orders, 20, "float64", l2=0.1, rate=0.01)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -212,8 +209,9 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, sparse, batch, monkeyp
     for threads in (1, 2, 3, 7):
         with Objective(network, examples, l2=0.1, threads=threads) as objective:
             objective.fold.threads = threads
-            cost, theta, state, _ = train(objective, params, optimizers.adam(), [order] * 2, batch, NativeBatches)
-        outcomes.append((cost, theta.tobytes(), state.mean.tobytes(), state.square.tobytes()))
+            adam = optimizers.adam()
+            end = train(objective, start(params, adam), adam, [order] * 2, batch, NativeBatches)
+        outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
@@ -223,39 +221,40 @@ def test_a_training_goes_on_where_the_last_one_stopped():
     orders = [np.random.default_rng(i).permutation(90) for i in range(4)]
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
         for optimizer in OPTIMIZERS.values():
-            whole = train(objective, params, optimizer, orders, 20, NativeBatches)
-            costs, theta, state, _ = train(objective, params, optimizer, orders[:2], 20, NativeBatches)
-            half = restore(theta, network.sizes)
-            rest = train(objective, half, optimizer, orders[2:], 20, NativeBatches, state=state)
-            assert costs + rest[0] == whole[0]
-            assert np.array_equal(rest[1], whole[1])
+            whole = train(objective, start(params, optimizer), optimizer, orders, 20, NativeBatches)
+            half = train(objective, start(params, optimizer), optimizer, orders[:2], 20, NativeBatches)
+            rest = train(objective, half, optimizer, orders[2:], 20, NativeBatches)
+            assert rest.costs == whole.costs
+            assert np.array_equal(rest.theta, whole.theta)
 
 
-def test_the_caller_hears_of_it_during_a_long_epoch_too(monkeypatch):
-    """With no time at all each run does one batch; nothing but the number of calls may change."""
+def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch):
+    """With no time at all each run does one batch; nothing but the number of runs may change."""
     params, X, Y = case([5, 8, 1], 90, "sigmoid")
     network = fb.Network([5, 8, 1])
-    told = []
-    outcomes = []
+    adam = optimizers.adam()
+    store = NativeBatches._store
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        for seconds in (native_batches.SLICE, 0.0):
-            monkeypatch.setattr(native_batches, "SLICE", seconds)
-            told.append([])
-            outcomes.append(
-                train(
-                    objective,
-                    params,
-                    optimizers.adam(),
-                    [np.arange(90)],
-                    20,
-                    NativeBatches,
-                    note=lambda theta, state: told[-1].append((theta, state.t)),
-                )
-            )
-    assert outcomes[0][0] == outcomes[1][0]
-    assert np.array_equal(outcomes[0][1], outcomes[1][1])
-    assert [t for _, t in told[1]] == [1, 2, 3, 4, 5]
-    assert not np.array_equal(told[1][0][0], told[1][1][0])
+        whole = train(objective, start(params, adam), adam, [np.arange(90)], 20, NativeBatches)
+        monkeypatch.setattr(native_batches, "SLICE", 0.0)
+        sliced = train(objective, start(params, adam), adam, [np.arange(90)], 20, NativeBatches)
+        assert sliced.costs == whole.costs
+        assert np.array_equal(sliced.theta, whole.theta)
+
+        def third(self, updates):
+            store(self, updates)
+            if self.updates == 3:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(NativeBatches, "_store", third)
+        with pytest.raises(Interrupted) as caught:
+            list(epochs(objective, adam, start(params, adam), orders=[np.arange(90)], batch_size=20))
+        monkeypatch.setattr(NativeBatches, "_store", store)
+        three = train(objective, start(params, adam), adam, [np.arange(60)], 20, NativeBatches)
+    state = caught.value.state
+    assert (state.updates, state.epoch) == (3, 0)
+    assert np.array_equal(state.theta, three.theta)
+    assert all(map(np.array_equal, state.arrays, three.arrays))
 
 
 def test_examples_that_all_weigh_nothing_change_nothing_but_the_optimisers_means():
@@ -271,7 +270,8 @@ def test_a_cost_that_is_not_finite_is_passed_on():
     params, X, Y = case([3, 5, 1], 60, "identity")
     network = fb.Network([3, 5, 1], hidden="relu", output="identity")
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        costs = train(objective, params, optimizers.gd(), [slice(0, 60)] * 20, 20, NativeBatches, rate=lambda t: 1e6)[0]
+        state = start(params, optimizers.gd(), 1e6)
+        costs = train(objective, state, optimizers.gd(), [slice(0, 60)] * 20, 20, NativeBatches).costs
     assert not np.isfinite(costs[-1])
 
 
@@ -280,17 +280,16 @@ def test_what_it_does_not_serve_stays_in_python():
     own = fb.Network([3, 5, 1], hidden=(np.tanh, lambda Z: 1 - np.tanh(Z) ** 2))
     for network, optimizer, batch, expected in [
         (own, optimizers.adam(), 20, PythonBatches),
-        (fb.Network([3, 5, 1]), optimizers.adam()._replace(rule=None), 20, PythonBatches),
+        (fb.Network([3, 5, 1]), optimizers.adam()._replace(name="own"), 20, PythonBatches),
         (fb.Network([3, 5, 1]), optimizers.adam(), 60, PythonBatches),
         (fb.Network([3, 5, 1]), optimizers.adam(), 59, NativeBatches),
     ]:
-        theta = flatten(params)
         with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-            assert type(minibatches.make(objective, optimizer, theta, optimizer.init(theta), batch)) is expected
+            assert type(minibatches.make(objective, optimizer, start(params, optimizer), batch)) is expected
     large = np.zeros((3, native_batches.LARGEST + 2))
     with Objective(fb.Network([3, 5, 1]), Examples(Dense(large), Dense(large[:1]))) as objective:
         for batch, expected in [(native_batches.LARGEST, NativeBatches), (native_batches.LARGEST + 1, PythonBatches)]:
-            assert type(minibatches.make(objective, optimizers.gd(), theta, (), batch)) is expected
+            assert type(minibatches.make(objective, optimizers.gd(), start(params, optimizers.gd()), batch)) is expected
 
 
 @pytest.mark.parametrize("sizes", [(3, 4, 2), (5, 4, 1), (5, 4, 3)])
@@ -300,13 +299,13 @@ def test_shapes_that_do_not_fit_raise(sizes):
     network = fb.Network([5, 4, 2], output="identity")
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
         network = fb.Network(sizes, output="identity")
-        theta = flatten(network.init(seed=0, dtype="float32"))
         gd = optimizers.gd()
+        state = start(network.init(seed=0, dtype="float32"), gd)
 
         def train():
             options = {"batch_size": 10, "l2": 0.0, "intercept": True, "threads": 1}
-            batches = NativeBatches(network, objective.examples, gd.rule, theta, gd.init(theta), **options)
-            list(batches.run(slice(0, 40), lambda t: 0.1, 0))
+            batches = NativeBatches(network, objective.examples, gd, state, **options)
+            list(batches.run(slice(0, 40), lambda t: 0.1))
 
         with pytest.raises(ValueError, match=r"has the shape|where Y is to be"):
             train()
@@ -318,36 +317,35 @@ def test_too_few_or_many_numbers_raise_before_c_reads_them(wrong, by, monkeypatc
     monkeypatch.setattr(native_batches, "as_c", None)  # without it nothing of C can be called
     network = fb.Network([5, 4, 1])
     n = {name: 29 + by * (name == wrong) for name in ("theta", "velocity", "mean", "square")}
-    optimizer = optimizers.momentum(0.9) if wrong == "velocity" else optimizers.adam()
-    state = optimizers.AdamState(0, np.zeros(n["mean"]), np.zeros(n["square"]))
-    state = np.zeros(n["velocity"]) if wrong == "velocity" else state
+    optimizer = optimizers.sgd(0.9, False) if wrong == "velocity" else optimizers.adam()
+    kept = tuple(np.zeros(n[name]) for name in optimizer.keeps)
+    state = TrainingState(np.zeros(n["theta"]), optimizer.name, Schedule("constant", 0.1), kept)
     examples = Examples(Dense(np.zeros((5, 40))), Dense(np.zeros((1, 40))))
     options = {"batch_size": 10, "l2": 0.0, "intercept": True, "threads": 1}
     with pytest.raises(ValueError, match=rf"has the shape \({29 + by},\) for the 29 parameters"):
-        NativeBatches(network, examples, optimizer.rule, np.zeros(n["theta"]), state, **options)
+        NativeBatches(network, examples, optimizer, state, **options)
 
 
 def test_a_table_with_fewer_codes_than_numbers_raises():
     whole = sources(np.random.default_rng(0), 60)["many categories"]
     torn = EncodedTable(whole.numbers, whole.ones[:50], whole.n)
     network = fb.Network([torn.n, 4, 1])
-    theta = flatten(network.init(seed=0))
+    state = start(network.init(seed=0), optimizers.gd())
     with (
         Objective(network, Examples(torn, Dense(np.zeros((1, 60))))) as objective,
         pytest.raises(ValueError, match="60 rows of numbers and 50 of codes"),
     ):
-        minibatches.make(objective, optimizers.gd(), theta, (), 20)
+        minibatches.make(objective, optimizers.gd(), state, 20)
 
 
 def test_an_order_beyond_x_raises():
     params, X, Y = case([5, 4, 2], 40, "softmax", dtype="float32")
     with Objective(fb.Network([5, 4, 2], output="softmax"), Examples(Dense(X), Dense(Y))) as objective:
-        theta = flatten(params)
-        batches = minibatches.make(objective, optimizers.gd(), theta, None, 10)
+        batches = minibatches.make(objective, optimizers.gd(), start(params, optimizers.gd()), 10)
         assert isinstance(batches, NativeBatches)
         batches.in_memory = batches.in_memory[0], 30
         with pytest.raises(IndexError, match="beyond the 30 of X"):
-            list(batches.run(np.arange(30, 40), lambda t: 0.1, 0))
+            list(batches.run(np.arange(30, 40), lambda t: 0.1))
 
 
 def test_sparse_x_with_wide_indices_is_read_as_it_lies():
@@ -359,9 +357,9 @@ def test_sparse_x_with_wide_indices_is_read_as_it_lies():
         rows.indices, rows.indptr = rows.indices.astype(kind), rows.indptr.astype(kind)
         params, _, Y = case([50, 4, 1], 300, "sigmoid", dtype="float32")
         with Objective(fb.Network([50, 4, 1]), Examples(Sparse(rows), Dense(Y))) as objective:
-            batches = minibatches.make(objective, optimizers.gd(), flatten(params), None, 10)
+            batches = minibatches.make(objective, optimizers.gd(), start(params, optimizers.gd()), 10)
             used.append(batches.in_memory is not None)
-            list(batches.run(slice(0, 300), lambda t: 0.1, 0))
+            list(batches.run(slice(0, 300), lambda t: 0.1))
             theta.append(batches.theta)
     assert used == [True, True]
     assert np.array_equal(*theta)
@@ -378,10 +376,9 @@ def test_a_feature_out_of_range_raises():
         else:
             source.ones[7, 1] = source.n
         with Objective(network, Examples(source, Y)) as objective:
-            theta = flatten(network.init(seed=0))
-            loop = minibatches.make(objective, optimizers.gd(), theta, (), 20)
+            loop = minibatches.make(objective, optimizers.gd(), start(network.init(seed=0), optimizers.gd()), 20)
             with pytest.raises(ValueError, match="out of range"):
-                list(loop.run(slice(0, 60), lambda t: 0.1, 0))
+                list(loop.run(slice(0, 60), lambda t: 0.1))
 
 
 def test_a_feature_out_of_range_ends_all_threads(monkeypatch, no_hang):
@@ -390,13 +387,13 @@ def test_a_feature_out_of_range_ends_all_threads(monkeypatch, no_hang):
     rows = scipy.sparse.random(400, 30, density=0.2, format="csr", rng=np.random.default_rng(0))
     rows.indices[:] = 30
     network = fb.Network([30, 4, 1])
-    theta = flatten(network.init(seed=0))
+    state = start(network.init(seed=0), optimizers.gd())
     with Objective(network, Examples(Sparse(rows), Dense(np.zeros((1, 400)))), threads=2) as objective:
         objective.fold.threads = 2
         for _ in range(300):
-            loop = minibatches.make(objective, optimizers.gd(), theta, (), 200)
+            loop = minibatches.make(objective, optimizers.gd(), state, 200)
             with pytest.raises(ValueError, match="out of range"):
-                list(loop.run(slice(0, 400), lambda t: 0.1, 0))
+                list(loop.run(slice(0, 400), lambda t: 0.1))
 
 
 @pytest.mark.parametrize("beta", [0.999, 1 - 1e-6, 1 - 1e-8])
@@ -414,7 +411,7 @@ def test_adams_means_are_of_full_precision_in_float32(name, beta):
         orders,
         20,
         "float32",
-        rate=lambda t: 0.01,
+        rate=0.01,
     )
 
 
@@ -424,7 +421,7 @@ def test_an_epsilon_of_zero_leaves_the_lanes_that_are_no_parameter(hidden, dtype
     params, X, Y = case([5, *hidden, 1], 200, "sigmoid", dtype=dtype)
     examples = Examples(Dense(X), Dense(Y))
     network, orders = fb.Network([5, *hidden, 1]), [slice(0, 200)] * 2
-    both(network, examples, params, optimizers.adam(epsilon=epsilon), orders, 20, dtype, rate=lambda t: 0.01)
+    both(network, examples, params, optimizers.adam(epsilon=epsilon), orders, 20, dtype, rate=0.01)
 
 
 def test_without_l2_large_weights_have_no_penalty():

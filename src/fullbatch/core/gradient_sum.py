@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fullbatch.core.parameters import Layer
+from fullbatch.core.parameters import Params, unflatten
+from fullbatch.machine import places
 
 
 class GradientSum(NamedTuple):
@@ -12,28 +13,29 @@ class GradientSum(NamedTuple):
 
     Two of them add, so the blocks of a full batch may be computed anywhere and in any grouping.
 
-    loss      : array of shape (), the weighted sum of L(a, y) over the block
-    gradients : one Layer(W=dW, b=db) per layer, of the shapes of the parameters
-    weight    : the sum of the example weights; the number of examples where there are none
+    loss   : array of shape (), the weighted sum of L(a, y) over the block
+    vector : the gradient, one vector in the order of ``flatten``: dW[1], db[1], dW[2], db[2], ... each row after row
+    weight : the sum of the example weights; the number of examples where there are none
+    sizes  : n[0], n[1], ..., n[L] of the network
     """
 
     loss: Any
-    gradients: tuple[Layer, ...]
+    vector: Any
     weight: Any
+    sizes: tuple[int, ...]
+
+    @property
+    def gradients(self) -> Params:
+        """One Layer(W=dW, b=db) per layer, of the shapes of the parameters: views of ``vector``."""
+        with places.place_of(self.vector).current():
+            return unflatten(self.vector, self.sizes)
 
     def __add__(self, other: GradientSum) -> GradientSum:  # type: ignore[override]  # a monoid, not a concatenation
-        return GradientSum(
-            self.loss + other.loss,
-            tuple(Layer(a.W + b.W, a.b + b.b) for a, b in zip(self.gradients, other.gradients, strict=True)),
-            self.weight + other.weight,
-        )
+        return GradientSum(self.loss + other.loss, self.vector + other.vector, self.weight + other.weight, self.sizes)
 
     def astype(self, dtype: Any, xp: Any) -> GradientSum:
         """The same sum in another dtype: the widest one, before blocks are added."""
-        if self.loss.dtype == dtype and all(g.W.dtype == dtype and g.b.dtype == dtype for g in self.gradients):
+        if self.loss.dtype == dtype and self.vector.dtype == dtype:
             return self
-        return GradientSum(
-            xp.astype(self.loss, dtype, copy=False),
-            tuple(Layer(xp.astype(g.W, dtype, copy=False), xp.astype(g.b, dtype, copy=False)) for g in self.gradients),
-            self.weight,
-        )
+        loss, vector = (xp.astype(array, dtype, copy=False) for array in (self.loss, self.vector))
+        return GradientSum(loss, vector, self.weight, self.sizes)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fullbatch.core.activations import Activation, make_activation
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.losses import make_output
-from fullbatch.core.parameters import Layer, Params, check_shapes, initial
+from fullbatch.core.parameters import Layer, Params, check_shapes, flatten, initial
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays, places
 
@@ -103,7 +103,7 @@ class Network:
             if l > 0:
                 dA = params[l].W.T @ dZ
                 dZ = dA * self.activations[l - 1].derivative(Z[l - 1], A[l], xp)
-        return GradientSum(loss, tuple(reversed(gradients)), weight)
+        return GradientSum(loss, flatten(tuple(reversed(gradients))), weight, self.sizes)
 
     def loss(self, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> tuple[Any, Any]:
         """The weighted sum of L over the examples, and the sum of the weights."""

@@ -71,6 +71,20 @@ def initial(
     return tuple(layers)
 
 
+def count(sizes: Sequence[int]) -> int:
+    """The number of parameters."""
+    return sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
+
+
+def weight_spans(sizes: Sequence[int]) -> list[slice]:
+    """Where the weights W[1], W[2], ... lie in the vector of all parameters; the rest of it are biases."""
+    spans, start = [], 0
+    for n, fan_in in ((n, fan_in) for fan_in, n in pairwise(sizes)):
+        spans.append(slice(start, start + n * fan_in))
+        start += n * (fan_in + 1)
+    return spans
+
+
 def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
     """The parameters as Layers, or an error that names the array, its shape and the shape it must have (N1)."""
     try:
@@ -87,10 +101,10 @@ def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
     return layers
 
 
-def refuse_equal_units(params: Params) -> None:
+def refuse_equal_units(theta: Any, sizes: Sequence[int]) -> None:
     """Refuse all-zero weights in a network with a hidden layer, whose units would stay equal (N2)."""
-    xp = arrays.namespace(params[0].W)
-    if len(params) > 1 and not any(bool(xp.any(layer.W != 0)) for layer in params):
+    xp = arrays.namespace(theta)
+    if len(sizes) > 2 and not any(bool(xp.any(theta[span] != 0)) for span in weight_spans(sizes)):
         raise InputError(
             "all weights are zero: with a hidden layer its units would stay equal for ever, since equal units get "
             "equal gradients. Start from random weights, for example network.init(seed=0)."
@@ -103,8 +117,8 @@ def flatten(params: Params) -> Any:
     return xp.concat([xp.reshape(array, (-1,)) for layer in params for array in layer])
 
 
-def restore(theta: Any, sizes: Sequence[int]) -> Params:
-    """The parameters that ``flatten`` made ``theta`` of: views of it where the library has views."""
+def unflatten(theta: Any, sizes: Sequence[int]) -> Params:
+    """The layers of a vector that ``flatten`` made: views of it where the library has views."""
     xp = arrays.namespace(theta)
     layers, start = [], 0
     for layer_shapes in shapes(sizes):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fullbatch.core.parameters import Params
 from fullbatch.errors import DeviceError
 from fullbatch.fold import blocks as sizes
 from fullbatch.fold.blocks import Block, Plan
@@ -34,16 +33,16 @@ class OnDevice:
         if worker is not None:
             worker.close()
 
-    def run(self, operation: Operation, params: Params, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
+    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
         """``merge`` every leaf's Node, or (where, A[L]) of every block to predict, in order.
 
         Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
         with arrays.quiet(), cuda.products(self.plan.precision, self.plan.like):
-            self._run(operation, params, list(blocks), merging(operation, merge))
+            self._run(operation, theta, list(blocks), merging(operation, merge))
 
     def _run(
-        self, operation: Operation, params: Params, left: list[Block], merge_part: Callable[[Block, Any], None]
+        self, operation: Operation, theta: Any, left: list[Block], merge_part: Callable[[Block, Any], None]
     ) -> None:
         worker: Worker | None = None
         done = 0
@@ -54,7 +53,7 @@ class OnDevice:
                     if self._worker is None:
                         self._worker = self.make_worker()
                     worker = self._worker
-                    worker.load(params)
+                    worker.load(theta)
                     worker.expect([block.where for block in left])
                 merge_part(left[done], worker.work(operation, left[done].where))
                 done += 1

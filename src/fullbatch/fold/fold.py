@@ -13,7 +13,6 @@ from typing import Any
 from fullbatch import steps
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import Plan
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
@@ -25,7 +24,9 @@ from fullbatch.sources import Columns, Examples, Where, sparse_reader
 
 
 class Fold:
-    """Sums over ``examples`` for one network. A context manager: threads and BLAS's limit last as long as it is open.
+    """Sums over ``examples`` for one network, at all its parameters ``theta``, one vector.
+
+    A context manager: threads and BLAS's limit last as long as it is open.
 
     threads : the number of threads on the CPU; None for all that this process may use. Elsewhere it is 1.
     """
@@ -81,36 +82,36 @@ class Fold:
     def __exit__(self, *error: object) -> None:
         self.engine.__exit__(*error)
 
-    def gradient(self, params: Params, where: Where = None) -> GradientSum:
+    def gradient(self, theta: Any, where: Where = None) -> GradientSum:
         """The sum over the examples that ``where`` selects (all of them if None), in the widest float."""
-        total: GradientSum = self._tree("gradient", params, where).total()
+        total: GradientSum = self._tree("gradient", theta, where).total()
         return total
 
-    def gradient_nodes(self, params: Params, where: Where, first: int = 0) -> list[Node]:
+    def gradient_nodes(self, theta: Any, where: Where, first: int = 0) -> list[Node]:
         """The nodes of the tree over these examples, of which the first begin leaf number ``first`` of a larger whole.
 
         With the other parts' nodes ``tree.total`` makes the very sum that one call over the whole makes.
         """
-        return self._tree("gradient", params, where, first).nodes
+        return self._tree("gradient", theta, where, first).nodes
 
-    def cost(self, params: Params, where: Where = None) -> tuple[Any, Any]:
+    def cost(self, theta: Any, where: Where = None) -> tuple[Any, Any]:
         """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None).
 
         Where they are summed: ``arrays.floats`` reads them back from a device.
         """
-        loss, weight = self._tree("cost", params, where).total()
+        loss, weight = self._tree("cost", theta, where).total()
         return loss, weight
 
-    def _tree(self, operation: Operation, params: Params, where: Where, first: int = 0) -> Tree:
+    def _tree(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> Tree:
         tree = Tree()
 
         def add(node: Node) -> None:
             tree.add(Node(first + node.first, node.leaves, node.sum))
 
-        self.engine.run(operation, params, self.plan.blocks(where), add if first else tree.add)
+        self.engine.run(operation, theta, self.plan.blocks(where), add if first else tree.add)
         return tree
 
-    def predict(self, params: Params, finish: Callable[[Any], Any] | None = None) -> Any:
+    def predict(self, theta: Any, finish: Callable[[Any], Any] | None = None) -> Any:
         """yhat = A[L] (n[L], m) of all examples, or what ``finish`` makes of each block of it: (..., k) to (..., m).
 
         The result is made example by example in memory, so its transpose is an ordinary (m, n[L]) table.
@@ -128,5 +129,5 @@ class Fold:
                 out.append(arrays.host_columns(made, m))
             out[0][..., where] = made
 
-        self.engine.run("predict", params, self.plan.blocks(), keep)
+        self.engine.run("predict", theta, self.plan.blocks(), keep)
         return out[0] if len(out) == 1 else arrays.namespace(*out).concat(out, axis=-1)

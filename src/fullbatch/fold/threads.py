@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.worker import Operation, Worker, merging
 from fullbatch.machine import arrays
@@ -43,12 +42,12 @@ class OnThreads:
         finally:
             self._open.close()
 
-    def run(self, operation: Operation, params: Params, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
+    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
         """``merge`` every leaf's Node, or (where, A[L]) of every block to predict: one at a time and in order."""
         merge_part = merging(operation, merge)
         workers = [self._worker(i) for i in range(min(self.threads, len(blocks)))]
         for worker in workers:
-            worker.load(params)
+            worker.load(theta)
         if len(workers) == 1:  # no thread and no lock: the caller's thread does it all
             with arrays.quiet():
                 for block in blocks:

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 from fullbatch import steps
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.tree import Node
 from fullbatch.machine import arrays
@@ -25,9 +24,9 @@ class Worker:
         self.weight = examples.weight
         self.wide, self.xp = arrays.widest_float(examples.X.like), arrays.namespace(examples.X.like)
 
-    def load(self, params: Params) -> None:
-        """The parameters to use from now on."""
-        self.step.load(params)
+    def load(self, theta: Any) -> None:
+        """All parameters as one vector, to use from now on."""
+        self.step.load(theta)
 
     def work(self, operation: Operation, where: Where) -> Any:
         """What the operation makes of a block: a GradientSum in the widest float, (loss, weight), or A[L] (n[L], k)."""

@@ -23,7 +23,7 @@ NAMES = ("avx512", "avx2", "neon", "portable")
 FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
 
 
-class Examples(ctypes.Structure):
+class Block(ctypes.Structure):
     """A block of m examples as it lies in memory: ``fb_examples``. Strides are in elements."""
 
     _fields_ = (
@@ -68,16 +68,16 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fb_step_new": (c_void_p, NETWORK),
     "fb_step_free": (None, (c_void_p,)),
     "fb_step_load": (None, (c_void_p, c_void_p)),
-    "fb_step_gradient": (c_int, (c_void_p, POINTER(Examples), c_void_p, POINTER(c_double), POINTER(c_double))),
-    "fb_step_cost": (c_int, (c_void_p, POINTER(Examples), POINTER(c_double), POINTER(c_double))),
-    "fb_step_predict": (c_int, (c_void_p, POINTER(Examples), c_void_p)),
+    "fb_step_gradient": (c_int, (c_void_p, POINTER(Block), c_void_p, POINTER(c_double), POINTER(c_double))),
+    "fb_step_cost": (c_int, (c_void_p, POINTER(Block), POINTER(c_double), POINTER(c_double))),
+    "fb_step_predict": (c_int, (c_void_p, POINTER(Block), c_void_p)),
     "fb_trainer_new": (c_void_p, (*NETWORK, c_int64, POINTER(Rule))),
     "fb_trainer_free": (None, (c_void_p,)),
     "fb_trainer_load": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "fb_trainer_store": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "fb_trainer_run": (
         c_int64,
-        (c_void_p, c_int, POINTER(Examples), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),
+        (c_void_p, c_int, POINTER(Block), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),
     ),
     "fb_tiles_without_zeros": (c_int64, (c_void_p,)),
     "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),

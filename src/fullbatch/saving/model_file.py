@@ -3,7 +3,7 @@
 Loading runs no code: there is no pickle, the class is looked up in a fixed table, its attributes too, and
 what the file holds is checked before it is used. The metadata's one entry, "fullbatch-model", is JSON:
 
-    format_version   1; a higher one was written by a newer fullbatch
+    format_version   2; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names
     fullbatch        the version that wrote the file
     kind             "estimator" or "table"
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
@@ -24,10 +24,12 @@ from fullbatch.errors import InputError, ModelFileError
 from fullbatch.machine.plain_values import Arrays, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.tables.model import TableModel
+from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.version import __version__
 
 FORMAT = "fullbatch-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
 OF_THE_MACHINE = ("device", "device_memory", "n_jobs")  # where a TableModel was trained is not where it is used
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
@@ -88,19 +90,19 @@ def _pack_estimator(estimator: Any, arrays: Arrays, leave_out: Collection[str] =
         raise InputError(f"this {name} is not fitted, so there is nothing to save; call fit first.")
     fitted = {key: getattr(estimator, key) for key in FITTED if key in vars(estimator)}
     params = estimator.get_params(deep=False)
-    stepper = vars(estimator).get("_optimizer")
+    state = vars(estimator).get("_optimizer")
     return {
         "class": name,
         "params": {key: pack(value, key, arrays) for key, value in params.items() if key not in leave_out},
         "fitted": {key: pack(value, key, arrays) for key, value in fitted.items()},
-        "optimizer": None if stepper is None else pack(vars(stepper) | {"theta": None}, "optimizer", arrays),
+        "optimizer": None if state is None else pack(_optimizer_of(state), "optimizer", arrays),
     }
 
 
 def _estimators() -> dict[str, type[Any]]:
-    from fullbatch.estimators import classification
+    from fullbatch import estimators
 
-    kinds = (classification.MLPClassifier, classification.MLPRegressor, classification.LogisticRegression)
+    kinds = (estimators.MLPClassifier, estimators.MLPRegressor, estimators.LogisticRegression)
     return {kind.__name__: kind for kind in kinds}
 
 
@@ -115,6 +117,8 @@ def load(path: PathLike) -> Any:
     """
     content, arrays = _read(path)
     try:
+        if content["format_version"] == 1:
+            _from_version_1(content["estimator"])
         estimator = _unpack_estimator(content["estimator"], arrays)
         if content["kind"] == "estimator":
             return estimator
@@ -154,7 +158,7 @@ def _unpack_estimator(content: Any, arrays: Arrays) -> Any:
         setattr(estimator, name, value)
     _check_layers(estimator)
     if content["optimizer"] is not None:
-        estimator._optimizer = _stepper(unpack(content["optimizer"], arrays), estimator)
+        estimator._optimizer = _state(unpack(content["optimizer"], arrays), estimator)
     return estimator
 
 
@@ -180,23 +184,51 @@ def _check_layers(estimator: Any) -> None:
         _require(output in ("identity", "exp") and classes is None, "a regressor has no classes")
 
 
-def _stepper(values: dict[str, Any], estimator: Any) -> Any:
-    """The optimiser between two calls of ``partial_fit``."""
-    from fullbatch.estimators.solvers import Stepper
-    from fullbatch.training.optimizers import AdamState
+def _optimizer_of(state: Any) -> dict[str, Any]:
+    """What a call of ``partial_fit`` goes on from, beside the fitted attributes."""
+    return {
+        "name": state.optimizer, "schedule": tuple(state.schedule), "learning_rate": state.learning_rate,
+        "epoch": state.epoch, "updates": state.updates, "arrays": state.arrays,
+    }  # fmt: skip
 
-    stepper = Stepper(**values)
-    _require(all(isinstance(text, str) for text in (stepper.solver, stepper.schedule)), "optimizer is damaged")
-    _require(all(map(_is_number, (stepper.initial, stepper.learning_rate))), "optimizer is damaged")
+
+def _state(values: dict[str, Any], estimator: Any) -> Any:
+    """``_optimizer_of``, undone: ValueError and its like for what does not fit the estimator."""
+    from fullbatch.training.schedules import Schedule
+    from fullbatch.training.state import TrainingState
+
+    name, schedule, rate, epoch, updates, kept = map(values.__getitem__, OF_AN_OPTIMIZER)
+    schedule = Schedule(*schedule)
+    plain_ones = _is_text(name) and _is_text(schedule.kind) and all(map(_is_count, (epoch, updates, schedule.epochs)))
+    numbers = all(map(_is_number, (rate, schedule.initial, schedule.power)))
+    _require(plain_ones and numbers, "optimizer is damaged")
     size = sum(array.size for array in (*estimator.coefs_, *estimator.intercepts_))
-    if stepper.state is None or (isinstance(stepper.state, tuple) and not stepper.state):
-        return stepper
-    if stepper.solver == "adam":
-        stepper.state = AdamState(*stepper.state)
-        _require(_is_count(stepper.state.t), "optimizer is damaged")
-    arrays = stepper.state[1:] if stepper.solver == "adam" else [stepper.state]
-    _require(all(_floats(1)(array) and array.size == size for array in arrays), "optimizer does not fit the layers")
-    return stepper
+    fits = name in OPTIMIZERS and isinstance(kept, tuple) and len(kept) == OPTIMIZERS[name].keeps
+    fits = fits and all(_floats(1)(array) and array.size == size for array in kept)
+    _require(fits, "optimizer does not fit the layers")
+    return TrainingState(None, name, schedule, kept, updates, epoch, learning_rate=rate)
+
+
+def _from_version_1(content: Any) -> None:
+    """Bring a file of format 1 into today's form, in which an optimiser's arrays are a tuple and t is ``updates``."""
+    packed = content["optimizer"]
+    if packed is None:
+        return
+    old = dict(packed["items"])
+    if old["state"] is None:  # it had not learned yet: partial_fit begins anew
+        content["optimizer"] = None
+        return
+    kept, updates = old["state"], 0
+    if old["solver"] == "adam":
+        updates, *means = kept["items"]
+        kept = {"$": "tuple", "items": means}
+    elif old["solver"] == "sgd":
+        kept = {"$": "tuple", "items": [kept]}
+    epoch = len(content["fitted"].get("loss_curve_") or [])
+    schedule = {"$": "tuple", "items": [old["schedule"], old["initial"], 0.5, 1]}  # partial_fit sets the last two
+    values = (old["solver"], schedule, old["learning_rate"], epoch, updates, kept)
+    items = [list(pair) for pair in zip(OF_AN_OPTIMIZER, values, strict=True)]
+    content["optimizer"] = {"$": "dict", "items": items}
 
 
 def _require(holds: bool, what: str) -> None:

@@ -4,7 +4,19 @@ A ``Columns`` has ``m`` columns of ``n`` numbers, one column per example, and ha
 never needed at once. ``Examples`` is a pair of them, X and Y, with optional weights: all that a fold needs.
 """
 
-from fullbatch.sources.columns import Columns, Examples, Reader, Where, batches, close, expect, length, sparse_reader
+from fullbatch.sources.columns import (
+    Columns,
+    Examples,
+    Layout,
+    Reader,
+    Where,
+    batches,
+    close,
+    expect,
+    in_memory,
+    length,
+    sparse_reader,
+)
 from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
 from fullbatch.sources.uploaded import Uploaded, put_examples, selected
 
@@ -12,6 +24,7 @@ __all__ = [
     "Columns",
     "Dense",
     "Examples",
+    "Layout",
     "OneHot",
     "Reader",
     "Sparse",
@@ -21,6 +34,7 @@ __all__ = [
     "batches",
     "close",
     "expect",
+    "in_memory",
     "length",
     "put_examples",
     "selected",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fullbatch.errors import InputError
 
@@ -18,7 +18,8 @@ class Columns(Protocol):
 
     ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source of
     many zeros may have a ``sparse_reader(share)`` too, for steps that take SciPy's sparse arrays: its blocks as CSC, or
-    None where more than that share of the numbers is not zero.
+    None where more than that share of the numbers is not zero. One whose examples lie in memory may have an
+    ``in_memory()``, their Layout, for whoever reads single examples in any order.
     """
 
     @property
@@ -36,6 +37,31 @@ class Columns(Protocol):
         It may have ``expect`` and ``close`` too: see the functions of these names.
         """
         ...
+
+
+class Layout(NamedTuple):
+    """How ``m`` examples lie in memory: in one of three plain ways, by which fields are there.
+
+    numbers : (n, m), dense;  or rows : SciPy's CSR array (m, n) of examples by features
+    or numbers (k, m) and codes : (m, c) unsigned integers: features that are 1, beside the first k; 0 stands for none
+    through : a source's own examples among these, in order, by index; None for all as they lie
+    """
+
+    numbers: Any = None
+    rows: Any = None
+    codes: Any = None
+    through: Any = None
+
+    @property
+    def m(self) -> int:
+        return int(self.rows.shape[0] if self.rows is not None else self.numbers.shape[1])
+
+    @property
+    def entries(self) -> float:
+        """How many numbers and codes an example has there, on average."""
+        if self.rows is not None:
+            return float(self.rows.nnz / max(self.m, 1))
+        return float(len(self.numbers) + (0 if self.codes is None else self.codes.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,12 @@ def sparse_reader(X: Columns, share: float) -> Reader | None:
     """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
     make = getattr(X, "sparse_reader", None)
     return make(share) if make is not None and share > 0 else None
+
+
+def in_memory(X: Columns) -> Layout | None:
+    """How a source's examples lie in memory; None for one that makes its blocks, or that nobody needs to know of."""
+    ask = getattr(X, "in_memory", None)
+    return None if ask is None else ask()
 
 
 def expect(reader: Reader | None, wheres: list[Where]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Reader, Where, length
+from fullbatch.sources.columns import Array, Layout, Reader, Where, length
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class EncodedTable:
     @property
     def like(self) -> Array:
         return self.numbers[:0]
+
+    def in_memory(self) -> Layout:
+        return Layout(numbers=self.numbers.T, codes=self.ones if self.ones.shape[1] else None)
 
     def reader(self) -> Reader:
         """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Columns, Reader, Where, length, sparse_reader
+from fullbatch.sources.columns import Array, Columns, Layout, Reader, Where, in_memory, length, sparse_reader
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Dense:
     def like(self) -> Array:
         return self.array
 
+    def in_memory(self) -> Layout:
+        return Layout(numbers=self.array)
+
     def reader(self) -> Reader:
         array = self.array
         if isinstance(array, np.ndarray):
@@ -35,7 +38,8 @@ class Dense:
 
             def read(where: Where) -> Array:
                 if isinstance(where, slice):
-                    return array[:, where]
+                    # The array itself, where it is all wanted: a step knows it again and need not look at it anew.
+                    return array if (where.start, where.stop) == (0, len(rows)) else array[:, where]
                 return rows.take(where, axis=0).T
 
             return read
@@ -115,6 +119,9 @@ class Sparse:
     def like(self) -> Array:
         return np.empty((0, 0), dtype=self.rows.dtype)
 
+    def in_memory(self) -> Layout:
+        return Layout(rows=self.rows)
+
     def reader(self) -> Reader:
         rows = self.rows
         return lambda where: rows[where].toarray().T
@@ -142,6 +149,11 @@ class Subset:
     @property
     def like(self) -> Array:
         return self.whole.like
+
+    def in_memory(self) -> Layout | None:
+        """As the whole's, but for a selection of a selection, which is read block by block."""
+        whole = in_memory(self.whole)
+        return None if whole is None or whole.through is not None else whole._replace(through=self.indices)
 
     def reader(self) -> Reader:
         return self._selected(self.whole.reader())

@@ -2,7 +2,7 @@
 
 A step belongs to one thread and may own buffers:
 
-    load(params)                the parameters to use from now on
+    load(theta)                 all parameters as one vector, to use from now on
     gradient(X, Y, weight)      -> GradientSum of the block;  X (n[0], k), Y (n[L], k), weight (k,) or None
     cost(X, Y, weight)          -> (loss, weight), both summed over the block
     predict(X)                  -> A[L] (n[L], k)
@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
 from fullbatch.steps.array import ArrayStep
 from fullbatch.steps.cuda.fused import FusedStep
 from fullbatch.steps.cuda.onepass import OnePassStep
@@ -36,7 +35,7 @@ class Step(Protocol):
     takes_sparse: float  # up to which share of numbers that are not zero X is better a SciPy CSC array; 0: never
     takes_tf32: bool  # whether ``backend.products`` has a say in how it multiplies
 
-    def load(self, params: Params) -> None: ...
+    def load(self, theta: Any) -> None: ...
 
     def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum: ...
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
+from fullbatch.core.parameters import unflatten
 from fullbatch.machine import arrays
 
 
@@ -33,8 +33,8 @@ class ArrayStep:
         self.network = network
         self.xp = arrays.namespace(like)
 
-    def load(self, params: Params) -> None:
-        self.params = params
+    def load(self, theta: Any) -> None:
+        self.params = unflatten(theta, self.network.sizes)
 
     def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
         pass_ = self.network.forward_unchecked(self.params, X, self.xp)

@@ -16,7 +16,7 @@ import numpy as np
 from fullbatch.core.activations import GELU_C, GELU_FLAT, GELU_K, LEAK
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import Layer, count, unflatten
 from fullbatch.machine import arrays
 
 
@@ -206,10 +206,10 @@ class InplaceStep:
                 self._views[k].append(Buffers(Z, A, T, D, wide))
         return self._views[k]
 
-    def load(self, params: Params) -> None:
-        self.params = params
+    def load(self, theta: Any) -> None:
+        self.params = unflatten(theta, self.network.sizes)
         self._forward_rows = []
-        for W, b in params[:-1]:
+        for W, b in self.params[:-1]:
             WT = self.xp.ascontiguousarray(W.T) if W.size <= SMALL else W.T  # (n[l-1], n[l])
             self._forward_rows.append((WT, self.xp.tile(b[:, 0], max(1, WIDE // b.shape[0]))))
 
@@ -239,7 +239,10 @@ class InplaceStep:
         dZ -= Y
         if weight is not None:
             dZ = xp.where(weight > 0, dZ * weight, 0)
-        gradients = [Layer(dZ @ inputs[-1], dZ.sum(axis=1, keepdims=True))]
+        vector = xp.empty(count(self.network.sizes), dtype=self.dtype)
+        gradients = unflatten(vector, self.network.sizes)
+        gradients[-1].W[...] = dZ @ inputs[-1]
+        gradients[-1].b[...] = dZ.sum(axis=1, keepdims=True)
         dZT, W = dZ.T, params[-1].W  # from here on example by example: (k, n[l])
         ones = self._ones[:, : X.shape[1]]
         scale = None
@@ -255,19 +258,19 @@ class InplaceStep:
                 xp.multiply(f.D, self.activations[l - 1].derivative(xp, f), out=f.D)
                 scale = None
             dZT = f.D
-            gradients.append(self._sums(dZT, inputs[l - 1], ones, scale))
+            self._sums(gradients[l - 1], dZT, inputs[l - 1], ones, scale)
             W = params[l - 1].W if scale is None else params[l - 1].W * scale
-        return GradientSum(loss, tuple(reversed(gradients)), total)
+        return GradientSum(loss, vector, total, self.network.sizes)
 
     @staticmethod
-    def _sums(dZT: Any, AT: Any, ones: Any, scale: Any) -> Layer:
-        """dW = dZ A^T and db, the sums over examples; each row times ``scale`` (n[l], 1) if given."""
-        dW = (AT.T @ dZT).T if AT.shape[1] < dZT.shape[1] else dZT.T @ AT  # BLAS is up to 1.3 times as fast this way
-        db = (ones @ dZT).T  # as a product with ones: a quarter of the time of a sum over examples
+    def _sums(gradient: Layer, dZT: Any, AT: Any, ones: Any, scale: Any) -> None:
+        """Fill dW = dZ A^T and db, the sums over examples; each row times ``scale`` (n[l], 1) if given."""
+        dW, db = gradient
+        dW[...] = (AT.T @ dZT).T if AT.shape[1] < dZT.shape[1] else dZT.T @ AT  # BLAS is up to 1.3 times as fast so
+        db[...] = (ones @ dZT).T  # as a product with ones: a quarter of the time of a sum over examples
         if scale is not None:
             dW *= scale
             db *= scale
-        return Layer(dW, db)
 
     def _loss(self, Z: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         loss = self.network.output.loss(Z, Y, self.xp)  # (k,)

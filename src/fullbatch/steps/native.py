@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params, restore
+from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
-from fullbatch.machine.native_library import Examples as Block
+from fullbatch.machine.native_library import Block
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -46,11 +45,11 @@ class NativeStep:
         freed = weakref.finalize(self, self.library.fb_step_free, self.handle)
         freed.atexit = False  # a daemon thread may be in it then
         self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
-        self.size = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
+        self.size = count(network.sizes)
 
-    def load(self, params: Params) -> None:
-        theta = np.concatenate([np.ravel(array) for layer in params for array in layer], dtype=self.dtype)
-        if theta.size != self.size:
+    def load(self, theta: Any) -> None:
+        theta = np.ascontiguousarray(theta, self.dtype)
+        if theta.shape != (self.size,):
             raise ValueError(f"{theta.size} parameters for the {self.size} of {self.network.sizes} units.")
         self.library.fb_step_load(self.handle, theta.ctypes.data)
 
@@ -59,7 +58,7 @@ class NativeStep:
         gradient = np.empty(self.size)  # in float64: sums of more than 4096 examples are
         failed = self.library.fb_step_gradient(self.handle, block, gradient.ctypes.data, self.loss, self.weight)
         self._check(failed, arrays)
-        return GradientSum(np.float64(self.loss.value), restore(gradient, self.network.sizes), self.weight.value)
+        return GradientSum(np.float64(self.loss.value), gradient, self.weight.value, self.network.sizes)
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         block, arrays = self._examples(X, Y, weight)

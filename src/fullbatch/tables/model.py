@@ -220,7 +220,7 @@ def make_estimator(encoding: TableEncoding, settings: Settings, *, keep_best: bo
 
     keep_best : keep the parameters of the epoch whose cost on the held-out rows is the lowest, not the last ones
     """
-    from fullbatch.estimators.classification import MLPClassifier, MLPRegressor
+    from fullbatch.estimators import MLPClassifier, MLPRegressor
 
     make: Any = MLPClassifier if encoding.task == "classify" else MLPRegressor
     steps = settings.solver != "lbfgs"  # which stops by itself; the others run all epochs, as their rate falls to 0

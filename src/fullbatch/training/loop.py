@@ -1,84 +1,113 @@
-"""The loop: objective -> optimiser -> history, and the rules that stop it.
+"""The loop: objective -> optimiser -> the next state, and the rules that stop it.
 
-``epochs`` is the loop, as a generator: whoever runs it looks at each epoch and decides when to stop.
+``epochs`` is the loop, as a generator: whoever runs it looks at each epoch's state and decides when to stop.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fullbatch.core.parameters import Params, flatten, refuse_equal_units, restore
+from fullbatch.core.parameters import refuse_equal_units
 from fullbatch.sources import Where
 from fullbatch.training import minibatches
+from fullbatch.training.minibatches import Batches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
+from fullbatch.training.state import TrainingState
 
 
-class Epoch(NamedTuple):
-    """One pass over the examples, just done.
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C within an epoch. state : as of the last batch that was finished."""
 
-    number : counts from 1;  cost : the mean of the batches' J, each before its update;  params, state : after it;
-    updates : the number of updates so far, over all epochs
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self.state = state
+
+
+class Watch(NamedTuple):
+    """What is looked at after each epoch, and when that ends the training.
+
+    tol      : an epoch counts as better if it is so by this much
+    patience : epochs in a row that are not, after which there is a plateau
+    offset   : what the caller's loss has beyond J
+    held_out : theta -> the cost of examples that are not learned from
+    score    : (theta, that cost) -> their score, greater is better: it is judged then instead of the cost
     """
 
-    number: int
-    cost: float
-    params: Params
-    state: Any
-    updates: int
+    tol: float = 0.0
+    patience: float = math.inf
+    offset: float = 0.0
+    held_out: Callable[[Any], float] | None = None
+    score: Callable[[Any, float], float] | None = None
+
+
+NOTHING = Watch()
 
 
 def epochs(
     objective: Objective,
-    params: Params,
     optimizer: Optimizer,
+    state: TrainingState,
     *,
     orders: Iterable[Where],
     batch_size: int,
-    learning_rate: Callable[[int], float],
-    state: Any = None,
-    note: Callable[[Any, Any], None] | None = None,
-) -> Iterator[Epoch]:
-    """Train, and yield after each epoch.
+    watch: Watch = NOTHING,
+) -> Iterator[TrainingState]:
+    """Train on from ``state``, and yield the state after each epoch.
 
-    orders        : the examples of each epoch in their order: a slice, or an array of indices
-    batch_size    : examples of a batch; the last one of an epoch may be smaller
-    learning_rate : of the number of updates done so far
-    state         : an optimiser's state to go on with; a fresh one if None
-    note          : called with theta and state during an epoch too, after each batch or at least every 0.2 s
+    orders     : the examples of each epoch in their order: a slice, or an array of indices. If it has a ``state``, what
+                 that is after an epoch was drawn goes into the training's
+    batch_size : examples of a batch; the last one of an epoch may be smaller
 
     A cost that is not finite is yielded like any other: who asked for the training makes an error of it.
+
+    Raises Interrupted where Ctrl-C comes within an epoch, InputError for all-zero weights with a hidden layer.
     """
-    refuse_equal_units(params)
-    sizes = objective.network.sizes
-    theta = flatten(params)
-    updates = 0
-    state = optimizer.init(theta) if state is None else state
-    loop = minibatches.make(objective, optimizer, theta, state, batch_size)
-    for number, order in enumerate(orders, start=1):
-        total = 0.0
-        for cost, done in loop.run(order, learning_rate, updates):
-            total, updates = cost, done
-            if note is not None:
-                note(loop.theta, loop.state)
-        yield Epoch(number, total, restore(loop.theta, sizes), loop.state, updates)
+    refuse_equal_units(state.theta, objective.network.sizes)
+    m = objective.examples.m
+    per_epoch = -(-m // batch_size)
+    batches = minibatches.make(objective, optimizer, state, batch_size)
+    for order in orders:
+        before = state
+
+        def rate(updates: int, before: TrainingState = before) -> float:
+            return before.schedule.at(before.learning_rate, before.epoch + (updates - before.updates) / per_epoch)
+
+        cost = 0.0
+        try:
+            for cost in batches.run(order, rate):  # noqa: B007  # the last one is the epoch's
+                pass
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(_with(before, batches)) from interrupt
+        state = _judged(before, batches, cost + watch.offset, m, watch, getattr(orders, "state", None))
+        yield state
 
 
-@dataclass
-class NoImprovement:
-    """Counts consecutive values that are not better by ``tol`` than the best before; lower is better."""
+def _with(state: TrainingState, batches: Batches) -> TrainingState:
+    return state._replace(theta=batches.theta, arrays=batches.arrays, updates=batches.updates)
 
-    tol: float
-    best: float = math.inf
-    count: int = 0
 
-    def update(self, value: float) -> bool:
-        """Take a value; True if it is the best so far."""
-        self.count = 0 if value <= self.best - self.tol else self.count + 1
-        better = value < self.best
-        if better:
-            self.best = value
-        return better
+def _judged(before: TrainingState, batches: Batches, cost: float, m: int, watch: Watch, order: Any) -> TrainingState:
+    """The state after an epoch: made at once, since a small full batch takes no longer than a few of such values."""
+    theta, held_out, scores, schedule = batches.theta, before.held_out, before.scores, before.schedule
+    value = cost
+    if watch.held_out is not None:
+        held_out = held_out.appended(watch.held_out(theta))
+        if watch.score is not None:
+            scores = scores.appended(watch.score(theta, held_out[-1]))
+            value = -scores[-1]
+    waited = 0 if value <= before.best - watch.tol else before.waited + 1
+    best, best_theta = before.best, before.best_theta
+    if value < best:
+        best, best_theta = value, theta if watch.score is not None else None
+    examples = before.examples + m
+    rate, stopped = schedule.after_epoch(before.learning_rate, examples), ""
+    if waited > watch.patience:
+        rate, stopped = schedule.at_plateau(rate)
+        waited = waited if stopped else 0
+    return TrainingState(
+        theta, before.optimizer, schedule, batches.arrays, batches.updates, before.epoch + 1, examples, rate, order,
+        before.costs.appended(cost), held_out, scores, best, best_theta, waited, stopped,
+    )  # fmt: skip

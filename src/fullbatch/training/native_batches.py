@@ -9,18 +9,18 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fullbatch.core.network import Network
+from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
-from fullbatch.machine.native_library import Examples as Block
-from fullbatch.sources import Columns, Dense, Examples, Sparse, Subset, Where, batches, length, sparse_reader
-from fullbatch.sources.encoded import EncodedTable
+from fullbatch.machine.native_library import Block
+from fullbatch.sources import Examples, Layout, Where, batches, in_memory, length
 from fullbatch.steps.native import NO_MEMORY, OUT_OF_RANGE, NativeStep, as_c, in_elements, put_targets, put_X
-from fullbatch.training.optimizers import AdamState, Rule
+from fullbatch.training.optimizers import Optimizer
+from fullbatch.training.state import TrainingState
 
 LARGEST = 4096  # examples of a native batch: larger ones lose nothing in the fold, whose memory is not theirs
 LONGEST_WORK = 2**32  # multiplications of a batch, a fifth of a second of one core: C comes back between batches only
@@ -30,17 +30,23 @@ LONGEST = 2**20  # examples whose targets are read at a time
 TILE = 64  # examples: C's, a batch's parts are no longer
 SHARE = 2**19  # multiplications of a batch that are worth a thread of their own
 KINDS = ("gd", "momentum", "nesterov", "adam")  # in the order of C's enumeration
+# The optimisers that C knows: what each is to it, (kind, a, b, epsilon), by the numbers that it was made with.
+RULES: dict[str, Callable[[Any], tuple[str, float, float, float]]] = {
+    "gd": lambda of: ("gd", 0.0, 0.0, 0.0),
+    "sgd": lambda of: ("nesterov" if of["nesterovs_momentum"] else "momentum", of["momentum"], 0.0, 0.0),
+    "adam": lambda of: ("adam", of["beta_1"], of["beta_2"], of["epsilon"]),
+}
 
 
 class NativeBatches:
     """The trainer of src/native/epoch.h. A full batch stays in the fold: its costs have the bits of objective.cost.
 
-    ``theta`` and ``state`` are as after the last batch that ``run`` gave.
+    ``theta``, ``arrays`` and ``updates`` are as after the last batch that ``run`` gave.
     """
 
     @staticmethod
-    def can_run(step_name: str, rule: Rule | None, theta: Any, batch_size: int, m: int) -> bool:
-        if step_name != NativeStep.name or not arrays.is_numpy(theta) or rule is None:
+    def can_run(step_name: str, optimizer: Optimizer, theta: Any, batch_size: int, m: int) -> bool:
+        if step_name != NativeStep.name or not arrays.is_numpy(theta) or optimizer.name not in RULES:
             return False
         return batch_size <= LARGEST and batch_size < m and batch_size * theta.size <= LONGEST_WORK
 
@@ -48,45 +54,45 @@ class NativeBatches:
         self,
         network: Network,
         examples: Examples,
-        rule: Rule,
-        theta: Any,
-        state: Any,
+        optimizer: Optimizer,
+        state: TrainingState,
         *,
         batch_size: int,
         l2: float,
         intercept: bool,
         threads: int,
     ) -> None:
-        sizes = network.sizes
-        count = sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
-        first, second = _arrays(rule, state, theta.dtype)
-        for name, array in (("theta", theta), ("the optimiser's state", first), ("the optimiser's state", second)):
-            if array is not None and array.shape != (count,):
-                raise ValueError(f"{name} has the shape {array.shape} for the {count} parameters of {sizes} units.")
+        sizes, theta = network.sizes, state.theta
+        size = count(sizes)
+        for name, array in zip(("theta", *optimizer.keeps), (theta, *state.arrays), strict=True):
+            if array.shape != (size,):
+                raise ValueError(f"{name} has the shape {array.shape} for the {size} parameters of {sizes} units.")
         library, shape = as_c(network, theta.dtype)
-        self.library, self.network, self.examples, self.rule = library, network, examples, rule
-        self.batch_size, self.theta, self.state = batch_size, theta, state
+        self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
+        self.batch_size, self.theta, self.arrays, self.updates = batch_size, theta, state.arrays, state.updates
+        kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(
-            kind=KINDS.index(rule.name), a=rule.a, b=rule.b, epsilon=rule.epsilon, fixed_biases=not intercept, l2=l2
+            kind=KINDS.index(kind), a=a, b=b, epsilon=epsilon, fixed_biases=not intercept, l2=l2
         )
         self.handle = library.fb_trainer_new(*shape, batch_size, numbers)
         if not self.handle:
             raise MemoryError(f"no memory for batches of {batch_size} examples of a network of {network.sizes} units.")
         weakref.finalize(self, library.fb_trainer_free, self.handle).atexit = False  # a daemon thread may be in it then
-        library.fb_trainer_load(self.handle, *map(_address, (np.ascontiguousarray(theta), first, second)))
-        X: Columns = examples.X
-        self.through = None
-        if isinstance(X, Subset) and np.min(X.indices, initial=0) >= 0 and _in_memory(X.whole, theta.dtype, sizes[0]):
-            self.through, X = np.asarray(X.indices), X.whole
-        found = _in_memory(X, theta.dtype, sizes[0])
+        loaded = [np.ascontiguousarray(array, theta.dtype) for array in (theta, *state.arrays)]
+        library.fb_trainer_load(self.handle, *_addresses(loaded))
         self.in_memory, self.per_chunk = None, min(LONGEST, CHUNK // (sizes[-1] * theta.itemsize))
-        if found is not None:
+        layout, entries = in_memory(examples.X), float(sizes[0])
+        self.through = None if layout is None or layout.through is None else np.asarray(layout.through)
+        found = None
+        if layout is not None and (self.through is None or np.min(self.through, initial=0) >= 0):
+            found = _as_c(layout, theta.dtype, sizes[0])
+        if layout is not None and found is not None:
             block, self.kept = found
-            self.in_memory = block, X.m
+            self.in_memory, entries = (block, layout.m), layout.entries
         else:
-            self.read = X.reader()
+            self.read = examples.X.reader()
             self.per_chunk = min(self.per_chunk, CHUNK // (sizes[0] * theta.itemsize))
-        self.threads = self._worth(threads, _entries(X) if found is not None else sizes[0])
+        self.threads = self._worth(threads, entries)
 
     def _worth(self, threads: int, entries: float) -> int:
         """As many threads as the work of a batch is worth, and as it has parts; ``entries`` are an example's in X."""
@@ -94,7 +100,7 @@ class NativeBatches:
         work = self.batch_size * (self.theta.size - (n - entries) * n_1)
         return max(1, min(threads, int(2 * work / SHARE), -(-self.batch_size // TILE)))
 
-    def run(self, order: Where, rate: Callable[[int], float], updates: int) -> Iterator[tuple[float, int]]:
+    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
@@ -102,16 +108,15 @@ class NativeBatches:
         for where in batches(order, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
-            rates = [rate(updates + i) for i in range(-(-len(index) // self.batch_size))]
-            for count in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
-                updates += count
-                yield cost.value / length(order), updates
+            rates = [rate(self.updates + i) for i in range(-(-len(index) // self.batch_size))]
+            for _ in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
+                yield cost.value / length(order)
             del kept
 
     def _run(
         self, block: Block, m_X: int, index: np.ndarray, Y: Any, weight: Any, rates: list[float], cost: ctypes.c_double
-    ) -> Iterator[int]:
-        """C's runs through the examples ``index`` of the block, each no longer than SLICE: the updates of each."""
+    ) -> Iterator[None]:
+        """C's runs through the examples ``index`` of the block, each no longer than SLICE."""
         corrected = self._corrected(np.array(rates))
         done, updates = 0, 0
         while done < len(index):
@@ -130,10 +135,10 @@ class NativeBatches:
                 raise MemoryError(f"no memory for {self.threads} threads of the native training.")
             if n <= 0:
                 raise IndexError(f"the native training refused an order of examples beyond the {m_X} of X.")
-            count = -(-n // self.batch_size)
-            done, updates = done + n, updates + count
-            self._store(count)
-            yield count
+            batches_done = -(-n // self.batch_size)
+            done, updates = done + n, updates + batches_done
+            self._store(batches_done)
+            yield
 
     def _source(self, where: Where) -> tuple[Block, int, np.ndarray, Any]:
         """(X as C sees it, its number of examples, which of them in which order, what must live as long).
@@ -150,57 +155,39 @@ class NativeBatches:
 
     def _corrected(self, rates: np.ndarray) -> np.ndarray:
         """The rates with Adam's correction for having started from zero."""
-        if self.rule.name != "adam":
+        if self.optimizer.name != "adam":
             return rates
-        t = self.state.t + 1 + np.arange(len(rates))
-        return rates * np.sqrt(1 - self.rule.b**t) / (1 - self.rule.a**t)
+        t = self.updates + 1 + np.arange(len(rates))
+        of = self.optimizer.numbers
+        return rates * np.sqrt(1 - of["beta_2"] ** t) / (1 - of["beta_1"] ** t)
 
     def _store(self, updates: int) -> None:
-        theta, first, second = (np.empty_like(self.theta) for _ in range(3))
-        self.library.fb_trainer_store(self.handle, *map(_address, (theta, first, second)))
-        self.theta = theta
-        if self.rule.name == "adam":
-            self.state = AdamState(self.state.t + updates, first, second)
-        elif self.rule.name != "gd":
-            self.state = first
+        theta, *kept = stored = [np.empty(self.theta.shape, self.theta.dtype) for _ in (0, *self.arrays)]
+        self.library.fb_trainer_store(self.handle, *_addresses(stored))
+        self.theta, self.arrays, self.updates = theta, tuple(kept), self.updates + updates
 
 
-def _in_memory(X: Columns, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:
-    """X (n, m) as C sees it and what must live as long, if it lies in memory: then any example can come at any time."""
+def _as_c(layout: Layout, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:
+    """X (n, m) as C sees it and what must live as long, where C can take it as it lies in memory."""
     block = Block()
-    if isinstance(X, EncodedTable) and X.ones.shape[1] == 0:
-        X = Dense(X.numbers.T)
-    sparse = sparse_reader(X, NativeStep.takes_sparse) is not None
-    if isinstance(X, Dense) and in_elements(X.array, dtype):
-        return block, put_X(block, X.array, dtype, n)
-    if isinstance(X, Sparse) and sparse and X.rows.dtype == dtype and X.rows.nnz < 2**31:
-        return block, put_X(block, X.rows.T, dtype, n)
-    codes = isinstance(X, EncodedTable) and X.ones.dtype in (np.uint8, np.uint16, np.uint32)
-    if isinstance(X, EncodedTable) and sparse and codes and X.numbers.dtype == dtype:
-        if len(X.ones) != X.m:
-            raise ValueError(f"a table with {X.m} rows of numbers and {len(X.ones)} of codes.")
-        block.numbers, (_, block.n_codes), block.code_bytes = X.numbers.shape[1], X.ones.shape, X.ones.itemsize
-        numbers, ones = np.ascontiguousarray(X.numbers), np.ascontiguousarray(X.ones)
-        block.codes = ones.ctypes.data
-        return block, [*put_X(block, numbers.T, dtype, block.numbers), ones]
-    return None
+    if layout.rows is not None:
+        few = layout.entries <= NativeStep.takes_sparse * n
+        fits = few and layout.rows.dtype == dtype and layout.rows.nnz < 2**31
+        return (block, put_X(block, layout.rows.T, dtype, n)) if fits else None
+    if layout.codes is None:
+        return (block, put_X(block, layout.numbers, dtype, n)) if in_elements(layout.numbers, dtype) else None
+    numbers, codes = layout.numbers, layout.codes
+    few = layout.entries <= NativeStep.takes_sparse * n
+    if not few or codes.dtype not in (np.uint8, np.uint16, np.uint32) or numbers.dtype != dtype:
+        return None
+    if len(codes) != layout.m:
+        raise ValueError(f"a table with {layout.m} rows of numbers and {len(codes)} of codes.")
+    block.numbers, (_, block.n_codes), block.code_bytes = len(numbers), codes.shape, codes.itemsize
+    codes = np.ascontiguousarray(codes)
+    block.codes = codes.ctypes.data
+    return block, [*put_X(block, numbers, dtype, block.numbers), codes]
 
 
-def _entries(X: Columns) -> float:
-    """The entries that C reads of an example of what lies in memory."""
-    if isinstance(X, Sparse):
-        return float(X.rows.nnz / max(X.m, 1))
-    return float(X.numbers.shape[1] + X.ones.shape[1]) if isinstance(X, EncodedTable) else X.n
-
-
-def _arrays(rule: Rule, state: Any, dtype: np.dtype) -> tuple[Any, Any]:
-    """The optimiser's state as up to two arrays."""
-    if rule.name == "gd":
-        return None, None
-    if rule.name == "adam":
-        return np.ascontiguousarray(state.mean, dtype), np.ascontiguousarray(state.square, dtype)
-    return np.ascontiguousarray(state, dtype), None
-
-
-def _address(array: Any) -> int | None:
-    return None if array is None else int(array.ctypes.data)
+def _addresses(arrays: list[Any]) -> list[int | None]:
+    """Of theta and of up to two arrays of the optimiser, None for what it has not."""
+    return [array.ctypes.data for array in arrays] + [None] * (3 - len(arrays))

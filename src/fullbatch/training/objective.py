@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import weight_spans
 from fullbatch.errors import check_number
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays
@@ -41,6 +40,8 @@ class Objective:
         self.fold = Fold(network, examples, threads=threads, precision=precision, room=room)
         self.network, self.examples = network, examples
         self.intercept = intercept
+        self._spans = weight_spans(network.sizes)
+        self._mask: Any = None
 
     def __enter__(self) -> Objective:
         self.fold.__enter__()
@@ -49,38 +50,45 @@ class Objective:
     def __exit__(self, *error: object) -> None:
         self.fold.__exit__(*error)
 
-    def cost(self, params: Params, where: Where = None) -> float:
+    def cost(self, theta: Any, where: Where = None) -> float:
         """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""
-        loss, weight, squares = arrays.floats(*self.fold.cost(params, where), self._squares(params))
+        loss, weight, squares = arrays.floats(*self.fold.cost(theta, where), self._squares(theta))
         return self._divide(loss, weight) + self._penalty(squares, weight)
 
-    def cost_and_gradients(self, params: Params, where: Where = None) -> tuple[float, Params]:
-        """J and one Layer(W=dW, b=db) per layer, in the widest float where several blocks were added."""
-        total: GradientSum = self.fold.gradient(params, where)
-        if not self.intercept:
-            total = total._replace(gradients=tuple(Layer(W, 0 * b) for W, b in total.gradients))
-        weight, loss, squares = arrays.floats(total.weight, total.loss, self._squares(params))
+    def cost_and_gradient(self, theta: Any, where: Where = None) -> tuple[float, Any]:
+        """J and its gradient, one vector like theta, in the widest float."""
+        total = self.fold.gradient(theta, where)
+        gradient = total.vector if self.intercept else total.vector * self._weights_only(theta)
+        weight, loss, squares = arrays.floats(total.weight, total.loss, self._squares(theta))
         J = self._divide(loss, weight) + self._penalty(squares, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
-            return J, tuple(Layer(0 * W, 0 * b) for W, b in total.gradients)
-        gradients = tuple(Layer(g.W / weight, g.b / weight) for g in total.gradients)
+            return J, 0 * gradient
+        gradient = gradient / weight
         if self.l2 > 0:
-            factor = self.l2 / weight
-            gradients = tuple(Layer(g.W + factor * layer.W, g.b) for g, layer in zip(gradients, params, strict=True))
-        return J, gradients
+            gradient = gradient + (self.l2 / weight) * theta * self._weights_only(theta)
+        return J, gradient
 
     @staticmethod
     def _divide(loss: float, weight: float) -> float:
         return loss / weight if weight > 0 else 0.0
 
-    def _squares(self, params: Params) -> Any:
+    def _weights_only(self, theta: Any) -> Any:
+        """A vector like theta of ones where the weights are and zeros where the biases are."""
+        if self._mask is None:
+            xp = arrays.namespace(theta)
+            one = xp.ones_like(theta)
+            edges = [edge for span in self._spans for edge in (span.start, span.stop)] + [theta.shape[0]]
+            parts = [one[edges[i] : edges[i + 1]] * (1 - i % 2) for i in range(len(edges) - 1)]
+            self._mask = xp.concat(parts)
+        return self._mask
+
+    def _squares(self, theta: Any) -> Any:
         """The sum of all weights' squares, not yet read back from a device; 0 where it is not needed."""
         if self.l2 == 0:
             return 0.0
-        xp, wide = arrays.namespace(params[0].W), arrays.widest_float(params[0].W)
+        wide = arrays.namespace(theta).astype(theta, arrays.widest_float(theta), copy=False)
         with arrays.quiet():
-            vectors = [xp.reshape(xp.astype(layer.W, wide, copy=False), (-1,)) for layer in params]
-            return sum(w @ w for w in vectors)
+            return sum(wide[span] @ wide[span] for span in self._spans)
 
     def _penalty(self, squares: float, weight: float) -> float:
         return self.l2 / (2 * weight) * squares if weight > 0 else 0.0

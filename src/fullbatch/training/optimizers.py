@@ -1,92 +1,122 @@
-"""Optimisers as pure (init, update) pairs on the flat vector of all parameters; L-BFGS by SciPy.
+"""Optimisers on the flat vector of all parameters, one row each; L-BFGS by SciPy.
 
-    state = optimizer.init(theta)
-    theta, state = optimizer.update(gradient, state, theta, learning_rate)
+    optimizer = OPTIMIZERS["adam"].make(beta_1=0.9)
+    arrays = optimizer.init(theta)                                                  # a tuple, each like theta
+    theta, arrays = optimizer.update(gradient, arrays, theta, learning_rate, t)     # t = 1, 2, ...: its number
 
-No argument is changed, so a state can be kept and a step repeated.
+No argument is changed, so a state can be kept and a step repeated. A new optimiser is a function here and a row of
+``OPTIMIZERS``: estimators, the command, model files and checkpoints read the rows. Where a fast twin does not know it
+(``training/native_batches.py``), what is here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from math import sqrt
 from typing import Any, NamedTuple
 
 from fullbatch.machine import arrays
 
 
-class Rule(NamedTuple):
-    """What an optimiser does, in numbers: for a twin that does it elsewhere.
+class Optimizer(NamedTuple):
+    """An optimiser whose numbers are chosen.
 
-    name : "gd", "momentum", "nesterov" or "adam";  a : beta of the momentum, beta_1 of Adam;  b : beta_2
+    name    : of its row;  update : see the head of this file
+    keeps   : the names of the arrays that it keeps from one update to the next; all are zeros at the start
+    numbers : what it was made with, by parameter: for a twin that does the same elsewhere
     """
 
     name: str
-    a: float = 0.0
-    b: float = 0.0
-    epsilon: float = 0.0
+    update: Callable[[Any, tuple[Any, ...], Any, float, int], tuple[Any, tuple[Any, ...]]]
+    keeps: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = {}
 
-
-class Optimizer(NamedTuple):
-    init: Callable[[Any], Any]
-    update: Callable[[Any, Any, Any, float], tuple[Any, Any]]
-    rule: Rule | None = None
+    def init(self, theta: Any) -> tuple[Any, ...]:
+        """The arrays before the first update."""
+        return tuple(arrays.namespace(theta).zeros_like(theta) for _ in self.keeps)
 
 
 def gd() -> Optimizer:
     """Gradient descent: theta <- theta - learning_rate * gradient (N6)."""
 
-    def update(gradient: Any, state: tuple[()], theta: Any, learning_rate: float) -> tuple[Any, Any]:
-        return theta - learning_rate * gradient, state
+    def update(gradient: Any, kept: tuple[()], theta: Any, learning_rate: float, t: int) -> tuple[Any, tuple[()]]:
+        return theta - learning_rate * gradient, kept
 
-    return Optimizer(lambda theta: (), update, Rule("gd"))
+    return Optimizer("gd", update)
 
 
-def momentum(beta: float, *, nesterov: bool = False) -> Optimizer:
+def sgd(momentum: float = 0.9, nesterovs_momentum: bool = True) -> Optimizer:
     """Gradient descent with a velocity v <- beta v - learning_rate * gradient; Nesterov's form looks one step ahead.
 
     Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
     """
 
-    def init(theta: Any) -> Any:
-        return arrays.namespace(theta).zeros_like(theta)
-
-    def update(gradient: Any, v: Any, theta: Any, learning_rate: float) -> tuple[Any, Any]:
+    def update(gradient: Any, kept: tuple[Any], theta: Any, learning_rate: float, t: int) -> tuple[Any, tuple[Any]]:
         step = learning_rate * gradient
-        v = beta * v - step
-        return theta + (beta * v - step if nesterov else v), v
+        v = momentum * kept[0] - step
+        return theta + (momentum * v - step if nesterovs_momentum else v), (v,)
 
-    return Optimizer(init, update, Rule("nesterov" if nesterov else "momentum", beta))
-
-
-class AdamState(NamedTuple):
-    t: int
-    mean: Any  # of the gradient
-    square: Any  # mean of the gradient's square
+    return Optimizer("sgd", update, ("velocity",), {"momentum": momentum, "nesterovs_momentum": nesterovs_momentum})
 
 
 def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     """Adam: Kingma and Ba, arXiv:1412.6980, in the efficient form at the end of its section 2."""
 
-    def init(theta: Any) -> AdamState:
-        zeros = arrays.namespace(theta).zeros_like(theta)
-        return AdamState(0, zeros, zeros)
-
-    def update(gradient: Any, state: AdamState, theta: Any, learning_rate: float) -> tuple[Any, AdamState]:
+    def update(
+        gradient: Any, kept: tuple[Any, Any], theta: Any, learning_rate: float, t: int
+    ) -> tuple[Any, tuple[Any, Any]]:
         xp = arrays.namespace(theta)
-        t = state.t + 1
-        mean = beta_1 * state.mean  # what is changed in place below was made here: 2 % of a mini-batch's time
+        mean = beta_1 * kept[0]  # what is changed in place below was made here: 2 % of a mini-batch's time
         mean += (1 - beta_1) * gradient
         square = gradient * gradient
         square *= 1 - beta_2
-        square += beta_2 * state.square
+        square += beta_2 * kept[1]
         step = xp.sqrt(square)
         step += epsilon
         step = mean / step
         step *= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        return theta - step, AdamState(t, mean, square)
+        return theta - step, (mean, square)
 
-    return Optimizer(init, update, Rule("adam", beta_1, beta_2, epsilon))
+    return Optimizer("adam", update, ("mean", "square"), {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon})
+
+
+class Row(NamedTuple):
+    """A kind of optimiser, as all who offer it need to know it.
+
+    make  : its function;  rate : the learning rate that the command starts with, on columns scaled to variance 1
+    whole : whether each update is by all examples at once
+    """
+
+    make: Callable[..., Optimizer]
+    rate: float
+    whole: bool = False
+
+    @property
+    def keeps(self) -> int:
+        """How many arrays it keeps."""
+        return len(self.make().keeps)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What it is made with: an estimator has parameters of these names."""
+        return tuple(inspect.signature(self.make).parameters)
+
+
+OPTIMIZERS = {
+    "adam": Row(adam, rate=3e-3),
+    "gd": Row(gd, rate=0.5, whole=True),
+    "sgd": Row(sgd, rate=0.1),
+}
+
+
+class Evaluation(NamedTuple):
+    """What L-BFGS was told at a point. checksum : of the point, theta's bytes."""
+
+    checksum: str
+    J: float
+    gradient: Any
 
 
 def lbfgs(
@@ -98,14 +128,38 @@ def lbfgs(
     tol: float,
     flat: float = 1e7 * 2.0**-52,
     callback: Callable[[Any], None] | None = None,
+    log: list[Evaluation] | None = None,
 ) -> Any:
     """SciPy's L-BFGS-B on a host vector in float64; returns SciPy's OptimizeResult.
 
     tol : stop when the largest component of the gradient is below it;  flat : or when an iteration lowers the value by
     less than this share of it (SciPy's own default, if left out).  callback : called with theta after an iteration;
     it ends the search by raising StopIteration.
+    log : of the evaluations so far. SciPy keeps the memory of the search to itself, so the start and this log are the
+    state of such a training: what is in the log is not computed again, and what comes anew is appended. It is right for
+    the same start alone; another one is a ValueError.
     """
     from scipy.optimize import minimize
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat}
-    return minimize(value_and_gradient, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
+    asked = value_and_gradient if log is None else _logged(value_and_gradient, log)
+    return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
+
+
+def _logged(
+    value_and_gradient: Callable[[Any], tuple[float, Any]], log: list[Evaluation]
+) -> Callable[[Any], tuple[float, Any]]:
+    known = iter(list(log))
+
+    def asked(theta: Any) -> tuple[float, Any]:
+        checksum = sha256(theta.tobytes()).hexdigest()
+        told = next(known, None)
+        if told is None:
+            J, gradient = value_and_gradient(theta)
+            log.append(Evaluation(checksum, J, gradient.copy()))
+            return J, gradient
+        if told.checksum != checksum:
+            raise ValueError("the log of L-BFGS's evaluations belongs to another start, or to other limits.")
+        return told.J, told.gradient.copy()  # SciPy may write into what it is given
+
+    return asked

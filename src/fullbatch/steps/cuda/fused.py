@@ -13,7 +13,7 @@ import numpy as np
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import Layer, flatten, unflatten
 from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import KEEP_Z, THREADS, WIDEST_TAIL, Variant, knows
 from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, added, contiguous, strides, wide_ones
@@ -74,9 +74,9 @@ class FusedStep:
         self._ones = self.xp.ones(block, dtype=self.dtype)
         self._wide_ones = wide_ones(self.xp)
 
-    def load(self, params: Params) -> None:
-        rows = self.xp.ascontiguousarray  # the kernels and cuBLAS take them row by row
-        self.params = tuple(Layer(rows(W), rows(b).reshape(-1)) for W, b in params)
+    def load(self, theta: Any) -> None:
+        theta = self.xp.ascontiguousarray(theta)  # so that W is too, row by row, as the kernels and cuBLAS take it
+        self.params = tuple(Layer(W, b.reshape(-1)) for W, b in unflatten(theta, self.network.sizes))
 
     def _examples(self, X: Any) -> Any:
         """X^T (k, n[0]), such that products with it need no copy; it is used twice."""
@@ -118,7 +118,7 @@ class FusedStep:
             if l < done:
                 dZ, db = self._descend(l, dZ)
             gradients.append(Layer(dZ.T @ inputs[l - 1], db))
-        return GradientSum(loss, tuple(reversed(gradients)), total)
+        return GradientSum(loss, flatten(tuple(reversed(gradients))), total, self.network.sizes)
 
     def _tail(self, Z: Any, Y: Any, weight: Any, backward: bool = True) -> tuple[Any, Any, Layer, Any]:
         """Loss, weight, the output layer's (dW, db), and db of the layer below, whose dZ takes the place of Z.

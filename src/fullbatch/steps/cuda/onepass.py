@@ -25,7 +25,7 @@ import numpy as np
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import unflatten
 from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import HELPERS, KEEP_Z, constants, knows
 from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, added, contiguous, strides, wide_ones
@@ -373,23 +373,21 @@ class OnePassStep:
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.xp = arrays.cupy_if_loaded() if xp is None else xp
         self.dtype = np.dtype(like.dtype)
+        self.sizes = network.sizes
         self.inputs, self.hidden, _ = network.sizes
         self.variant = variant = Variant.of(network, self.dtype.name)
         self.kernel = Kernel(self.xp, variant.source, "onepass", 32 * variant.warps, variant.shared)
         self._wide_ones = wide_ones(self.xp)
 
-    def load(self, params: Params) -> None:
-        rows = self.xp.ascontiguousarray
-        self.params = tuple(Layer(rows(W), rows(b)) for W, b in params)
+    def load(self, theta: Any) -> None:
+        self.params = unflatten(self.xp.ascontiguousarray(theta), self.sizes)
 
     def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
         rows, n = self.inputs + 1, self.hidden
         sums = added(self._wide_ones, self._parts(X, Y, weight, (1 + rows) * n))
-        cast = sums[0].astype(self.dtype)
-        top = Layer(cast[HEAD : HEAD + n].reshape(1, n), cast[HEAD - 1 : HEAD].reshape(1, 1))
-        both = cast[HEAD + n :].reshape(n, rows)
-        below = Layer(both[:, :-1], both[:, -1:])
-        return GradientSum(sums[0, 0], (below, top), _weight(X, weight, sums))
+        below = sums[0, HEAD + n :].reshape(n, rows)  # the row of each hidden unit's weights, then its bias
+        parts = (below[:, :-1].reshape(-1), below[:, -1], sums[0, HEAD : HEAD + n], sums[0, HEAD - 1 : HEAD])
+        return GradientSum(sums[0, 0], self.xp.concatenate(parts), _weight(X, weight, sums), self.sizes)
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         sums = added(self._wide_ones, self._parts(X, Y, weight, 0))
