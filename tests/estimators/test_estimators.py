@@ -754,3 +754,75 @@ def test_a_source_is_as_good_as_an_array() -> None:
         plain.predict(Dense(X3[:, :3].T))
     with pytest.raises(TypeError, match="X is a source of int64 and it must be of float32 or float64"):
         MLPClassifier().fit(Dense(Y3[np.newaxis]), Y3)
+
+
+# --- What a warm start begins anew, and what it may not change
+
+
+def halves() -> tuple[Any, Any, Any, Any]:
+    """Rows that are easy to tell apart, and rows of which the labels are noise."""
+    rng = np.random.default_rng(0)
+    easy, hard = rng.standard_normal((300, 4)), rng.standard_normal((300, 4))
+    return easy, (easy[:, 0] > 0).astype(int), hard, rng.integers(0, 2, 300)
+
+
+@pytest.mark.parametrize("scoring", [None, "loss"])
+def test_a_warm_start_with_early_stopping_judges_by_its_own_data(scoring: str | None) -> None:
+    """The first fit's best score, of easy rows, was kept: the second fit gave back the first one's weights."""
+    easy, y_easy, hard, y_hard = halves()
+    params = {"early_stopping": True, "scoring": scoring, "warm_start": True, "random_state": 0}
+    model = MLPClassifier((5,), learning_rate_init=0.03, max_iter=30, **params)
+    model.fit(easy, y_easy)
+    first, best, scored = model.coefs_[0].copy(), model.best_validation_score_, len(model.validation_scores_)
+    model.set_params(max_iter=1).fit(hard, y_hard)
+    assert model.best_validation_score_ == model.validation_scores_[scored]
+    assert model.best_validation_score_ < best
+    assert not np.array_equal(model.coefs_[0], first)
+
+
+def test_a_warm_start_may_score_by_another_rule() -> None:
+    """A loss with its sign changed is below every accuracy, so that no epoch of the second fit could be the best."""
+    easy, y, _, _ = halves()
+    model = MLPClassifier((5,), early_stopping=True, warm_start=True, random_state=0, max_iter=5).fit(easy, y)
+    first = model.coefs_[0].copy()
+    model.set_params(scoring="loss").fit(easy, y)
+    assert model.best_validation_score_ == max(model.validation_scores_[5:])
+    assert model.best_validation_score_ < 0
+    assert not np.array_equal(model.coefs_[0], first)
+
+
+def test_a_warm_start_on_other_rows_does_not_stop_for_the_first_ones_loss() -> None:
+    easy, y_easy, hard, y_hard = halves()
+    params = {"warm_start": True, "random_state": 0, "n_iter_no_change": 3, "max_iter": 40}
+    model = MLPClassifier((5,), learning_rate_init=0.01, **params).fit(easy, y_easy)
+    assert model.best_loss_ < 0.3
+    model.fit(hard, y_hard)  # whose loss is 0.7 at best, and falls
+    assert model.n_iter_ > 5
+    assert model.best_loss_ > 0.5
+
+
+@pytest.mark.parametrize("again", ["fit", "partial_fit"])
+def test_the_output_unit_stays_from_one_call_to_the_next(again: str) -> None:
+    """Labels 0 ... k-1, then indicators of k labels: the network has k outputs either way, and another meaning."""
+    X, labels = X3, Y3
+    indicators = np.eye(3, dtype=int)[Y3]
+    for first, second, named in [(labels, indicators, "'softmax'"), (indicators, labels, "'logistic'")]:
+        model = MLPClassifier((5,), max_iter=2, warm_start=True, random_state=0).fit(X, first)
+        before = model.predict_proba(X)
+        with pytest.raises(ValueError, match=f"has the output unit {named}.*cannot change that"):
+            getattr(model, again)(X, second)
+        assert np.array_equal(model.predict_proba(X), before)
+    counts = np.abs(np.round(YR * 3))
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, warm_start=True, random_state=0).fit(XR, counts)
+    with pytest.raises(ValueError, match=r"has the output unit 'identity'.*ask for 'exp'"):
+        getattr(model.set_params(loss="poisson"), again)(XR, counts)
+
+
+@pytest.mark.parametrize("solver", sorted(OPTIMIZERS))
+def test_an_estimator_keeps_of_a_training_what_the_optimiser_knows_alone(solver: str) -> None:
+    """No order of the rows, no second copy of the parameters: a pickle stays small."""
+    model = MLPClassifier((5,), solver=solver, max_iter=3, random_state=0).fit(X3, Y3)
+    kept = model._optimizer
+    assert (kept.theta, kept.best_theta, kept.order, len(kept.costs)) == (None, None, None, 0)
+    assert (kept.optimizer, kept.epoch) == (solver, 3)
+    assert len(kept.arrays) == OPTIMIZERS[solver].keeps
