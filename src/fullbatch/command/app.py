@@ -26,15 +26,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fullbatch.errors import FullbatchError, InputError, ModelFileError, TableError
-from fullbatch.tables.model import Settings
+from fullbatch.tables.fit import Settings
 from fullbatch.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.model import TableModel, Trained
-    from fullbatch.tables.reading import RawTable
+    from fullbatch.tables.fit import Trained
+    from fullbatch.tables.model import TableModel
+    from fullbatch.tables.raw import RawTable
 
 BAD_INPUT, UNEXPECTED = 2, 1
 SOLVERS = ("adam", "gd", "sgd", "lbfgs")
@@ -382,7 +383,8 @@ def _check_distinct(inputs: dict[str, Path | None], outputs: dict[str, Path | No
 
 
 def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, str]:
-    from fullbatch.tables.reading import RawTable, read_table
+    from fullbatch.tables.raw import RawTable
+    from fullbatch.tables.reading import read_table
 
     if data is None:
         from sklearn.datasets import load_digits
@@ -430,7 +432,7 @@ def _fit(
 ) -> tuple[TrainingProgress, Trained, int]:
     """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did)."""
     from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.model import train_table
+    from fullbatch.tables.fit import train_table
 
     progress = TrainingProgress(_console(sys.stderr), quiet=quiet)
     callbacks = [progress, _BeforeTheFirstEpoch(note)] if note and not quiet else [progress]
