@@ -13,7 +13,8 @@ from bench.results import chosen
 from fullbatch.errors import InputError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.reading import RawTable, read_table
+from fullbatch.tables.raw import RawTable
+from fullbatch.tables.reading import read_table
 
 if TYPE_CHECKING:
     import scipy.sparse

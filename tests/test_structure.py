@@ -15,6 +15,7 @@ OF_THE_PASS = ("core", "training", "functions", "fold", "errors", "version")
 LIGHT = ("", "core", "machine", "sources", "steps", "fold", "training", "functions", "errors", "version")
 SLOW = {"scipy", "sklearn", "joblib", "threadpoolctl", "cupy", "pyarrow"}
 MOST_LINES = 50  # of a function, docstring not counted
+TYPER_SIGNATURE = "command.train.train"  # the one function whose signature is not counted
 
 
 def files():
@@ -76,7 +77,7 @@ def test_a_room_s_init_hands_names_on_and_defines_nothing_heavy():
 
 
 def test_functions_stay_short():
-    """A constructor whose arguments scikit-learn reads is as long as they are."""
+    """The signature of ``fullbatch train`` is its options, which typer reads; it does not count."""
     long = []
     for name, tree in files():
         for node in ast.walk(tree):
@@ -84,7 +85,8 @@ def test_functions_stay_short():
                 first = node.body[0]
                 is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
                 text = first.end_lineno - first.lineno + 1 if is_text else 0
-                lines = node.end_lineno - (node.lineno if node.name != "train" else first.lineno) + 1 - text
+                start = first.lineno if f"{name}.{node.name}" == TYPER_SIGNATURE else node.lineno
+                lines = node.end_lineno - start + 1 - text
                 if lines > MOST_LINES:
                     long.append(f"{name}.{node.name}: {lines} lines")
     assert long == []

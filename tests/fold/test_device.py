@@ -1156,13 +1156,6 @@ def test_bad_options_of_the_command_are_one_line_and_2(tmp_path, capsys, options
     assert printed.out == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("8GB", 8e9), ("8 gib", 8 * 2**30), ("0.5", 0.5), ("8e9", 8e9), ("500 MB", 5e8), ("7b", 7)]
-)
-def test_an_amount_of_memory(text, value):
-    assert app._bytes(text) == value
-
-
 def test_the_command_on_a_card(card, tmp_path, capsys):
     model = tmp_path / "late.model"
     options = ["--target", "late", "--hidden", "4", "--epochs", "2", "--model", str(model), "--device", "cuda"]

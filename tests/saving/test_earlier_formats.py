@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
-from fullbatch.tables.reading import RawTable
+from fullbatch.tables.raw import RawTable
 
 DATA = Path(__file__).parents[1] / "data"
 EXPECTED = json.loads((DATA / "predictions.v1.json").read_text(encoding="utf-8"))

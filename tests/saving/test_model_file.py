@@ -15,8 +15,9 @@ from safetensors.numpy import save as to_bytes
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.saving.model_file import FORMAT, check_replaceable, load, save, sealed
-from fullbatch.tables.model import Settings, TableModel, train_table
-from fullbatch.tables.reading import RawTable
+from fullbatch.tables.fit import Settings, train_table
+from fullbatch.tables.model import TableModel
+from fullbatch.tables.raw import RawTable
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Stochastic Optimizer", "ignore:Gradient descent", "ignore:lbfgs failed to converge"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.tables.encoding import TAIL, TableEncoding
-from fullbatch.tables.reading import RawTable, read_table
+from fullbatch.tables.raw import RawTable
+from fullbatch.tables.reading import read_table
 
 YES_NO = ["yes", "no", "no", "yes"]
 
@@ -231,9 +232,9 @@ def test_an_unseen_level_without_an_other_is_no_feature_at_all():
 
 
 def test_a_column_of_names_keeps_the_most_frequent(monkeypatch):
-    from fullbatch.tables import reading
+    from fullbatch.tables import raw
 
-    monkeypatch.setattr(reading, "MOST_LEVELS", 50)
+    monkeypatch.setattr(raw, "MOST_LEVELS", 50)
     columns = {"t": [f"n{i}" for i in range(100)] + ["n3"] * 5, "y": [0, 1, 0] * 35}
     encoding = learn(columns, max_levels=10)
     assert "n3" in encoding.categories[0].levels

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fullbatch.errors import InputError
 
-MOST_LINES = 25  # of progress, where the output is not a terminal
+MOST_LINES = 25  # So many lines of progress at most are printed where the output is not a terminal.
 PLOT_ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -37,7 +37,7 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._start = 0.0
 
-    # The protocol of sklearn.callback
+    # The next four methods are the protocol of sklearn.callback.
 
     def setup(self, estimator: Any, context: Any) -> None:
         self._start = time.perf_counter()
@@ -51,7 +51,7 @@ class TrainingProgress:
         pass
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        if context.max_subtasks != 0:  # the whole fit, not an epoch of it
+        if context.max_subtasks != 0:  # The whole fit has its epochs as subtasks; an epoch has none.
             return
         self.epochs += 1
         self.examples = int(estimator.t_)
@@ -64,8 +64,6 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    # What it shows
 
     @property
     def examples_per_second(self) -> float:
@@ -150,7 +148,8 @@ def score(name: str, value: float) -> str:
 
 # --- Tables -------------------------------------------------------------------------------------------------
 
-SCORES = {  # key: how a table calls it, and whether more is better
+# Each score by its key: how a table calls it, and whether more of it is better.
+SCORES = {
     "accuracy": ("accuracy", "more is better"),
     "auc": ("AUC", "more is better"),
     "log_loss": ("log-loss", "less is better"),
@@ -207,7 +206,7 @@ def draw_costs(
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot, which would keep the figure and look for a display
+    FigureCanvasAgg(figure)  # pyplot would keep the figure and look for a display, so the canvas is made without it.
     axes = figure.add_subplot()
     few: dict[str, Any] = {"marker": "o", "markersize": 4} if len(training) <= 40 else {}
     axes.plot(range(1, len(training) + 1), training, color="#1f77b4", label="training (mean over the epoch)", **few)

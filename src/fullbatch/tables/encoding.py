@@ -30,16 +30,18 @@ import numpy as np
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
 
-if TYPE_CHECKING:  # files.py imports Arrow, which a model that is loaded does not need
-    from fullbatch.tables.reading import RawColumn, RawTable
+if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
+    from fullbatch.tables.raw import RawColumn, RawTable
 
-TAIL = 3.0  # scales from the center
-OUTLYING = 5.0  # standard deviations from the center
+TAIL = 3.0  # The tail begins so many scales from the center.
+OUTLYING = 5.0  # An exception is farther than so many standard deviations from the center.
 MANY_MISSING = 0.01
-MOST_CLASSES = 100  # an integer target of more distinct values is a quantity, not a class
-CATEGORY_RANGE = range(3, 33)  # how many integers there are from a category's least to its greatest
-FILLED = 0.75  # the share of them that must occur
-BLOCK_BYTES = 1 << 20
+MOST_CLASSES = 100  # An integer target of more distinct values is a quantity, not a class.
+# A column of integers is a category where CATEGORY_RANGE has the number of integers from its least to its greatest, and
+# at least the share FILLED of these integers occurs.
+CATEGORY_RANGE = range(3, 33)
+FILLED = 0.75
+BLOCK_BYTES = 1 << 20  # Numbers are scaled in blocks of about this size, which fit the cache.
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class TableEncoding:
 
     @property
     def text_names(self) -> tuple[str, ...]:
-        """Columns that were text in training, the target too: ``read_table(..., text=)`` at prediction."""
+        """Columns that were text in training, the target too: what ``read_table(..., text=)`` needs at prediction."""
         names = [category.name for category in self.categories if category.is_text]
         if self.target is not None and self.classes and isinstance(self.classes[0], str):
             names.append(self.target)
@@ -238,7 +240,8 @@ class TableEncoding:
             "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
             "dtype": self.dtype,
         }
-        return meta, {"mean": self.center, "scale": self.scale}  # the names of format 1
+        # Model files of format 1 have these names; that of the center is from when it was always the mean.
+        return meta, {"mean": self.center, "scale": self.scale}
 
     @classmethod
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
@@ -384,18 +387,19 @@ def _coded(column: RawColumn) -> RawColumn:
         return column
     if values.dtype.kind in "iu":
         least, greatest = int(values.min()), int(values.max())
-        if greatest - least < 65_000:  # no need to sort
+        if greatest - least < 65_000:  # Where so few integers are possible, each is a level, and nothing is sorted.
             codes = values - least if values.dtype.kind == "u" else values.astype(np.int64) - least
             return replace(column, values=codes, levels=tuple(range(least, greatest + 1)))
     different, codes = np.unique(values, return_inverse=True)
     if different.dtype.kind == "f":
-        different = different[~np.isnan(different)]  # NaN was the last: its code is now the number of levels
+        # NaN, the greatest for ``unique``, leaves the levels; its code is then their number, which stands for missing.
+        different = different[~np.isnan(different)]
         different = different.astype(np.int64) if column.integer else different
     return replace(column, values=codes, levels=tuple(different.tolist()))
 
 
 def _counts(coded: RawColumn, rows: np.ndarray | None) -> list[int]:
-    """How often each level occurs, then missing, then texts that the reader did not keep."""
+    """How often each level occurs; then how many values are missing, and how many texts the reader did not keep."""
     return np.bincount(_at(coded.values, rows), minlength=len(coded.levels or ()) + 2).tolist()
 
 
@@ -404,7 +408,7 @@ def _as_kind(level: Any, text: bool) -> Any:
     if isinstance(level, str):
         return level if text else _number(level)
     if not text:
-        return level  # True == 1 == 1.0, and so are their hashes
+        return level  # True, 1 and 1.0 are equal, and their hashes too, so that each finds the others in a dict.
     return repr(level) if isinstance(level, bool) or level != int(level) else str(int(level))
 
 
@@ -468,7 +472,7 @@ def _center_and_scale(name: str, values: np.ndarray) -> tuple[float, float]:
     if not np.isfinite(sd):
         raise TableError(f"column {name!r} has values up to {np.abs(values).max():.3g}, too large to scale.")
     least, greatest = float(values.min()), float(values.max())
-    if least == greatest or sd <= 1e-12 * abs(mean):  # constant, but for rounding
+    if least == greatest or sd <= 1e-12 * abs(mean):  # So small a deviation is rounding: the column is constant.
         return mean, 0.0
     center = mean if 2 * np.count_nonzero(values) >= values.size else 0.0
     farthest = max(greatest - center, center - least)

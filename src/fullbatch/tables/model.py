@@ -1,59 +1,17 @@
-"""A model of a raw table: how its columns become numbers, and the estimator that is trained on them.
-
-``train_table`` is what the command's ``train`` does between the file that it reads and the one that it writes.
-"""
+"""A model of a raw table: how its columns become numbers, and the estimator that was fitted on them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fullbatch.errors import InputError, NonFiniteError
-from fullbatch.tables.encoding import MOST_CLASSES, TableEncoding
+from fullbatch.errors import InputError
+from fullbatch.tables.encoding import TableEncoding
+from fullbatch.tables.scores import score_classes, score_numbers
 
 if TYPE_CHECKING:
-    from fullbatch.tables.reading import RawTable
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How ``train_table`` trains: the defaults of the whole command, in one place.
-
-    None leaves the choice to ``for_rows``, which makes it by the number of training rows and the solver.
-    """
-
-    hidden: tuple[int, ...] = (128, 64)  # units of each hidden layer; () is logistic (or linear) regression
-    activation: str = "relu"
-    solver: str = "adam"
-    epochs: int | None = None  # passes over the training rows; iterations of lbfgs and gd
-    batch_size: int | Literal["full"] | None = None
-    learning_rate: float | None = None
-    l2: float | None = None  # lambda of (lambda / 2m) sum ||W||^2, m the rows of a batch
-    validation: float = 0.1  # the share of the rows that is held out
-    max_levels: int = 1024  # levels of a category column; rarer ones share one
-    dtype: str = "float32"
-    device: str = "auto"
-    device_memory: float | None = None  # bytes of a GPU, or a share of its memory
-    precision: str | None = None  # None: the dtype's; "tf32"
-    seed: int = 0
-    threads: int | None = None  # None: all cores
-
-    def for_rows(self, m: int) -> Settings:
-        """These settings with each None replaced by the default for ``m`` training rows."""
-        whole = self.solver in ("lbfgs", "gd")  # one step is one pass
-        usual = min(max(2e7 / m, 50), 200) if whole else min(max(3000 / m**0.5, 2), 100)
-        epochs = self.epochs or round(usual)
-        batch: int | Literal["full"] = self.batch_size or ("full" if whole else min(max(m // 100, 32), 1000))
-        # Larger batches have less noise and can take larger steps, in proportion to its standard deviation.
-        noise = 1.0 if batch == "full" else (min(batch, m) / 250) ** 0.5
-        rate = self.learning_rate or {"adam": 3e-3 * noise, "sgd": 0.1 * noise, "gd": 0.5}.get(self.solver, 1e-3)
-        # The more rows there are, the less there is to hold back; lambda is divided by the rows of a batch.
-        l2 = min(3e-4, 30 / m) * (m if batch == "full" else min(batch, m)) if self.l2 is None else self.l2
-        return replace(self, epochs=epochs, batch_size=batch, learning_rate=rate, l2=l2)
+    from fullbatch.tables.raw import RawTable
 
 
 class TableModel:
@@ -112,11 +70,12 @@ class TableModel:
         return self._score_numbers(scaled, target)
 
     def _score_numbers(self, scaled: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        own = self.encoding.decode_target
+        """The cost of what is scaled as in training; the other scores in the target's own units."""
+        in_own_units = self.encoding.decode_target
         return {
             "m": len(target),
             "cost": float(np.mean((scaled - target) ** 2) / 2),
-            **score_numbers(own(scaled), own(target)),
+            **score_numbers(in_own_units(scaled), in_own_units(target)),
         }
 
     def evaluate_guess(self, learned_from: np.ndarray, table: RawTable) -> dict[str, float]:
@@ -132,202 +91,3 @@ class TableModel:
             return score_classes(np.broadcast_to(log_share, (len(target), len(share))), target)
         guess = np.full(len(target), np.mean(learned_from, dtype=np.float64))
         return self._score_numbers(guess, target)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What ``train_table`` hands back: the model, and its scores on the rows that it has not seen.
-
-    settings : as they were used
-    m : rows that it learned from
-    held_out : the other rows, or None where there are none
-    targets : the training rows' targets, encoded, (m,)
-    """
-
-    model: TableModel
-    settings: Settings
-    m: int
-    held_out: RawTable | None
-    targets: np.ndarray
-
-    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
-        """The scores of the model on the held-out rows, and of the guess that knows the targets alone."""
-        if self.held_out is None:
-            raise InputError("no rows were held out (validation=0, or too few rows), so there are no scores on them.")
-        return self.model.evaluate(self.held_out), self.model.evaluate_guess(self.targets, self.held_out)
-
-
-def train_table(
-    table: RawTable,
-    target: str,
-    settings: Settings | None = None,
-    *,
-    task: str | None = None,
-    categorical: Sequence[str] = (),
-    numeric: Sequence[str] = (),
-    callbacks: Iterable[Any] = (),
-) -> Trained:
-    """Hold out rows, learn the encoding from the others, and fit an estimator on them.
-
-    The rows are held out first, before anything is learned from the table: by class for a classification, so
-    that each class has its share in both parts. Ctrl-C ends the training and keeps the model so far, as in
-    the estimators.
-
-    task : "classify", "regress" or None: decided from the target column
-    categorical, numeric : columns whose kind is decided here instead of by the rules for columns
-    callbacks : by scikit-learn's protocol (``sklearn.callback``), one ``on_fit_task_end`` per epoch
-
-    Raises TableError for columns that do not fit, InputError for settings out of range, DeviceError, and
-    NonFiniteError for a cost that stopped being finite.
-    """
-    settings = settings or Settings()
-    train_rows, held_out_rows = split_rows(table, target, settings, task)
-    encoding = TableEncoding.learn(
-        table, target, task=task, categorical=categorical, numeric=numeric,
-        max_levels=settings.max_levels, dtype=settings.dtype, rows=train_rows,
-    )  # fmt: skip
-    held_out = table.select(held_out_rows) if len(held_out_rows) else None
-    rows = table.select(train_rows)
-    X, y = encoding.encode(rows), encoding.encode_target(rows)
-    del rows  # the encoded ones are all that the training needs
-    settings = settings.for_rows(X.m)
-    estimator = make_estimator(encoding, settings, keep_best=held_out is not None)
-    if callbacks := list(callbacks):
-        estimator.set_callbacks(*callbacks)
-    validation = {}
-    if held_out is not None:
-        validation = {"X_val": encoding.encode(held_out), "y_val": encoding.encode_target(held_out)}
-    estimator.fit(X, y, **validation)
-    _refuse_divergence(estimator)
-    if callbacks:
-        estimator.set_callbacks()  # a model that is saved or pickled has no use for them
-    return Trained(TableModel(encoding, estimator), settings, X.m, held_out, y)
-
-
-def _refuse_divergence(estimator: Any) -> None:
-    """NonFiniteError where the cost stopped being finite, even if an earlier epoch's parameters were kept."""
-    costs = estimator.loss_curve_
-    if costs and not math.isfinite(costs[-1]):
-        raise NonFiniteError(
-            f"the cost became {costs[-1]} in epoch {len(costs)}: the steps are too large; choose a learning rate "
-            f"smaller than {estimator.learning_rate_init:g} (a tenth, to begin with).",
-            iteration=len(costs),
-        )
-
-
-def make_estimator(encoding: TableEncoding, settings: Settings, *, keep_best: bool) -> Any:
-    """The estimator, not fitted, that complete ``settings`` describe (see ``Settings.for_rows``).
-
-    keep_best : keep the parameters of the epoch whose cost on the held-out rows is the lowest, not the last ones
-    """
-    from fullbatch.estimators import MLPClassifier, MLPRegressor
-
-    make: Any = MLPClassifier if encoding.task == "classify" else MLPRegressor
-    steps = settings.solver != "lbfgs"  # which stops by itself; the others run all epochs, as their rate falls to 0
-    return make(
-        hidden_layer_sizes=settings.hidden,
-        activation=settings.activation,
-        solver=settings.solver,
-        alpha=settings.l2,
-        batch_size=settings.batch_size,
-        learning_rate="linear",
-        learning_rate_init=settings.learning_rate,
-        max_iter=settings.epochs,
-        tol=0.0 if steps else 1e-6,
-        n_iter_no_change=settings.epochs,
-        early_stopping=steps and keep_best,
-        scoring="loss",
-        random_state=settings.seed,
-        device=settings.device,
-        device_memory=settings.device_memory,
-        precision=settings.precision,
-        n_jobs=settings.threads,
-    )
-
-
-# --- Rows that are held out ---------------------------------------------------------------------------------
-
-
-def split_rows(
-    table: RawTable, target: str, settings: Settings, task: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to learn from, and of those to hold out: both sorted, drawn with ``settings.seed``.
-
-    A class keeps its share in both parts, to within one row, and at least one of its rows to learn from.
-    """
-    fraction = settings.validation
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation must be at least 0 and less than 1 (the share of rows held out); got {fraction}.")
-    strata = _strata(table, target, task)
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(table.m)
-    order = order[np.argsort(strata[order], kind="stable")]  # stratum by stratum, in random order within each
-    # In this order every 1/fraction-th row is held out: so many of each stratum as its share, to within one row.
-    steps = np.floor(np.arange(table.m + 1) * fraction + rng.random())
-    chosen = np.diff(steps) > 0
-    first = np.flatnonzero(np.diff(strata[order], prepend=-1))  # row of each stratum
-    chosen[first[np.logical_and.reduceat(chosen, first)]] = False  # of one that would be held out as a whole
-    held_out = np.zeros(table.m, dtype=bool)
-    held_out[order[chosen]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
-    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity."""
-    table.require([target], "target column")
-    column = table.column(target)
-    if task == "regress":
-        return np.zeros(table.m, dtype=np.int64)
-    if column.levels is not None:
-        return column.values.astype(np.int64)
-    values, strata = np.unique(column.values, return_inverse=True)
-    if task == "classify" or (column.integer and len(values) <= MOST_CLASSES):
-        return strata
-    return np.zeros(table.m, dtype=np.int64)
-
-
-# --- Scores -------------------------------------------------------------------------------------------------
-
-
-def score_classes(log_proba: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """m, cost, accuracy, auc, log_loss of logarithms of probabilities (m, k) for the true positions (m,)."""
-    m, k = log_proba.shape
-    own = np.take_along_axis(log_proba, target[:, np.newaxis], axis=1)
-    log_loss = -float(np.mean(own, dtype=np.float64))
-    accuracy = float(np.mean(np.argmax(log_proba, axis=1) == target))
-    if k == 2:
-        auc = area_under_roc(log_proba[:, 1] - log_proba[:, 0], target == 1)
-    else:
-        areas = [area_under_roc(log_proba[:, j], target == j) for j in range(k)]
-        defined = [area for area in areas if not np.isnan(area)]
-        auc = float(np.mean(defined)) if defined else float("nan")
-    return {"m": m, "cost": log_loss, "accuracy": accuracy, "auc": auc, "log_loss": log_loss}
-
-
-def score_numbers(predicted: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """r2 and mae of predictions (m,) for the true numbers (m,)."""
-    spread = float(np.sum((target - target.mean()) ** 2))
-    residual = float(np.sum((target - predicted) ** 2))
-    return {
-        "r2": 1 - residual / spread if spread else float("nan"),
-        "mae": float(np.mean(np.abs(target - predicted))),
-    }
-
-
-def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The probability that a positive row scores higher than a negative one, ties as one half (Mann-Whitney).
-
-    scores : (m,);  positive : bool (m,). NaN where all rows are positive, or none.
-    """
-    n_positive = int(np.count_nonzero(positive))
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
-        return float("nan")
-    order = np.argsort(scores)
-    ordered = scores[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))  # of each run of equal scores
-    ends = np.append(starts[1:], len(ordered))
-    positives = np.add.reduceat(positive[order], starts, dtype=np.int64)
-    # A run's rows share the mean of their ranks: (start + 1 + end) / 2.
-    rank_sum = float(np.sum(positives * ((starts + 1 + ends) / 2)))
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)

@@ -12,10 +12,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from fullbatch.tables.model import TableModel
-    from fullbatch.tables.reading import RawTable
+    from fullbatch.tables.raw import RawTable
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
-ROWS = 65_536  # predicted and written at a time, so that memory does not grow with the rows
+ROWS = 65_536  # So many rows are predicted and written at a time, so that memory does not grow with the table.
 
 
 def ending_of(name: str) -> str | None:
@@ -40,7 +40,9 @@ def write_predictions(model: TableModel, table: RawTable, file: IO[bytes], endin
 def _batches(model: TableModel, table: RawTable) -> Iterator[Any]:
     import pyarrow as pa
 
-    model.encoding.check(table)  # before the first row is written, and with the row's number in the whole table
+    # The whole table is checked before the first row is written, so that an error leaves no half of a file, and so that
+    # it has the row's number in the whole table.
+    model.encoding.check(table)
     for start in range(0, table.m, ROWS):
         rows = table.select(np.arange(start, min(start + ROWS, table.m)))
         columns: dict[str, np.ndarray] = {}
@@ -76,7 +78,7 @@ def _write_csv(batches: Iterator[Any], file: Any) -> None:
     for batch in batches:
         if style is None:
             file.write(_header(batch.schema.names))
-            # Arrow quotes all texts or none: none, where no class needs it (class names are in the header too).
+            # Arrow quotes all texts or none. Whether a class needs quotes is seen by the header, where all of them are.
             style = "needed" if any(_needs_quotes(name) for name in batch.schema.names) else "none"
         rows = pa.BufferOutputStream()
         write_csv(batch, rows, WriteOptions(include_header=False, quoting_style=style))

@@ -1,0 +1,102 @@
+"""``fullbatch info``: what this machine has for a training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fullbatch.command.options import AsJson
+from fullbatch.command.printing import console, plural, print_json
+from fullbatch.version import __version__
+
+PACKAGES = (
+    "numpy", "scipy", "scikit-learn", "pyarrow", "array-api-compat", "safetensors", "threadpoolctl", "typer",
+    "rich", "matplotlib",
+)  # fmt: skip
+CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of these names, by the CUDA that it is for.
+
+
+def info(as_json: AsJson = False) -> None:
+    """Versions, devices and why one is not usable, BLAS and threads, the steps that can run."""
+    found = _environment()
+    if as_json:
+        print_json(found)
+        return
+    from fullbatch.command.report import facts
+
+    devices = [
+        (device["name"], device["detail"] if device["usable"] else f"not usable: {device['detail']}")
+        for device in found["devices"]
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
+    absent = ", ".join(name for name, version in found["versions"].items() if not version)
+    blas = "; ".join(f"{one['name']} {one['version']}, {plural(one['threads'], 'thread')}" for one in found["blas"])
+    pairs = [
+        ("fullbatch", f"{found['fullbatch']} on Python {found['python']}, {found['system']}"),
+        *devices,
+        ("auto", f"takes {found['auto']}"),
+        ("threads", f"{found['threads']} (of the fold; BLAS is held to one in each)"),
+        ("BLAS", blas or "not found"),
+        *((f"step {name}", text) for name, text in found["steps"].items()),
+        ("native code", _native_text(**found["native"])),
+        ("with", versions),
+    ]
+    if absent:
+        pairs.append(("without", f"{absent} (not installed)"))
+    console(sys.stdout).print(facts(pairs))
+
+
+def _environment() -> dict[str, Any]:
+    """All that ``info`` shows, as its JSON has it."""
+    import platform
+    from importlib.metadata import version
+
+    import scipy.linalg  # noqa: F401  # SciPy brings a BLAS of its own, which is found once it is loaded.
+    from threadpoolctl import threadpool_info
+
+    from fullbatch import steps
+    from fullbatch.machine import native_library, places
+    from fullbatch.machine.threads import thread_count
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except ImportError:  # PackageNotFoundError is an ImportError.
+            return None
+
+    auto = places.place("auto")
+    libraries = threadpool_info()
+    native = native_library.isa()
+    return {
+        "fullbatch": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "devices": [vars(device) for device in places.devices()],
+        "auto": auto.name,
+        "threads": thread_count(None),
+        "blas": [
+            {"name": one["internal_api"], "version": one.get("version"), "threads": one["num_threads"]}
+            for one in libraries
+            if one["user_api"] == "blas"
+        ],
+        "steps": {name: _first_line(sys.modules[step.__module__].__doc__) for name, step in steps.STEPS.items()},
+        "native": {
+            "isa": native and native[1],
+            "usable": [name for _, name in native_library.isas()],
+            "why_not": native_library.why_not(),
+        },
+        "versions": {package: installed(package) for package in PACKAGES}
+        | {"cupy": next(filter(None, map(installed, CUPY_PACKAGES)), None)},
+    }
+
+
+def _native_text(isa: str | None, usable: Sequence[str], why_not: str) -> str:
+    if isa is None:
+        return f"none: {why_not}"
+    others = ", ".join(name for name in usable if name != isa)
+    return isa + (f" (FULLBATCH_NATIVE can be {others} or off)" if others else " (FULLBATCH_NATIVE can be off)")
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0].rstrip(".")

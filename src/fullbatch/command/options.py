@@ -1,0 +1,118 @@
+"""What can be typed: the values that options know, and the checks of what was given to them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullbatch.core import activations
+from fullbatch.errors import InputError
+from fullbatch.tables.fit import Settings
+from fullbatch.training.optimizers import OPTIMIZERS
+
+SOLVERS = (*OPTIMIZERS, "lbfgs")
+ACTIVATIONS = tuple(map(str, activations.ACTIVATIONS))
+TASKS = ("classify", "regress")
+DTYPES = ("float32", "float64")
+PRECISIONS = ("tf32",)
+
+
+# The functions that typer calls with what was typed, or with None where nothing was. They hand it on, or raise
+# BadParameter.
+
+
+def one_of(known: Sequence[str]) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"{value!r} is unknown; the known ones are {', '.join(known)}.")
+        return value
+
+    return check
+
+
+def positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
+    return value
+
+
+def not_negative(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{value:g} is out of range; give 0 or a larger number.")
+    return value
+
+
+def share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < 1:
+        raise typer.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
+    return value
+
+
+def layer_sizes(value: str) -> tuple[int, ...]:
+    """The units of each hidden layer: "64,32" -> (64, 32); "none" -> ()."""
+    if value.strip().lower() == "none":
+        return ()
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= 10**6 for part in parts):
+        raise typer.BadParameter(
+            f"{value!r} is not a list of layer sizes; give units per layer, as 64,32, or none.", param_hint="'--hidden'"
+        )
+    return tuple(int(part) for part in parts)
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}  # bytes in each
+
+
+def memory_size(value: str | None) -> float | None:
+    """Memory of a GPU: "8GB", "7.5 GiB" and "8e9" are bytes; "0.5" is a share of it."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?) ?(?:([kmg]i?)?b)?", value.strip().lower())
+    try:
+        number = float(found[1]) * UNITS[found[2] or ""] if found else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise typer.BadParameter(
+            f"{value!r} is no amount of memory; give bytes, such as 8GB, or a share above 0 and up to 1, such as 0.5.",
+            param_hint="'--device-memory'",
+        )
+    return number
+
+
+def batch_size_text(value: str | None) -> str | None:
+    if value is not None and value != "full" and not (value.isascii() and value.isdecimal() and int(value) > 0):
+        raise typer.BadParameter(f"{value!r} is no batch size; give a whole number of at least 1, or full.")
+    return value
+
+
+def column_names(values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The columns that an option names, several times or with commas between; a name that has commas stays whole."""
+    names: list[str] = []
+    for value in values:
+        names += [value] if value in known else [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(names)
+
+
+DEFAULT = Settings()
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .csv, .csv.gz or .parquet.")]
+BY_ROWS = "by the number of rows"
+
+
+def check_distinct(inputs: dict[str, Path | None], outputs: dict[str, Path | None]) -> None:
+    """No output may take the place of an input or of another output."""
+    seen: dict[str, str] = {os.path.realpath(path): name for name, path in inputs.items() if path}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        other = seen.setdefault(os.path.realpath(path), name)
+        if other != name:
+            raise InputError(f"{name} and {other} are the same file, {path}; give the output another name.")

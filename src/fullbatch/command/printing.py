@@ -1,0 +1,57 @@
+"""How the command prints: to the terminal that it finds, on stdout what was asked for, on stderr all else."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console(file: Any) -> Console:
+    """Rich's console for a file: as wide as the terminal is; elsewhere wide enough that no line is broken."""
+    from rich.console import Console
+
+    return Console(file=file, highlight=False, width=None if file.isatty() else 200)
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show a line on the terminal while something takes its time, and nothing elsewhere."""
+    stderr = console(sys.stderr)
+    if not stderr.is_terminal:
+        yield
+        return
+    from rich.text import Text
+
+    with stderr.status(Text(text)):
+        yield
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    print(f"fullbatch: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    print(json.dumps(_json_ready(value), allow_nan=False), flush=True)
+
+
+def _json_ready(value: Any) -> Any:
+    """The value with None, JSON's null, for what JSON has no number for: NaN, where a score is not defined."""
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plural(number: int, noun: str) -> str:
+    """So many of something: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,347 @@
+"""``fullbatch train``: a table in, a model and its scores out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fullbatch.command.options import (
+    ACTIVATIONS,
+    BY_ROWS,
+    DEFAULT,
+    DTYPES,
+    PRECISIONS,
+    SOLVERS,
+    TASKS,
+    AsJson,
+    batch_size_text,
+    check_distinct,
+    column_names,
+    layer_sizes,
+    memory_size,
+    not_negative,
+    one_of,
+    positive,
+    share,
+)
+from fullbatch.command.printing import console, plural, print_json, say, status
+from fullbatch.command.signals import stopping_with
+from fullbatch.errors import FullbatchError, InputError, TableError
+from fullbatch.tables.fit import Settings
+
+if TYPE_CHECKING:
+    from fullbatch.command.report import TrainingProgress
+    from fullbatch.tables.fit import Trained
+    from fullbatch.tables.raw import RawTable
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A table: .csv, .csv.gz or .parquet. Without it: handwritten digits.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the model to this file.", show_default=False)
+    ] = None,
+    hidden: Annotated[
+        str,
+        typer.Option(metavar="N,N", help="Units of each hidden layer; none: logistic or linear regression."),
+    ] = ",".join(map(str, DEFAULT.hidden)),
+    activation: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.", callback=one_of(ACTIVATIONS))
+    ] = DEFAULT.activation,
+    solver: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS))
+    ] = DEFAULT.solver,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the rows.", show_default=BY_ROWS)
+    ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(metavar="N|full", help="Rows per step.", callback=batch_size_text, show_default=BY_ROWS),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Size of the first steps.", callback=positive, show_default="by the solver"),
+    ] = None,
+    l2: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="L2 penalty.", callback=not_negative, show_default=BY_ROWS),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = DEFAULT.device,
+    device_memory: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.", show_default="all"),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="float32 or float64.", callback=one_of(DTYPES))
+    ] = DEFAULT.dtype,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="tf32: a GPU's fast products, off by about 1e-3.",
+            callback=one_of(PRECISIONS),
+            show_default="the dtype's",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")] = DEFAULT.seed,
+    validation: Annotated[
+        float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
+    ] = DEFAULT.validation,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="classify or regress.",
+            callback=one_of(TASKS),
+            show_default="by the target column",
+        ),
+    ] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
+    ] = None,
+    numeric: Annotated[
+        list[str] | None, typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False)
+    ] = None,
+    max_levels: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
+    ] = DEFAULT.max_levels,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads.", show_default="all cores")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the cost of each epoch.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+) -> None:
+    """Train a network on a table and score it on rows that it has not seen."""
+    rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
+    settings = Settings(
+        hidden=layer_sizes(hidden), activation=activation, solver=solver, epochs=epochs, batch_size=rows,
+        learning_rate=learning_rate, l2=l2, validation=validation, max_levels=max_levels, dtype=dtype,
+        device=device, device_memory=memory_size(device_memory), precision=precision, seed=seed, threads=threads,
+    )  # fmt: skip
+    message = _check_before_training(data, model, plot, settings)
+    started = time.perf_counter()
+    table, target = _table_and_target(data, target)
+    read_seconds = time.perf_counter() - started
+    columns = {
+        "categorical": column_names(categorical or (), table.names),
+        "numeric": column_names(numeric or (), table.names),
+    }
+    progress, trained, stop = _fit(table, target, settings, task, columns, model, quiet, message)
+    name = str(data) if data else "handwritten digits"
+    if plot:
+        _plot(plot, trained, name)
+    summary = {**_summary(trained, progress), "data": name, "read_seconds": read_seconds, "model": model and str(model)}
+    summary["interrupted"] = bool(stop)
+    if as_json:
+        print_json(summary)
+    elif not quiet:
+        _print_training(summary, data, plot)
+    if stop:
+        raise typer.Exit(128 + stop)
+
+
+def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, settings: Settings) -> str:
+    """Find out now what would otherwise be found out when the work is done; return what is to be said of the device."""
+    from fullbatch.machine import cuda, places
+    from fullbatch.machine.safe_output import check_output
+
+    check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
+    place = places.place(settings.device)
+    place.room(settings.device_memory)
+    cuda.check_precision(settings.precision, place.empty(settings.dtype))
+    if model:
+        from fullbatch.saving.model_file import check_replaceable
+
+        check_output(model, "the model")
+        check_replaceable(model)
+    if plot:
+        from fullbatch.command.report import check_plot
+
+        check_plot(str(plot))
+        check_output(plot, "the plot")
+    # Who installed CuPy expects the GPU, and hears why it is not used; to others there is nothing to say.
+    return f"computing on the CPU: {place.note}" if place.note and find_spec("cupy") else ""
+
+
+def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, str]:
+    """The table that is learned from, handwritten digits where no file is given, and the name of its target column."""
+    from fullbatch.tables.raw import RawTable
+    from fullbatch.tables.reading import read_table
+
+    if data is None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
+        return RawTable.of({**columns, "digit": digits.target}), target or "digit"
+    with status(f"reading {data}"):
+        table = read_table(data)
+    if target is None:
+        raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
+    return table, target
+
+
+class _BeforeTheFirstEpoch:
+    """A callback that says a line when the first epoch begins: an error before that stays a line of its own."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        if self.line and context.max_subtasks == 0:  # An epoch has no subtasks; the whole fit has its epochs.
+            say(self.line)
+            self.line = ""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+
+def _fit(
+    table: RawTable,
+    target: str,
+    settings: Settings,
+    task: str | None,
+    columns: dict[str, Any],
+    model: Path | None,
+    quiet: bool,
+    message: str,
+) -> tuple[TrainingProgress, Trained, int]:
+    """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did).
+
+    message : what is to be said before the first epoch, or ""
+    """
+    from fullbatch.command.report import TrainingProgress
+    from fullbatch.tables.fit import train_table
+
+    progress = TrainingProgress(console(sys.stderr), quiet=quiet)
+    callbacks = [progress, _BeforeTheFirstEpoch(message)] if message and not quiet else [progress]
+    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
+    with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            trained = train_table(table, target, settings, task=task, callbacks=callbacks, **columns)
+        except KeyboardInterrupt:
+            say("interrupted before the training began; there is no model to keep.")
+            raise typer.Exit(128 + signals.received) from None
+        except ValueError as error:  # Where scikit-learn's contract fixes the words, the estimators raise it plain.
+            raise error if isinstance(error, FullbatchError) else InputError(str(error)) from error
+        signals.raising = False  # Nothing may come between the model and its file.
+        if model:
+            from fullbatch.saving.model_file import save
+
+            save(trained.model, model)
+    if signals.received:
+        kept = f"the model so far is in {model}" if model else "without --model FILE the model so far is not kept"
+        when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
+        say(f"interrupted {when} of {progress.planned:,}: {kept}.")
+    return progress, trained, signals.received
+
+
+def _plot(path: Path, trained: Trained, name: str) -> None:
+    from fullbatch.command.report import draw_costs
+    from fullbatch.machine.safe_output import replacing
+
+    estimator = trained.model.estimator
+    with replacing(path, "the plot") as file:
+        draw_costs(
+            file, path.suffix[1:].lower(), f"{trained.model.encoding.target} of {name}",
+            estimator.loss_curve_, getattr(estimator, "validation_costs_", None) or (),
+        )  # fmt: skip
+
+
+def _summary(trained: Trained, progress: TrainingProgress) -> dict[str, Any]:
+    """What there is to say about a training, as its JSON has it."""
+    from fullbatch.machine.threads import thread_count
+
+    estimator, encoding = trained.model.estimator, trained.model.encoding
+    held_out, guess = trained.scores() if trained.held_out else (None, None)
+    return {
+        "target": encoding.target,
+        "task": encoding.task,
+        "classes": list(encoding.classes),
+        "m": trained.m,
+        "columns": len(encoding.feature_names),
+        "n": encoding.n,
+        "hidden": list(trained.settings.hidden),
+        "epochs": progress.epochs,
+        "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
+        "held_out": held_out,
+        "guess": guess,
+        "device": estimator.device_,
+        "step": estimator.step_,
+        "precision": estimator.precision_,
+        "note": estimator.note_,
+        "threads": thread_count(trained.settings.threads),
+        "seconds": progress.seconds,
+        "examples_per_second": progress.examples_per_second,
+    }
+
+
+def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
+    from fullbatch.command.report import count, facts, print_scores, seconds
+
+    out = console(sys.stdout)
+    if summary["held_out"]:
+        title = f"{summary['target']}: scores on {summary['held_out']['m']:,} rows that the model has not seen"
+        guess = "majority guess" if summary["task"] == "classify" else "the mean"
+        print_scores(out, title, {"model": summary["held_out"], guess: summary["guess"]})
+    else:
+        out.print("No rows were held out, so there are no scores to show.")
+    threads = f", {plural(summary['threads'], 'thread')}" if summary["device"] == "cpu" else ""
+    layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
+    pairs = [
+        ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
+        ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
+        (
+            "training",
+            f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
+            f"{count(summary['examples_per_second'])} examples/s",
+        ),
+        ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
+    ]
+    if summary["note"]:
+        pairs.append(("note", summary["note"]))
+    if plot:
+        pairs.append(("plot", str(plot)))
+    if summary["model"]:
+        pairs.append(("model", summary["model"]))
+    pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
+    out.print(facts(pairs))
+
+
+def _next_command(summary: dict[str, Any], data: Path | None) -> str:
+    """What to try next: to use the model, or to keep it."""
+    if summary["model"]:
+        return shlex.join(["predict", summary["model"], str(data or "DATA.csv"), "--out", "predictions.csv"])
+    of = [str(data), "--target", summary["target"]] if data else []
+    return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
+
+
+def _outputs(summary: dict[str, Any]) -> int:
+    """The units of the output layer: one for each of several classes, else a single one."""
+    return len(summary["classes"]) if len(summary["classes"]) > 2 else 1

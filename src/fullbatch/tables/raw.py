@@ -1,0 +1,272 @@
+"""A raw table in memory, and ``Builder``, which makes its columns of Arrow's arrays, batch by batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fullbatch.errors import TableError
+
+# These texts stand for a missing value, in the text columns of any file and everywhere in a CSV file.
+MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"])
+MOST_LEVELS = 65_000  # A column keeps so many different texts at most, so that its codes fit 16 bits.
+
+# Two codes stand for no level while a column is read: that of a missing value, and that of a text beyond MOST_LEVELS.
+# How many levels there will be is not known yet; in a RawColumn both codes come right after the levels.
+_MISSING_CODE, _BEYOND_CODE = 65_535, 65_534
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """One column of a table as it was in the file.
+
+    values : (m,), numbers as they are, missing ones NaN; or, where there are ``levels``, unsigned codes: c
+        stands for ``levels[c]``, ``len(levels)`` for a missing value, ``len(levels) + 1`` for a text that
+        came after MOST_LEVELS others and was not kept
+    levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
+    integer : all values were integers in the file (where some are missing, ``values`` are floats)
+    """
+
+    values: np.ndarray
+    levels: tuple[Any, ...] | None = None
+    integer: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Either "number", "text" or "boolean"."""
+        if self.levels is None:
+            return "number"
+        return "boolean" if self.levels == (False, True) else "text"
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Which values are missing: bool (m,)."""
+        if self.levels is not None:
+            return self.values == len(self.levels)
+        return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The columns of a table, all of length ``m``, in the file's order."""
+
+    columns: Mapping[str, RawColumn]
+    m: int
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> RawTable:
+        """A table from arrays or lists in memory, each (m,): numbers, booleans or texts; None is missing."""
+        builders = {str(name): Builder(str(name)) for name in columns}
+        for builder, values in zip(builders.values(), columns.values(), strict=True):
+            builder.add(pa.array(values))
+        lengths = {name: builder.m for name, builder in builders.items()}
+        if len(set(lengths.values())) > 1:
+            raise TableError(f"The columns of a table have one length; these have {lengths}.")
+        return finish("The table", builders)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def column(self, name: str) -> RawColumn:
+        """The column of this name. TableError, with the near names, where there is none."""
+        self.require([name])
+        return self.columns[name]
+
+    def require(self, names: Sequence[str], what: str = "column") -> None:
+        """TableError that names the absent ones, and near names; ``what`` is how the message calls them."""
+        require(names, self.names, what)
+
+    def select(self, rows: np.ndarray) -> RawTable:
+        """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
+        picked = {
+            name: RawColumn(column.values[rows], column.levels, column.integer) for name, column in self.columns.items()
+        }
+        return RawTable(picked, len(rows))
+
+
+# ---- columns, batch by batch ---------------------------------------------------------------------
+
+
+class Builder:
+    """One column as it is read: codes or numbers, a chunk per batch.
+
+    text : it stays text where there is nothing but true and false
+    """
+
+    def __init__(self, name: str, text: bool = False) -> None:
+        self.name = name
+        self.text = text
+        self.m = 0
+        self.chunks: list[np.ndarray] = []
+        self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
+        self.integer = True
+        # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
+        # that its texts are looked up once.
+        self._dictionary: Any = None
+        self._dictionary_codes = np.empty(0, np.uint16)
+
+    def add(self, array: pa.Array) -> None:
+        """Take in the next batch of the column."""
+        type_ = array.type
+        self.m += len(array)
+        if pa.types.is_dictionary(type_) and not is_text(type_.value_type):
+            array = array.dictionary_decode()
+            type_ = array.type
+        if is_text(type_):
+            self.chunks.append(self._coded(array.dictionary_encode()))
+        elif pa.types.is_dictionary(type_):
+            self.chunks.append(self._coded(array))
+        elif pa.types.is_boolean(type_):
+            self.codes = {False: 0, True: 1}
+            self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
+        else:
+            self.integer &= pa.types.is_integer(type_)
+            self.chunks.append(_smallest(_numbers(array, self.name)))
+
+    def _coded(self, array: pa.Array) -> np.ndarray:
+        """The codes of one batch: (k,) uint16."""
+        dictionary, indices = array.dictionary, array.indices
+        if self._dictionary is None or not dictionary.equals(self._dictionary):
+            entries = [self._code(text) for text in dictionary.to_pylist()]
+            # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
+            self._dictionary_codes = np.array([*entries, _MISSING_CODE], np.uint16)
+            self._dictionary = dictionary
+        # "clip", because Arrow does not say what index stands where a value is null.
+        codes = self._dictionary_codes.take(_buffer(indices), mode="clip")
+        if indices.null_count:
+            codes[~_valid(indices)] = _MISSING_CODE
+        return codes
+
+    def _code(self, text: str | None) -> int:
+        if self.codes is None:
+            self.codes = {}
+        text = None if text is None else text.strip()
+        if text is None or text in MISSING:
+            return _MISSING_CODE
+        if text not in self.codes and len(self.codes) >= MOST_LEVELS:
+            return _BEYOND_CODE
+        return self.codes.setdefault(text, len(self.codes))
+
+    def finish(self) -> RawColumn:
+        """The whole column, when all of its batches have been added; the builder's own chunks are then gone."""
+        values = np.concatenate(self.chunks)
+        self.chunks.clear()
+        if self.codes is None:
+            return RawColumn(values, None, self.integer and not np.isnan(values).all())
+        levels: tuple[Any, ...] = tuple(self.codes)
+        truths = [str(level).lower() for level in levels]
+        boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text
+        count = 2 if boolean else len(levels)
+        # The codes that were given while reading are indices into ``final``, which has the codes of the RawColumn.
+        final = np.zeros(65_536, np.min_scalar_type(count + 1))
+        final[: len(levels)] = [truth == "true" for truth in truths] if boolean else np.arange(count)
+        final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
+        return RawColumn(final[values], (False, True) if boolean else levels)
+
+
+def _numbers(array: pa.Array, name: str) -> np.ndarray:
+    """Integers where no value is missing, else floats with NaN."""
+    type_ = array.type
+    if pa.types.is_null(type_):
+        return np.full(len(array), np.nan, np.float32)
+    if pa.types.is_decimal(type_):
+        array = array.cast(pa.float64())
+    elif not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or _is_time(type_)):
+        raise TableError(f"column {name!r} holds {type_}; expected numbers, texts, booleans, dates or times.")
+    numbers = _buffer(array)
+    if _is_time(type_):
+        numbers = numbers * _SECONDS[str(type_)[:6] if pa.types.is_date(type_) else type_.unit]
+    if array.null_count:
+        numbers = np.where(_valid(array), numbers, np.nan)
+    return numbers
+
+
+# Seconds in a unit of Arrow's times; dates count days, or milliseconds.
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "date32": 86_400.0, "date64": 1e-3}
+
+
+def _is_time(type_: pa.DataType) -> bool:
+    return pa.types.is_temporal(type_) and not pa.types.is_interval(type_)
+
+
+# The next three functions make NumPy views of Arrow's buffers themselves, because ``to_numpy`` would import Arrow's
+# compute functions and, where it is installed, pandas: a quarter of a second and 50 MB for nothing.
+
+
+def _buffer(array: pa.Array) -> np.ndarray:
+    """The values (k,) of an array of numbers or times; where one is null there may be any number."""
+    type_ = array.type
+    kind = "f" if pa.types.is_floating(type_) else "u" if pa.types.is_unsigned_integer(type_) else "i"
+    values = np.frombuffer(array.buffers()[1], f"{kind}{type_.bit_width // 8}")
+    return values[array.offset : array.offset + len(array)]
+
+
+def _valid(array: pa.Array) -> np.ndarray:
+    """Which values are not null: bool (k,)."""
+    return _bits(array, 0) if array.null_count else np.ones(len(array), bool)
+
+
+def _bits(array: pa.Array, buffer: int) -> np.ndarray:
+    """A bitmap, the validity (buffer 0) or a boolean array's values (1), as bool (k,)."""
+    bits = np.unpackbits(np.frombuffer(array.buffers()[buffer], np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].astype(bool)
+
+
+def _smallest(numbers: np.ndarray) -> np.ndarray:
+    """Integers in the fewest bytes that hold them; floats as they are."""
+    if numbers.dtype.kind == "f" or not len(numbers):
+        return numbers
+    smallest = np.result_type(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max()))
+    return numbers.astype(smallest, copy=False)
+
+
+def is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def finish(origin: str, builders: dict[str, Builder]) -> RawTable:
+    """The table of all that the builders have read. TableError, which begins with ``origin``, where that is no row."""
+    m = next((builder.m for builder in builders.values()), 0)
+    if m == 0:
+        raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
+    return RawTable({name: builder.finish() for name, builder in builders.items()}, m)
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def check_names(names: Sequence[str]) -> None:
+    """TableError where two columns of a file have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise TableError(f"column names must differ; more than one is called {listed(twice)}.")
+
+
+def require(names: Sequence[str], known: Sequence[str], what: str) -> None:
+    """TableError that names those of ``names`` that are not known, and near ones; ``what`` is how it calls them."""
+    absent = [name for name in dict.fromkeys(names) if name not in known]
+    if not absent:
+        return
+    near = [match for name in absent for match in _near(name, known)]
+    hint = f"Did you mean {listed(near, 'or')}?" if near else f"It has {listed(known)}."
+    raise TableError(f"the table has no {what} {listed(absent)}. {hint}")
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """The known names of the same letters in another case; else at most two similar ones."""
+    same = [other for other in known if other.casefold() == name.casefold()]
+    return same or difflib.get_close_matches(name, known, n=2)
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """The names in quotes as a sentence has them, "'a', 'b' and 'c'"; ten of them at most."""
+    quoted = [repr(name) for name in dict.fromkeys(names)]
+    if len(quoted) > 10:
+        return f"{', '.join(quoted[:10])} and {len(quoted) - 10} more"
+    return f" {last} ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))

@@ -1,0 +1,156 @@
+"""``fullbatch evaluate`` and ``predict``: scores and predictions of tables that come in any form, or do not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from command.conftest import QUICK, people, write
+
+
+def test_a_score_that_is_not_defined_is_null(run, folder, tmp_path):
+    table = people()
+    csv.write_csv(table.filter(pa.compute.equal(table["pays"], "yes")), tmp_path / "yes.csv")
+    status, out, _ = run("evaluate", folder / "pays.model", tmp_path / "yes.csv", "--json")
+    assert status == 0
+    assert json.loads(out)["auc"] is None
+
+
+def test_a_regression_is_scored_by_r2_and_mae(run, folder, tmp_path):
+    model = tmp_path / "spends.model"
+    status, out, _ = run("train", folder / "people.csv", "--target", "spends", "--model", model, *QUICK)
+    assert status == 0
+    assert "R²" in out
+    assert "the mean" in out
+    _, out, _ = run("evaluate", model, folder / "people.csv", "--json")
+    scores = json.loads(out)
+    assert set(scores) == {"m", "cost", "r2", "mae"}
+    assert scores["r2"] > 0.5
+    _, out, _ = run("predict", model, folder / "people.csv")
+    assert out.splitlines()[0] == "prediction"
+    assert float(out.splitlines()[1]) > 1000
+
+
+def test_predictions_go_where_the_ending_says(run, folder, tmp_path):
+    outs = [tmp_path / f"p{ending}" for ending in (".csv", ".csv.gz", ".parquet")]
+    for out in outs:
+        status, stdout, err = run("predict", folder / "pays.model", folder / "people.csv", "--out", out)
+        assert (status, stdout) == (0, "")
+        assert "400 predictions" in err
+    tables = [csv.read_csv(outs[0]), csv.read_csv(outs[1]), parquet.read_table(outs[2])]
+    for table in tables:
+        assert table.column_names == ["prediction", "probability_no", "probability_yes"]
+        assert table["prediction"].to_pylist() == tables[0]["prediction"].to_pylist()
+        total = table["probability_no"].to_numpy() + table["probability_yes"].to_numpy()
+        assert total == pytest.approx(np.ones(400), abs=1e-6)
+    assert set(tables[0]["prediction"].to_pylist()) == {"no", "yes"}
+
+
+def test_predictions_are_the_same_in_blocks(run, folder, monkeypatch):
+    _, whole, _ = run("predict", folder / "pays.model", folder / "people.csv")
+    monkeypatch.setattr("fullbatch.tables.predictions.ROWS", 33)
+    _, parts, _ = run("predict", folder / "pays.model", folder / "people.csv")
+    a, b = (csv.read_csv(pa.BufferReader(text.encode())) for text in (whole, parts))
+    assert a["prediction"].to_pylist() == b["prediction"].to_pylist()
+    assert a["probability_yes"].to_numpy() == pytest.approx(b["probability_yes"].to_numpy(), abs=1e-6)
+
+
+def test_the_order_of_columns_and_other_columns_do_not_matter(run, folder, tmp_path):
+    table = people()
+    other = table.select(["income", "pays", "age", "spends", "town"]).append_column("extra", [["x"] * 400])
+    csv.write_csv(other, tmp_path / "other.csv")
+    _, expected, _ = run("predict", folder / "pays.model", folder / "people.csv")
+    status, found, _ = run("predict", folder / "pays.model", tmp_path / "other.csv")
+    assert status == 0
+    assert found == expected
+    csv.write_csv(other.drop_columns(["pays"]), tmp_path / "other.csv")
+    assert run("predict", folder / "pays.model", tmp_path / "other.csv")[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "header", "first"),
+    [
+        ([True, False], "prediction,probability_false,probability_true", {"true", "false"}),
+        ([3, 7], "prediction,probability_3,probability_7", {"3", "7"}),
+        (
+            ['say "hi", you', "b"],
+            'prediction,probability_b,"probability_say ""hi"", you"',
+            {'"say ""hi"", you"', '"b"'},
+        ),
+    ],
+)
+def test_classes_are_written_as_they_were(run, tmp_path, values, header, first):
+    x = np.tile([0.0, 1.0], 40)
+    data = tmp_path / "d.parquet"
+    parquet.write_table(pa.table({"x": x, "y": values * 40}), data)
+    assert run("train", data, "--target", "y", "--model", tmp_path / "m.model", *QUICK)[0] == 0
+    _, out, _ = run("predict", tmp_path / "m.model", data)
+    lines = out.splitlines()
+    assert lines[0] == header
+    assert {re.split(r",(?=[\d.e-]+,[\d.e-]+$)", line)[0] for line in lines[1:]} == first
+
+
+# --- Bad input
+
+
+def test_tables_that_do_not_fit_the_model(fails, run, folder, tmp_path):
+    text = (folder / "people.csv").read_text()
+    model = folder / "pays.model"
+    lines = text.splitlines()
+    missing = write(tmp_path / "missing.csv", "\n".join(line.split(",", 1)[1] for line in lines))
+    assert "'town'" in fails("predict", model, missing)
+    cells = lines[3].split(",")
+    cells[2] = "plenty"
+    words = write(tmp_path / "words.csv", "\n".join([*lines[:3], ",".join(cells), *lines[4:]]))
+    said = fails("predict", model, words)
+    assert "'income'" in said
+    assert "row 3 has 'plenty'" in said
+    maybe = write(tmp_path / "maybe.csv", re.sub(r'"yes"$', '"maybe"', text, count=1, flags=re.M))
+    assert "'maybe'" in fails("evaluate", model, maybe)
+    assert run("predict", model, maybe)[0] == 0
+
+
+@pytest.mark.parametrize(("cell", "says"), [("plenty", "row 35 has 'plenty'"), ("inf", "infinite in row 35")])
+def test_a_bad_row_is_named_before_a_prediction_is_written(fails, folder, tmp_path, monkeypatch, cell, says):
+    monkeypatch.setattr("fullbatch.tables.predictions.ROWS", 10)
+    lines = (folder / "people.csv").read_text().splitlines()
+    cells = lines[35].split(",")
+    cells[2] = cell
+    bad = write(tmp_path / "bad.csv", "\n".join([*lines[:35], ",".join(cells), *lines[36:]]))
+    assert says in fails("predict", folder / "pays.model", bad)  # and nothing is on stdout
+
+
+def test_models_that_cannot_be_used(fails, folder, tmp_path):
+    data, content = folder / "people.csv", (folder / "pays.model").read_bytes()
+    for name, damaged, says in [
+        ("empty.model", b"", "empty"),
+        ("cut.model", content[:-50], "truncated or damaged"),
+        ("header.model", content[:200], "truncated or damaged"),
+        ("noise.model", b"\x80\x04\x95pickle", "not a model file"),
+        ("newer.model", content.replace(b'"format_version\\": 2', b'"format_version\\": 9'), "newer fullbatch"),
+    ]:
+        assert says in fails("predict", write(tmp_path / name, damaged), data), name
+    assert "not a model file" in fails("evaluate", data, folder / "pays.model")
+    assert "folder" in fails("evaluate", folder, data)
+
+
+def test_a_model_of_a_gpu_is_used_without_one(run, folder, tmp_path):
+    import fullbatch as fb
+
+    model = fb.load(folder / "pays.model")
+    model.estimator.device = "cuda:7"
+    fb.save(model, tmp_path / "gpu.model")
+    assert run("evaluate", tmp_path / "gpu.model", folder / "people.csv")[0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_a_bare_estimator_knows_no_columns(fails, folder, tmp_path):
+    import fullbatch as fb
+
+    fb.save(fb.MLPClassifier((3,), max_iter=1).fit(np.eye(4), [0, 1, 0, 1]), tmp_path / "bare.model")
+    assert "bare MLPClassifier" in fails("predict", tmp_path / "bare.model", folder / "people.csv")

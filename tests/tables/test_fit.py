@@ -1,0 +1,129 @@
+"""Training on a table: rows held out first, the defaults, and what comes of the training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from fullbatch.errors import InputError, TableError
+from fullbatch.tables.fit import Settings, split_rows, train_table
+from fullbatch.tables.raw import RawTable
+from tables.conftest import QUICK, people
+
+# --- Rows that are held out
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    fraction=st.floats(0, 0.99),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_each_class_keeps_its_share_and_a_row_to_learn_from(counts, fraction, seed):
+    labels = np.repeat([f"c{i}" for i in range(len(counts))], counts)
+    table = RawTable.of({"x": np.arange(len(labels)), "y": labels})
+    learn, held_out = split_rows(table, "y", Settings(validation=fraction, seed=seed))
+    assert np.array_equal(np.sort(np.concatenate([learn, held_out])), np.arange(table.m))
+    assert np.all(np.diff(learn) > 0)
+    assert np.all(np.diff(held_out) > 0)
+    for i, count in enumerate(counts):
+        of_class = np.count_nonzero(labels[held_out] == f"c{i}")
+        assert of_class < count
+        assert abs(of_class - fraction * count) <= 1 + 1e-9
+
+
+def test_the_split_follows_the_seed():
+    table = people()
+    first = split_rows(table, "pays", Settings(seed=1))
+    assert all(np.array_equal(*pair) for pair in zip(first, split_rows(table, "pays", Settings(seed=1)), strict=True))
+    assert not np.array_equal(first[1], split_rows(table, "pays", Settings(seed=2))[1])
+
+
+def test_a_quantity_is_not_split_by_its_values():
+    table = RawTable.of({"x": np.arange(200), "y": np.arange(200) / 7})
+    assert len(split_rows(table, "y", Settings(validation=0.5))[1]) in (99, 100, 101)  # all are one stratum
+    whole = RawTable.of({"x": np.arange(200), "y": np.arange(200)})
+    assert len(split_rows(whole, "y", Settings(validation=0.5), "regress")[1]) in (99, 100, 101)
+    assert len(split_rows(whole, "y", Settings(validation=0.5), "classify")[1]) == 0  # each class has one row
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 7, float("nan")])
+def test_a_share_out_of_range_is_refused(fraction):
+    with pytest.raises(InputError, match="validation must be"):
+        split_rows(people(), "pays", Settings(validation=fraction))
+
+
+def test_nothing_is_learned_from_the_held_out_rows(trained):
+    table = people()
+    learn, _ = split_rows(table, "pays", QUICK)
+    income = table.column("income").values[learn]
+    encoding = trained.model.encoding
+    assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
+    assert trained.m == len(learn)
+    assert trained.held_out.m == table.m - len(learn)
+
+
+# --- The training
+
+
+def test_a_classification_beats_the_majority_guess(trained):
+    model, guess = trained.scores()
+    assert set(model) == set(guess) == {"m", "cost", "accuracy", "auc", "log_loss"}
+    assert model["accuracy"] > 0.9 > guess["accuracy"] + 0.1
+    assert model["log_loss"] < 0.5 * guess["log_loss"]
+    assert guess["auc"] == 0.5
+    assert trained.model.task == "classify"
+    assert trained.model.classes == ("no", "yes")
+
+
+def test_the_guess_knows_the_training_shares_alone(trained):
+    guess = trained.scores()[1]
+    share = np.mean(trained.targets)
+    target = trained.model.encoding.encode_target(trained.held_out)
+    assert guess["log_loss"] == pytest.approx(metrics.log_loss(target, np.full(len(target), share)))
+    assert guess["accuracy"] == np.mean(target == (share > 0.5))
+
+
+def test_the_seed_decides_the_model():
+    table = people(200)
+    first, again, other = (train_table(table, "pays", Settings(hidden=(4,), epochs=2, seed=s)) for s in (1, 1, 2))
+    new = people(20, seed=3)
+    assert np.array_equal(first.model.predict_proba(new), again.model.predict_proba(new))
+    assert not np.array_equal(first.model.predict_proba(new), other.model.predict_proba(new))
+
+
+def test_without_held_out_rows_there_are_no_scores():
+    trained = train_table(people(60), "pays", Settings(hidden=(4,), epochs=2, validation=0))
+    assert trained.held_out is None
+    assert trained.m == 60
+    with pytest.raises(InputError, match="no rows were held out"):
+        trained.scores()
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")  # after so few iterations
+@pytest.mark.parametrize(
+    ("solver", "hidden"), [("gd", (4,)), ("sgd", (4, 3)), ("lbfgs", (4,)), ("adam", ()), ("gd", ())]
+)
+def test_each_solver_and_depth_trains(solver, hidden):
+    trained = train_table(people(300), "pays", Settings(hidden=hidden, solver=solver, epochs=20))
+    assert np.isfinite(trained.scores()[0]["log_loss"])
+    assert len(trained.model.estimator.coefs_) == len(hidden) + 1
+
+
+def test_an_unknown_target_is_named():
+    with pytest.raises(TableError, match=r"'payz'.*'pays'"):
+        train_table(people(50), "payz", QUICK)
+
+
+@given(m=st.integers(1, 10**9))
+def test_defaults_are_in_range_for_any_number_of_rows(m):
+    for solver in ("adam", "sgd", "gd", "lbfgs"):
+        chosen = Settings(solver=solver).for_rows(m)
+        assert 2 <= chosen.epochs <= 1000
+        assert chosen.batch_size == "full" or 1 <= chosen.batch_size <= 1000
+        assert 0 < chosen.learning_rate < 1
+        assert chosen.l2 > 0
+    given_ = Settings(epochs=3, batch_size=7, learning_rate=0.5, l2=0.0).for_rows(m)
+    assert (given_.epochs, given_.batch_size, given_.learning_rate, given_.l2) == (3, 7, 0.5, 0.0)

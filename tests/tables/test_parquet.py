@@ -1,0 +1,94 @@
+"""Parquet: its types, its batches, and files that are damaged or no table for us."""
+
+import contextlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fullbatch.errors import TableError
+from fullbatch.tables import parquet
+from fullbatch.tables.reading import read_table
+from tables.conftest import ARROW, plain
+
+READ = {
+    "i8": [1, None, 3],
+    "u64": [1, 2, 2**64 - 1],
+    "f16": [1, 2, 3],
+    "f32": [1.5, None, 2.5],
+    "bool": [True, None, False],
+    "text": ["x", None, None],
+    "large": ["x", "y", "x"],
+    "view": ["x", "y", None],
+    "category": ["u", None, "v"],
+    "number_category": [5, 6, None],
+    "truth": [True, False, None],
+    "decimal": [1, 2, None],
+    "null": [None, None, None],
+    "date": [0, 86_400, None],
+    "date64": [0, 86_400, None],
+    "timestamp": [0, 1.5, None],
+    "time": [0, 60, None],
+    "duration": [0, 2, None],
+    "dotted.name": [1, 2, 3],
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_parquet_types(tmp_path, name):
+    pq.write_table(ARROW, tmp_path / "t.parquet")
+    assert plain(read_table(tmp_path / "t.parquet", columns=[name]), name) == READ[name]
+
+
+def test_parquet_row_groups_batches_and_column_groups(tmp_path, monkeypatch):
+    """Each batch has a dictionary of its own; the codes must agree all the same."""
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 700)
+    monkeypatch.setattr(parquet, "PARQUET_GROUP", 2)
+    random = np.random.default_rng(0)
+    texts = [None if i % 7 == 0 else f"level {i}" for i in random.integers(0, 90, 5000)]
+    whole = {"a": random.integers(-5, 300, 5000), "t": texts, "b": random.normal(size=5000), "u": texts[::-1]}
+    whole["flag"] = [None if i % 5 == 0 else i % 3 == 0 for i in range(5000)]
+    pq.write_table(pa.table(whole), tmp_path / "t.parquet", row_group_size=1500)
+    table = read_table(tmp_path / "t.parquet")
+    assert table.names == tuple(whole)
+    for name, values in whole.items():
+        assert plain(table, name) == list(values)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (pa.table({"x": pa.array([], pa.int32())}), "no rows"),
+        (pa.table({"x": [[1], [2]]}), "column 'x' holds list"),
+        (pa.table({"x": [{"y": 1}]}), "column 'x' holds struct"),
+        (pa.table({"x": [b"y"]}), "column 'x' holds binary"),
+        (pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), "called 'a'"),
+    ],
+)
+def test_parquet_files_that_are_no_table_for_us(tmp_path, table, expected):
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=expected):
+        read_table(tmp_path / "t.parquet")
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,  # what Arrow makes of all damage there can be is not ours to test
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_damaged_parquet_is_an_error_or_a_table(tmp_path, data):
+    pq.write_table(ARROW.drop_columns(["null"]), tmp_path / "whole.parquet")
+    content = bytearray((tmp_path / "whole.parquet").read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(4, len(content) - 1))]
+    else:
+        at = data.draw(st.integers(4, len(content) - 1))
+        content[at] ^= data.draw(st.integers(1, 255))
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    with contextlib.suppress(TableError):
+        assert read_table(tmp_path / "damaged.parquet").m > 0
