@@ -3,6 +3,7 @@
 import pytest
 
 from fullbatch.command import options
+from fullbatch.training.optimizers import OPTIMIZERS
 
 
 @pytest.mark.parametrize(
@@ -12,7 +13,7 @@ from fullbatch.command import options
         (["train", "--frobnicate"], "No such option"),
         (["evaluate"], "Missing argument 'MODEL'"),
         (["evaluate", "x.model", "nothing.csv"], "no such model file: x.model"),
-        (["train", "--solver", "newton"], "adam, gd, sgd, lbfgs"),
+        (["train", "--solver", "newton"], ", ".join((*OPTIMIZERS, "lbfgs"))),
         (["train", "--activation", "step"], "tanh, sigmoid, relu"),
         (["train", "--device", "tpu"], "auto, cpu, cuda and cuda:N"),
         (["train", "--dtype", "float16"], "float32, float64"),

@@ -116,6 +116,10 @@ class Plan:
         self.block = block_size(network, like, sparse, precision)
         self.leaf = max(m, 1) if arrays.is_cupy(like) else tree.leaf_size(network.sizes[0])
         self.share = SHARE if self.on_cpu and shared else self.block
+        if (
+            self.on_cpu and steps.choose(network, like, precision) == "native"
+        ):  # where a call shows beside so little work
+            self.share = max(self.share, THREAD_WORK // multiply_adds(network))
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, list[Block]] = (0, [])
 

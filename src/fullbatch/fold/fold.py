@@ -55,7 +55,7 @@ class Fold:
         if on_cpu:
             worth = self.plan.worth(self.step_name == steps.NativeStep.name)
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
-            self.engine = OnThreads(self._make_worker, self.threads)
+            self.engine = OnThreads(self._make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
         else:
             self.plan.fit_into(room)
             thread_count(threads)  # which refuses what is no number of threads

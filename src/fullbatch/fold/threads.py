@@ -20,16 +20,18 @@ class OnThreads:
     """``run`` is the whole of an engine: it may be answered by another process as well.
 
     make_worker : called for each thread, the first time that it is needed
+    holds_blas : hold BLAS to one thread, for steps that use it; to do so takes as long as a small gradient
     """
 
-    def __init__(self, make_worker: Callable[[], Worker], threads: int) -> None:
-        self.make_worker, self.threads = make_worker, threads
+    def __init__(self, make_worker: Callable[[], Worker], threads: int, *, holds_blas: bool = True) -> None:
+        self.make_worker, self.threads, self.holds_blas = make_worker, threads, holds_blas
         self._workers: list[Worker] = []
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> OnThreads:
-        self._open.enter_context(one_blas_thread())
+        if self.holds_blas:
+            self._open.enter_context(one_blas_thread())
         return self
 
     def __exit__(self, *error: object) -> None:

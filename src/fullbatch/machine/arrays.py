@@ -170,6 +170,14 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def marked(size: int, spans: list[slice]) -> np.ndarray:
+    """On the host, of a vector of so many numbers: whether each lies in one of the spans."""
+    inside = np.zeros(size, dtype=bool)
+    for span in spans:
+        inside[span] = True
+    return inside
+
+
 def quiet() -> Any:
     """No NumPy warnings about overflow inside: whoever sums a cost looks at the result and says what is wrong."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")

@@ -104,8 +104,8 @@ def isa() -> tuple[int, str] | None:
 
     Raises InputError where FULLBATCH_NATIVE names what is unknown, or what cannot be used here.
     """
-    forced = _forced()
-    usable = isas()
+    forced = _forced()  # asked once: this is called for each array of a short call, and the environment is slow
+    usable = _usable() if forced != "off" and _open()[0] else ()
     if forced in (None, "off"):
         return usable[0] if usable else None
     for number, name in usable:

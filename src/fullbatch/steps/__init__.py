@@ -33,7 +33,8 @@ class Step(Protocol):
 
     name: str
     takes_sparse: float  # up to which share of numbers that are not zero X is better a SciPy CSC array; 0: never
-    takes_tf32: bool  # whether ``backend.products`` has a say in how it multiplies
+    takes_tf32: bool  # whether ``cuda.products`` has a say in how it multiplies
+    uses_blas: bool  # whether it calls a BLAS, which must then be held to one thread
 
     def load(self, theta: Any) -> None: ...
 

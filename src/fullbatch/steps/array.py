@@ -14,6 +14,7 @@ class ArrayStep:
     name = "array"
     takes_sparse = 0.0
     takes_tf32 = True
+    uses_blas = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

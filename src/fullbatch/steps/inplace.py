@@ -150,6 +150,7 @@ class InplaceStep:
     name = "inplace"
     takes_sparse = 1 / 32  # on NumPy; a source on a device has no sparse blocks
     takes_tf32 = True
+    uses_blas = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from fullbatch.machine.native_library import Block
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
-DTYPES = {"float32": 4, "float64": 8}
 OUT_OF_RANGE, NO_MEMORY = -2, -3  # of C's enum fb_status
 
 
@@ -29,6 +29,7 @@ class NativeStep:
     name = "native"
     takes_sparse = 1 / 4
     takes_tf32 = False
+    uses_blas = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
@@ -45,6 +46,7 @@ class NativeStep:
         freed = weakref.finalize(self, self.library.fb_step_free, self.handle)
         freed.atexit = False  # a daemon thread may be in it then
         self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
+        self.seen: tuple[Any, ...] = ()  # the last block as C sees it, after the arrays that it is of
         self.size = count(network.sizes)
 
     def load(self, theta: Any) -> None:
@@ -73,11 +75,18 @@ class NativeStep:
 
     def _examples(self, X: Any, Y: Any, weight: Any) -> tuple[Block, list[Any]]:
         """The block as C sees it, and the arrays that must live as long as C looks at them."""
+        given = X, Y, weight
+        if self.seen and all(one is other for one, other in zip(given, self.seen, strict=False)):
+            return self.seen[3:]
         sizes, m = self.network.sizes, X.shape[1]
         block = Block(m=m)
         arrays = put_X(block, X, self.dtype, sizes[0])
         if Y is not None:
             arrays += put_targets(block, Y, weight, self.dtype, (sizes[-1], m))
+        # A full batch that is one block comes again and again. What was copied for C is looked at anew each time: the
+        # caller may have changed it.
+        as_it_lies = all(any(array is one for one in given) for array in arrays)
+        self.seen = (*given, block, arrays) if as_it_lies else ()
         return block, arrays
 
     @staticmethod
@@ -89,19 +98,23 @@ class NativeStep:
 
 
 def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
-    """The library, and a network as fb_step_new and fb_trainer_new take it."""
+    """The library, and a network as fb_step_new and fb_trainer_new take it; C counts a dtype by its bytes."""
     library, isa = native_library.load(), native_library.isa()
     if library is None or isa is None:
         raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
-    sizes = network.sizes
-    codes = [ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
-    return library, (
-        isa[0],
-        DTYPES[np.dtype(dtype).name],
+    names = tuple(str(activation.name) for activation in network.activations)
+    return library, (isa[0], np.dtype(dtype).itemsize, *_shape(network.sizes, names, network.output.name))
+
+
+@lru_cache(maxsize=64)
+def _shape(sizes: tuple[int, ...], names: tuple[str, ...], output: str) -> tuple[Any, ...]:
+    """Layers, sizes, activations and output; C reads them while it makes a step, and keeps none."""
+    codes = [ACTIVATIONS.index(name) for name in names]
+    return (
         len(sizes) - 1,
         (ctypes.c_int64 * len(sizes))(*sizes),
         (ctypes.c_int32 * max(len(codes), 1))(*codes),
-        OUTPUTS.index(network.output.name),
+        OUTPUTS.index(output),
     )
 
 

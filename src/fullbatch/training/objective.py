@@ -40,8 +40,7 @@ class Objective:
         self.fold = Fold(network, examples, threads=threads, precision=precision, room=room)
         self.network, self.examples = network, examples
         self.intercept = intercept
-        self._spans = weight_spans(network.sizes)
-        self._mask: Any = None
+        self._is_weight: Any = None
 
     def __enter__(self) -> Objective:
         self.fold.__enter__()
@@ -52,43 +51,48 @@ class Objective:
 
     def cost(self, theta: Any, where: Where = None) -> float:
         """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""
-        loss, weight, squares = arrays.floats(*self.fold.cost(theta, where), self._squares(theta))
+        loss, weight, squares = arrays.floats(*self.fold.cost(theta, where), self._squares(self._penalised(theta)))
         return self._divide(loss, weight) + self._penalty(squares, weight)
 
     def cost_and_gradient(self, theta: Any, where: Where = None) -> tuple[float, Any]:
         """J and its gradient, one vector like theta, in the widest float."""
         total = self.fold.gradient(theta, where)
-        gradient = total.vector if self.intercept else total.vector * self._weights_only(theta)
-        weight, loss, squares = arrays.floats(total.weight, total.loss, self._squares(theta))
+        gradient = total.vector if self.intercept else self._weights_only(total.vector)
+        penalised = self._penalised(theta)
+        weight, loss, squares = arrays.floats(total.weight, total.loss, self._squares(penalised))
         J = self._divide(loss, weight) + self._penalty(squares, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
             return J, 0 * gradient
         gradient = gradient / weight
-        if self.l2 > 0:
-            gradient = gradient + (self.l2 / weight) * theta * self._weights_only(theta)
+        if penalised is not None:
+            gradient = gradient + (self.l2 / weight) * penalised
         return J, gradient
 
     @staticmethod
     def _divide(loss: float, weight: float) -> float:
         return loss / weight if weight > 0 else 0.0
 
-    def _weights_only(self, theta: Any) -> Any:
-        """A vector like theta of ones where the weights are and zeros where the biases are."""
-        if self._mask is None:
-            xp = arrays.namespace(theta)
-            one = xp.ones_like(theta)
-            edges = [edge for span in self._spans for edge in (span.start, span.stop)] + [theta.shape[0]]
-            parts = [one[edges[i] : edges[i + 1]] * (1 - i % 2) for i in range(len(edges) - 1)]
-            self._mask = xp.concat(parts)
-        return self._mask
+    def _penalised(self, theta: Any) -> Any:
+        """What of theta L2 holds down; None without it."""
+        return self._weights_only(theta) if self.l2 > 0 else None
 
-    def _squares(self, theta: Any) -> Any:
+    def _weights_only(self, vector: Any) -> Any:
+        """A vector like theta, with zeros where the biases are."""
+        xp, device = arrays.namespace(vector), arrays.device_of(vector)
+        if self._is_weight is None:
+            host = arrays.marked(vector.shape[0], weight_spans(self.network.sizes))
+            self._is_weight = xp.asarray(host, device=device)
+        return xp.where(self._is_weight, vector, xp.zeros((), dtype=vector.dtype, device=device))
+
+    @staticmethod
+    def _squares(penalised: Any) -> Any:
         """The sum of all weights' squares, not yet read back from a device; 0 where it is not needed."""
-        if self.l2 == 0:
+        if penalised is None:
             return 0.0
-        wide = arrays.namespace(theta).astype(theta, arrays.widest_float(theta), copy=False)
-        with arrays.quiet():
-            return sum(wide[span] @ wide[span] for span in self._spans)
+        xp = arrays.namespace(penalised)
+        with arrays.quiet():  # a sum, not a dot product: BLAS may share that among threads, as many as there are
+            wide = xp.astype(penalised, arrays.widest_float(penalised), copy=False)
+            return xp.sum(wide * wide)
 
     def _penalty(self, squares: float, weight: float) -> float:
         return self.l2 / (2 * weight) * squares if weight > 0 else 0.0

@@ -25,6 +25,7 @@ class FusedStep:
     name = "fused"
     takes_sparse = 0.0
     takes_tf32 = True
+    uses_blas = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

@@ -345,6 +345,7 @@ class OnePassStep:
     name = "onepass"
     takes_sparse = 0.0
     takes_tf32 = False
+    uses_blas = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
