@@ -314,52 +314,70 @@ void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t ro
     }
 }
 
+// Adds vectors as ``sum`` adds the lanes of one: halves first.
+template <class T>
+FB_INLINE V<T> sum_of_all(V<T>* parts) {
+#pragma GCC unroll 4
+    for (int half = vec<T>::lanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+        for (int r = 0; r < half; r++) parts[r] += parts[r + half];
+    }
+    return parts[0];
+}
+
+// The same of a tile that lies by feature, to the bit: what one lane adds for one example there, a vector adds for as many
+// examples as it has lanes here. So X may lie by rows or by columns.
+template <class T>
+void dot_products_by_feature(const Layer<T>& layer, const T* w, T b, Rows<T> in, T* z) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int e = 0; e < TILE; e += lanes) {
+        V<T> parts[lanes] = {};
+        for (int v = 0; v < layer.vectors; v++) {
+            const int64_t first = int64_t(v) * lanes, left = layer.inputs - first;
+            const T* x = in.p + first * in.step + e;
+#pragma GCC unroll 16
+            for (int r = 0; r < lanes; r++, x += in.step) {
+                if (r >= left) break;
+                parts[r] = fma(broadcast(w[first + r]), load(x), parts[r]);
+            }
+        }
+        store(z + e, sum_of_all<T>(parts) + broadcast(b));
+    }
+}
+
 template <class T>
 void forward_narrow(const Layer<T>& layer, Rows<T> in, T* Z, int64_t rows) {
-    constexpr int lanes = vec<T>::lanes;
     for (int64_t j = 0; j < layer.units; j++) {
-        const T* w = layer.W + j * layer.vectors * lanes;
+        const T* w = layer.W + j * layer.vectors * vec<T>::lanes;
         T* z = Z + j * TILE;
-        if (in.layout == BY_FEATURE) {
-            for (int e = 0; e < TILE; e += lanes) {
-                V<T> sum = broadcast(layer.b[j]);
-                for (int64_t i = 0; i < layer.inputs; i++) sum = fma(broadcast(w[i]), load(in.p + i * in.step + e), sum);
-                store(z + e, sum);
-            }
-            continue;
-        }
-        if (in.layout == IN_PLACE) dot_products<T, true>(layer, w, layer.b[j], in, rows, z);
+        if (in.layout == BY_FEATURE) dot_products_by_feature(layer, w, layer.b[j], in, z);
+        else if (in.layout == IN_PLACE) dot_products<T, true>(layer, w, layer.b[j], in, rows, z);
         else dot_products<T, false>(layer, w, layer.b[j], in, rows, z);
     }
 }
 
-// sums += dz A for one tile of examples, of vectors first ... last of the inputs.
+// sums += dz A for one tile of examples, of vectors first ... last of the inputs. The examples are added as the lanes of a
+// vector of them would be, so that a tile that lies by feature gives the same bits; and so many sums do not wait for one
+// another.
 template <class T, bool CUT>
 void add_outer(const Layer<T>& layer, Rows<T> in, const T* dz, int64_t rows, int first, int last, T* sums) {
     constexpr int lanes = vec<T>::lanes;
-    const int64_t n = layer.inputs;
-    int v = first;
-    for (; v + 2 <= last; v += 2) {
-        V<T> s0 = {}, s1 = {}, t0 = {}, t1 = {};  // two sums for each vector: the adds of one wait for one another
+    for (int v = first; v < last; v++) {
+        V<T> parts[lanes] = {};
         const T* a = in.p;
         int64_t e = 0;
-        for (; e + 2 <= rows; e += 2, a += 2 * in.step) {
-            s0 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v, n), s0);
-            s1 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v + 1, n), s1);
-            t0 = fma(broadcast(dz[e + 1]), row_vector<T, CUT>(a + in.step, v, n), t0);
-            t1 = fma(broadcast(dz[e + 1]), row_vector<T, CUT>(a + in.step, v + 1, n), t1);
+        for (; e + lanes <= rows; e += lanes) {
+#pragma GCC unroll 16
+            for (int r = 0; r < lanes; r++, a += in.step) {
+                parts[r] = fma(broadcast(dz[e + r]), row_vector<T, CUT>(a, v, layer.inputs), parts[r]);
+            }
         }
-        if (e < rows) {
-            s0 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v, n), s0);
-            s1 = fma(broadcast(dz[e]), row_vector<T, CUT>(a, v + 1, n), s1);
+#pragma GCC unroll 16
+        for (int r = 0; r < lanes; r++) {
+            if (e + r >= rows) break;
+            parts[r] = fma(broadcast(dz[e + r]), row_vector<T, CUT>(a + r * in.step, v, layer.inputs), parts[r]);
         }
-        store(sums + v * lanes, load(sums + v * lanes) + (s0 + t0));
-        store(sums + (v + 1) * lanes, load(sums + (v + 1) * lanes) + (s1 + t1));
-    }
-    if (v < last) {
-        V<T> s = {};
-        for (int64_t e = 0; e < rows; e++) s = fma(broadcast(dz[e]), row_vector<T, CUT>(in.p + e * in.step, v, n), s);
-        store(sums + v * lanes, load(sums + v * lanes) + s);
+        store(sums + v * lanes, load(sums + v * lanes) + sum_of_all<T>(parts));
     }
 }
 

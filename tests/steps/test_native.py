@@ -183,6 +183,27 @@ def test_a_sparse_block_is_the_dense_one(m, inputs, hidden, outputs, density, dt
         assert relative([step.predict(rows.T)], [step.predict(rows.toarray().T)]) < tolerance
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [[], [5], [40, 3]])
+@pytest.mark.parametrize(("output", "outputs"), [("sigmoid", 1), ("softmax", 3), ("identity", 18)])
+def test_how_x_lies_in_memory_does_not_change_a_bit(isa, dtype, hidden, output, outputs):
+    """By rows, by columns, and with gaps; without hidden layers the product reads X itself, in either order."""
+    rng = np.random.default_rng(0)
+    for n, m in [(1, 70), (3, 5), (15, 64), (16, 63), (17, 65), (33, 200), (100, 4200)]:
+        network = fb.Network([n, *hidden, outputs], output=output)
+        table, Y = rng.standard_normal((m, n)).astype(dtype), rng.random((outputs, m)).astype(dtype)
+        gaps = np.zeros((m, 2 * n), dtype)[:, ::2]
+        gaps[:] = table
+        found = []
+        for X in (table.T, np.ascontiguousarray(table.T), gaps.T):
+            step = steps.NativeStep(network, X, m)
+            step.load(flatten(network.init(seed=1, dtype=dtype)))
+            total = step.gradient(X, Y, None)
+            found.append((float(total.loss), total.vector.tobytes(), np.ascontiguousarray(step.predict(X)).tobytes()))
+        assert found[1] == found[0], (n, m)
+        assert found[2] == found[0], (n, m)
+
+
 def test_no_examples_sum_to_nothing(isa):
     network = fb.Network([3, 4, 2])
     step = steps.NativeStep(network, np.zeros((3, 0)), 64)
