@@ -180,6 +180,44 @@ def cupy_if_loaded() -> Any:
     return sys.modules.get("cupy")
 
 
+def settled(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arrays of a lazy library, computed: of the same library still, but no longer the tasks that they were made by.
+
+    Where each update is made of the one before, what is not settled in between is computed again from the start each
+    time it is asked for: time grows with the square of the updates. All of ``values`` are computed in one go, since
+    they share work. Arrays of other libraries come back as they are; of NumPy that costs one look.
+
+    values : an array, and more arrays or nests of lists and tuples with arrays, as an optimiser's state
+    """
+    if isinstance(values[0], np.ndarray):
+        return values
+    settle = LAZY.get(library_name(values[0]), _persist if hasattr(values[0], "persist") else None)
+    if settle is None:
+        return values
+    found: list[Any] = []
+    moved(values, found.append)
+    done = iter(settle(found))
+    return tuple(moved(values, lambda array: next(done)))
+
+
+def _persist(found: list[Any]) -> Any:
+    return [array.persist() for array in found]
+
+
+def _settle_dask(found: list[Any]) -> Any:
+    return sys.modules["dask"].persist(*found)
+
+
+def _settle_cubed(found: list[Any]) -> Any:
+    """cubed has no ``persist``: what was computed is put where its plan begins anew."""
+    cubed = sys.modules["cubed"]
+    computed = cubed.compute(*found)
+    return [cubed.from_array(np.asarray(a), chunks=b.chunks, spec=b.spec) for a, b in zip(computed, found, strict=True)]
+
+
+LAZY: dict[str, Callable[[list[Any]], Any]] = {"dask": _settle_dask, "cubed": _settle_cubed}
+
+
 def moved(state: Any, move: Callable[[Any], Any]) -> Any:
     """An optimiser's state, or any nest of lists and tuples, with ``move`` applied to its arrays."""
     if isinstance(state, (list, tuple)):

@@ -53,7 +53,8 @@ class PythonBatches:
             J, gradients = self.objective.cost_and_gradients(restore(self.theta, sizes), batch)
             with arrays.quiet():
                 gradient = arrays.namespace(self.theta).astype(flatten(gradients), self.theta.dtype, copy=False)
-                self.theta, self.state = self.optimizer.update(gradient, self.state, self.theta, rate(updates))
+                updated = self.optimizer.update(gradient, self.state, self.theta, rate(updates))
+                self.theta, self.state = arrays.settled(updated)
             updates += 1
             total += J * (length(batch) / length(order))  # in this order: one batch gives J to the bit
             yield total, updates
