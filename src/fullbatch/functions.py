@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from fullbatch.core import door
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, Params, flatten, restore
-from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError, check_number
+from fullbatch.errors import InputError, NonFiniteError, check_number
 from fullbatch.machine import arrays, places
+from fullbatch.machine.given import plain
 from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, put_examples
 from fullbatch.training import optimizers
@@ -221,12 +223,14 @@ def prepare(
     device_memory: float | None = None,
 ) -> Prepared:
     """Check the caller's arrays; place host arrays on ``device``: as a whole where they fit, else block by block."""
-    arrays.check_array("Y", Y)
+    door.check_array("Y", Y)
     places.check_memory(device_memory)
     layers = network.check(params, X, Y, sample_weight)
-    layers = tuple(Layer(arrays.detached(W), arrays.detached(b)) for W, b in layers)
-    X, Y, sample_weight = (arrays.detached(array) for array in (X, Y, sample_weight))
-    place = _place(X, device)
+    door.check_known("X", X)
+    door.check_known("Y", Y)
+    layers = tuple(Layer(plain(W), plain(b)) for W, b in layers)
+    X, Y, sample_weight = (plain(array) for array in (X, Y, sample_weight))
+    place = places.home(X, device)
     with place.computing():
         check_weights(sample_weight)
         if place.name == "cpu" or not arrays.is_numpy(X):
@@ -241,20 +245,6 @@ def prepare(
         there = put_examples(X, Y, place, room)
         room = math.inf if device_memory is None else room - there.taken
         return Prepared(layers, Examples(there.X, there.Y, weight), True, place, room)
-
-
-def _place(X: Any, device: str | None) -> Place:
-    """Where the passes run. device= places host input only: what is on a device stays there."""
-    if device is not None:
-        places.check_device(device)
-    if arrays.is_numpy(X):
-        return places.place(device or "cpu")
-    if device == "cpu":
-        raise ArrayTypeError(
-            f"device='cpu' and X is an array of {arrays.library_name(X)} on {arrays.device_of(X)}: it is not "
-            "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
-        )
-    return places.place_of(X)
 
 
 def check_weights(sample_weight: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of arrays of any library."""
+"""What is asked of arrays of any library: settled where they are lazy, and brought to the host whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from fullbatch.errors import ArrayTypeError
 from fullbatch.machine import arrays
 
 # --- Lazy libraries --------------------------------------------------------------------------------------------------
@@ -74,3 +75,105 @@ def test_cubed_begins_anew_from_what_was_computed() -> None:
     assert type(settled) is type(array)
     assert np.asarray(settled).tolist() == [5, 6, 7, 8, 9, 10]
     assert len(settled.plan().dag) < len(array.plan().dag)
+
+
+# --- To the host -----------------------------------------------------------------------------------------------------
+
+
+class Unknown:
+    """Stands in for an array of a library that NumPy does not know: without DLPack, NumPy makes an object of it."""
+
+    shape, ndim, dtype = (2,), 1, "float64"
+
+
+class Scalars(Unknown):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.ones(())
+
+
+class Refusing(Unknown):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise RuntimeError("not automatically,\nuse todense()")
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (Unknown(), r"NumPy reads it as an array of object of shape \(\)"),
+        (Scalars(), r"NumPy reads it as an array of float64 of shape \(\)"),
+        (Refusing(), r"not automatically, use todense\(\)"),
+    ],
+)
+def test_what_numpy_makes_of_an_unknown_array_is_looked_at(array: Any, reason: str) -> None:
+    with pytest.raises(ArrayTypeError, match=rf"an array of test_arrays, of shape \(2,\), cannot be .* host: {reason}"):
+        arrays.to_host(array)
+
+
+def test_a_size_that_is_not_known_may_be_any(da: Any) -> None:
+    array = da.from_array(np.arange(6.0))
+    assert arrays.to_host(array[da.from_array(np.arange(6) > 3)]).tolist() == [4.0, 5.0]
+
+
+def test_to_host(xp: Any) -> None:
+    host = arrays.to_host(xp.array([[1.0, 2.0]]))
+    assert type(host) is np.ndarray
+    assert host.tolist() == [[1.0, 2.0]]
+
+
+def test_ndonnx_hands_over_what_it_has_computed() -> None:
+    ndx = pytest.importorskip("ndonnx", reason="ndonnx is not installed")
+    assert arrays.to_host(ndx.asarray(np.eye(2))).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    with pytest.raises(
+        ArrayTypeError, match=r"an array of ndonnx, of shape \(3, None\), cannot be brought to the host"
+    ):
+        arrays.to_host(ndx.argument(shape=(3, None), dtype=ndx.float64))
+
+
+# --- Dtypes and devices ----------------------------------------------------------------------------------------------
+
+
+def test_the_default_integer_is_the_librarys_own(xp: Any) -> None:
+    assert arrays.default_integer(xp.array([1.0])) == xp.array([1], "int64").dtype
+
+
+class Nameless:
+    """A device that says nothing of itself, as ndonnx's."""
+
+
+class On:
+    def __init__(self, device: Any, committed: bool = True) -> None:
+        self.device, self.committed = device, committed
+
+
+def test_the_name_of_a_device_holds_no_address(xp: Any) -> None:
+    assert "0x" not in arrays.device_name(xp.array([1.0]))
+    assert arrays.device_name(On(Nameless())) == arrays.device_name(On(None)) == ""
+    assert arrays.device_name(On("cuda:1")) == "cuda:1"
+
+
+class Sharding:
+    def __init__(self, *devices: str) -> None:
+        self.device_set = set(devices)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("a", "a", False),
+        ("a", "b", True),
+        (None, "a", False),
+        ("a", None, False),
+        (Sharding("a", "b"), "a", True),
+        ("b", Sharding("a", "b"), True),
+        (Sharding("a", "b"), "c", True),
+        (Sharding("a", "b"), Sharding("a", "b"), False),
+        (Sharding("a", "b"), Sharding("c", "d"), True),
+        (Sharding("a", "b"), None, False),
+    ],
+)
+def test_a_sharding_lies_on_each_of_its_devices(one: Any, other: Any, apart: bool) -> None:
+    assert arrays.apart(On(one), On(other)) is apart
+    if isinstance(one, Sharding) or isinstance(other, Sharding):
+        assert not arrays.apart(On(one), On(other, committed=False))
+    assert arrays.device_of(On(Sharding("a", "b"))) is None
+    assert arrays.device_name(On(Sharding("b", "a"))) == "a, b"
