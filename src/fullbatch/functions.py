@@ -43,8 +43,9 @@ def cost(
     there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
     factors to 10 bits: faster where products are large, and off by about 1e-3.
 
-    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype), DeviceError (no such
-    device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
+    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype; a unit, a mask or names,
+    which would be dropped), DeviceError (no such device, or no memory there for a block of 256 examples) and
+    NonFiniteError (a cost that is not finite).
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
@@ -121,6 +122,9 @@ def gradient_descent(
     X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
     learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
     tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
+
+    Of a lazy library such as dask the parameters are computed after each update, and X is computed anew in each
+    iteration: ``X.persist()`` before the call does that once.
 
     Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last
     finite parameters, when the cost stops being finite.

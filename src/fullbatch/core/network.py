@@ -71,7 +71,10 @@ class Network:
         return initial(self.sizes, seed=seed, scheme=scheme, dtype=dtype, xp=xp, device=device)
 
     def forward(self, params: Sequence[Any], X: Any) -> Pass:
-        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m)."""
+        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m).
+
+        Another library can trace this, and ``backward``: neither needs values, a device, or to know m.
+        """
         params = self.check(params, X)
         with places.place_of(X).computing():
             return self.forward_unchecked(params, X, arrays.namespace(X))
