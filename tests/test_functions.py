@@ -338,6 +338,16 @@ def test_arrays_on_a_device_stay_there(pretended_gpu):
         fb.cost(network, ours, X, Y, device="cpu")
 
 
+def test_what_lies_on_a_cpu_is_there_already(xp):
+    params, X, Y = problem(SIZES, 6, "softmax")
+    ours = fb.Network(SIZES, output="softmax"), xp.params(params), xp.array(X), xp.array(Y)
+    if xp.name in ("strict-device1", "strict-no_float64", "cupy"):
+        with pytest.raises(ArrayTypeError, match="it is not copied in silence"):
+            fb.cost(*ours, device="cpu")
+    else:
+        assert fb.cost(*ours, device="cpu") == fb.cost(*ours)
+
+
 @pytest.mark.gpu
 def test_on_the_gpu_the_same_numbers():
     params, X, Y = problem([20, 30, 3], 5_000, "softmax")

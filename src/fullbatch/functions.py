@@ -9,10 +9,12 @@ from itertools import repeat
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from fullbatch.core import door
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params, flatten, unflatten
-from fullbatch.errors import ArrayTypeError, InputError, NonFiniteError, check_number
+from fullbatch.core.parameters import Layer, Params, flatten, unflatten
+from fullbatch.errors import InputError, NonFiniteError, check_number
 from fullbatch.machine import arrays, places
+from fullbatch.machine.given import plain
 from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, put_examples
 from fullbatch.training import optimizers
@@ -44,8 +46,9 @@ def cost(
     there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
     factors to 10 bits: faster where products are large, and off by about 1e-3.
 
-    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype), DeviceError (no such
-    device, or no memory there for a block of 256 examples) and NonFiniteError (a cost that is not finite).
+    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype; a unit, a mask or names,
+    which would be dropped), DeviceError (no such device, or no memory there for a block of 256 examples) and
+    NonFiniteError (a cost that is not finite).
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
@@ -122,6 +125,9 @@ def gradient_descent(
     X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
     learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
     tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
+
+    Of a lazy library such as dask the parameters are computed after each update, and X is computed anew in each
+    iteration: ``X.persist()`` before the call does that once.
 
     Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last
     finite parameters, when the cost stops being finite.
@@ -213,13 +219,16 @@ def prepare(
     device_memory: float | None = None,
 ) -> Prepared:
     """Check the caller's arrays; place host arrays on ``device``: as a whole where they fit, else block by block."""
-    arrays.check_array("Y", Y)
+    door.check_array("Y", Y)
     places.check_memory(device_memory)
     layers = network.check(params, X, Y, sample_weight)
-    X, Y, sample_weight = (arrays.detached(array) for array in (X, Y, sample_weight))
-    place = _place(X, device)
+    door.check_known("X", X)
+    door.check_known("Y", Y)
+    layers = tuple(Layer(plain(W), plain(b)) for W, b in layers)
+    X, Y, sample_weight = (plain(array) for array in (X, Y, sample_weight))
+    place = places.home(X, device)
     with place.computing():
-        theta = arrays.detached(flatten(layers))
+        (theta,) = arrays.settled((flatten(layers),))
         check_weights(sample_weight)
         if place.name == "cpu" or not arrays.is_numpy(X):
             room = math.inf if device_memory is None else place.room(device_memory)
@@ -233,20 +242,6 @@ def prepare(
         there = put_examples(X, Y, place, room)
         room = math.inf if device_memory is None else room - there.taken
         return Prepared(theta, Examples(there.X, there.Y, weight), True, place, room)
-
-
-def _place(X: Any, device: str | None) -> Place:
-    """Where the passes run. device= places host input only: what is on a device stays there."""
-    if device is not None:
-        places.check_device(device)
-    if arrays.is_numpy(X):
-        return places.place(device or "cpu")
-    if device == "cpu":
-        raise ArrayTypeError(
-            f"device='cpu' and X is an array of {arrays.library_name(X)} on {arrays.device_of(X)}: it is not "
-            "copied in silence. Leave device out to compute where X is, or bring the arrays to the host."
-        )
-    return places.place_of(X)
 
 
 def check_weights(sample_weight: Any) -> None:

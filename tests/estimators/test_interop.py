@@ -31,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 import fullbatch
 from conftest import HOST_TWINS, use
 from fullbatch import LogisticRegression, MLPClassifier, MLPRegressor, steps
+from fullbatch.errors import ArrayTypeError
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
 from fullbatch.machine.threads import thread_count
@@ -270,6 +271,45 @@ def test_a_model_fitted_on_a_device_unpickles_without_its_library(tmp_path: Path
     env = {**os.environ, "PYTHONPATH": str(Path(fullbatch.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, env=env, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "proba.npy"), arrays.to_host(model.predict_proba(on_device(X))))
+
+
+def test_a_model_fitted_on_ndonnx_is_pickled_as_numbers() -> None:
+    """It was pickled as an object array of shape () without an error, and its device was told by a memory address."""
+    ndx = pytest.importorskip("ndonnx", reason="ndonnx is not installed")
+    model = MLPClassifier(hidden_layer_sizes=(3,), max_iter=1, random_state=0).fit(ndx.asarray(X[:20]), Y[:20])
+    assert model.device_ == "ndonnx"
+    copied = pickle.loads(pickle.dumps(model))
+    assert [type(array) for array in copied.coefs_] == [np.ndarray] * 2
+    np.testing.assert_array_equal(copied.predict(X), model.predict(ndx.asarray(X)).unwrap_numpy())
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_an_estimator_settles_dask_arrays_after_each_update(solver: str) -> None:
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    from dask.callbacks import Callback
+
+    def tasks(epochs: int) -> int:
+        ran: list[Any] = []
+        model = MLPClassifier(hidden_layer_sizes=(3,), solver=solver, batch_size="full", max_iter=epochs, tol=0.0)
+        with Callback(pretask=lambda key, *_: ran.append(key)):
+            model.fit(da.from_array(X, chunks=(50, 4)), Y)
+        return len(ran)
+
+    few, many, more = (tasks(epochs) for epochs in (2, 4, 6))
+    assert more - many == many - few > 0
+
+
+def test_a_device_that_is_named_is_not_left_in_silence() -> None:
+    """device="cpu" takes what lies on a CPU, of whatever library, and refuses the rest."""
+    with pytest.raises(ArrayTypeError, match=r"device='cpu' and X is an array of array_api_strict on .*device1"):
+        MLPClassifier(device="cpu").fit(on_device(X), Y)
+    there = array_api_strict.asarray(X)
+    np.testing.assert_array_equal(
+        arrays.to_host(MLPClassifier(device="cpu", max_iter=1, random_state=0).fit(there, Y).coefs_[0]),
+        arrays.to_host(MLPClassifier(max_iter=1, random_state=0).fit(there, Y).coefs_[0]),
+    )
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        MLPClassifier(device="gpu").fit(there, Y)
 
 
 # --- scikit-learn's machinery ----------------------------------------------------------------------------------------

@@ -426,3 +426,36 @@ def test_many_blocks_train_as_one(monkeypatch):
     assert (one.threads, many.threads) == (1, 2)
     assert many.costs == pytest.approx(one.costs, rel=1e-12)
     assert fb.Run(params, [1.0, 2.0]).iterations == 1
+
+
+# --- Lazy libraries -------------------------------------------------------------------------------------------------
+
+
+def dask_tasks(call):
+    """What the call returns, and how many tasks dask ran for it."""
+    from dask.callbacks import Callback
+
+    ran = []
+    with Callback(pretask=lambda key, *_: ran.append(key)):
+        return call(), len(ran)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_update_of_dask_arrays_costs_the_same_however_many_went_before(momentum):
+    """Unsettled parameters are made again from the start in each iteration."""
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    params, X, Y = problem([3, 4, 1], 40, "sigmoid")
+    network = fb.Network([3, 4, 1])
+    there = [fb.Layer(da.from_array(W), da.from_array(b)) for W, b in params]
+    data = da.from_array(X, chunks=(3, 20)), da.from_array(Y, chunks=(1, 20))
+
+    def run(iterations):
+        return fb.gradient_descent(network, there, *data, learning_rate=0.5, momentum=momentum, iterations=iterations)
+
+    (once, few), (twice, many), (_, more) = (dask_tasks(lambda n=n: run(n)) for n in (3, 6, 9))
+    assert more - many == many - few > 0
+    graphs = [len(result.params[0].W.__dask_graph__()) for result in (once, twice)]
+    assert graphs[0] == graphs[1]
+    expected = fb.gradient_descent(network, params, X, Y, learning_rate=0.5, momentum=momentum, iterations=6)
+    assert twice.costs == pytest.approx(expected.costs, rel=1e-12)
+    assert all(type(array) is da.Array for layer in twice.params for array in layer)

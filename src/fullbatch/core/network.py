@@ -16,9 +16,11 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from fullbatch.core.activations import Activation, make_activation
+from fullbatch.core.door import check_alike, check_array, known
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.losses import make_output
 from fullbatch.core.parameters import Layer, Params, check_shapes, flatten, initial
+from fullbatch.core.probe import check_able
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays, places
 
@@ -69,7 +71,10 @@ class Network:
         return initial(self.sizes, seed=seed, scheme=scheme, dtype=dtype, xp=xp, device=device)
 
     def forward(self, params: Sequence[Any], X: Any) -> Pass:
-        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m)."""
+        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m).
+
+        Another library can trace this, and ``backward``: neither needs values, a device, or to know m.
+        """
         params = self.check(params, X)
         with places.place_of(X).computing():
             return self.forward_unchecked(params, X, arrays.namespace(X))
@@ -110,7 +115,8 @@ class Network:
         wide = arrays.widest_float(Y)
         loss = self.output.loss(pass_.Z[-1], Y, xp)  # (m,)
         if sample_weight is None:
-            return xp.sum(loss, dtype=wide), float(Y.shape[1])
+            m = float(Y.shape[1]) if known(Y.shape[1]) else xp.sum(xp.ones_like(loss), dtype=wide)
+            return xp.sum(loss, dtype=wide), m
         weighted = xp.where(sample_weight > 0, loss * sample_weight, xp.zeros_like(loss))  # not 0 * inf, a NaN
         return xp.sum(weighted, dtype=wide), xp.sum(sample_weight, dtype=wide)
 
@@ -118,15 +124,16 @@ class Network:
         """The parameters as Layers, or an error that says which array does not fit and what would."""
         for name, array in {"X": X, "Y": Y, "sample_weight": sample_weight}.items():
             if array is not None:
-                arrays.check_array(name, array)
+                check_array(name, array)
         layers = check_shapes(params, self.sizes)
+        check_able(X)
         m = _columns("X", X, self.sizes[0])
-        if Y is not None and _columns("Y", Y, self.sizes[-1]) != m:
+        if Y is not None and _differ(_columns("Y", Y, self.sizes[-1]), m):
             raise InputError(f"X has {m} columns and Y has {Y.shape[1]}; each example is one column of both.")
-        if sample_weight is not None and tuple(sample_weight.shape) != (m,):
+        if sample_weight is not None and (sample_weight.ndim != 1 or _differ(sample_weight.shape[0], m)):
             raise InputError(f"sample_weight has shape {tuple(sample_weight.shape)}; it must have shape ({m},).")
         named = {f"{name}[{l}]": a for l, layer in enumerate(layers, 1) for name, a in zip("Wb", layer, strict=True)}
-        arrays.check_alike(X, {**named, "Y": Y, "sample_weight": sample_weight})
+        check_alike(X, {**named, "Y": Y, "sample_weight": sample_weight})
         return layers
 
 
@@ -140,11 +147,16 @@ def _one_per_hidden_layer(hidden: Any, count: int) -> tuple[Activation, ...]:
     return activations
 
 
-def _columns(name: str, array: Any, rows: int) -> int:
+def _columns(name: str, array: Any, rows: int) -> Any:
+    """The number of examples; not always a number (see ``door.known``), and forward and backward need none."""
     shape = tuple(array.shape)
     if len(shape) != 2 or shape[0] != rows:
         hint = " A table with one row per example goes in transposed: table.T." if shape[-1:] == (rows,) else ""
         raise InputError(f"{name} has shape {shape}; it must have shape ({rows}, m), one example per column.{hint}")
     if shape[1] == 0:
         raise InputError(f"{name} has no examples: its shape is {shape}.")
-    return int(shape[1])
+    return shape[1]
+
+
+def _differ(some: Any, others: Any) -> bool:
+    return known(some) and known(others) and bool(some != others)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from math import prod, sqrt
 from typing import Any, NamedTuple
 
+from fullbatch.core.door import check_array
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays, places
 
@@ -57,7 +58,7 @@ def initial(
         raise InputError(f"unknown scheme {scheme!r}; the known ones are {', '.join(SCHEMES)}.")
     rng = arrays.random_generator(seed)
     layers = []
-    for (n, fan_in), b_shape in shapes(sizes):
+    for (n, fan_in), _ in shapes(sizes):
         if scheme == "glorot":
             bound = sqrt(6 / (fan_in + n))
             W = rng.uniform(-bound, bound, size=(n, fan_in))
@@ -65,8 +66,8 @@ def initial(
             spread = {"he": sqrt(2 / fan_in), "lecun": sqrt(1 / fan_in), "normal": 0.01}[scheme]
             W = spread * rng.standard_normal((n, fan_in))
         W = arrays.from_host(W, xp=xp, dtype=dtype, device=device)
-        with places.place_of(W).current():  # array_api_compat's zeros for CuPy overlooks ``device``
-            b = arrays.namespace(W).zeros(b_shape, dtype=W.dtype, device=arrays.device_of(W))
+        with places.place_of(W).current():  # where CuPy makes it
+            b = arrays.namespace(W).zeros_like(W[:, :1])  # not for a device by name: JAX would hold it there
         layers.append(Layer(W, b))
     return tuple(layers)
 
@@ -95,7 +96,7 @@ def check_shapes(params: Sequence[Any], sizes: Sequence[int]) -> Params:
         raise InputError(f"the network has {len(sizes) - 1} layers and params has {len(layers)}.")
     for l, (layer, (W_shape, b_shape)) in enumerate(zip(layers, shapes(sizes), strict=True), start=1):
         for name, array, shape in (("W", layer.W, W_shape), ("b", layer.b, b_shape)):
-            arrays.check_array(f"{name}[{l}]", array)
+            check_array(f"{name}[{l}]", array)
             if tuple(array.shape) != shape:
                 raise InputError(f"{name}[{l}] has shape {tuple(array.shape)}; it must have shape {shape}.")
     return layers

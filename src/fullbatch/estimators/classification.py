@@ -114,7 +114,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         xp = arrays.namespace(yhat)
         if self.out_activation_ == "softmax":
             return xp.argmax(yhat, axis=0)
-        ones = xp.astype(yhat > 0.5, xp.int64)
+        ones = xp.astype(yhat > 0.5, arrays.default_integer(yhat))
         if self._multilabel:
             return ones
         return ones[0, :] if len(self.classes_) > 1 else 0 * ones[0, :]

@@ -17,6 +17,8 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
+from fullbatch.core import door
+from fullbatch.core.probe import check_able
 from fullbatch.errors import ArrayTypeError
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
@@ -73,17 +75,16 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
     reset : remember the number of features and their names, as ``fit`` does, instead of comparing with them
     dtype : convert to this one; None keeps float32 and float64, and makes everything else float64
 
-    Raises ValueError or TypeError in scikit-learn's words; NaN and infinity with row and column.
+    Raises ValueError or TypeError in scikit-learn's words; NaN and infinity with row and column. ArrayTypeError for a
+    mask, a unit or names that would be dropped, a lazy table, and a library that cannot do the pass.
     """
     if is_source(X):
         return _read_source(estimator, X, reset, dtype)
+    X = door.admitted("X", X)
     if is_device_array(X):
-        if estimator.device == "cpu" and arrays.is_cupy(X):
-            raise ArrayTypeError(
-                f"device='cpu' and X is an array of cupy on {places.place_of(X).name}: it is not copied in silence. "
-                "Leave device at 'auto' to compute where X is, or bring X to the host: X.get()."
-            )
-        place = places.place_of(X)
+        check_able(X)
+        door.check_known("X", X)
+        place = places.home(X, estimator.device)
         with place.computing():
             table = _read_device_array(estimator, X, reset, dtype)
         return Inputs(Dense(table.T), place, place)
@@ -123,6 +124,7 @@ def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> 
     _check_features(estimator, X.n, reset)
     if arrays.is_numpy(X.like):
         return placed(X, estimator.device)
+    check_able(X.like)
     place = places.place_of(X.like)
     return Inputs(X, place, place)
 
@@ -138,7 +140,7 @@ def _read_device_array(estimator: Any, X: Any, reset: bool, dtype: str | None) -
     if xp.isdtype(X.dtype, "complex floating"):
         raise ValueError(f"Complex data not supported: X has dtype {arrays.dtype_name(X)}.")
     wanted = dtype or (arrays.dtype_name(X) if arrays.dtype_name(X) in arrays.FLOATS else None)
-    table = xp.astype(arrays.detached(X), getattr(xp, wanted) if wanted else arrays.widest_float(X), copy=False)
+    table = xp.astype(X, getattr(xp, wanted) if wanted else arrays.widest_float(X), copy=False)
     _check_features(estimator, int(X.shape[1]), reset)
     check_finite(table, "X", getattr(estimator, "feature_names_in_", None))
     return table
@@ -216,6 +218,7 @@ def read_target(estimator: Any, y: Any, m: int, *, numeric: bool = False) -> np.
     if y is None:
         name = type(estimator).__name__
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    y = door.admitted("y", y)
     y = arrays.to_host(y) if is_device_array(y) else y
     if hasattr(y, "toarray"):
         y = y.toarray()
@@ -249,6 +252,7 @@ def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
         return None
     if isinstance(weight, Number):
         weight = np.full(m, weight)
+    weight = door.admitted("sample_weight", weight)
     weight = check_array(
         arrays.to_host(weight) if is_device_array(weight) else weight,
         ensure_2d=False, dtype=np.dtype(dtype), order="C", input_name="sample_weight", ensure_min_samples=0,

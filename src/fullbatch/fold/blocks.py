@@ -29,6 +29,7 @@ THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is 
 WORTH_A_CALL = 4 * THREAD_WORK  # with less in a block, two threads that come back often wait for the interpreter: 12 %
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
+NATIVE_SHARE = 2**21  # multiply-adds forward: the least that is a share of its own for the native step
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
 ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
@@ -119,7 +120,7 @@ class Plan:
         if (
             self.on_cpu and steps.choose(network, like, precision) == "native"
         ):  # where a call shows beside so little work
-            self.share = max(self.share, THREAD_WORK // multiply_adds(network))
+            self.share = max(self.share, NATIVE_SHARE // multiply_adds(network))
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, list[Block]] = (0, [])
 

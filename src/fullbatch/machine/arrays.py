@@ -7,7 +7,8 @@ recognised where somebody else has imported it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import array_api_compat
@@ -32,17 +33,6 @@ def namespace(*arrays: Any) -> Any:
         ) from error
 
 
-def check_array(name: str, array: Any) -> None:
-    """An ArrayTypeError if it is no array. Masked arrays and matrices count as none: their operators differ."""
-    if type(array) is np.ndarray:
-        return
-    if isinstance(array, (np.ma.MaskedArray, np.matrix)) or not is_array(array):
-        raise ArrayTypeError(
-            f"{name} is a {type(array).__qualname__}; it must be an array of an array API library (NumPy, CuPy, ...): "
-            "convert it, for example with numpy.asarray(x, dtype='float32')."
-        )
-
-
 def is_array(array: Any) -> bool:
     """Whether it is an array of NumPy or of another array API library."""
     return bool(array_api_compat.is_array_api_obj(array))
@@ -57,7 +47,34 @@ def is_cupy(array: Any) -> bool:
 
 
 def device_of(array: Any) -> Any:
-    return array_api_compat.device(array)
+    """Its device; None where there is no single one: in a trace of JAX, or where its parts lie on several."""
+    device = array_api_compat.device(array)
+    return None if hasattr(device, "device_set") else device
+
+
+def device_name(array: Any) -> str:
+    """The same text in each process: "cpu", "cuda:0", "cpu:0, cpu:1"; "" where the library says nothing of use."""
+    device = array_api_compat.device(array)
+    several = getattr(device, "device_set", None)
+    text = "" if device is None else ", ".join(sorted(map(str, several))) if several else str(device)
+    return "" if " at 0x" in text else text  # an object's address, which says nothing
+
+
+def apart(X: Any, Y: Any) -> bool:
+    """Whether two arrays of one library lie on different devices. One that is on no device yet can go anywhere.
+
+    So can one beside an array that is spread over several devices, if JAX was never told where it is to be.
+    """
+    if is_numpy(X):
+        return False
+    here, there = array_api_compat.device(X), array_api_compat.device(Y)
+    if here is None or there is None:
+        return False
+    some, others = (getattr(device, "device_set", None) for device in (here, there))
+    if some is None and others is None:
+        return bool(here != there)
+    told = all(getattr(array, "committed", True) for array in (X, Y))
+    return told and set(some or {here}) != set(others or {there})
 
 
 def dtype_name(array: Any) -> str:
@@ -75,29 +92,6 @@ def widest_float(array: Any) -> Any:
     xp = namespace(array)
     floats = xp.__array_namespace_info__().dtypes(device=device_of(array), kind="real floating")
     return floats.get("float64", floats["float32"])
-
-
-def check_alike(X: Any, others: Mapping[str, Any]) -> None:
-    """X is of float32 or float64, and every other array is of its library, device and dtype."""
-    if dtype_name(X) not in FLOATS:
-        raise ArrayTypeError(
-            f"X has dtype {dtype_name(X)}; it must be float32 or float64. Convert it: X.astype('float32')."
-        )
-    xp, device = namespace(X), device_of(X)
-    for name, array in others.items():
-        if array is None:
-            continue
-        if namespace(array) is not xp:
-            raise ArrayTypeError(
-                f"X is an array of {library_name(X)} and {name} of {library_name(array)}; put both into one library."
-            )
-        if device_of(array) != device:
-            raise ArrayTypeError(f"X is on device {device} and {name} on {device_of(array)}; put both on one device.")
-        if array.dtype != X.dtype:
-            raise ArrayTypeError(
-                f"X is {dtype_name(X)} and {name} is {dtype_name(array)}; nothing is cast in silence: "
-                f"convert one of them, for example {name.split('[')[0]} with .astype('{dtype_name(X)}')."
-            )
 
 
 def library_name(array: Any) -> str:
@@ -142,7 +136,32 @@ def to_host(array: Any) -> np.ndarray:
     try:
         return np.from_dlpack(array, device="cpu")
     except (TypeError, ValueError, RuntimeError, BufferError, AttributeError):
-        return np.asarray(getattr(array, "_array", array))  # array_api_strict keeps its NumPy array there
+        return _read(array)
+
+
+def _read(array: Any) -> np.ndarray:
+    """An array without DLPack, by its own method or by NumPy, which makes an object of what it does not know."""
+    own = getattr(array, "unwrap_numpy", None)  # of ndonnx
+    try:
+        host = own() if own else np.asarray(getattr(array, "_array", array))  # array_api_strict keeps NumPy's there
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+    else:
+        same = all(a == b or not isinstance(b, Integral) for a, b in zip(host.shape, array.shape, strict=False))
+        if host.ndim == len(array.shape) and same and host.dtype.kind != "O":
+            return host
+        reason = f"NumPy reads it as an array of {host.dtype} of shape {host.shape}"
+    raise ArrayTypeError(
+        f"an array of {library_name(array)}, of shape {tuple(array.shape)}, cannot be brought to the host: {reason}. "
+        "Convert it to NumPy first, by its library's own means."
+    )
+
+
+def default_integer(array: Any) -> Any:
+    """The integer dtype that the array's library and device take by themselves: int32 for JAX without x64."""
+    if is_numpy(array):
+        return np.int64
+    return namespace(array).__array_namespace_info__().default_dtypes(device=device_of(array))["integral"]
 
 
 def detached(array: Any) -> Any:
@@ -170,14 +189,6 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def marked(size: int, spans: list[slice]) -> np.ndarray:
-    """On the host, of a vector of so many numbers: whether each lies in one of the spans."""
-    inside = np.zeros(size, dtype=bool)
-    for span in spans:
-        inside[span] = True
-    return inside
-
-
 def quiet() -> Any:
     """No NumPy warnings about overflow inside: whoever sums a cost looks at the result and says what is wrong."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -186,6 +197,44 @@ def quiet() -> Any:
 def cupy_if_loaded() -> Any:
     """The CuPy module where something has imported it already, else None."""
     return sys.modules.get("cupy")
+
+
+def settled(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arrays of a lazy library, computed: of the same library still, but no longer the tasks that they were made by.
+
+    Where each update is made of the one before, what is not settled in between is computed again from the start each
+    time it is asked for: time grows with the square of the updates. All of ``values`` are computed in one go, since
+    they share work. Arrays of other libraries come back as they are; of NumPy that costs one look.
+
+    values : an array, and more arrays or nests of lists and tuples with arrays, as an optimiser's state
+    """
+    if isinstance(values[0], np.ndarray):
+        return values
+    settle = LAZY.get(library_name(values[0]), _persist if hasattr(values[0], "persist") else None)
+    if settle is None:
+        return values
+    found: list[Any] = []
+    moved(values, found.append)
+    done = iter(settle(found))
+    return tuple(moved(values, lambda array: next(done)))
+
+
+def _persist(found: list[Any]) -> Any:
+    return [array.persist() for array in found]
+
+
+def _settle_dask(found: list[Any]) -> Any:
+    return sys.modules["dask"].persist(*found)
+
+
+def _settle_cubed(found: list[Any]) -> Any:
+    """cubed has no ``persist``: what was computed is put where its plan begins anew."""
+    cubed = sys.modules["cubed"]
+    computed = cubed.compute(*found)
+    return [cubed.from_array(np.asarray(a), chunks=b.chunks, spec=b.spec) for a, b in zip(computed, found, strict=True)]
+
+
+LAZY: dict[str, Callable[[list[Any]], Any]] = {"dask": _settle_dask, "cubed": _settle_cubed}
 
 
 def moved(state: Any, move: Callable[[Any], Any]) -> Any:

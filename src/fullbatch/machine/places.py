@@ -13,7 +13,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from fullbatch.errors import DeviceError, FullbatchError, InputError
+from fullbatch.errors import ArrayTypeError, DeviceError, FullbatchError, InputError
 from fullbatch.machine import arrays, cuda
 
 
@@ -156,13 +156,33 @@ def check_memory(device_memory: Any) -> None:
         )
 
 
+def home(X: Any, device: str | None) -> Place:
+    """Where the passes over a caller's array run: host arrays where ``device`` says, and others where they lie.
+
+    Raises ArrayTypeError for device="cpu" and an array that lies elsewhere: it is not copied in silence.
+    """
+    if device is not None:
+        check_device(device)
+    if arrays.is_numpy(X):
+        return place(device or "cpu")
+    there = place_of(X)
+    where = there.name if arrays.is_cupy(X) else arrays.device_name(X)
+    if device == "cpu" and where and "cpu" not in where.lower():
+        raise ArrayTypeError(
+            f"device='cpu' and X is an array of {arrays.library_name(X)} on {where}: it is not copied in silence. "
+            "Leave device out to compute where X is, or bring the arrays to the host"
+            + (": X.get()." if arrays.is_cupy(X) else ".")
+        )
+    return there
+
+
 def place_of(array: Any) -> Place:
     """The place where an array lies already."""
     if arrays.is_numpy(array):
         return Place("cpu", np)
     device = arrays.device_of(array)
-    name = f"cuda:{device.id}" if arrays.is_cupy(array) else f"{arrays.library_name(array)} {device}"
-    return Place(name, arrays.namespace(array), device)
+    named = f"{arrays.library_name(array)} {arrays.device_name(array)}".rstrip()
+    return Place(f"cuda:{device.id}" if arrays.is_cupy(array) else named, arrays.namespace(array), device)
 
 
 def _cuda_place(index: int | None) -> Place:

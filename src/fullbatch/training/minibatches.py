@@ -55,7 +55,8 @@ class PythonBatches:
             updates = self.updates + 1
             with arrays.quiet():
                 gradient = xp.astype(gradient, self.theta.dtype, copy=False)
-                theta, kept = self.optimizer.update(gradient, self.arrays, self.theta, rate(self.updates), updates)
+                updated = self.optimizer.update(gradient, self.arrays, self.theta, rate(self.updates), updates)
+                theta, kept = arrays.settled(updated)
             self.theta, self.arrays, self.updates = theta, kept, updates  # at once: Ctrl-C finds them of one moment
             total += J * (length(batch) / m)  # in this order: one batch gives J to the bit
             yield total

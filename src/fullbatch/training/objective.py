@@ -8,6 +8,7 @@ db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not p
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from fullbatch.core.network import Network
@@ -57,9 +58,12 @@ class Objective:
     def cost_and_gradient(self, theta: Any, where: Where = None) -> tuple[float, Any]:
         """J and its gradient, one vector like theta, in the widest float."""
         total = self.fold.gradient(theta, where)
-        gradient = total.vector if self.intercept else self._weights_only(total.vector)
+        # A lazy library computes all of it in one pass: a loss that is asked for alone would take another.
+        gradient, loss, weight = arrays.settled((total.vector, total.loss, total.weight))
+        if not self.intercept:
+            gradient = self._weights_only(gradient)
         penalised = self._penalised(theta)
-        weight, loss, squares = arrays.floats(total.weight, total.loss, self._squares(penalised))
+        weight, loss, squares = arrays.floats(weight, loss, self._squares(penalised))
         J = self._divide(loss, weight) + self._penalty(squares, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
             return J, 0 * gradient
@@ -78,11 +82,16 @@ class Objective:
 
     def _weights_only(self, vector: Any) -> Any:
         """A vector like theta, with zeros where the biases are."""
-        xp, device = arrays.namespace(vector), arrays.device_of(vector)
-        if self._is_weight is None:
-            host = arrays.marked(vector.shape[0], weight_spans(self.network.sizes))
-            self._is_weight = xp.asarray(host, device=device)
-        return xp.where(self._is_weight, vector, xp.zeros((), dtype=vector.dtype, device=device))
+        xp = arrays.namespace(vector)
+        zeros = xp.zeros_like(vector)
+        if self._is_weight is None:  # made of the vector, so that it lies as that does: on a device, or shared by some
+            ones, edges = xp.ones_like(vector), [0]
+            for span in weight_spans(self.network.sizes):
+                edges += [span.start, span.stop]
+            edges.append(vector.shape[0])
+            parts = [(ones if i % 2 else zeros)[edge[0] : edge[1]] for i, edge in enumerate(pairwise(edges))]
+            self._is_weight = xp.concat(parts) > 0
+        return xp.where(self._is_weight, vector, zeros)
 
     @staticmethod
     def _squares(penalised: Any) -> Any:
