@@ -6,7 +6,8 @@ never needed at once. ``Examples`` is a pair of them, X and Y, with optional wei
 
 from fullbatch.sources.columns import Columns, Examples, Reader, Where, batches, close, expect, length, sparse_reader
 from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
-from fullbatch.sources.uploaded import Uploaded, put_examples, selected
+from fullbatch.sources.placing import put_examples
+from fullbatch.sources.uploaded import Uploaded, selected
 
 __all__ = [
     "Columns",
