@@ -23,11 +23,11 @@ def test_a_table_is_copied_as_a_whole(cuda):
     assert not any(stream.queue for stream in cuda.streams[1:]), "it is there when the call returns"
 
 
-@pytest.mark.parametrize("room", [0, 1, 1000, 2**30, 2**32, 80e9])
-def test_data_leave_room_for_the_passes(room):
-    most = room - min(placing.RESERVED, room / 2)
-    assert fits(int(most), room)
-    assert not fits(int(most) + 1, room)
+@pytest.mark.parametrize("budget", [0, 1, 1000, 2**30, 2**32, 80e9])
+def test_data_leave_room_for_the_passes(budget):
+    most = budget - min(placing.RESERVED, budget / 2)
+    assert fits(int(most), budget)
+    assert not fits(int(most) + 1, budget)
 
 
 def test_both_or_neither_are_copied_as_a_whole():
