@@ -82,7 +82,7 @@ def card(scale: float = 1.0) -> Points:
     """What it is, and how fast it copies and multiplies."""
     import cupy
 
-    from fullbatch.sources.uploaded import Conveyor
+    from fullbatch.sources.conveyor import Conveyor
 
     runtime, here = cupy.cuda.runtime, cupy.cuda.Device()
     properties = runtime.getDeviceProperties(here.id)
@@ -413,7 +413,7 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
     """Bytes per second of a plain pinned copy, and of the host's own copy by several threads and by one."""
     import cupy
 
-    from fullbatch.sources.uploaded import Conveyor
+    from fullbatch.sources.conveyor import Conveyor
 
     pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
     target, kind = cupy.empty(size, dtype="uint8"), cupy.cuda.runtime.memcpyHostToDevice
@@ -448,7 +448,8 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
 
 def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     """Data of more than the limit that is set: the rate of whole passes, beside a plain pinned copy and the host's."""
-    from fullbatch.sources.uploaded import Uploaded, resident
+    from fullbatch.sources import Uploaded
+    from fullbatch.sources.placing import resident
 
     p = problem.make(Shape.parse("28-64-1"), int(3 * 2**24 * scale))
     data = p.table.nbytes + p.targets.nbytes

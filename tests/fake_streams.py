@@ -1,6 +1,6 @@
 """CUDA's streams and events on the host: what is launched runs later, in any order that streams and events allow.
 
-``Cuda`` stands in for the module cupy in sources/streamed.py. Each stream is a queue; when the host waits for an event,
+``Cuda`` stands in for the module cupy in sources/conveyor.py. Each stream is a queue; when the host waits for an event,
 queues are worked off in a random order until it has come. So a wait that is missing gives wrong numbers for some seeds.
 Several threads may launch and wait: one at a time has the device, and all are held up now and then for a random time.
 """

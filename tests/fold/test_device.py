@@ -32,7 +32,7 @@ from fullbatch.fold import blocks
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, cuda, places
 from fullbatch.machine.places import Place
-from fullbatch.sources import Dense, Examples, uploaded
+from fullbatch.sources import Dense, Examples, conveyor, placing
 from fullbatch.training.objective import Objective
 from reference import problem, relative
 from through_layers import cost_and_layers
@@ -511,7 +511,7 @@ def test_data_on_the_device_are_taken_off_its_room_once(weighted, monkeypatch):
 
     place = Small("cuda:0", array_api_strict, DEVICE)
     monkeypatch.setattr(places, "place", lambda name: place)
-    monkeypatch.setattr(uploaded, "resident", lambda table, there: there.put(np.ascontiguousarray(table)))
+    monkeypatch.setattr(placing, "resident", lambda table, there: there.put(np.ascontiguousarray(table)))
     weight = np.ones(400) if weighted else None
     network = fb.Network(SIZES, output="softmax")
     ready = functions.prepare(network, params, X, Y, weight, "cuda", 1.0)
@@ -574,7 +574,7 @@ def test_streamed_has_the_bits_of_resident_and_of_every_run(card, sizes, dtype, 
         host = np.asarray(X, order=order), np.asarray(Y, order=order)
         results += [bits(*fb.cost_and_gradients(network, params, *host, device="cuda")) for _ in range(2)]
         with monkeypatch.context() as patch:
-            patch.setattr("fullbatch.sources.uploaded.fits", lambda size, room: False)
+            patch.setattr("fullbatch.sources.placing.fits", lambda size, room: False)
             results.append(bits(*fb.cost_and_gradients(network, params, *host, device="cuda")))
     assert all(result == results[0] for result in results[1:])
     J, gradients = fb.cost_and_gradients(network, params, X, Y)
@@ -767,9 +767,9 @@ def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_h
     """And memory that runs out while a block is sent, in another thread, leads to halves as it does in a pass."""
     cupy = fake_cupy.install(monkeypatch)
     monkeypatch.setattr(blocks, "GPU_BLOCK", 2**16)
-    monkeypatch.setattr(uploaded, "fits", lambda size, room: False)
-    monkeypatch.setattr(uploaded, "ALONE", 100)
-    monkeypatch.setattr(uploaded, "thread_count", lambda threads: 5)
+    monkeypatch.setattr(placing, "fits", lambda size, room: False)
+    monkeypatch.setattr(conveyor, "ALONE", 100)
+    monkeypatch.setattr(conveyor, "thread_count", lambda threads: 5)
     params, X, Y = problem([3, 4, 1], 5000, "sigmoid")
     network = fb.Network([3, 4, 1])
     expected = bits(*fb.cost_and_gradients(network, params, X, Y, device="cuda"))
@@ -926,7 +926,7 @@ def test_host_arrays_for_a_gpu_that_is_not_the_current_one(second, monkeypatch):
     started = network.init(seed=0, xp=cupy, device=second)
     assert {a.device.id for layer in started for a in layer} == {1}
     for fits in (True, False):
-        monkeypatch.setattr(uploaded, "fits", lambda size, room, fits=fits: fits)
+        monkeypatch.setattr(placing, "fits", lambda size, room, fits=fits: fits)
         for call in (fb.cost, fb.cost_and_gradients):
             found = call(network, params, X, Y, sample_weight=weight, device="cuda:1")
             assert (found if call is fb.cost else found[0]) == pytest.approx(expected, rel=1e-12)
@@ -1052,7 +1052,7 @@ def test_estimators_on_a_card(card, solver, monkeypatch):
         host = fb.MLPClassifier((16,), device="cpu", **options).fit(X, y)
         there = fb.MLPClassifier((16,), device="cuda", **options).fit(X, y)
         with monkeypatch.context() as patch:
-            patch.setattr("fullbatch.estimators.inputs.fits", lambda size, room: False)
+            patch.setattr("fullbatch.sources.placing.fits", lambda size, room: False)
             streamed = fb.MLPClassifier((16,), device="cuda", **options).fit(X, y)
         inside = fb.MLPClassifier((16,), **options).fit(cupy.asarray(X), cupy.asarray(y))
         tf32 = fb.MLPClassifier((16,), device="cuda", precision="tf32", **{**options, "max_iter": 1}).fit(X, y)

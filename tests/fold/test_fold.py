@@ -385,7 +385,7 @@ sys.exit(status or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
 def test_interruption_is_tested_in_a_background_job_too():
     """There SIGINT is ignored from the start, if the shell is not interactive."""
     here = Path(__file__).parents[1]
-    files = [str(here / name) for name in ("fold/test_fold.py", "fold/test_device.py", "sources/test_uploaded.py")]
+    files = [str(here / name) for name in ("fold/test_fold.py", "fold/test_device.py", "sources/test_conveyor.py")]
     command = [sys.executable, "-c", IGNORED, *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=here.parent)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -23,7 +23,7 @@ from fullbatch.errors import ArrayTypeError
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
-from fullbatch.sources.uploaded import fits, resident
+from fullbatch.sources.placing import as_whole
 
 AT_ONCE = 2**20  # elements that are looked at in one go, so that a check needs no array of X's size
 
@@ -47,19 +47,9 @@ class Inputs:
         return self.home.name != self.place.name
 
     def resident(self, room: float, target: int = 0, weight: int = 0) -> Inputs:
-        """The same, with a dense table on the host copied to ``place`` as a whole, where it fits into so many bytes.
-
-        For a training, which reads it many times; otherwise, and for other sources, it goes there block by block.
-        target, weight : bytes of Y and of the weights, which go there too; but where X goes block by block, so does Y
-        """
-        streamed = isinstance(self.X, Uploaded)
-        if isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense):
-            table = self.X.host.array.T
-            size = table.nbytes + target + weight
-            there = resident(table, self.place) if fits(size, room) else None
-            if there is not None:
-                return Inputs(Dense(there.T), self.home, self.place, room - size)
-        return replace(self, room=max(0.0, room - weight - (0 if streamed else target)))
+        """The same, with its table at ``place`` as a whole where it fits into so many bytes: see ``as_whole``."""
+        X, left = as_whole(self.X, room, target, weight)
+        return replace(self, X=X, room=left)
 
     @property
     def dtype(self) -> str:

@@ -18,7 +18,8 @@ from fullbatch.sources.columns import (
     sparse_reader,
 )
 from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
-from fullbatch.sources.uploaded import Uploaded, put_examples, selected
+from fullbatch.sources.placing import put_examples
+from fullbatch.sources.uploaded import Uploaded, selected
 
 __all__ = [
     "Columns",

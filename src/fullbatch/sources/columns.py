@@ -10,7 +10,7 @@ from fullbatch.errors import InputError
 
 Array = Any  # an array of any library of the array API standard
 Where = Any  # which examples: a slice with both ends, or a NumPy array of indices (integers)
-Reader = Callable[[Where], Array]  # where -> (n, k), good until the reader's next call
+Reader = Callable[[Where], Array]  # gives the block (n, k) of some examples, good until the reader's next call
 
 
 class Columns(Protocol):

@@ -53,7 +53,7 @@ class _NumbersReader:
             return self.numbers[where].T
         if len(self.buffer) < len(where):
             self.buffer = np.empty((len(where), self.numbers.shape[1]), self.numbers.dtype)
-        # mode: with "raise", NumPy takes into a copy of ``out``
+        # The mode is "clip", because with "raise" NumPy takes into a copy of ``out``.
         return self.numbers.take(where, axis=0, out=self.buffer[: len(where)], mode="clip").T
 
 
@@ -63,29 +63,29 @@ class _OneHotReader:
     def __init__(self, table: EncodedTable) -> None:
         self.table = table
         self.buffer = np.zeros((0, table.n), table.numbers.dtype)
-        self.places = np.empty((0, table.ones.shape[1]), np.intp)  # of each row's ones in the flat buffer
-        self.first = np.empty((0, 1), np.intp)  # place of each row's feature 0
-        self.used = 0  # rows that hold ones
+        self.positions = np.empty((0, table.ones.shape[1]), np.intp)  # where each row's ones are in the flat buffer
+        self.first = np.empty((0, 1), np.intp)  # where each row's feature 0 is in it
+        self.used = 0  # so many rows, the first ones, hold ones of the last block
 
     def __call__(self, where: Where) -> Array:
         numbers, ones, k = self.table.numbers, self.table.ones, length(where)
         if len(self.buffer) < k:
             self.buffer = np.zeros((k, self.table.n), numbers.dtype)
-            self.places = np.empty((k, ones.shape[1]), np.intp)
+            self.positions = np.empty((k, ones.shape[1]), np.intp)
             self.first = (np.arange(k, dtype=np.intp) * self.table.n)[:, np.newaxis]
             self.used = 0
         flat = self.buffer.reshape(-1)
-        flat[self.places[: self.used]] = 0
+        flat[self.positions[: self.used]] = 0
         self.used = k
-        places = np.add(self.first[:k], _rows(ones, where), out=self.places[:k])
-        flat[places] = 1
+        positions = np.add(self.first[:k], _rows(ones, where), out=self.positions[:k])
+        flat[positions] = 1
         block = self.buffer[:k]
         block[:, : numbers.shape[1]] = _rows(numbers, where)
         return block.T
 
 
 class _SparseReader:
-    """The codes are all but a CSR matrix already. Its rows' numbers come first, as features 0, 1, ..."""
+    """Makes blocks from the codes, which are nearly a CSR matrix already; a row's numbers are its features 0, 1, ..."""
 
     def __init__(self, table: EncodedTable) -> None:
         from scipy.sparse import csr_array
@@ -96,7 +96,8 @@ class _SparseReader:
     def __call__(self, where: Where) -> Array:
         numbers, ones = _rows(self.table.numbers, where), _rows(self.table.ones, where)
         k, width = len(numbers), numbers.shape[1] + ones.shape[1]
-        values = np.concatenate([numbers, ones != 0], axis=1, dtype=numbers.dtype)  # a 0 stands for none
+        # A code of 0 stands for no feature, so the value there is 0, and not 1.
+        values = np.concatenate([numbers, ones != 0], axis=1, dtype=numbers.dtype)
         features = np.empty((k, width), np.int32)
         features[:, : numbers.shape[1]] = np.arange(numbers.shape[1])
         features[:, numbers.shape[1] :] = ones

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Columns, Layout, Reader, Where, in_memory, length, sparse_reader
+from fullbatch.sources.columns import Array, Columns, Layout, Reader, Where, in_memory, sparse_reader
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Dense:
     def reader(self) -> Reader:
         array = self.array
         if isinstance(array, np.ndarray):
-            rows = array.T  # gathering examples is gathering rows of the table, each of them contiguous
+            rows = array.T  # Examples are gathered as rows of the table, because each of them is contiguous.
 
             def read(where: Where) -> Array:
                 if isinstance(where, slice):
@@ -50,7 +50,8 @@ def _take_columns(array: Array, where: Any) -> Array:
     from fullbatch.machine import arrays
 
     xp = arrays.namespace(array)
-    # By rows of the table, which lie together; and as a block that is streamed to the device lies.
+    # Examples are taken as rows of the table, because those lie together. A block that is streamed to the device lies
+    # in memory as this one does, so that the products of both have the same bits.
     return xp.take(array.T, xp.asarray(where, device=arrays.device_of(array)), axis=0).T
 
 
@@ -84,7 +85,7 @@ class OneHot:
         codes, eye = self.codes, self._eye()
         if not isinstance(codes, np.ndarray):
             return _one_hot_reader(codes, eye)
-        if self.n == 1:  # one sigmoid unit: the code is the target itself
+        if self.n == 1:  # There is one sigmoid unit, so the code is the target itself.
             return lambda where: codes[where].astype(self.dtype)[np.newaxis, :]
         return lambda where: eye.take(codes[where], axis=0).T
 
@@ -165,6 +166,3 @@ class Subset:
     def _selected(self, read: Reader) -> Reader:
         indices = self.indices
         return lambda where: read(indices[where])
-
-
-__all__ = ["Dense", "OneHot", "Sparse", "Subset", "length"]

@@ -1,1 +1,1 @@
-"""Raw tables: reading, encoding, a model of a table."""
+"""Raw tables: reading, encoding, training on a table, a model of it."""

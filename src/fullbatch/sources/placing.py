@@ -1,0 +1,80 @@
+"""Host data for passes on a device: they are copied there as a whole where they fit, else uploaded block by block."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fullbatch.machine import arrays, cuda
+from fullbatch.sources.columns import Columns
+from fullbatch.sources.conveyor import Conveyor, now_on
+from fullbatch.sources.memory import Dense
+from fullbatch.sources.uploaded import Uploaded
+
+RESERVED = 2**31  # bytes that are left to the passes: they hold the arrays of a block, of any step
+
+
+def fits(size: int, budget: float) -> bool:
+    """Whether ``size`` bytes of data leave enough of a budget of bytes to the passes."""
+    return size <= budget - min(RESERVED, budget / 2)
+
+
+def resident(table: np.ndarray, place: Any) -> Any:
+    """The table (m, n) as one array at ``place``; None where it does not fit."""
+    try:
+        if not place.is_cuda:
+            return place.put(np.ascontiguousarray(table))
+        cupy = arrays.cupy_if_loaded()
+        with place.current():
+            target = cupy.empty(table.shape, dtype=table.dtype)
+            conveyor = Conveyor(cupy)
+            try:
+                conveyor.after(now_on(cupy))
+                conveyor.send(table, target)
+            finally:
+                conveyor.close()
+            return target
+    except Exception as error:
+        if not cuda.is_out_of_memory(error):
+            raise
+    cuda.release_memory(place.empty(table.dtype))
+    return None
+
+
+class Put(NamedTuple):
+    """X and Y at a place, and the bytes that they take there while nothing is computed."""
+
+    X: Columns
+    Y: Columns
+    taken: int
+
+
+def put_examples(X: np.ndarray, Y: np.ndarray, place: Any, budget: float) -> Put:
+    """Host arrays X (n[0], m) and Y (n[L], m) as sources at ``place``: as a whole in ``budget`` bytes, or in blocks."""
+    streamed = Uploaded(Dense(X), place), Uploaded(Dense(Y), place)
+    whole, _ = as_whole(streamed[0], budget, target=Y.nbytes)
+    targets = resident(Y.T, place) if isinstance(whole, Dense) else None
+    if targets is None:
+        return Put(*streamed, 0)
+    return Put(whole, Dense(targets.T), X.nbytes + Y.nbytes)
+
+
+def as_whole(X: Columns, budget: float, target: int = 0, weight: int = 0) -> tuple[Columns, float]:
+    """X with its table copied from the host to its place as a whole, where that fits; and what is left of the budget.
+
+    It is for a training, which reads X many times. A table that does not fit, and any source that is no dense table, is
+    uploaded block by block as before; a source that is where the passes run stays as it is.
+
+    budget : bytes that may be taken at the place
+    target, weight : bytes of Y and of the weights, which go there too; but where X goes block by block, so does Y
+    """
+    if not isinstance(X, Uploaded):
+        return X, max(0.0, budget - weight - target)
+    if isinstance(X.host, Dense):
+        table = X.host.array.T
+        size = table.nbytes + target + weight
+        there = resident(table, X.place) if fits(size, budget) else None
+        if there is not None:
+            return Dense(there.T), budget - size
+    return X, max(0.0, budget - weight)
