@@ -54,7 +54,7 @@ const Isa ISAS[] = {
 };
 constexpr int COUNT = sizeof ISAS / sizeof *ISAS;
 
-constexpr int64_t MOST_LAYERS = 1 << 16;           // far above any network, far below where sums overflow
+constexpr int64_t MOST_LAYERS = 1 << 16;  // far above any network, far below where sums overflow
 constexpr int64_t MOST_PARAMETERS = INT64_C(1) << 40;
 constexpr int64_t MOST_UNITS = INT64_C(1) << 30;  // the kernels count a layer's vectors in an int
 constexpr int64_t MOST_BATCH = INT64_C(1) << 24;
@@ -160,7 +160,8 @@ int fb_step_predict(fb_step* step, const fb_examples* block, void* out) {
 }
 
 fb_trainer* fb_trainer_new(
-    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch, const fb_rule* rule
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
+    const fb_rule* rule
 ) {
     const fb_kernels* table = kernels(isa);
     if (!table || !is_dtype(dtype) || !is_network(layers, sizes, activations, output)) return nullptr;

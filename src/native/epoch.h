@@ -62,11 +62,11 @@ struct Trainer {
     T* memory;                  // of the arrays below, of all examples of a batch
     T **A, **D, **dZ;           // of layer l; dZ may lie in A or D. A[0], the batch's X, is made once it is wanted
     int64_t* step;
-    T* narrow;             // dZ[L] of a narrow last layer, [tiles][units][TILE]
-    double *loss, *weight; // of each tile
-    double* squares;       // sum of W^2 of each share
-    NonZero nonzero;       // of the tiles of X; by_example is NULL where zeros are not looked for
-    bool* without_zeros;   // of each tile, whether they are left out
+    T* narrow;              // dZ[L] of a narrow last layer, [tiles][units][TILE]
+    double *loss, *weight;  // of each tile
+    double* squares;        // sum of W^2 of each share
+    NonZero nonzero;        // of the tiles of X; by_example is NULL where zeros are not looked for
+    bool* without_zeros;    // of each tile, whether they are left out
     Share* shares;
     int64_t share_count;
     Gathered<T> gathered;
@@ -79,8 +79,8 @@ template <class T>
 struct Update {
     int kind;
     T a, b, rest_a, rest_b, epsilon, rate;  // rest: 1 - a, 1 - b, which float would round to 0
-    T scale;  // 1 / the sum of the batch's weights
-    T decay;  // l2 / that sum
+    T scale;                                // 1 / the sum of the batch's weights
+    T decay;                                // l2 / that sum
 };
 
 // n numbers, whole vectors, of sums already complete.
@@ -165,8 +165,8 @@ bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_
     trainer->squares = zeros<double>(shares);
     trainer->without_zeros = static_cast<bool*>(calloc(size_t(tiles), sizeof(bool)));
     trainer->shares = static_cast<Share*>(calloc(size_t(shares), sizeof(Share)));
-    if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight || !trainer->squares ||
-        !trainer->without_zeros || !trainer->shares) {
+    if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight ||
+        !trainer->squares || !trainer->without_zeros || !trainer->shares) {
         return false;
     }
     const bool narrow = trainer->net.layers[L - 1].narrow;
@@ -192,8 +192,8 @@ bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_
 
 template <class T>
 fb_trainer* trainer_new(
-    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
-    const fb_rule* rule
+    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output,
+    int64_t batch, const fb_rule* rule
 ) {
     Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
     if (trainer == nullptr) return nullptr;
@@ -236,7 +236,8 @@ int64_t cut_shares(Trainer<T>* trainer, bool sparse) {
             continue;
         }
         if (l == 1 && sparse) {
-            for (int v = 0; v < layer.vectors; v += WIDTH) add({Share::PANEL, l, v, layer.panel_width(v), 100 * layer.panel_width(v)});
+            for (int v = 0; v < layer.vectors; v += WIDTH)
+                add({Share::PANEL, l, v, layer.panel_width(v), 100 * layer.panel_width(v)});
         } else {
             const int64_t parts = (layer.inputs + ROWS - 1) / ROWS;
             for (int64_t part = 0; part < parts; part++) {
@@ -258,8 +259,8 @@ struct Run {
     const int64_t* order;
     int64_t batch;
     const double* rates;
-    double until;  // on fb_seconds's clock
-    int64_t work;  // of all shares
+    double until;           // on fb_seconds's clock
+    int64_t work;           // of all shares
     Queue *tiles, *shares;  // one of each for each thread
     double cost;
     int64_t done;
@@ -434,7 +435,8 @@ void train_tile(
     const NonZero nonzero = nonzero_of(trainer, tile, first);
     if (zeros_left_out) {
         const int64_t numbers = rows * net.inputs();
-        if (are_many_zeros(net.layers[0], numbers, find_nonzero(X.p, X.step, net.inputs(), rows, nonzero))) X.nonzero = &nonzero;
+        if (are_many_zeros(net.layers[0], numbers, find_nonzero(X.p, X.step, net.inputs(), rows, nonzero)))
+            X.nonzero = &nonzero;
     }
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
     forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true);
@@ -444,12 +446,16 @@ void train_tile(
         const int below = l == 1 ? -1 : net.layers[l - 2].activation;
         T* dZ_below = l == 1 ? nullptr : trainer->dZ[l - 1] + first * trainer->step[l - 1];
         if (layer.narrow) {
-            if (l > 1) backward_narrow(layer, pass.Z, rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
+            if (l > 1)
+                backward_narrow(layer, pass.Z, rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
             continue;
         }
         T* dZ = trainer->dZ[l] + first * trainer->step[l];
         if (l == L) rows_from_columns(pass.Z, units, rows, trainer->step[l], dZ);
-        if (l > 1) backward_wide(layer, dZ, trainer->step[l], rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]);
+        if (l > 1)
+            backward_wide(
+                layer, dZ, trainer->step[l], rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]
+            );
         else X = but_for_infinity(X, dZ, trainer->step[l], rows);
     }
     trainer->without_zeros[tile] = X.nonzero != nullptr;
@@ -528,7 +534,8 @@ void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, con
         if (!trainer->rule.fixed_biases) update_biases(rule, layer, b, first, second);
     } else if (!trainer->rule.fixed_biases) {
         memset(sums, 0, size_t(layer.biases()) * sizeof(T));
-        for (int64_t e = 0; e < rows; e += TILE) bias_sums(dZ + e * step, step, smaller(TILE, rows - e), 0, layer.vectors, sums);
+        for (int64_t e = 0; e < rows; e += TILE)
+            bias_sums(dZ + e * step, step, smaller(TILE, rows - e), 0, layer.vectors, sums);
         update_biases(rule, layer, sums, first, second);
     }
 }
@@ -554,9 +561,8 @@ template <class T>
 Update<T> update_of(const fb_rule& rule, double rate, double weight) {
     // A batch of examples that all weigh nothing has no gradient, and no penalty either.
     const double scale = weight > 0 ? 1 / weight : 0;
-    return {
-        rule.kind, T(rule.a), T(rule.b), T(1 - rule.a), T(1 - rule.b), T(rule.epsilon), T(rate), T(scale), T(rule.l2 * scale)
-    };
+    return {rule.kind,       T(rule.a), T(rule.b), T(1 - rule.a),     T(1 - rule.b),
+            T(rule.epsilon), T(rate),   T(scale),  T(rule.l2 * scale)};
 }
 
 // The shares of a thread: what begins in its span of their work.
@@ -634,7 +640,8 @@ int64_t trainer_run(
 ) {
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
-    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0, false, FB_OK, false};
+    Run<T> run = {trainer, from, order, batch, rates, fb_seconds() + seconds, 0, queues, queues + threads,
+                  *cost,   0,    false, FB_OK, false};
     run.work = cut_shares(trainer, run.sparse());
     for (int64_t s = 0; s < trainer->share_count; s++) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
     const bool room = make_room(run);

@@ -51,7 +51,9 @@ FB_EXPORT int fb_isa_usable(int isa);        // whether this machine has it
 
 // A step for one thread; NULL where memory is short or an argument is out of range.
 // sizes: n[0] ... n[L]; activations: L - 1 of enum fb_activation.
-FB_EXPORT fb_step* fb_step_new(int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output);
+FB_EXPORT fb_step* fb_step_new(
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output
+);
 FB_EXPORT void fb_step_free(fb_step* step);
 // theta: W[1], b[1], W[2], ... each row after row, in the step's dtype; it is copied.
 FB_EXPORT void fb_step_load(fb_step* step, const void* theta);
@@ -76,7 +78,8 @@ typedef struct {
 
 // For batches of at most ``batch`` examples; NULL where memory is short or an argument is out of range.
 FB_EXPORT fb_trainer* fb_trainer_new(
-    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch, const fb_rule* rule
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
+    const fb_rule* rule
 );
 FB_EXPORT void fb_trainer_free(fb_trainer* trainer);
 // theta and the optimiser's arrays of the same length (velocity; or mean and square; NULL for what it has not): in, and out.

@@ -66,7 +66,8 @@ void free_trainer(fb_trainer* trainer) {
 template <class T>
 void load_as(fb_trainer* trainer, const void* theta, const void* first, const void* second) {
     trainer_load(
-        reinterpret_cast<Trainer<T>*>(trainer), static_cast<const T*>(theta), static_cast<const T*>(first), static_cast<const T*>(second)
+        reinterpret_cast<Trainer<T>*>(trainer), static_cast<const T*>(theta), static_cast<const T*>(first),
+        static_cast<const T*>(second)
     );
 }
 
@@ -107,7 +108,7 @@ int map_all(int dtype, int function, const void* x, void* y, int64_t n) {
 
 extern "C" {
 const fb_kernels FB_TABLE = {
-    FB_TEXT(FB_ISA), new_step, free_step, load_step, gradient, cost, predict,
-    new_trainer, free_trainer, load_trainer, store_trainer, run_trainer, map_all,
+    FB_TEXT(FB_ISA), new_step,     free_step,    load_step,     gradient,    cost,    predict,
+    new_trainer,     free_trainer, load_trainer, store_trainer, run_trainer, map_all,
 };
 }

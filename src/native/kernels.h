@@ -12,14 +12,15 @@ struct fb_kernels {
     int (*step_cost)(fb_step*, const fb_examples*, double* loss, double* weight);
     int (*step_predict)(fb_step*, const fb_examples*, void* out);
     fb_trainer* (*trainer_new)(
-        int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch, const fb_rule* rule
+        int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
+        const fb_rule* rule
     );
     void (*trainer_free)(fb_trainer*);
     void (*trainer_load)(fb_trainer*, const void* theta, const void* first, const void* second);
     void (*trainer_store)(const fb_trainer*, void* theta, void* first, void* second);
     int64_t (*trainer_run)(
-        fb_trainer*, int threads, const fb_examples*, const int64_t* order, int64_t batch, const double* rates,
-        double seconds, double* cost
+        fb_trainer*, int threads, const fb_examples*, const int64_t* order, int64_t batch, const double* rates, double seconds,
+        double* cost
     );
     int (*map)(int dtype, int function, const void* x, void* y, int64_t n);
 };
@@ -28,7 +29,7 @@ struct fb_kernels {
 struct fb_head {
     const fb_kernels* kernels;
     int dtype;
-    int64_t inputs;     // n[0]
-    int64_t capacity;   // of a trainer: the largest batch
+    int64_t inputs;               // n[0]
+    int64_t capacity;             // of a trainer: the largest batch
     int64_t tiles_without_zeros;  // how many tiles of X were multiplied without their zeros
 };

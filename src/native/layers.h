@@ -186,7 +186,8 @@ void forward_panel(const Layer<T>& layer, Rows<T> in, T* Z, int64_t step, int64_
     const T* b = layer.b + first * lanes;
     T* out = Z + first * lanes;
     const int columns = layer.panel_columns(first);
-    if (in.layout == BY_FEATURE) panel<T, SET, true>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
+    if (in.layout == BY_FEATURE)
+        panel<T, SET, true>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
     else panel<T, SET, false>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
 }
 
@@ -213,8 +214,8 @@ void forward_wide(const Layer<T>& layer, Rows<T> in, T* A, T* D, int64_t step, i
 // these inputs' come first in them.
 template <class T>
 void weights_wide(
-    const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t step, int64_t rows, int64_t first, int64_t count,
-    T* dW, int64_t dW_inputs
+    const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t step, int64_t rows, int64_t first, int64_t count, T* dW,
+    int64_t dW_inputs
 ) {
     constexpr int lanes = vec<T>::lanes;
     if (in.nonzero != nullptr) {
@@ -257,8 +258,8 @@ void bias_sums(const T* dZ, int64_t step, int64_t rows, int first, int last, T* 
 // dZ of the layer below, whose activation was A: (dZ W) g'(A). dZ_below may be A itself.
 template <class T>
 void backward_wide(
-    const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, int activation,
-    const T* A, const T* D, T* dZ_below, int64_t step_below
+    const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, int activation, const T* A, const T* D, T* dZ_below,
+    int64_t step_below
 ) {
     constexpr int lanes = vec<T>::lanes;
     alignas(64) T start[WIDTH * vec<T>::lanes] = {};
@@ -419,8 +420,7 @@ void backward_narrow(
     const T* W = layer.W;
     const int64_t width = int64_t(layer.vectors) * lanes;
     differentiate<T>(
-        activation, A, D, dZ_below, rows, step_below, layer.vectors,
-        [&](int64_t e, int v) __attribute__((always_inline)) {
+        activation, A, D, dZ_below, rows, step_below, layer.vectors, [&](int64_t e, int v) __attribute__((always_inline)) {
             V<T> dA = broadcast(dZ[e]) * load(W + v * lanes);
             for (int64_t j = 1; j < layer.units; j++) {
                 dA = fma(broadcast(dZ[j * TILE + e]), load(W + j * width + v * lanes), dA);
@@ -480,7 +480,9 @@ void forward_sparse(const Layer<T>& layer, SparseRows<T> in, T* A, T* D, int64_t
 
 // dW += inputs^T dZ, of vectors first ... last of the units; first is the start of a panel.
 template <class T>
-void weights_sparse(const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_t step, int64_t rows, int first, int last, T* dW) {
+void weights_sparse(
+    const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_t step, int64_t rows, int first, int last, T* dW
+) {
     constexpr int lanes = vec<T>::lanes;
     for (int v = first; v < last; v += WIDTH) {
         const int count = layer.panel_width(v);

@@ -24,7 +24,7 @@ constexpr int ROWS = 14;
 #else
 constexpr int ROWS = 6;
 #endif
-constexpr int WIDTH = 2;  // vectors of a panel
+constexpr int WIDTH = 2;      // vectors of a panel
 constexpr int64_t FAR = 256;  // rows of C whose sums have left the nearest cache by the time that more is added to them
 
 enum Store { SET, ADD };
@@ -101,7 +101,8 @@ struct Tiles<Vec, T, VN, STORE, UNIT_ROWS, 0> {
 // A panel: any number of rows by one or two vectors, of which ``columns`` numbers are wanted. Tiles of nearly equal height.
 template <class T, Store STORE, bool UNIT_ROWS>
 void panel(
-    int64_t rows, int columns, const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, const T* start, T* C, int64_t C_step
+    int64_t rows, int columns, const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, const T* start, T* C,
+    int64_t C_step
 ) {
     using Half = typename half_vector<T>::type;
     constexpr int lanes = vec<T>::lanes;
@@ -114,7 +115,8 @@ void panel(
             for (int v = 0; v * lanes < columns; v++) __builtin_prefetch(c + r * C_step + v * lanes);
         }
         if (columns > lanes) Tiles<V<T>, T, 2, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
-        else if (HALVES && columns <= lanes / 2) Tiles<Half, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
+        else if (HALVES && columns <= lanes / 2)
+            Tiles<Half, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
         else Tiles<V<T>, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
     }
 }

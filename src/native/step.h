@@ -7,7 +7,8 @@
 
 namespace {
 
-constexpr int64_t BLOCK = 1024;  // examples: their sums are of T, beyond that they are float64. With 4096 float32's error would be twice BLAS's
+constexpr int64_t BLOCK =
+    1024;  // examples: their sums are of T, beyond that they are float64. With 4096 float32's error would be twice BLAS's
 
 // ---- a network, packed -----------------------------------------------------------------------------------------------------
 
@@ -16,9 +17,9 @@ struct Net {
     int64_t L;
     int output;
     Layer<T>* layers;  // layers[0] is layer 1
-    T* memory;    // theirs, in one piece
-    int64_t size;  // of it
-    bool finite;   // all of them
+    T* memory;         // theirs, in one piece
+    int64_t size;      // of it
+    bool finite;       // all of them
 
     int64_t inputs() const { return layers[0].inputs; }
     int64_t outputs() const { return layers[L - 1].units; }
@@ -215,10 +216,10 @@ struct Step {
     Net<T> sums;    // of a block
     double* total;  // of all blocks of a call, as sums.memory
     Pass<T> pass;
-    T* Y;       // [units][TILE]
-    T* weight;  // [TILE]
-    T* arrays;  // what pass points into, but for the tile of X
-    NonZero nonzero;  // of the tile of X; by_example is NULL where zeros are not looked for
+    T* Y;               // [units][TILE]
+    T* weight;          // [TILE]
+    T* arrays;          // what pass points into, but for the tile of X
+    NonZero nonzero;    // of the tile of X; by_example is NULL where zeros are not looked for
     bool mostly_zeros;  // the last tile that was looked at
 };
 
@@ -272,7 +273,9 @@ bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* act
 }
 
 template <class T>
-fb_step* step_new(const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+fb_step* step_new(
+    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output
+) {
     Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
     if (step == nullptr) return nullptr;
     step->head = {kernels, dtype, sizes[0], 0, 0};
@@ -292,7 +295,8 @@ bool single_output(const Net<T>& net) {
 // dW and db of one tile, added to ``sums``. pass.Z holds dZ[L]; the hidden A become dZ on the way down.
 template <class T>
 void backward(
-    const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums, bool pulled_out
+    const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums,
+    bool pulled_out
 ) {
     for (int64_t l = net.L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];
@@ -316,7 +320,11 @@ void backward(
         T* dZ = pass.A[l];
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
         if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
-        else weights_wide(layer, but_for_infinity(in, dZ, pass.step[l], rows), dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
+        else
+            weights_wide(
+                layer, but_for_infinity(in, dZ, pass.step[l], rows), dZ, pass.step[l], rows, 0, layer.inputs, sum.W,
+                layer.inputs
+            );
         if (!pulled_out) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
         if (!first) backward_wide(layer, dZ, pass.step[l], rows, activation, below, pass.D[l - 1], below, in.step);
     }

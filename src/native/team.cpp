@@ -116,7 +116,5 @@ void fb_team_run(int threads, void (*body)(void*, fb_team*, int), void* argument
     for (std::thread& other : others) other.join();
 }
 
-double fb_seconds(void) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double fb_seconds(void) { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 }

@@ -140,7 +140,9 @@ FB_INLINE unsigned nonzero_lanes(V<float> v) { return _mm512_cmp_ps_mask(v, V<fl
 FB_INLINE unsigned nonzero_lanes(V<double> v) { return _mm512_cmp_pd_mask(v, V<double>{}, _CMP_NEQ_UQ); }
 #elif defined(__AVX2__)
 FB_INLINE unsigned nonzero_lanes(V<float> v) { return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(v, V<float>{}, _CMP_NEQ_UQ))); }
-FB_INLINE unsigned nonzero_lanes(V<double> v) { return unsigned(_mm256_movemask_pd(_mm256_cmp_pd(v, V<double>{}, _CMP_NEQ_UQ))); }
+FB_INLINE unsigned nonzero_lanes(V<double> v) {
+    return unsigned(_mm256_movemask_pd(_mm256_cmp_pd(v, V<double>{}, _CMP_NEQ_UQ)));
+}
 #elif defined(__SSE2__)
 FB_INLINE unsigned nonzero_lanes(V<float> v) { return unsigned(_mm_movemask_ps(_mm_cmpneq_ps(v, V<float>{}))); }
 FB_INLINE unsigned nonzero_lanes(V<double> v) { return unsigned(_mm_movemask_pd(_mm_cmpneq_pd(v, V<double>{}))); }
@@ -163,9 +165,7 @@ FB_INLINE void store_first(double* p, V<double> v, int n) { _mm512_mask_storeu_p
 FB_INLINE __m256i first_floats(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-FB_INLINE __m256i first_doubles(int n) {
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
-}
+FB_INLINE __m256i first_doubles(int n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
 FB_INLINE V<float> load_first(const float* p, int n) { return _mm256_maskload_ps(p, first_floats(n)); }
 FB_INLINE V<double> load_first(const double* p, int n) { return _mm256_maskload_pd(p, first_doubles(n)); }
 FB_INLINE void store_first(float* p, V<float> v, int n) { _mm256_maskstore_ps(p, first_floats(n), v); }

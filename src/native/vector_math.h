@@ -33,7 +33,7 @@ struct format<float> {
     static constexpr float smallest_normal = 0x1p-126f, infinity = __builtin_inff(), nan = __builtin_nanf("");
     static constexpr uint sqrt_half = 0x3f3504f3;
     static constexpr float exp_lowest = -104, exp_highest = 89;  // beyond: 0, infinity
-    static constexpr int exponent_of_k = -60;  // for v_sigmoid
+    static constexpr int exponent_of_k = -60;                    // for v_sigmoid
     static constexpr float k = 0x1p-60f;
 };
 template <>
@@ -95,9 +95,11 @@ FB_INLINE V<float> exp_near_0(V<float> r) {
     return polynomial(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558bcp-5f, 0x1.1239c6p-7f, 0x1.6a4154p-10f);
 }
 FB_INLINE V<double> exp_near_0(V<double> r) {
-    return polynomial(r, 1.0, 1.0, 0x1.000000000000ap-1, 0x1.5555555555502p-3, 0x1.55555555506d0p-5,
-                      0x1.1111111126501p-7, 0x1.6c16c18479868p-10, 0x1.a01a013046e6bp-13, 0x1.a0199941646d8p-16,
-                      0x1.71df1a4b8d84ap-19, 0x1.28ae2c3b0b9a7p-22, 0x1.ad8f03903dbb2p-26);
+    return polynomial(
+        r, 1.0, 1.0, 0x1.000000000000ap-1, 0x1.5555555555502p-3, 0x1.55555555506d0p-5, 0x1.1111111126501p-7,
+        0x1.6c16c18479868p-10, 0x1.a01a013046e6bp-13, 0x1.a0199941646d8p-16, 0x1.71df1a4b8d84ap-19, 0x1.28ae2c3b0b9a7p-22,
+        0x1.ad8f03903dbb2p-26
+    );
 }
 
 template <class Vec>
@@ -147,8 +149,13 @@ FB_INLINE V<double> v_tanh(V<double> x) {
     const V<double> size = min(broadcast(20.0), abs(x));  // tanh(20) is 1
     const Reduced<double> reduced = reduce<double>(-(size + size), format<double>::bias);
     const V<double> u = 0.5 * reduced.r, t = u * u;
-    const V<double> T = fma(u * t, polynomial(t, -0x1.55555555554b9p-2, 0x1.11111110dfcaep-3, -0x1.ba1ba1148f2d1p-5,
-                                              0x1.664ec88a2c8b5p-6, -0x1.223c1bfa1832ep-7, 0x1.c372b906a972ap-9), u);
+    const V<double> T =
+        fma(u * t,
+            polynomial(
+                t, -0x1.55555555554b9p-2, 0x1.11111110dfcaep-3, -0x1.ba1ba1148f2d1p-5, 0x1.664ec88a2c8b5p-6,
+                -0x1.223c1bfa1832ep-7, 0x1.c372b906a972ap-9
+            ),
+            u);
     const V<double> s = power_of_2<double>(reduced.n), plus = 1.0 + s, minus = 1.0 - s;
     return with_sign_of(x, fma(-T, plus, minus) / fma(-T, minus, plus));
 }
@@ -159,9 +166,10 @@ FB_INLINE V<float> log_series(V<float> w2) {
     return polynomial(w2, 0x1.5555p-4f, 0x1.99d2bp-7f, 0x1.1eb1ap-9f, 0x1.1f12b4p-11f);
 }
 FB_INLINE V<double> log_series(V<double> w2) {
-    return polynomial(w2, 0x1.5555555555535p-4, 0x1.99999999a077bp-7, 0x1.249249208a35p-9, 0x1.c71c741dc7445p-12,
-                      0x1.745cb3c96618dp-14, 0x1.3b1de0897606cp-16, 0x1.10677c2ab5a8ap-18, 0x1.efdd22c43d006p-21,
-                      0x1.559a949d8e857p-23, 0x1.5c8ede7f17b06p-24);
+    return polynomial(
+        w2, 0x1.5555555555535p-4, 0x1.99999999a077bp-7, 0x1.249249208a35p-9, 0x1.c71c741dc7445p-12, 0x1.745cb3c96618dp-14,
+        0x1.3b1de0897606cp-16, 0x1.10677c2ab5a8ap-18, 0x1.efdd22c43d006p-21, 0x1.559a949d8e857p-23, 0x1.5c8ede7f17b06p-24
+    );
 }
 
 // log(1 + f) for -1/2 <= f <= 1: all that a cross-entropy needs, in half the time.

@@ -86,7 +86,8 @@ struct PanelRow {
 // Z (rows, VN vectors of units), WORD inputs after another: their part of W stays in the nearest cache for all rows.
 template <class T, int VN>
 void forward_nonzero(
-    T* W, const T* b, int64_t n, const T* X, int64_t x_step, const NonZero& nonzero, T* Z, int64_t z_step, int64_t rows, int first
+    T* W, const T* b, int64_t n, const T* X, int64_t x_step, const NonZero& nonzero, T* Z, int64_t z_step, int64_t rows,
+    int first
 ) {
     constexpr int lanes = vec<T>::lanes;
     for (int64_t word = 0; word < nonzero.words; word++) {
