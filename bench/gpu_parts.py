@@ -432,7 +432,7 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
     }
 
 
-def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dict[str, Any]:
+def passes(p: Problem, examples: Examples, budget: float, found: list[Any]) -> dict[str, Any]:
     """Whole costs and gradients over the examples, timed; the outcomes go to ``found``."""
     import cupy
 
@@ -440,7 +440,7 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
     held = pool.used_bytes()
-    with Objective(p.network, examples, room=room) as objective:
+    with Objective(p.network, examples, budget=budget) as objective:
         times = seconds_of(lambda: found.append(objective.cost_and_gradient(theta)), untimed=1, rounds=5, most=10)
         peak = pool.total_bytes() - held
         return {**times, "peak": peak, "note": objective.fold.note, "block": objective.fold.block}
@@ -457,15 +457,15 @@ def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     copies = copy_rates(p.table, int(2**30 * scale))
     yield {"what": "copies", **copies}
     place, outcomes = places.place("cuda"), list[Any]()
-    room = place.room(limit)
+    budget = place.budget(limit)
     there = Examples(Uploaded(Dense(p.X), place), Uploaded(Dense(p.Y), place))
-    streamed = passes(p, there, room, outcomes)
+    streamed = passes(p, there, budget, outcomes)
     rate = data / streamed["seconds"]
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": None, **copies,
     }  # fmt: skip
     there = Examples(*(Dense(resident(table, place).T) for table in (p.table, p.targets)))
-    whole = passes(p, there, room, outcomes)
+    whole = passes(p, there, budget, outcomes)
     same = len({tuple(_bits(outcome)) for outcome in outcomes}) == 1
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": same, **copies,

@@ -48,7 +48,7 @@ def test_quiet_train_says_nothing(run, folder):
 def no_driver(monkeypatch):
     """CuPy is installed, and there is no GPU that it could use."""
     monkeypatch.setattr(train, "find_spec", lambda name: object())
-    monkeypatch.setattr(places, "place", lambda device: places.Place("cpu", np, note="no driver."))
+    monkeypatch.setattr(places, "place", lambda device: places.Place("cpu", np, reason="no driver."))
 
 
 def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, no_driver):

@@ -167,7 +167,7 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
 
     check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
     place = places.place(settings.device)
-    place.room(settings.device_memory)
+    place.budget(settings.device_memory)
     cuda.check_precision(settings.precision, place.empty(settings.dtype))
     if model:
         from fullbatch.saving.model_file import check_replaceable
@@ -180,7 +180,7 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
         check_plot(str(plot))
         check_output(plot, "the plot")
     # Who installed CuPy expects the GPU, and hears why it is not used; to others there is nothing to say.
-    return f"computing on the CPU: {place.note}" if place.note and find_spec("cupy") else ""
+    return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
 
 
 def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, str]:

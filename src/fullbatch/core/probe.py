@@ -42,9 +42,9 @@ def _do_the_pass(xp: Any, device: Any) -> None:
     """Forward and backward on arrays made here: the caller's may stand for values that are not there yet."""
     from fullbatch.core.network import Network  # which calls this
 
-    place = {} if device is None else {"device": device}
-    A = xp.asarray([[0.5, -1.0], [1.5, 0.25]], dtype=xp.float32, **place)
-    b = xp.asarray([[0.5], [-0.5]], dtype=xp.float32, **place)
+    there = {} if device is None else {"device": device}
+    A = xp.asarray([[0.5, -1.0], [1.5, 0.25]], dtype=xp.float32, **there)
+    b = xp.asarray([[0.5], [-0.5]], dtype=xp.float32, **there)
     network, params = Network([2, 2, 2]), (Layer(A, b), Layer(A, b))
     sums = network.backward_unchecked(params, network.forward_unchecked(params, A, xp), A, None, xp)
     for gradient in (array for layer in sums.gradients for array in layer):

@@ -33,23 +33,23 @@ class Inputs:
     """A table that was checked.
 
     X : its examples, at ``place``;  home : where the caller's table lies: fitted attributes and predictions go there
-    place : where the passes run;  room : bytes that are left there for them and for more data
+    place : where the passes run;  budget : bytes that are left there for them and for more data
     """
 
     X: Columns
     home: Place
     place: Place
-    room: float = math.inf
+    budget: float = math.inf
 
     @property
     def away(self) -> bool:
         """Whether the passes run elsewhere than where the caller's table lies."""
         return self.home.name != self.place.name
 
-    def resident(self, room: float, target: int = 0, weight: int = 0) -> Inputs:
+    def resident(self, budget: float, target: int = 0, weight: int = 0) -> Inputs:
         """The same, with its table at ``place`` as a whole where it fits into so many bytes: see ``as_whole``."""
-        X, left = as_whole(self.X, room, target, weight)
-        return replace(self, X=X, room=left)
+        X, left = as_whole(self.X, budget, target, weight)
+        return replace(self, X=X, budget=left)
 
     @property
     def dtype(self) -> str:
@@ -164,9 +164,9 @@ def check_finite(table: Any, name: str, columns: Any = None) -> None:
             if bool(xp.isfinite(xp.sum(rows))) or bool(xp.all(xp.isfinite(rows))):
                 continue
         block = arrays.to_host(rows)
-        place = np.argwhere(~np.isfinite(block))[0]
-        value = float(block[tuple(place)])
-        raise ValueError(_not_finite(name, value, block.dtype, int(place[0]) + start, place[1:], columns))
+        at = np.argwhere(~np.isfinite(block))[0]
+        value = float(block[tuple(at)])
+        raise ValueError(_not_finite(name, value, block.dtype, int(at[0]) + start, at[1:], columns))
 
 
 def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
@@ -300,21 +300,22 @@ def _count(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.bincount(shifted)
     present = np.flatnonzero(counts)
     code_type = _code_type(len(present))
-    places = np.zeros(len(counts), code_type)
-    places[present] = np.arange(len(present))
+    positions = np.zeros(len(counts), code_type)
+    positions[present] = np.arange(len(present))
     classes = np.array([int(low) + int(value) for value in present], dtype=y.dtype)
-    return classes, places[shifted]
+    return classes, positions[shifted]
 
 
 def encode_as(y: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur in y, and the position of each label in ``classes``; wrong where a class is not there."""
     found, codes = encode(y)
-    places = np.searchsorted(classes, found) if found.dtype.kind == classes.dtype.kind else _places(found, classes)
-    return found, places.astype(_code_type(len(classes) + 1))[codes]
+    same_kind = found.dtype.kind == classes.dtype.kind
+    positions = np.searchsorted(classes, found) if same_kind else _positions(found, classes)
+    return found, positions.astype(_code_type(len(classes) + 1))[codes]
 
 
-def _places(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    index = {value: place for place, value in enumerate(classes.tolist())}
+def _positions(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    index = {value: position for position, value in enumerate(classes.tolist())}
     return np.array([index.get(value, len(classes)) for value in found.tolist()], dtype=np.intp)
 
 

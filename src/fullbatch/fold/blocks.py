@@ -18,20 +18,28 @@ from fullbatch.fold import tree
 from fullbatch.machine import arrays, places
 from fullbatch.sources import Where, length
 
-CACHE = 4 * 2**20  # bytes for the hidden layers of a block: the second-level cache and a share of the third
+# Of a block of the steps in NumPy. Its hidden layers stay in the second-level cache and a share of the third.
+CACHE = 4 * 2**20  # bytes
+SHORTEST, LONGEST = 256, 4096  # examples: below the first, the interpreter's time for a block shows
+
+# Of a block of the native step. It has no hidden layers of a whole block, so that only X decides.
 NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
 NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for the end of a block
-NATIVE_BLOCK = 2**23  # bytes of X: the native step has no hidden layers of a block, so that only its X is kept short
-NATIVE_LEAST = 2048  # examples, in up to 8 times as much: with fewer, the sum of the blocks' gradients shows
-SHORTEST = 256  # examples; below that the interpreter's time for a block shows
-LONGEST = 4096  # examples
+NATIVE_BLOCK = 2**23  # bytes of X
+NATIVE_LEAST = (
+    2048  # examples, even where X then has up to 8 times those bytes: to add the blocks' gradients takes time
+)
+
+# Of the work that threads share.
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
-WORTH_A_CALL = 4 * THREAD_WORK  # with less in a block, two threads that come back often wait for the interpreter: 12 %
+WORTH_A_CALL = 4 * THREAD_WORK  # Two threads that come back after less wait for the interpreter: it costs 12 %.
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
 NATIVE_SHARE = 2**21  # multiply-adds forward: the least that is a share of its own for the native step
+
+# Of a block on a device.
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
-ALIGNED = 64  # examples: a device's blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
+ALIGNED = 64  # examples: blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
 def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "") -> int:
@@ -174,21 +182,21 @@ class Plan:
             "differ from those of a run with more memory"
         )
 
-    def fit_into(self, room: float) -> None:
-        """Choose blocks that take no more than ``room`` bytes."""
+    def fit_into(self, budget: float) -> None:
+        """Choose blocks that take no more than ``budget`` bytes."""
 
         def taken() -> int:
             return workspace(self.network, self.like, min(self.block, self.m), self.precision)
 
-        while self.block > SHORTEST and taken() > room:
+        while self.block > SHORTEST and taken() > budget:
             self.halve(self.block)
-        if taken() > room:
+        if taken() > budget:
             place, m = places.place_of(self.like), min(self.block, self.m)
             free = place.memory()[0]
             raise DeviceError(
-                f"the limit of memory leaves {room:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
-                f"and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, or "
-                "choose device='cpu'."
+                f"the limit of memory leaves {budget:,.0f} bytes on {place.name} for the passes ({free:,.0f} are "
+                f"free), and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, "
+                "or choose device='cpu'."
             )
 
     def worth(self, native: bool) -> int:

@@ -194,9 +194,9 @@ class Conveyor:
         row = rows.shape[1] * rows.itemsize
         most = max(1, STAGE // row)
         # The parts have nearly one length, because while a short one is copied there is no time to fill a long one.
-        step = -(-len(rows) // -(-len(rows) // most))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
+        size = -(-len(rows) // -(-len(rows) // most))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             self.turn = 1 - self.turn
             if self.sent[self.turn] is not None:
                 self.sent[self.turn].synchronize()  # The host waits here: until then the buffer is still being read.

@@ -191,8 +191,8 @@ def split_rows(
     # so many of each stratum as its share, to within one row.
     order = rng.permutation(table.m)
     order = order[np.argsort(strata[order], kind="stable")]
-    steps = np.floor(np.arange(table.m + 1) * fraction + rng.random())
-    chosen = np.diff(steps) > 0
+    counted = np.floor(np.arange(table.m + 1) * fraction + rng.random())
+    chosen = np.diff(counted) > 0
     # A stratum that would be held out as a whole keeps its first row, because a class that is not learned from would
     # never be predicted. ``first`` has the index in ``order`` at which each stratum begins.
     first = np.flatnonzero(np.diff(strata[order], prepend=-1))

@@ -61,17 +61,17 @@ class FusedStep:
         self.capacity = block
         hidden = self.network.sizes[1:-1]
 
-        def room(n: int) -> Any:
+        def array_of(n: int) -> Any:
             return self.xp.empty(block * n, dtype=self.dtype)
 
-        self._Z = [room(n) for n in hidden]
-        self._A = [room(n) if keeps else Z for n, keeps, Z in zip(hidden, self.keeps_Z, self._Z, strict=True)]
+        self._Z = [array_of(n) for n in hidden]
+        self._A = [array_of(n) if keeps else Z for n, keeps, Z in zip(hidden, self.keeps_Z, self._Z, strict=True)]
         if self.has_tail and hidden:
             self._A[-1] = self._Z[-1]  # where the tail leaves dZ; it needs no room for A
         # dZ of a layer is made from that of the layer above: two arrays take turns.
         below = hidden[:-1] if self.has_tail else hidden
-        self._D = [room(max(below)) for _ in range(min(len(below), 2))]
-        self._out = room(self.network.sizes[-1])
+        self._D = [array_of(max(below)) for _ in range(min(len(below), 2))]
+        self._out = array_of(self.network.sizes[-1])
         self._ones = self.xp.ones(block, dtype=self.dtype)
         self._wide_ones = wide_ones(self.xp)
 
