@@ -42,10 +42,13 @@ GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a
 ALIGNED = 64  # examples: blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
-def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "") -> int:
-    """The examples of a block, from shape, dtype, kind of device, precision, and whether X is read sparsely, alone."""
+def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "", step: str = "") -> int:
+    """The examples of a block, from shape, dtype, kind of device, precision, and whether X is read sparsely, alone.
+
+    step : the name of the one that runs; found out where it is not given
+    """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
-    step = steps.choose(network, like, precision)
+    step = step or steps.choose(network, like, precision)
     if not arrays.is_numpy(like):
         return max(SHORTEST, GPU_BLOCK // (itemsize * steps.STEPS[step].numbers(network)) // ALIGNED * ALIGNED)
     if step == "native":
@@ -119,15 +122,15 @@ class Plan:
     leaf : the examples of a leaf; on a GPU, whose steps add the blocks' sums in order as yet, all that there are
     """
 
-    def __init__(self, network: Network, like: Any, m: int, *, sparse: bool, precision: str, shared: bool) -> None:
+    def __init__(
+        self, network: Network, like: Any, m: int, step: str, *, sparse: bool, precision: str, shared: bool
+    ) -> None:
         self.network, self.like, self.m, self.precision = network, like, m, precision
         self.on_cpu = arrays.is_numpy(like)
-        self.block = block_size(network, like, sparse, precision)
+        self.block = block_size(network, like, sparse, precision, step)
         self.leaf = max(m, 1) if arrays.is_cupy(like) else tree.leaf_size(network.sizes[0])
         self.share = SHARE if self.on_cpu and shared else self.block
-        if (
-            self.on_cpu and steps.choose(network, like, precision) == "native"
-        ):  # where a call shows beside so little work
+        if step == "native":
             self.share = max(self.share, NATIVE_SHARE // multiply_adds(network))
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, list[Block]] = (0, [])

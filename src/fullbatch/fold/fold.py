@@ -41,29 +41,32 @@ class Fold:
         budget: float = math.inf,
     ) -> None:
         self.network = network
-        self.examples = examples if isinstance(examples, Examples) else Examples(examples)
-        like = self.examples.X.like
+        self.examples = examples = examples if isinstance(examples, Examples) else Examples(examples)
+        like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
-        self.step_name = steps.choose(network, like, self.precision)
+        self.step_name = step = steps.choose(network, like, self.precision)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
-        self.plan = Plan(network, like, self.examples.m, sparse=sparse, precision=self.precision, shared=not locked)
+        self.plan = plan = Plan(
+            network, like, examples.m, step, sparse=sparse, precision=self.precision, shared=not locked
+        )
+
+        def make_worker() -> Worker:  # It must not hold the fold, whose engine holds it: to collect cycles takes time.
+            return Worker(network, examples, min(plan.block, examples.m), step)
+
         self.engine: OnThreads | OnDevice
         if on_cpu:
             worth = self.plan.worth(self.step_name == steps.NativeStep.name)
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
-            self.engine = OnThreads(self._make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
+            self.engine = OnThreads(make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
         else:
             self.plan.fit_into(budget)
             thread_count(threads)  # which refuses what is no number of threads
             self.threads = 1
-            self.engine = OnDevice(self._make_worker, self.plan)
-
-    def _make_worker(self) -> Worker:
-        return Worker(self.network, self.examples, min(self.plan.block, self.examples.m), self.precision)
+            self.engine = OnDevice(make_worker, self.plan)
 
     @property
     def block(self) -> int:

@@ -17,8 +17,8 @@ Operation = Literal["gradient", "cost", "predict"]
 class Worker:
     """A step for blocks of at most ``block`` examples, and what reads them."""
 
-    def __init__(self, network: Network, examples: Examples, block: int, precision: str) -> None:
-        self.step = steps.make(network, examples.X.like, block, precision)
+    def __init__(self, network: Network, examples: Examples, block: int, step: str) -> None:
+        self.step = steps.make(network, examples.X.like, block, step)
         self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight

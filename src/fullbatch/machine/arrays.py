@@ -17,11 +17,15 @@ import numpy as np
 from fullbatch.errors import ArrayTypeError, InputError
 
 FLOATS = ("float32", "float64")
+NUMPY_FLOATS = {np.dtype(name): name for name in FLOATS}  # NumPy takes its time to find a dtype's name
 
 
 def namespace(*arrays: Any) -> Any:
     """The array API namespace of the arrays, or an ArrayTypeError that says what else came."""
-    if all(isinstance(array, np.ndarray) for array in arrays):
+    for array in arrays:  # a loop, and not all(...): a short call asks this often
+        if not isinstance(array, np.ndarray):
+            break
+    else:
         return np  # since 2.1 NumPy is itself a library of the standard; array_api_compat.numpy takes as long to import
     try:
         return array_api_compat.array_namespace(*arrays)
@@ -80,6 +84,8 @@ def apart(X: Any, Y: Any) -> bool:
 def dtype_name(array: Any) -> str:
     """ "float32", "int64", ...: the dtype's name, the same for all libraries; ">f8" for another byte order."""
     dtype = array.dtype
+    if isinstance(array, np.ndarray) and dtype in NUMPY_FLOATS:
+        return NUMPY_FLOATS[dtype]
     if not getattr(dtype, "isnative", True):
         return str(dtype.str)
     return str(getattr(dtype, "name", dtype)).rsplit(".", 1)[-1]
