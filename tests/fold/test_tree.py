@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
+from fullbatch import steps
 from fullbatch.core.parameters import flatten
 from fullbatch.fold import Fold, tree
 from fullbatch.fold.blocks import Block, Plan
@@ -165,7 +166,7 @@ def test_the_blocks_of_a_full_leaf_are_a_power_of_two_and_do_not_depend_on_m(twi
     leaf = leaf_size(sizes[0])
 
     def lengths(m):
-        plan = Plan(network, like, m, sparse=False, precision="float32", shared=True)
+        plan = Plan(network, like, m, steps.choose(network, like), sparse=False, precision="float32", shared=True)
         return [(length(block.where), block.leaf, block.last) for block in plan.blocks()]
 
     one = lengths(leaf)
