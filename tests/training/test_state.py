@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 import fullbatch as fb
 from fullbatch.core.parameters import flatten
+from fullbatch.estimators.descent import Orders
 from fullbatch.sources import Dense, Examples
 from fullbatch.training import optimizers
 from fullbatch.training.loop import Interrupted, epochs
@@ -84,6 +87,25 @@ def test_ctrl_c_in_an_update_leaves_a_state_that_can_be_gone_on_with(objective, 
     end = list(epochs(objective, optimizer, state, orders=left, batch_size=batch_size))[-1]
     assert np.array_equal(end.theta, whole.theta)
     assert end.updates == whole.updates
+
+
+def test_shuffled_epochs_go_on_from_the_state_alone(objective):
+    """Of a new generator: that of the first two epochs is not needed any more."""
+    objective, theta = objective
+    adam = optimizers.adam()
+    start = TrainingState.start(theta, adam, Schedule("linear", 0.05, epochs=4))
+
+    def train(state, seed, count):
+        orders = Orders(50, 8, True, np.random.RandomState(seed), state.order)
+        return list(islice(epochs(objective, adam, state, orders=orders, batch_size=8), count))[-1]
+
+    whole = train(start, 1, 4)
+    rest = train(train(start, 1, 2), 99, 2)
+    assert rest.costs == whole.costs
+    assert rest.theta.tobytes() == whole.theta.tobytes()
+    assert all(map(np.array_equal, rest.arrays, whole.arrays))
+    for field in ("updates", "epoch", "examples", "learning_rate", "best", "waited"):
+        assert getattr(rest, field) == getattr(whole, field)
 
 
 def test_lbfgs_goes_on_from_its_start_and_the_log_of_its_evaluations(objective):

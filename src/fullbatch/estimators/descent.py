@@ -23,14 +23,19 @@ from fullbatch.training.state import History, TrainingState
 class Orders:
     """The order of the examples of each epoch, for ever. Where one batch takes them all the order does not matter.
 
-    state : None, or (the generator's state, the last order): all that the next one follows from
+    state : None, or (the generator's state, the last order): all that the next one follows from. Given one, it goes on
     """
 
-    def __init__(self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState) -> None:
+    def __init__(self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: Any = None) -> None:
         self.m, self.rng = m, rng
         self.order: np.ndarray | None = None
-        if shuffled and batch_size < m:
+        if not shuffled or batch_size >= m:
+            return
+        if state is None:
             self.order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
+        else:
+            generator, self.order = state
+            rng.set_state(generator)
 
     def __iter__(self) -> Iterator[Where]:
         return self
