@@ -21,7 +21,7 @@ import fullbatch
 from fullbatch.command import app
 from fullbatch.errors import InputError
 from fullbatch.machine import native_library
-from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Examples, Rule
+from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, Rule
 
 NATIVE = Path(__file__).parents[2] / "src" / "native"
 HEADER = (NATIVE / "fullbatch_native.h").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def fits(kind: str, declared: object, is_result: bool = False) -> bool:
         return declared is ctypes.c_char_p
     if kind in CTYPES:
         return declared is CTYPES[kind]
-    pointed = {"fb_examples": Examples, "fb_rule": Rule, **CTYPES}.get(kind[:-1])
+    pointed = {"fb_examples": Block, "fb_rule": Rule, **CTYPES}.get(kind[:-1])
     return kind.endswith("*") and (declared is ctypes.c_void_p or declared is ctypes.POINTER(pointed))
 
 
@@ -89,7 +89,7 @@ def test_the_header_is_mirrored():
     assert re.search(rf"FB_ABI = {native_library.ABI} ", HEADER)
 
 
-@pytest.mark.parametrize(("name", "mirror"), [("fb_examples", Examples), ("fb_rule", Rule)])
+@pytest.mark.parametrize(("name", "mirror"), [("fb_examples", Block), ("fb_rule", Rule)])
 def test_the_structures_are_mirrored(name, mirror):
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", re.sub(r"//[^\n]*", "", HEADER)).group(1)
     fields = []
@@ -283,12 +283,12 @@ def test_wrong_blocks_are_refused(library, step):
     theta = np.zeros(64)
     library.fb_step_load(step, theta.ctypes.data)
     for block in wrong:
-        examples = Examples(**block)
+        examples = Block(**block)
         assert library.fb_step_gradient(step, examples, out.ctypes.data, loss, weight) == -1, block
         assert library.fb_step_cost(step, examples, loss, weight) == -1, block
         if block.get("Y") is not None:
             assert library.fb_step_predict(step, examples, out.ctypes.data) == -1, block
-    examples = Examples(**good)
+    examples = Block(**good)
     assert library.fb_step_gradient(None, examples, out.ctypes.data, loss, weight) == -1
     assert library.fb_step_gradient(step, None, out.ctypes.data, loss, weight) == -1
     assert library.fb_step_gradient(step, examples, None, loss, weight) == -1
@@ -299,8 +299,8 @@ def test_wrong_blocks_are_refused(library, step):
     library.fb_step_load(None, None)
     library.fb_step_free(None)
     for block in (good, sparse, {"m": 0}):
-        assert library.fb_step_gradient(step, Examples(**block), out.ctypes.data, loss, weight) == 0
-    assert library.fb_step_predict(step, Examples(m=0), None) == 0
+        assert library.fb_step_gradient(step, Block(**block), out.ctypes.data, loss, weight) == 0
+    assert library.fb_step_predict(step, Block(m=0), None) == 0
 
 
 def test_wrong_trainers_are_refused(library):
@@ -316,15 +316,15 @@ def test_wrong_trainers_are_refused(library):
     x, theta, rates, cost = np.ones(12, np.float32), np.zeros(21, np.float32), np.zeros(1), ctypes.c_double()
     order, far, negative = np.array([2, 0]), np.array([0, 3]), np.array([-1, 0])
     X = x.ctypes.data
-    examples = Examples(X=X, x_feature=1, x_example=3, Y=X, y_example=1, m=2)
+    examples = Block(X=X, x_feature=1, x_example=3, Y=X, y_example=1, m=2)
     made = make()
     good = {
         "trainer": made, "threads": 1, "examples": examples, "order": order.ctypes.data, "m_X": 3, "batch": 2,
         "rates": rates.ctypes.data, "seconds": 1.0, "cost": cost,
     }  # fmt: skip
     wrong = [
-        {"trainer": None}, {"threads": 0}, {"examples": None}, {"examples": Examples(m=2)},
-        {"examples": Examples(X=X, m=2)}, {"order": far.ctypes.data}, {"order": negative.ctypes.data}, {"m_X": 2},
+        {"trainer": None}, {"threads": 0}, {"examples": None}, {"examples": Block(m=2)},
+        {"examples": Block(X=X, m=2)}, {"order": far.ctypes.data}, {"order": negative.ctypes.data}, {"m_X": 2},
         {"m_X": -1}, {"batch": 0}, {"batch": 3}, {"rates": None}, {"cost": None},
     ]  # fmt: skip
     library.fb_trainer_load(made, theta.ctypes.data, None, None)

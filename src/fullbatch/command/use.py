@@ -10,10 +10,10 @@ import typer
 
 from fullbatch.command.options import AsJson, DataArgument, ModelArgument, check_distinct
 from fullbatch.command.printing import console, print_json, say, status
-from fullbatch.errors import InputError, ModelFileError
+from fullbatch.errors import InputError
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TableModel
+    from fullbatch.tables.model import TablePredictor
     from fullbatch.tables.raw import RawTable
 
 
@@ -59,21 +59,14 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def _load(path: Path) -> TableModel:
-    """The model of a table in a file. ModelFileError where it holds another kind of model."""
-    from fullbatch.saving.model_file import load
-    from fullbatch.tables.model import TableModel
+def _load(path: Path) -> TablePredictor:
+    """The network of a table in a file. ModelFileError where it holds another kind of model."""
+    from fullbatch.saving.model_file import load_network
 
-    model = load(path)
-    if not isinstance(model, TableModel):
-        raise ModelFileError(
-            f"{path} holds a bare {type(model).__name__}, which knows nothing of columns; use fullbatch.load in "
-            "Python, or a model file that `fullbatch train` wrote."
-        )
-    return model
+    return load_network(path)
 
 
-def _read_for(model: TableModel, data: Path, *, with_target: bool) -> RawTable:
+def _read_for(model: TablePredictor, data: Path, *, with_target: bool) -> RawTable:
     """The columns of a table that the model needs, and no others."""
     from fullbatch.tables.reading import read_table
 

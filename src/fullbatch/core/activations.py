@@ -113,6 +113,7 @@ class _OfZ:
         return self.function(Z)
 
 
+SCIKIT_LEARNS = {"logistic": "sigmoid"}  # our names by scikit-learn's, where they differ
 ACTIVATIONS = {
     activation.name: activation
     for activation in (

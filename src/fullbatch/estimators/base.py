@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from fullbatch.core.activations import ACTIVATIONS
+from fullbatch.core.activations import ACTIVATIONS, SCIKIT_LEARNS
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten, unflatten
 from fullbatch.estimators import lbfgs
@@ -33,8 +33,6 @@ from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import thread_count
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
-
-OUR_NAMES = {"logistic": "sigmoid"}  # by scikit-learn's, where they differ
 
 HIDDEN_CONSTRAINTS: dict[str, list[Any]] = {  # of the estimators that have hidden layers
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -106,10 +104,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         """The hidden activation as ``Network`` takes it."""
         spec = self.activation
         if isinstance(spec, str):
-            return OUR_NAMES.get(spec, spec)
+            return SCIKIT_LEARNS.get(spec, spec)
         if all(callable(function) for function in spec):
             return tuple(spec)
-        return [OUR_NAMES.get(one, one) if isinstance(one, str) else one for one in spec]
+        return [SCIKIT_LEARNS.get(one, one) if isinstance(one, str) else one for one in spec]
 
     def _has_intercept(self) -> bool:
         return True
@@ -172,7 +170,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             network = Network(
                 [inputs.X.n, *hidden, target.outputs],
                 self._activation(),
-                OUR_NAMES.get(target.activation, target.activation),
+                SCIKIT_LEARNS.get(target.activation, target.activation),
             )
             self._prepare(first, network, target, inputs, rng)
             train = part(inputs, target.values, target.classes, weight)
@@ -323,7 +321,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self, "coefs_")
         inputs = read_inputs(self, X, reset=False)
         self._check_same_place(inputs, method)
-        output = "identity" if scores else OUR_NAMES.get(self.out_activation_, self.out_activation_)
+        output = "identity" if scores else SCIKIT_LEARNS.get(self.out_activation_, self.out_activation_)
         network = Network(self._sizes(), self._activation(), output)
 
         def made(block: Any) -> Any:

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from fullbatch.core.activations import sigmoid
+from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Params
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
@@ -120,26 +120,14 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return ones[0, :] if len(self.classes_) > 1 else 0 * ones[0, :]
 
     def _probabilities(self, yhat: Any) -> Any:
-        xp = arrays.namespace(yhat)
-        if yhat.shape[0] > 1:
-            return yhat
-        if len(self.classes_) == 1:
-            return xp.ones_like(yhat)
-        return xp.concat([1 - yhat, yhat], axis=0)
+        one_class = len(self.classes_) == 1 and not self._multilabel
+        return arrays.namespace(yhat).ones_like(yhat) if one_class else probabilities(yhat)
 
     def _log_probabilities(self, Z: Any) -> Any:
-        xp = arrays.namespace(Z)
-        if self.out_activation_ == "softmax":
-            S = Z - xp.max(Z, axis=0, keepdims=True)
-            return S - xp.log(xp.sum(xp.exp(S), axis=0, keepdims=True))
-        if len(self.classes_) == 1:
-            return xp.zeros_like(Z)
-        tail = xp.log1p(xp.exp(-xp.abs(Z)))  # log sigma(z) = min(z, 0) - log(1 + e^-|z|)
-        log_p = 0.5 * (Z - xp.abs(Z)) - tail
-        if self._multilabel:  # where p rounds to 1 for several labels they tie, as they do in predict_proba
-            p = sigmoid(Z, xp)
-            return xp.where(p > 0.5, xp.log(p), log_p)
-        return xp.concat([-0.5 * (Z + xp.abs(Z)) - tail, log_p], axis=0)
+        one_class = len(self.classes_) == 1 and not self._multilabel
+        if one_class:
+            return arrays.namespace(Z).zeros_like(Z)
+        return log_probabilities(Z, softmax=self.out_activation_ == "softmax")
 
     def _read_y(self, y: Any, m: int, incremental: bool) -> Target:
         y = read_target(self, y, m)

@@ -15,17 +15,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fullbatch.core.activations import SCIKIT_LEARNS
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.machine.plain_values import Arrays, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
+from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.model import TableModel
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.version import __version__
+
+if TYPE_CHECKING:
+    from fullbatch.tables.network import TableNetwork
 
 FORMAT = "fullbatch-model"
 FORMAT_VERSION = 2
@@ -116,35 +124,81 @@ def load(path: PathLike) -> Any:
     version.
     """
     content, arrays = _read(path)
-    try:
+    with _told_as_damage(path):
         if content["format_version"] == 1:
             _from_version_1(content["estimator"])
         estimator = _unpack_estimator(content["estimator"], arrays)
         if content["kind"] == "estimator":
             return estimator
-        if content["kind"] == "table":
-            return _table_model(content["encoding"], arrays, estimator)
-        raise ModelFileError(f"it holds a model of kind {content['kind']!r}")
+        _require(content["kind"] == "table", f"it holds a model of kind {content['kind']!r}")
+        return TableModel(_encoding_for(vars(estimator), content["encoding"], arrays), estimator)
+
+
+def load_network(path: PathLike) -> TableNetwork:
+    """The model of a table that ``save`` wrote, as far as predicting goes: scikit-learn, slow to import, is not needed.
+
+    Raises ModelFileError as ``load`` does, and for a file that holds a bare estimator.
+    """
+    from fullbatch.tables.network import TableNetwork
+
+    content, arrays = _read(path)
+    with _told_as_damage(path):
+        estimator, kind = content["estimator"], content["kind"]
+        name = str(estimator["class"])[:40]
+    if kind == "estimator":
+        raise ModelFileError(
+            f"{path} holds a bare {name}, which knows nothing of columns; use fullbatch.load in Python, or a model "
+            "file that `fullbatch train` wrote."
+        )
+    with _told_as_damage(path):
+        _require(kind == "table", f"it holds a model of kind {kind!r}")
+        fitted = _fitted(estimator, arrays)
+        encoding = _encoding_for(fitted, content["encoding"], arrays)
+        params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
+        _check_layers(fitted, _sizes_of(params["hidden_layer_sizes"]), encoding.task == "classify")
+        hidden, output = (_by_our_names(name) for name in (params["activation"], fitted["out_activation_"]))
+        sizes = [fitted["n_features_in_"], *_sizes_of(params["hidden_layer_sizes"]), fitted["n_outputs_"]]
+        layers = zip(fitted["coefs_"], fitted["intercepts_"], strict=True)
+        theta = flatten(tuple(Layer(W.T, b) for W, b in layers))
+        return TableNetwork(encoding, Network(sizes, hidden, output), theta)
+
+
+@contextmanager
+def _told_as_damage(path: PathLike) -> Iterator[None]:
+    """What fails within is a ModelFileError, on one line: the file does not hold what it should."""
+    try:
+        yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(_damaged(path, error)) from error
 
 
-def _table_model(meta: Any, arrays: Arrays, estimator: Any) -> TableModel:
-    from fullbatch.tables.encoding import TableEncoding
+def _sizes_of(hidden: Any) -> list[int]:
+    sizes = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
+    _require(all(_is_count(size) and size > 0 for size in sizes), "hidden_layer_sizes are not counts")
+    return sizes
 
+
+def _by_our_names(activation: Any) -> Any:
+    if isinstance(activation, str):
+        return SCIKIT_LEARNS.get(activation, activation)
+    return [_by_our_names(one) for one in activation]
+
+
+def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Arrays) -> TableEncoding:
+    """The encoding of a table, after it was seen to fit the network's fitted attributes."""
     prefix = "encoding."
     own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     encoding = TableEncoding.from_dict(meta, own)
     classes = len(encoding.classes)
     outputs = 1 if encoding.task == "regress" or classes == 2 else classes
-    _require(encoding.dtype == estimator.coefs_[0].dtype.name, "the table's dtype is not the network's")
-    _require(hasattr(estimator, "classes_") == (encoding.task == "classify"), "the task and the estimator differ")
+    _require(encoding.dtype == fitted["coefs_"][0].dtype.name, "the table's dtype is not the network's")
+    _require(("classes_" in fitted) == (encoding.task == "classify"), "the task and the estimator differ")
+    found = fitted["n_features_in_"], fitted["n_outputs_"]
     _require(
-        (encoding.n, outputs) == (estimator.n_features_in_, estimator.n_outputs_),
-        f"the table has {encoding.n} features and {outputs} outputs, the network {estimator.n_features_in_} and "
-        f"{estimator.n_outputs_}",
+        (encoding.n, outputs) == found,
+        f"the table has {encoding.n} features and {outputs} outputs, the network {found[0]} and {found[1]}",
     )
-    return TableModel(encoding, estimator)
+    return encoding
 
 
 def _unpack_estimator(content: Any, arrays: Arrays) -> Any:
@@ -152,32 +206,38 @@ def _unpack_estimator(content: Any, arrays: Arrays) -> Any:
     kind = _estimators()[content["class"]]
     estimator = kind(**{name: unpack(value, arrays) for name, value in content["params"].items()})
     estimator._validate_params()
-    for name, packed in content["fitted"].items():
-        value = unpack(packed, arrays)
-        _require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
-        setattr(estimator, name, value)
-    _check_layers(estimator)
+    fitted = _fitted(content, arrays)
+    vars(estimator).update(fitted)
+    _check_layers(fitted, estimator._hidden_sizes(), hasattr(estimator, "predict_proba"))
     if content["optimizer"] is not None:
         estimator._optimizer = _state(unpack(content["optimizer"], arrays), estimator)
     return estimator
 
 
-def _check_layers(estimator: Any) -> None:
+def _fitted(content: Any, arrays: Arrays) -> dict[str, Any]:
+    """The fitted attributes by name, each of which is what it should be."""
+    fitted = {name: unpack(packed, arrays) for name, packed in content["fitted"].items()}
+    for name, value in fitted.items():
+        _require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
+    return fitted
+
+
+def _check_layers(fitted: dict[str, Any], hidden: list[int], classifies: bool) -> None:
     """The layers follow one upon another, and fit the number of features and what comes out."""
-    coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    coefs, intercepts = fitted["coefs_"], fitted["intercepts_"]
     sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
     _require(all(W.shape[0] == size for W, size in zip(coefs, sizes[:-1], strict=True)), "layers do not fit")
     _require([b.shape[0] for b in intercepts] == sizes[1:], "biases do not fit the layers")
     _require(len({array.dtype for array in (*coefs, *intercepts)}) == 1, "layers differ in dtype")
-    _require(sizes[1:-1] == estimator._hidden_sizes(), "hidden_layer_sizes differ from the layers")
-    found = (estimator.n_features_in_, estimator.n_outputs_, estimator.n_layers_)
+    _require(sizes[1:-1] == hidden, "hidden_layer_sizes differ from the layers")
+    found = (fitted["n_features_in_"], fitted["n_outputs_"], fitted["n_layers_"])
     _require(
         found == (sizes[0], sizes[-1], len(sizes)), "n_features_in_, n_outputs_ or n_layers_ differ from the layers"
     )
-    output, classes = estimator.out_activation_, getattr(estimator, "classes_", None)
-    if hasattr(estimator, "predict_proba"):
+    output, classes = fitted["out_activation_"], fitted.get("classes_")
+    if classifies:
         _require(output in ("logistic", "softmax") and classes is not None, "a classifier needs classes")
-        k = len(estimator.classes_)
+        k = 0 if classes is None else len(classes)
         one_unit = output == "logistic" and sizes[-1] == 1 and k <= 2
         _require(one_unit or k == sizes[-1] > 1, f"{k} classes do not fit {sizes[-1]} outputs")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,14 +85,30 @@ class _OneHotReader:
         return block.T
 
 
+class SparseBlock(NamedTuple):
+    """A block (n, k) as SciPy's CSC array has it. SciPy, slow to import, comes in where its transpose is asked for.
+
+    To the native step, which predicts a single row in the time of a start, the three arrays are enough.
+    """
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def T(self) -> Any:
+        """SciPy's CSR array (k, n)."""
+        from scipy.sparse import csr_array
+
+        return csr_array((self.data, self.indices, self.indptr), shape=self.shape[::-1])
+
+
 class _SparseReader:
     """Makes blocks from the codes, which are nearly a CSR matrix already; a row's numbers are its features 0, 1, ..."""
 
     def __init__(self, table: EncodedTable) -> None:
-        from scipy.sparse import csr_array
-
         self.table = table
-        self.csr_array = csr_array
 
     def __call__(self, where: Where) -> Array:
         numbers, ones = _rows(self.table.numbers, where), _rows(self.table.ones, where)
@@ -102,7 +119,7 @@ class _SparseReader:
         features[:, : numbers.shape[1]] = np.arange(numbers.shape[1])
         features[:, numbers.shape[1] :] = ones
         starts = np.arange(0, k * width + 1, width, dtype=np.int32)
-        return self.csr_array((values.reshape(-1), features.reshape(-1), starts), shape=(k, self.table.n)).T
+        return SparseBlock(values.reshape(-1), features.reshape(-1), starts, (self.table.n, k))
 
 
 def _rows(table: np.ndarray, where: Where) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A model of a raw table: how its columns become numbers, and the estimator that was fitted on them."""
+"""A model of a raw table: how its columns become numbers, and what predicts from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.errors import InputError
+from fullbatch.sources import Columns
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.scores import score_classes, score_numbers
 
@@ -14,18 +15,24 @@ if TYPE_CHECKING:
     from fullbatch.tables.raw import RawTable
 
 
-class TableModel:
-    """A table encoding and an estimator fitted on what it encodes: predicts and scores raw tables.
+class TablePredictor:
+    """A table encoding and what predicts from what it encodes: it predicts and scores raw tables.
 
-    Everything goes block by block through the estimator, so that the encoded table never exists as a whole.
+    Everything goes block by block through the network, so that the encoded table never exists as a whole. A subclass
+    says what the network makes of an encoded table: numbers (m,), or (logarithms of) probabilities (m, k).
     """
 
-    def __init__(self, encoding: TableEncoding, estimator: Any) -> None:
+    def __init__(self, encoding: TableEncoding) -> None:
         self.encoding = encoding
-        self.estimator = estimator
 
-    def __repr__(self) -> str:
-        return f"TableModel(target={self.encoding.target!r}, task={self.task!r}, estimator={self.estimator!r})"
+    def _numbers(self, encoded: Columns) -> np.ndarray:
+        raise NotImplementedError
+
+    def _probabilities(self, encoded: Columns) -> np.ndarray:
+        raise NotImplementedError
+
+    def _log_probabilities(self, encoded: Columns) -> np.ndarray:
+        raise NotImplementedError
 
     @property
     def task(self) -> str:
@@ -41,7 +48,7 @@ class TableModel:
         """The most probable class of each row, or the predicted number in the target's own units: (m,)."""
         if self.task == "classify":
             return self.most_probable(self.predict_proba(table))
-        return self.encoding.decode_target(np.asarray(self.estimator.predict(self.encoding.encode(table))))
+        return self.encoding.decode_target(self._numbers(self.encoding.encode(table)))
 
     def most_probable(self, proba: np.ndarray) -> np.ndarray:
         """The most probable class of each row of probabilities (m, k): (m,)."""
@@ -51,7 +58,7 @@ class TableModel:
         """The probability of each class, in the order of ``classes``: (m, k). InputError for a regression."""
         if self.task != "classify":
             raise InputError("a regression has no probabilities; use predict.")
-        return np.asarray(self.estimator.predict_proba(self.encoding.encode(table)))
+        return self._probabilities(self.encoding.encode(table))
 
     def evaluate(self, table: RawTable) -> dict[str, float]:
         """Score the predictions of a table that has the target column.
@@ -65,8 +72,8 @@ class TableModel:
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
-            return score_classes(np.asarray(self.estimator.predict_log_proba(encoded)), target)
-        scaled = np.asarray(self.estimator.predict(encoded), dtype=np.float64)
+            return score_classes(self._log_probabilities(encoded), target)
+        scaled = self._numbers(encoded).astype(np.float64)
         return self._score_numbers(scaled, target)
 
     def _score_numbers(self, scaled: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -91,3 +98,23 @@ class TableModel:
             return score_classes(np.broadcast_to(log_share, (len(target), len(share))), target)
         guess = np.full(len(target), np.mean(learned_from, dtype=np.float64))
         return self._score_numbers(guess, target)
+
+
+class TableModel(TablePredictor):
+    """A table encoding and an estimator fitted on what it encodes."""
+
+    def __init__(self, encoding: TableEncoding, estimator: Any) -> None:
+        super().__init__(encoding)
+        self.estimator = estimator
+
+    def __repr__(self) -> str:
+        return f"TableModel(target={self.encoding.target!r}, task={self.task!r}, estimator={self.estimator!r})"
+
+    def _numbers(self, encoded: Columns) -> np.ndarray:
+        return np.asarray(self.estimator.predict(encoded))
+
+    def _probabilities(self, encoded: Columns) -> np.ndarray:
+        return np.asarray(self.estimator.predict_proba(encoded))
+
+    def _log_probabilities(self, encoded: Columns) -> np.ndarray:
+        return np.asarray(self.estimator.predict_log_proba(encoded))

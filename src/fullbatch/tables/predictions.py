@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TableModel
+    from fullbatch.tables.model import TablePredictor
     from fullbatch.tables.raw import RawTable
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -23,7 +23,7 @@ def ending_of(name: str) -> str | None:
     return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
 
 
-def write_predictions(model: TableModel, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
+def write_predictions(model: TablePredictor, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
     """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows.
 
     file : open for writing bytes;  ending : one of ENDINGS
@@ -37,7 +37,7 @@ def write_predictions(model: TableModel, table: RawTable, file: IO[bytes], endin
         _write_csv(_batches(model, table), file)
 
 
-def _batches(model: TableModel, table: RawTable) -> Iterator[Any]:
+def _batches(model: TablePredictor, table: RawTable) -> Iterator[Any]:
     import pyarrow as pa
 
     # The whole table is checked before the first row is written, so that an error leaves no half of a file, and so that
@@ -52,7 +52,23 @@ def _batches(model: TableModel, table: RawTable) -> Iterator[Any]:
             columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
         else:
             columns["prediction"] = model.predict(rows)
-        yield pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in columns.items()})
+        yield pa.RecordBatch.from_pydict({name: _as_arrow(values) for name, values in columns.items()})
+
+
+def _as_arrow(values: np.ndarray) -> Any:
+    """As ``pyarrow.array`` does, which first imports pandas where there is one: that takes longer than to predict."""
+    import pyarrow as pa
+
+    kind, m = values.dtype.kind, len(values)
+    if kind in "iuf" and values.dtype.isnative:
+        buffer = pa.py_buffer(np.ascontiguousarray(values))
+        return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), m, [None, buffer])
+    texts = values.tolist()
+    if kind not in "OU" or not all(isinstance(text, str) for text in texts):
+        return pa.array(texts)
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), m, [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
 
 
 def probability_name(label: Any) -> str:

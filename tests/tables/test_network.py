@@ -1,0 +1,102 @@
+"""A table's network without its estimator: the answers of the estimator, and nothing of scikit-learn imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import fullbatch as fb
+from fullbatch.core.classes import log_probabilities, probabilities
+from fullbatch.errors import InputError, ModelFileError
+from fullbatch.saving.model_file import load_network
+from fullbatch.tables.fit import Settings, train_table
+from fullbatch.tables.network import TableNetwork
+from fullbatch.tables.predictions import _as_arrow
+from fullbatch.tables.raw import RawTable
+
+TARGETS = {
+    "two classes": ["yes", "no", "no"] * 100,
+    "five classes": [0, 1, 2, 3, 4] * 60,
+    "numbers": np.linspace(0, 40, 300) ** 2,
+}
+
+
+def table(target):
+    rng = np.random.default_rng(0)
+    levels = [f"level {i}" for i in rng.integers(0, 80, 300)]
+    return RawTable.of({"x": rng.standard_normal(300), "k": levels, "b": [True, None, False] * 100, "y": target})
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (9, 4)])
+@pytest.mark.parametrize("target", TARGETS)
+def test_its_answers_are_those_of_the_model_to_the_bit(tmp_path, target, hidden):
+    data = table(TARGETS[target])
+    fb.save(train_table(data, "y", Settings(hidden=hidden, epochs=3)).model, tmp_path / "m.model")
+    model, network = fb.load(tmp_path / "m.model"), load_network(tmp_path / "m.model")
+    assert isinstance(network, TableNetwork)
+    assert (network.task, network.classes) == (model.task, model.classes)
+    for rows in (data, data.select(np.array([5]))):
+        assert np.array_equal(network.predict(rows), model.predict(rows))
+        if model.task == "classify":
+            assert np.array_equal(network.predict_proba(rows), model.predict_proba(rows))
+        else:
+            with pytest.raises(InputError, match="no probabilities"):
+                network.predict_proba(rows)
+    assert network.evaluate(data) == model.evaluate(data)
+    assert repr(network).startswith("TableNetwork(target='y', task=")
+
+
+def test_a_bare_estimator_is_refused(tmp_path):
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    with pytest.warns(Warning, match="converged"):
+        model = fb.MLPClassifier((3,), max_iter=1).fit(X, X[:, 0] > 0)
+    fb.save(model, tmp_path / "m.model")
+    with pytest.raises(ModelFileError, match="holds a bare MLPClassifier"):
+        load_network(tmp_path / "m.model")
+
+
+def test_predicting_imports_no_scikit_learn_scipy_or_pandas(tmp_path):
+    """Each takes longer than to predict."""
+    fb.save(train_table(table(TARGETS["two classes"]), "y", Settings(epochs=1)).model, tmp_path / "m.model")
+    (tmp_path / "one.csv").write_text("x,k,b\n0.5,level 3,true\n")
+    code = (
+        "import sys; from fullbatch.__main__ import main\n"
+        "sys.argv = ['fullbatch', 'predict', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print({'sklearn', 'scipy', 'pandas', 'joblib', 'cupy'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    arguments = [str(tmp_path / "m.model"), str(tmp_path / "one.csv")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("prediction,probability_no,probability_yes\n")
+    if fb.devices()[1:] == []:  # CuPy, where it is, brings what it needs
+        assert done.stderr.strip().splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.5, np.inf], "float32"), np.arange(4)[::2], np.array([1.5, 2], ">f8"), np.array([True, False, True]),
+        np.array(["a", "", "größer, \"x\""], object), np.array(["a", "bc"]), np.array([], "U1"),
+        np.array([date(2024, 1, 31)], object), np.array([1, 10**12], object),
+    ],
+)  # fmt: skip
+def test_columns_for_arrow_are_those_that_arrow_makes(values):
+    assert _as_arrow(values).equals(pa.array(values.tolist(), type=_as_arrow(values).type))
+    assert _as_arrow(values).type == pa.array(values.astype(values.dtype.newbyteorder("="))).type
+
+
+@pytest.mark.parametrize(("units", "softmax"), [(1, False), (3, True), (3, False)])
+def test_the_logarithms_are_those_of_the_probabilities(xp, units, softmax):
+    Z = xp.array(np.random.default_rng(0).normal(0, 3, (units, 40)))
+    host = xp.host(Z)
+    yhat = np.exp(host) / np.exp(host).sum(axis=0) if softmax else 1 / (1 + np.exp(-host))
+    expected = np.log(probabilities(yhat))
+    assert expected.shape == (max(units, 2), 40)
+    np.testing.assert_allclose(
+        xp.host(log_probabilities(Z, softmax=softmax)), expected, rtol=max(xp.tolerance, 1e-9), atol=xp.tolerance
+    )
