@@ -7,7 +7,7 @@ mistake raises; its device no_float64 has float32 alone.
 
 from __future__ import annotations
 
-import environment  # noqa: F401  # first: it takes variables away that are read when NumPy is loaded
+from environment import environment_stays  # noqa: F401  # first: it settles what is read when NumPy is loaded
 
 # isort: split
 import faulthandler

@@ -11,6 +11,9 @@ import os
 import shutil
 import site
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 # Switches of the tests themselves, which whoever sets them means.
 KEPT = {"FULLBATCH_REQUIRE_NATIVE", "FULLBATCH_SLOW"}
@@ -44,3 +47,15 @@ def settle() -> None:
 
 
 settle()
+
+
+@pytest.fixture(autouse=True)
+def environment_stays() -> Iterator[None]:
+    """What a test sets in the environment, or a library that it calls, is gone after it: cubed sets OMP_NUM_THREADS."""
+    before = dict(os.environ)
+    yield
+    for name in {*before, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if name not in before:
+            del os.environ[name]
+        elif os.environ.get(name) != before[name]:
+            os.environ[name] = before[name]

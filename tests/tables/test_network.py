@@ -94,7 +94,8 @@ def test_columns_for_arrow_are_those_that_arrow_makes(values):
 def test_the_logarithms_are_those_of_the_probabilities(xp, units, softmax):
     Z = xp.array(np.random.default_rng(0).normal(0, 3, (units, 40)))
     host = xp.host(Z)
-    yhat = np.exp(host) / np.exp(host).sum(axis=0) if softmax else 1 / (1 + np.exp(-host))
+    each = 1 / (1 + np.exp(-host))
+    yhat = np.exp(host) / np.exp(host).sum(axis=0) if softmax else each
     expected = np.log(probabilities(yhat))
     assert expected.shape == (max(units, 2), 40)
     np.testing.assert_allclose(
