@@ -25,7 +25,9 @@ from fullbatch.version import __version__
 if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.saving.model_file import load, save
+    from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.model import TableModel
+    from fullbatch.tables.reading import read_table
 
 __all__ = [
     "GradientSum",
@@ -35,13 +37,16 @@ __all__ = [
     "MLPRegressor",
     "Network",
     "Run",
+    "TableClassifier",
     "TableModel",
+    "TableRegressor",
     "__version__",
     "cost",
     "cost_and_gradients",
     "devices",
     "gradient_descent",
     "load",
+    "read_table",
     "save",
 ]
 
@@ -50,8 +55,11 @@ _LAZY = {
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",
+    "TableClassifier": "fullbatch.tables.estimators",
     "TableModel": "fullbatch.tables.model",
+    "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
+    "read_table": "fullbatch.tables.reading",
     "save": "fullbatch.saving.model_file",
 }
 

@@ -14,7 +14,6 @@ from fullbatch.errors import InputError
 
 if TYPE_CHECKING:
     from fullbatch.tables.model import TablePredictor
-    from fullbatch.tables.raw import RawTable
 
 
 def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False) -> None:
@@ -23,7 +22,7 @@ def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False) 
 
     loaded = _load(model)
     with status(f"scoring {data}"):
-        scores = loaded.evaluate(_read_for(loaded, data, with_target=True))
+        scores = loaded.evaluate(data)
     if as_json:
         print_json(scores)
         return
@@ -50,7 +49,7 @@ def predict(
         check_output(out, "the predictions")
     loaded = _load(model)
     with status(f"predicting {data}"):
-        table = _read_for(loaded, data, with_target=False)
+        table = loaded.read(data)
         if out is None:
             write_predictions(loaded, table, sys.stdout.buffer)
             return
@@ -64,12 +63,3 @@ def _load(path: Path) -> TablePredictor:
     from fullbatch.saving.model_file import load_network
 
     return load_network(path)
-
-
-def _read_for(model: TablePredictor, data: Path, *, with_target: bool) -> RawTable:
-    """The columns of a table that the model needs, and no others."""
-    from fullbatch.tables.reading import read_table
-
-    encoding = model.encoding
-    columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-    return read_table(data, columns=columns, text=encoding.text_names)

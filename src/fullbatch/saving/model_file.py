@@ -47,7 +47,7 @@ PathLike = str | os.PathLike[str]
 
 
 def save(model: Any, path: PathLike) -> None:
-    """Write a fitted estimator or a TableModel to ``path``: under a temporary name first, then renamed.
+    """Write a fitted estimator, of tables too, or a TableModel to ``path``: under a temporary name first, then renamed.
 
     Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
     is saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of
@@ -58,6 +58,7 @@ def save(model: Any, path: PathLike) -> None:
 
     arrays: Arrays = {}
     content: dict[str, Any]
+    model = getattr(model, "model_", model)  # of a TableClassifier or TableRegressor
     if isinstance(model, TableModel):
         encoding, encoding_arrays = model.encoding.to_dict()
         arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})

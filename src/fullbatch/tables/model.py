@@ -44,23 +44,34 @@ class TablePredictor:
         """The classes as they are in the table, sorted; () for a regression."""
         return self.encoding.classes
 
-    def predict(self, table: RawTable) -> np.ndarray:
-        """The most probable class of each row, or the predicted number in the target's own units: (m,)."""
+    def read(self, table: Any, *, with_target: bool = False) -> RawTable:
+        """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
+        from fullbatch.tables.frames import as_table
+
+        encoding = self.encoding
+        columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
+        return as_table(table, columns=columns, text=encoding.text_names)
+
+    def predict(self, table: Any) -> np.ndarray:
+        """The most probable class of each row, or the predicted number in the target's own units: (m,).
+
+        table : see ``read``; columns go by name, and others than the model's are ignored
+        """
         if self.task == "classify":
             return self.most_probable(self.predict_proba(table))
-        return self.encoding.decode_target(self._numbers(self.encoding.encode(table)))
+        return self.encoding.decode_target(self._numbers(self.encoding.encode(self.read(table))))
 
     def most_probable(self, proba: np.ndarray) -> np.ndarray:
         """The most probable class of each row of probabilities (m, k): (m,)."""
         return self.encoding.decode_target(np.argmax(proba, axis=1))
 
-    def predict_proba(self, table: RawTable) -> np.ndarray:
+    def predict_proba(self, table: Any) -> np.ndarray:
         """The probability of each class, in the order of ``classes``: (m, k). InputError for a regression."""
         if self.task != "classify":
             raise InputError("a regression has no probabilities; use predict.")
-        return self._probabilities(self.encoding.encode(table))
+        return self._probabilities(self.encoding.encode(self.read(table)))
 
-    def evaluate(self, table: RawTable) -> dict[str, float]:
+    def evaluate(self, table: Any) -> dict[str, float]:
         """Score the predictions of a table that has the target column.
 
         Keys: m, cost (without L2) and, for a classification, accuracy, auc (of several classes: one against
@@ -69,6 +80,7 @@ class TablePredictor:
         where they are not defined: where the rows have one class, or one value. Raises TableError for a class
         that training had not.
         """
+        table = self.read(table, with_target=True)
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
