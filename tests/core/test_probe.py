@@ -21,7 +21,7 @@ def fresh(monkeypatch):
     """Nothing was asked yet; the list counts how often the pass is tried."""
     tried, do = [], probe._do_the_pass
     monkeypatch.setattr(probe, "_ABLE", set())
-    monkeypatch.setattr(probe, "_do_the_pass", lambda xp, device: (tried.append(xp), do(xp, device)))
+    monkeypatch.setattr(probe, "_do_the_pass", lambda xp, *rest: (tried.append(xp), do(xp, *rest)))
     return tried
 
 
@@ -111,12 +111,12 @@ def test_real_libraries_that_cannot(name):
 
 
 def test_an_error_in_the_middle_of_memory_is_not_told_as_a_missing_function(monkeypatch):
-    def full(xp, device):
+    def full(xp, *rest):
         raise MemoryError
 
     monkeypatch.setattr(probe, "_do_the_pass", full)
     with pytest.raises(MemoryError):
-        probe.check_able(array_api_strict.asarray([1.0]))
+        probe.check_able(array_api_strict.asarray([1.0]), fb.Network)
 
 
 def test_what_comes_out_is_looked_at(monkeypatch):
@@ -126,7 +126,7 @@ def test_what_comes_out_is_looked_at(monkeypatch):
     with pytest.raises(
         ArrayTypeError, match=r"TypeError: a gradient came out as array_api_strict.float64 of shape \(2, 2\)"
     ):
-        probe.check_able(array_api_strict.asarray([1.0]))
+        probe.check_able(array_api_strict.asarray([1.0]), fb.Network)
 
 
 # --- Where it is asked while another library traces ------------------------------------------------------------------

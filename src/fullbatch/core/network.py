@@ -126,7 +126,7 @@ class Network:
             if array is not None:
                 check_array(name, array)
         layers = check_shapes(params, self.sizes)
-        check_able(X)
+        check_able(X, Network)
         m = _columns("X", X, self.sizes[0])
         if Y is not None and _differ(_columns("Y", Y, self.sizes[-1]), m):
             raise InputError(f"X has {m} columns and Y has {Y.shape[1]}; each example is one column of both.")

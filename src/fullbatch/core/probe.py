@@ -6,6 +6,7 @@ have no devices. What the pass needs is what the pass does, so that is what is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fullbatch.core.parameters import Layer
@@ -15,8 +16,11 @@ from fullbatch.machine import arrays, cuda
 _ABLE: set[tuple[Any, str]] = set()  # namespaces, and the version of the standard that each was then
 
 
-def check_able(array: Any) -> None:
-    """An ArrayTypeError if the library of ``array`` cannot do the pass. It is asked once; NumPy and CuPy never."""
+def check_able(array: Any, network: Callable[[list[int]], Any]) -> None:
+    """An ArrayTypeError if the library of ``array`` cannot do the pass. It is asked once; NumPy and CuPy never.
+
+    network : makes one of these sizes: ``Network``, which itself asks here
+    """
     if arrays.is_numpy(array) or arrays.is_cupy(array):
         return
     version = ""
@@ -25,7 +29,7 @@ def check_able(array: Any) -> None:
         version = str(getattr(xp, "__array_api_version__", ""))
         if (xp, version) in _ABLE:
             return
-        _do_the_pass(xp, arrays.device_of(array))
+        _do_the_pass(xp, arrays.device_of(array), network([2, 2, 2]))
     except (FullbatchError, MemoryError):
         raise
     except Exception as error:
@@ -38,14 +42,12 @@ def check_able(array: Any) -> None:
     _ABLE.add((xp, version))
 
 
-def _do_the_pass(xp: Any, device: Any) -> None:
+def _do_the_pass(xp: Any, device: Any, network: Any) -> None:
     """Forward and backward on arrays made here: the caller's may stand for values that are not there yet."""
-    from fullbatch.core.network import Network  # which calls this
-
     there = {} if device is None else {"device": device}
     A = xp.asarray([[0.5, -1.0], [1.5, 0.25]], dtype=xp.float32, **there)
     b = xp.asarray([[0.5], [-0.5]], dtype=xp.float32, **there)
-    network, params = Network([2, 2, 2]), (Layer(A, b), Layer(A, b))
+    params = (Layer(A, b), Layer(A, b))
     sums = network.backward_unchecked(params, network.forward_unchecked(params, A, xp), A, None, xp)
     for gradient in (array for layer in sums.gradients for array in layer):
         if gradient.shape[0] != 2 or gradient.dtype != A.dtype:

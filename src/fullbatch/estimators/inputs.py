@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from fullbatch.core import door
+from fullbatch.core.network import Network
 from fullbatch.core.probe import check_able
 from fullbatch.errors import ArrayTypeError
 from fullbatch.machine import arrays, places
@@ -72,7 +73,7 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
         return _read_source(estimator, X, reset, dtype)
     X = door.admitted("X", X)
     if is_device_array(X):
-        check_able(X)
+        check_able(X, Network)
         door.check_known("X", X)
         place = places.home(X, estimator.device)
         with place.computing():
@@ -114,7 +115,7 @@ def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> 
     _check_features(estimator, X.n, reset)
     if arrays.is_numpy(X.like):
         return placed(X, estimator.device)
-    check_able(X.like)
+    check_able(X.like, Network)
     place = places.place_of(X.like)
     return Inputs(X, place, place)
 
