@@ -6,6 +6,7 @@ follow, are those of both. So a table need not be in memory, nor on one machine,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,11 @@ class ColumnStatistics:
     def squares(self) -> float:
         """The sum of squares."""
         return self.deviations + self.mean * self.sum
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation."""
+        return math.sqrt(self.deviations / self.present) if self.present else 0.0
 
     @property
     def all_differ(self) -> bool:
