@@ -108,10 +108,10 @@ class TableEncoding:
         """
         if max_levels < 1:
             raise InputError(f"max_levels must be at least 1; it is {max_levels}.")
-        names = _input_names(table, target, categorical, numeric)
+        names = input_names(table, target, categorical, numeric)
         kind, classes, target_scale = None, (), (0.0, 1.0)
         if target is not None:
-            kind, classes = _task(target, table.column(target), task)
+            kind, classes = decide_task(target, table.column(target), task)
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), rows)
         numbers, scales, indicators, categories = [], [], [], []
@@ -283,7 +283,7 @@ class TableEncoding:
 # ---- which columns, which task -------------------------------------------------------------------
 
 
-def _input_names(table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
+def input_names(table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
     table.require([] if target is None else [target], "target column")
     table.require(categorical, "categorical column")
     table.require(numeric, "numeric column")
@@ -297,15 +297,20 @@ def _input_names(table: RawTable, target: str | None, categorical: Sequence[str]
     return names
 
 
-def _task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[Any, ...]]:
+def is_whole(column: RawColumn) -> bool:
+    """Whether numbers can be classes, as scikit-learn's ``type_of_target`` has it: 0.0 and 1.0 can."""
+    return column.integer or (not column.time and ColumnStatistics.of(column).whole)
+
+
+def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[Any, ...]]:
     """The task, and its classes if it is a classification."""
     if task not in (None, "classify", "regress"):
         raise InputError(f"task must be 'classify' or 'regress'; it is {task!r}.")
     _refuse_missing(name, column)
-    number = column.kind == "number"
     if task == "regress" and column.levels is not None:
         _refuse_text(name, column, "or train with the task classify")
-    if task == "regress" or (task is None and number and not column.integer):
+    number = column.kind == "number"
+    if task == "regress" or (task is None and number and not is_whole(column)):
         return "regress", ()
     coded = _coded(column)
     *counts, _, beyond = _counts(coded, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ class RawColumn:
         came after MOST_LEVELS others and was not kept
     levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
     integer : all values were integers in the file (where some are missing, ``values`` are floats)
+    time : the values are the seconds of dates, times or durations
     """
 
     values: np.ndarray
     levels: tuple[Any, ...] | None = None
     integer: bool = False
+    time: bool = False
 
     @property
     def kind(self) -> str:
@@ -84,9 +86,7 @@ class RawTable:
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        picked = {
-            name: RawColumn(column.values[rows], column.levels, column.integer) for name, column in self.columns.items()
-        }
+        picked = {name: replace(column, values=column.values[rows]) for name, column in self.columns.items()}
         return RawTable(picked, len(rows))
 
 
@@ -106,6 +106,7 @@ class Builder:
         self.chunks: list[np.ndarray] = []
         self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
         self.integer = True
+        self.time = False
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
@@ -127,6 +128,7 @@ class Builder:
             self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
         else:
             self.integer &= pa.types.is_integer(type_)
+            self.time |= _is_time(type_)
             self.chunks.append(_smallest(_numbers(array, self.name)))
 
     def _coded(self, array: pa.Array) -> np.ndarray:
@@ -158,7 +160,7 @@ class Builder:
         values = np.concatenate(self.chunks)
         self.chunks.clear()
         if self.codes is None:
-            return RawColumn(values, None, self.integer and not np.isnan(values).all())
+            return RawColumn(values, None, self.integer and not np.isnan(values).all(), self.time)
         levels: tuple[Any, ...] = tuple(self.codes)
         truths = [str(level).lower() for level in levels]
         boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text
