@@ -131,6 +131,8 @@ class Builder:
 
     def _coded(self, array: pa.Array) -> np.ndarray:
         """The codes of one batch: (k,) uint16."""
+        if self.codes is None:  # Not only where a text comes: a column of texts is one where all of them are missing.
+            self.codes = {}
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
             entries = [self._code(text) for text in dictionary.to_pylist()]
@@ -144,8 +146,7 @@ class Builder:
         return codes
 
     def _code(self, text: str | None) -> int:
-        if self.codes is None:
-            self.codes = {}
+        assert self.codes is not None
         text = None if text is None else text.strip()
         if text is None or text in MISSING:
             return _MISSING_CODE
