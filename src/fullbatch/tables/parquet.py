@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,22 +20,65 @@ def read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str
     """The columns of a file: these alone, or all. Those in ``text`` stay text where there is but true and false."""
     from pyarrow import parquet
 
-    try:
-        schema = parquet.read_schema(path)
+    with _parquet_errors(path):
+        metadata = parquet.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
         check_names(schema.names)
         require(columns or (), schema.names, "column")
         names = [name for name in schema.names if columns is None or name in columns]
         builders = {name: Builder(name, name in text) for name in names}
         texts = [name for name in names if is_text(schema.field(name).type)]
-        with parquet.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
+        texts = _dictionary_readable(metadata, texts)
+        # Without a unit, Arrow reads INT96 as nanoseconds, and dates beyond 2262 become others: 9999-12-31 is in 1816.
+        with parquet.ParquetFile(
+            path, read_dictionary=texts, pre_buffer=False, coerce_int96_timestamp_unit="us"
+        ) as file:
             for first in range(0, len(names), PARQUET_GROUP):
                 group = names[first : first + PARQUET_GROUP]
                 for batch in file.iter_batches(BATCH_ROWS, columns=group, use_threads=False):
                     for name, array in zip(batch.schema.names, batch.columns, strict=True):
                         builders[name].add(array)
         return builders
+
+
+# Arrow can decode texts of these encodings into a dictionary; those of DELTA_BYTE_ARRAY, for example, it refuses to.
+_DICTIONARY_ENCODINGS = frozenset(["PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"])
+
+
+def _dictionary_readable(metadata: Any, texts: Collection[str]) -> list[str]:
+    """Those of the text columns that can be read as dictionaries in all row groups, which is faster and smaller."""
+    readable = []
+    places = {metadata.schema.column(j).path: j for j in range(len(metadata.schema)) if texts}
+    groups = range(metadata.num_row_groups)
+    for name in texts:
+        encodings = {encoding for i in groups for encoding in metadata.row_group(i).column(places[name]).encodings}
+        if encodings <= _DICTIONARY_ENCODINGS:
+            readable.append(name)
+    return readable
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    """Arrow's errors as what they are: not all of them mean that the file is damaged."""
+    try:
+        yield
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise TableError(f"{path}: the Parquet file is damaged or cut short ({reason}).") from None
+    except UnicodeDecodeError:
+        raise TableError(f"{path}: it has text that is not UTF-8; write the file again with UTF-8 text.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path}: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What an error of Arrow's means to someone who sees a file."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, pa.ArrowNotImplementedError) or "ot yet implemented" in reason or "NotImplemented" in reason:
+        return f"pyarrow {pa.__version__} cannot read this kind of Parquet file ({reason}); write it in another way."
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory to read it ({reason})."
+    if "decrypt" in reason or "encrypted" in reason:
+        return f"the Parquet file is encrypted ({reason}); expected one that is not."
+    if isinstance(error, OSError) and error.errno:
+        return f"it cannot be read: {error.strerror or reason}."
+    return f"the Parquet file is damaged or cut short ({reason})."
