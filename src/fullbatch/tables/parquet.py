@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import Builder, check_names, is_text, require
+from fullbatch.tables.raw import Builder, check_names, is_category, is_text, require
 
 BATCH_ROWS = 65_536
 PARQUET_GROUP = 32  # columns that are decoded side by side: each of them holds a decompressed page or more
@@ -27,6 +28,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str
         require(columns or (), schema.names, "column")
         names = [name for name in schema.names if columns is None or name in columns]
         builders = {name: Builder(name, name in text) for name in names}
+        declared = _declared_categories(metadata)
         texts = [name for name in names if is_text(schema.field(name).type)]
         texts = _dictionary_readable(metadata, texts)
         # Without a unit, Arrow reads INT96 as nanoseconds, and dates beyond 2262 become others: 9999-12-31 is in 1816.
@@ -37,8 +39,28 @@ def read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str
                 group = names[first : first + PARQUET_GROUP]
                 for batch in file.iter_batches(BATCH_ROWS, columns=group, use_threads=False):
                     for name, array in zip(batch.schema.names, batch.columns, strict=True):
-                        builders[name].add(array)
+                        builders[name].add(array.dictionary_encode() if name in declared else array)
         return builders
+
+
+def _declared_categories(metadata: Any) -> set[str]:
+    """Columns of numbers that were a pandas category or an Arrow dictionary when they were written.
+
+    Arrow reads only texts back as dictionaries; what type a column had is in the file's own Arrow schema.
+    """
+    written = (metadata.metadata or {}).get(b"ARROW:schema")
+    if written is None:
+        return set()
+    try:
+        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(written)))
+    except (pa.ArrowException, OSError, ValueError):
+        return set()  # Arrow itself, which reads the columns, decides whether the file is damaged.
+    types = zip(schema.names, schema.types, strict=True)
+    return {name for name, type_ in types if _is_dictionary_of_numbers(type_)}
+
+
+def _is_dictionary_of_numbers(type_: pa.DataType) -> bool:
+    return pa.types.is_dictionary(type_) and is_category(type_) and not is_text(type_.value_type)
 
 
 # Arrow can decode texts of these encodings into a dictionary; those of DELTA_BYTE_ARRAY, for example, it refuses to.

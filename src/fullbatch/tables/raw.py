@@ -29,19 +29,25 @@ class RawColumn:
         stands for ``levels[c]``, ``len(levels)`` for a missing value, ``len(levels) + 1`` for a text that
         came after MOST_LEVELS others and was not kept
     levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
-    integer : all values were integers in the file (where some are missing, ``values`` are floats)
+    integer : all values are whole, 1.0 too (where some are missing, ``values`` are floats)
+    beyond : the texts that were not kept, as numbers, in the order of their rows; None: one of them is no number
+    stray : the row, and the text, of the first one of those that is no number
     """
 
     values: np.ndarray
     levels: tuple[Any, ...] | None = None
     integer: bool = False
+    beyond: np.ndarray | None = None
+    stray: tuple[int, str] | None = None
 
     @property
     def kind(self) -> str:
-        """Either "number", "text" or "boolean"."""
+        """Either "number", "text", "boolean" or "category": numbers that the file declares to be levels."""
         if self.levels is None:
             return "number"
-        return "boolean" if self.levels == (False, True) else "text"
+        if self.levels and not isinstance(self.levels[0], str):
+            return "boolean" if isinstance(self.levels[0], bool) else "category"
+        return "text"
 
     @property
     def missing(self) -> np.ndarray:
@@ -49,6 +55,18 @@ class RawColumn:
         if self.levels is not None:
             return self.values == len(self.levels)
         return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
+
+    def select(self, rows: np.ndarray) -> RawColumn:
+        """The column in these rows (indices). Codes and numbers are copied, levels are shared."""
+        values = self.values[rows]
+        beyond, stray = self.beyond, None
+        if beyond is not None and self.levels is not None:
+            numbers = np.zeros(len(self.values))
+            numbers[self.values == len(self.levels) + 1] = beyond
+            beyond = numbers[rows][values == len(self.levels) + 1]
+        if self.stray is not None and (there := np.flatnonzero(rows == self.stray[0])).size:
+            stray = (int(there[0]), self.stray[1])
+        return RawColumn(values, self.levels, self.integer, beyond, stray)
 
 
 @dataclass(frozen=True)
@@ -84,10 +102,7 @@ class RawTable:
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        picked = {
-            name: RawColumn(column.values[rows], column.levels, column.integer) for name, column in self.columns.items()
-        }
-        return RawTable(picked, len(rows))
+        return RawTable({name: column.select(rows) for name, column in self.columns.items()}, len(rows))
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -106,6 +121,8 @@ class Builder:
         self.chunks: list[np.ndarray] = []
         self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
         self.integer = True
+        self.beyond: list[np.ndarray] = []  # as RawColumn has it, a part per batch
+        self.stray: tuple[int, str] | None = None
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
@@ -114,20 +131,22 @@ class Builder:
     def add(self, array: pa.Array) -> None:
         """Take in the next batch of the column."""
         type_ = array.type
-        self.m += len(array)
-        if pa.types.is_dictionary(type_) and not is_text(type_.value_type):
-            array = array.dictionary_decode()
-            type_ = array.type
         if is_text(type_):
-            self.chunks.append(self._coded(array.dictionary_encode()))
-        elif pa.types.is_dictionary(type_):
+            array = array.dictionary_encode()
+        elif pa.types.is_dictionary(type_) and not is_category(type_):
+            array = array.dictionary_decode()
+        elif pa.types.is_null(type_) and self.text:
+            array = pa.nulls(len(array), pa.dictionary(pa.int32(), pa.string()))
+        if pa.types.is_dictionary(array.type):
             self.chunks.append(self._coded(array))
-        elif pa.types.is_boolean(type_):
+        elif pa.types.is_boolean(array.type):
             self.codes = {False: 0, True: 1}
             self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
         else:
-            self.integer &= pa.types.is_integer(type_)
-            self.chunks.append(_smallest(_numbers(array, self.name)))
+            numbers = _numbers(array, self.name)
+            self.integer = self.integer and not _is_time(array.type) and _whole(numbers)
+            self.chunks.append(_smallest(numbers))
+        self.m += len(array)
 
     def _coded(self, array: pa.Array) -> np.ndarray:
         """The codes of one batch: (k,) uint16."""
@@ -135,31 +154,50 @@ class Builder:
             self.codes = {}
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
-            entries = [self._code(text) for text in dictionary.to_pylist()]
+            entries = [self._code(level) for level in _levels(dictionary, self.name)]
             # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
             self._dictionary_codes = np.array([*entries, _MISSING_CODE], np.uint16)
             self._dictionary = dictionary
         # "clip", because Arrow does not say what index stands where a value is null.
-        codes = self._dictionary_codes.take(_buffer(indices), mode="clip")
+        positions = _buffer(indices)
+        codes = self._dictionary_codes.take(positions, mode="clip")
         if indices.null_count:
             codes[~_valid(indices)] = _MISSING_CODE
+        if len(self.codes) >= MOST_LEVELS and self.stray is None:
+            self._keep_beyond(positions, codes)
         return codes
 
-    def _code(self, text: str | None) -> int:
+    def _keep_beyond(self, positions: np.ndarray, codes: np.ndarray) -> None:
+        """Keep as numbers what this batch has beyond MOST_LEVELS, until a text comes that is no number."""
+        rows = np.flatnonzero(codes == _BEYOND_CODE)
+        different, back = np.unique(positions[rows], return_inverse=True)
+        texts = [str(self._dictionary[int(position)]) for position in different]
+        numbers = [_number(text) for text in texts]
+        if None in numbers:
+            first = int(np.flatnonzero(np.array([number is None for number in numbers], bool)[back])[0])
+            self.stray = (self.m + int(rows[first]), texts[back[first]].strip())
+            self.beyond.clear()
+        else:
+            self.beyond.append(np.array(numbers, np.float64)[back])
+
+    def _code(self, level: Any) -> int:
         assert self.codes is not None
-        text = None if text is None else text.strip()
-        if text is None or text in MISSING:
+        level = level.strip() if isinstance(level, str) else level
+        if level is None or level in MISSING:
             return _MISSING_CODE
-        if text not in self.codes and len(self.codes) >= MOST_LEVELS:
+        if level not in self.codes and len(self.codes) >= MOST_LEVELS:
             return _BEYOND_CODE
-        return self.codes.setdefault(text, len(self.codes))
+        return self.codes.setdefault(level, len(self.codes))
 
     def finish(self) -> RawColumn:
         """The whole column, when all of its batches have been added; the builder's own chunks are then gone."""
         values = np.concatenate(self.chunks)
         self.chunks.clear()
         if self.codes is None:
-            return RawColumn(values, None, self.integer and not np.isnan(values).all())
+            integer = self.integer and not np.isnan(values).all()
+            if integer and values.dtype.kind == "f" and not np.isnan(values).any():
+                values = _smallest(values.astype(np.int64))
+            return RawColumn(values, None, integer)
         levels: tuple[Any, ...] = tuple(self.codes)
         truths = [str(level).lower() for level in levels]
         boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text
@@ -168,7 +206,8 @@ class Builder:
         final = np.zeros(65_536, np.min_scalar_type(count + 1))
         final[: len(levels)] = [truth == "true" for truth in truths] if boolean else np.arange(count)
         final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
-        return RawColumn(final[values], (False, True) if boolean else levels)
+        beyond = np.concatenate(self.beyond) if self.beyond else None
+        return RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -186,6 +225,29 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     if array.null_count:
         numbers = np.where(_valid(array), numbers, np.nan)
     return numbers
+
+
+def _levels(dictionary: pa.Array, name: str) -> list[Any]:
+    """The texts of a dictionary, or its numbers, of which the whole ones are integers."""
+    if is_text(dictionary.type):
+        return dictionary.to_pylist()
+    numbers = [None if number != number else number for number in _numbers(dictionary, name).tolist()]
+    return [int(n) if isinstance(n, float) and n.is_integer() else n for n in numbers]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _whole(numbers: np.ndarray) -> bool:
+    """Whether all values that are not missing are whole, and so small that a float tells them from their neighbours."""
+    if numbers.dtype.kind != "f":
+        return True
+    whole = (numbers == np.rint(numbers)) & (np.abs(numbers) <= min(2.0**53, float(np.finfo(numbers.dtype).max)))
+    return bool((whole | np.isnan(numbers)).all())
 
 
 # Seconds in a unit of Arrow's times; dates count days, or milliseconds.
@@ -225,6 +287,12 @@ def _smallest(numbers: np.ndarray) -> np.ndarray:
         return numbers
     smallest = np.result_type(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max()))
     return numbers.astype(smallest, copy=False)
+
+
+def is_category(type_: pa.DataType) -> bool:
+    """Whether a dictionary is one of levels: of texts, or of numbers that the writer declared to be a category."""
+    value = type_.value_type
+    return is_text(value) or pa.types.is_integer(value) or pa.types.is_floating(value) or _is_time(value)
 
 
 def is_text(type_: pa.DataType) -> bool:
