@@ -123,6 +123,7 @@ class Builder:
         self.integer = True
         self.beyond: list[np.ndarray] = []  # as RawColumn has it, a part per batch
         self.stray: tuple[int, str] | None = None
+        self.codes_only = False  # It is text because of leading zeros alone: numbers if one of them is not whole.
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
@@ -189,6 +190,32 @@ class Builder:
             return _BEYOND_CODE
         return self.codes.setdefault(level, len(self.codes))
 
+    def turn_to_text(self, forget: bool = False) -> bool:
+        """Make of the whole numbers so far the texts that they were; False where those cannot be told.
+
+        forget : drop the values instead, because they are read again (``begin_again``)
+        """
+        floats = [chunk for chunk in self.chunks if chunk.dtype.kind == "f"]
+        if not forget and any((np.abs(chunk[~np.isnan(chunk)]) > 2.0**53).any() for chunk in floats):
+            return False
+        chunks, self.chunks = self.chunks, []
+        if not forget:
+            self.m = 0
+            for chunk in chunks:
+                self.add(_texts_of(chunk))
+        return True
+
+    def begin_again(self) -> None:
+        """The next batches are the first ones of the column; those that are kept come after them."""
+        self._later = (self.chunks, self.beyond, self.m)
+        self.chunks, self.beyond, self.m = [], [], 0
+
+    def go_on(self) -> None:
+        """The first batches have been read again."""
+        chunks, beyond, self.m = self._later
+        self.chunks += chunks
+        self.beyond = [] if self.stray else self.beyond + beyond
+
     def finish(self) -> RawColumn:
         """The whole column, when all of its batches have been added; the builder's own chunks are then gone."""
         values = np.concatenate(self.chunks)
@@ -207,7 +234,8 @@ class Builder:
         final[: len(levels)] = [truth == "true" for truth in truths] if boolean else np.arange(count)
         final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
         beyond = np.concatenate(self.beyond) if self.beyond else None
-        return RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
+        column = RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
+        return _numbers_if_decimal(column) if self.codes_only else column
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -233,6 +261,28 @@ def _levels(dictionary: pa.Array, name: str) -> list[Any]:
         return dictionary.to_pylist()
     numbers = [None if number != number else number for number in _numbers(dictionary, name).tolist()]
     return [int(n) if isinstance(n, float) and n.is_integer() else n for n in numbers]
+
+
+def _texts_of(numbers: np.ndarray) -> pa.Array:
+    """Whole numbers as the texts that they are written as; NaN is missing."""
+    missing = np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(len(numbers), bool)
+    different, back = np.unique(numbers[~missing], return_inverse=True)
+    indices = np.zeros(len(numbers), np.int32)
+    indices[~missing] = back
+    texts = pa.array([str(int(number)) for number in different.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), texts)
+
+
+def _numbers_if_decimal(column: RawColumn) -> RawColumn:
+    """A column of numbers with leading zeros is one of codes only where all of them are whole: 007, and no 1.5."""
+    levels = [level for level in column.levels or () if level != "None"]
+    if column.stray or None in map(_number, levels) or all(level.lstrip("+-").isdecimal() for level in levels):
+        return column
+    known = [np.nan if level == "None" else _number(level) for level in column.levels or ()]
+    numbers = np.array([*known, np.nan, np.nan])[column.values]
+    if column.beyond is not None:
+        numbers[column.values == len(known) + 1] = column.beyond
+    return RawColumn(numbers, None, _whole(numbers))
 
 
 def _number(text: str) -> float | None:

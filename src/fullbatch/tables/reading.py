@@ -33,7 +33,7 @@ def read_table(path: str | Path, *, columns: Sequence[str] | None = None, text: 
     with _lean_memory():
         if kind == "parquet":
             return finish(str(path), read_parquet(path, columns, text))
-        return finish(str(path), read_csv(path, kind, columns, text))
+        return finish(str(path), read_csv(path, "gzip" if kind == "csv.gz" else None, columns, text))
 
 
 @contextmanager
