@@ -89,10 +89,9 @@ class _Reader:
         for k, block in enumerate(self.rows.blocks()):
             with self._row_numbers():
                 table = self._table(block)
-            none = b"None" in block
             for name, column in self.columns.items():
                 for array in table.column(name).chunks:
-                    column.add(array, k, none)
+                    column.add(array, k)
             self.m += table.num_rows
         self._read_again()
 
@@ -188,7 +187,7 @@ class _Column:
         self.type = _TEXT if text else pa.int64()
         self.family = "text" if text else None
         self.again = 0
-        self.none = False  # whether a missing value may be the text "None"
+        self.gaps = False  # whether a value was missing
 
     def widen(self, seen: pa.DataType) -> None:
         """Take a type that holds the next block, which looks like ``seen``; the family follows with its values."""
@@ -202,8 +201,8 @@ class _Column:
         elif (self.family, family) != ("number", "whole"):
             self.type = _TEXT
 
-    def add(self, array: pa.Array, block: int, none: bool) -> None:
-        """Take in the column of a block."""
+    def add(self, array: pa.Array, block: int) -> None:
+        """Take in the column of this block."""
         missing = array.null_count == len(array) and array.type != _TEXT
         family = self.family if missing else _family(array.type)
         if family == "text" and self.family in (None, "time") and not self.builder.codes_only:
@@ -213,11 +212,14 @@ class _Column:
                 array, family, self.type = seconds, "time", pa.timestamp("s")
         if family == "text" and self.family != "text":
             self.type = _TEXT
-            if self.family not in (None, "whole") or self.none or not self.builder.turn_to_text():
+            # What is missing among numbers may be "None", which among texts is one.
+            if self.family == "whole" and not self.gaps:
+                self.builder.turn_to_text()
+            elif self.builder.m:
                 self.again = block
-                self.builder.turn_to_text(forget=True)
+                self.builder.forget()
         self.family = family
-        self.none |= none and array.null_count > 0
+        self.gaps |= array.null_count > 0
         self.builder.add(array)
         self.builder.integer &= family in (None, "whole", "number")
 

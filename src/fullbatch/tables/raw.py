@@ -190,20 +190,15 @@ class Builder:
             return _BEYOND_CODE
         return self.codes.setdefault(level, len(self.codes))
 
-    def turn_to_text(self, forget: bool = False) -> bool:
-        """Make of the whole numbers so far the texts that they were; False where those cannot be told.
+    def turn_to_text(self) -> None:
+        """Make of the whole numbers so far, of which none is missing, the texts that they were."""
+        chunks, self.chunks, self.m = self.chunks, [], 0
+        for chunk in chunks:
+            self.add(_texts_of(chunk))
 
-        forget : drop the values instead, because they are read again (``begin_again``)
-        """
-        floats = [chunk for chunk in self.chunks if chunk.dtype.kind == "f"]
-        if not forget and any((np.abs(chunk[~np.isnan(chunk)]) > 2.0**53).any() for chunk in floats):
-            return False
-        chunks, self.chunks = self.chunks, []
-        if not forget:
-            self.m = 0
-            for chunk in chunks:
-                self.add(_texts_of(chunk))
-        return True
+    def forget(self) -> None:
+        """Drop the values so far, because they are read again (``begin_again``)."""
+        self.chunks = []
 
     def begin_again(self) -> None:
         """The next batches are the first ones of the column; those that are kept come after them."""
@@ -264,13 +259,10 @@ def _levels(dictionary: pa.Array, name: str) -> list[Any]:
 
 
 def _texts_of(numbers: np.ndarray) -> pa.Array:
-    """Whole numbers as the texts that they are written as; NaN is missing."""
-    missing = np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(len(numbers), bool)
-    different, back = np.unique(numbers[~missing], return_inverse=True)
-    indices = np.zeros(len(numbers), np.int32)
-    indices[~missing] = back
-    texts = pa.array([str(int(number)) for number in different.tolist()], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), texts)
+    """Integers as the texts that they are written as."""
+    different, indices = np.unique(numbers, return_inverse=True)
+    texts = pa.array([str(number) for number in different.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), texts)
 
 
 def _numbers_if_decimal(column: RawColumn) -> RawColumn:
