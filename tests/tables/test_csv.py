@@ -248,3 +248,26 @@ def test_a_thread_that_reads_ahead_ends_with_the_reading(csv):
         with pytest.raises(error) if error else contextlib.nullcontext():
             read_table(csv(content))
         assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "__index_level_0__"])
+def test_row_numbers_are_left_out(csv, name):
+    """pandas 3.1.1 writes the first, R 4 the second, pandas what it read of its own the third."""
+    path = csv(f"{name},x,y\n3,5,a\n0,5,b\n2,6,a\n")
+    table = read_table(path)
+    assert table.names == ("x", "y")
+    assert list(table.left_out) == [name.strip('"')]
+    assert read_table(path, columns=[name.strip('"')]).names == (name.strip('"'),)
+    assert read_table(path, keep=[name.strip('"')]).names == (name.strip('"'), "x", "y")
+
+
+@pytest.mark.parametrize("content", [",x\n3,5\n3,6\n", ",x\na,5\nb,6\n", "i,x\n0,5\n1,6\n", ",x\n0.5,5\n1,6\n"])
+def test_what_does_not_count_rows_stays(csv, content):
+    assert len(read_table(csv(content)).names) == 2
+
+
+def test_the_index_that_pandas_writes_into_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")  # 3.1.1
+    frame = pandas.DataFrame({"x": [5, 6, 7], "y": list("aba")})
+    frame.sort_values("y").reset_index(drop=True).to_csv(tmp_path / "i.csv")
+    assert read_table(tmp_path / "i.csv").names == ("x", "y")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fullbatch.errors import TableError
 from fullbatch.tables import parquet
+from fullbatch.tables.raw import RawTable
 from fullbatch.tables.reading import read_table
 from tables.conftest import ARROW, plain
 
@@ -63,9 +64,7 @@ def test_parquet_row_groups_batches_and_column_groups(tmp_path, monkeypatch):
     ("table", "expected"),
     [
         (pa.table({"x": pa.array([], pa.int32())}), "no rows"),
-        (pa.table({"x": [[1], [2]]}), "column 'x' holds list"),
-        (pa.table({"x": [{"y": 1}]}), "column 'x' holds struct"),
-        (pa.table({"x": [b"y"]}), "column 'x' holds binary"),
+        (pa.table({"x": [[1], [2]]}), "no column of it can be read; 'x' was left out: it holds list"),
         (pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), "called 'a'"),
     ],
 )
@@ -149,3 +148,51 @@ def test_int96_timestamps_of_any_year(tmp_path):
     pq.write_table(written, tmp_path / "t.parquet", use_deprecated_int96_timestamps=True)
     expected = [t and (t - datetime(1970, 1, 1)).total_seconds() for t in when]
     assert plain(read_table(tmp_path / "t.parquet"), "t") == pytest.approx(expected, abs=1e-6)
+
+
+# ---- columns that are left out -----------------------------------------------------------------------
+
+
+UNREADABLE = {
+    "list": [[1], [2]],
+    "struct": [{"y": 1}, None],
+    "bytes": [b"y", b"z"],
+    "uuid": pa.array([b"0" * 16, b"1" * 16], pa.uuid()),
+    "map": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8())),
+    "nested": [[{"y": [1]}], []],
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_column_that_is_none_for_us_is_left_out(tmp_path, name):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": [1, 2], name: UNREADABLE[name], "t": ["x", "y"]}), path)
+    table = read_table(path)
+    assert table.names == ("a", "t")
+    assert (plain(table, "a"), plain(table, "t")) == ([1, 2], ["x", "y"])
+    assert "expected numbers, texts" in table.left_out[name]
+    with pytest.raises(TableError, match=f"target column '{name}' was left out: it holds"):
+        table.require([name], "target column")
+    for asked in ({"columns": [name]}, {"keep": [name]}):
+        with pytest.raises(TableError, match=f"column '{name}' holds"):
+            read_table(path, **asked)
+    assert RawTable.of({"a": [1, 2], name: UNREADABLE[name]}).left_out.keys() == {name}
+
+
+def test_the_index_that_pandas_writes_is_left_out(tmp_path):
+    pandas = pytest.importorskip("pandas")  # 3.1.1
+    frame = pandas.DataFrame({"x": [5, 6, 7, 8], "y": list("abab")})
+    path = tmp_path / "i.parquet"
+    frame.sample(frac=0.75, random_state=0).to_parquet(path)
+    table = read_table(path)
+    assert table.names == ("x", "y")
+    assert table.left_out == {"__index_level_0__": "it is the index of a pandas table, not one of its columns"}
+    assert plain(read_table(path, columns=["__index_level_0__"]), "__index_level_0__") == [2, 3, 1]
+    assert read_table(path, keep=["__index_level_0__"]).names == ("x", "y", "__index_level_0__")
+    frame.set_index("x").to_parquet(path)
+    assert read_table(path).names == ("y",)
+    assert read_table(path).left_out.keys() == {"x"}
+    frame.to_parquet(path)
+    assert read_table(path).left_out == {}
+    pq.write_table(pa.table({"x": [1], "__index_level_0__": [7]}), path)  # as another library writes it again
+    assert read_table(path).names == ("x",)

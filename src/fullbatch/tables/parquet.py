@@ -11,22 +11,30 @@ from typing import Any
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import Builder, check_names, is_category, is_text, require
+from fullbatch.tables.indexes import INDEX, pandas_indexes
+from fullbatch.tables.raw import Builder, check_names, is_category, is_text, require, unreadable
 
 BATCH_ROWS = 65_536
 PARQUET_GROUP = 32  # columns that are decoded side by side: each of them holds a decompressed page or more
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str]) -> dict[str, Builder]:
-    """The columns of a file: these alone, or all. Those in ``text`` stay text where there is but true and false."""
+def read_parquet(
+    path: Path, columns: Sequence[str] | None, text: Collection[str], keep: Collection[str]
+) -> tuple[dict[str, Builder], dict[str, str]]:
+    """The columns of a file, these alone or all, and why which were left out.
+
+    text : these stay text where there is but true and false
+    keep : these are not left out
+    """
     from pyarrow import parquet
 
     with _parquet_errors(path):
-        metadata = parquet.read_metadata(path)
-        schema = metadata.schema.to_arrow_schema()
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            metadata, schema = file.metadata, file.schema_arrow
         check_names(schema.names)
         require(columns or (), schema.names, "column")
-        names = [name for name in schema.names if columns is None or name in columns]
+        left_out = _left_out(schema, {*keep, *(columns or ())})
+        names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
         builders = {name: Builder(name, name in text) for name in names}
         declared = _declared_categories(metadata)
         texts = [name for name in names if is_text(schema.field(name).type)]
@@ -40,7 +48,18 @@ def read_parquet(path: Path, columns: Sequence[str] | None, text: Collection[str
                 for batch in file.iter_batches(BATCH_ROWS, columns=group, use_threads=False):
                     for name, array in zip(batch.schema.names, batch.columns, strict=True):
                         builders[name].add(array.dictionary_encode() if name in declared else array)
-        return builders
+        return builders, left_out if columns is None else {}
+
+
+def _left_out(schema: pa.Schema, keep: Collection[str]) -> dict[str, str]:
+    """The columns that are none for us, or indexes that pandas wrote beside the table's own columns; and why."""
+    indexes = pandas_indexes(schema)
+    reasons = {}
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        reason = INDEX if name in indexes else unreadable(type_)
+        if reason and name not in keep:
+            reasons[name] = reason
+    return reasons
 
 
 def _declared_categories(metadata: Any) -> set[str]:

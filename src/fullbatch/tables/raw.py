@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,21 +71,27 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class RawTable:
-    """The columns of a table, all of length ``m``, in the file's order."""
+    """The columns of a table, all of length ``m``, in the file's order.
+
+    left_out : the columns of the file that were not read though nobody chose so, and for each of them why
+    """
 
     columns: Mapping[str, RawColumn]
     m: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> RawTable:
         """A table from arrays or lists in memory, each (m,): numbers, booleans or texts; None is missing."""
-        builders = {str(name): Builder(str(name)) for name in columns}
-        for builder, values in zip(builders.values(), columns.values(), strict=True):
-            builder.add(pa.array(values))
-        lengths = {name: builder.m for name, builder in builders.items()}
+        arrays = {str(name): pa.array(values) for name, values in columns.items()}
+        lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise TableError(f"The columns of a table have one length; these have {lengths}.")
-        return finish("The table", builders)
+        left_out = {name: reason for name, array in arrays.items() if (reason := unreadable(array.type))}
+        builders = {name: Builder(name) for name in arrays if name not in left_out}
+        for name, builder in builders.items():
+            builder.add(arrays[name])
+        return finish("The table", builders, left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,11 +104,14 @@ class RawTable:
 
     def require(self, names: Sequence[str], what: str = "column") -> None:
         """TableError that names the absent ones, and near names; ``what`` is how the message calls them."""
+        for name in names:
+            if name in self.left_out and name not in self.columns:
+                raise TableError(f"{what} {name!r} was left out: {self.left_out[name]}.")
         require(names, self.names, what)
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        return RawTable({name: column.select(rows) for name, column in self.columns.items()}, len(rows))
+        return RawTable({name: column.select(rows) for name, column in self.columns.items()}, len(rows), self.left_out)
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -131,6 +140,7 @@ class Builder:
 
     def add(self, array: pa.Array) -> None:
         """Take in the next batch of the column."""
+        array = _stored(array)
         type_ = array.type
         if is_text(type_):
             array = array.dictionary_encode()
@@ -240,7 +250,7 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
         return np.full(len(array), np.nan, np.float32)
     if pa.types.is_decimal(type_):
         array = array.cast(pa.float64())
-    elif not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or _is_time(type_)):
+    elif unreadable(type_):
         raise TableError(f"column {name!r} holds {type_}; expected numbers, texts, booleans, dates or times.")
     numbers = _buffer(array)
     if _is_time(type_):
@@ -337,16 +347,40 @@ def is_category(type_: pa.DataType) -> bool:
     return is_text(value) or pa.types.is_integer(value) or pa.types.is_floating(value) or _is_time(value)
 
 
+def unreadable(type_: pa.DataType) -> str | None:
+    """Why a column of this type is none for us; None: it is one."""
+    value = getattr(type_, "storage_type", type_)
+    value = value.value_type if pa.types.is_dictionary(value) else value
+    known = (
+        pa.types.is_null(value) or pa.types.is_boolean(value) or pa.types.is_integer(value) or is_text(value)
+        or pa.types.is_floating(value) or pa.types.is_decimal(value) or _is_time(value)
+    )  # fmt: skip
+    name = getattr(type_, "extension_name", str(type_))
+    return None if known else f"it holds {name}; expected numbers, texts, booleans, dates or times"
+
+
+def _stored(array: pa.Array) -> pa.Array:
+    """What an array of an extension type is stored as: pandas' periods are integers. Booleans of 8 bits are booleans."""
+    if not isinstance(array.type, pa.BaseExtensionType):
+        return array
+    truth = array.type.extension_name == "arrow.bool8"
+    return array.storage.cast(pa.bool_()) if truth else array.storage
+
+
 def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
-def finish(origin: str, builders: dict[str, Builder]) -> RawTable:
+def finish(origin: str, builders: dict[str, Builder], left_out: Mapping[str, str] | None = None) -> RawTable:
     """The table of all that the builders have read. TableError, which begins with ``origin``, where that is no row."""
+    left_out = left_out or {}
+    if left_out and not builders:
+        name, reason = next(iter(left_out.items()))
+        raise TableError(f"{origin}: no column of it can be read; {name!r} was left out: {reason}.")
     m = next((builder.m for builder in builders.values()), 0)
     if m == 0:
         raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
-    return RawTable({name: builder.finish() for name, builder in builders.items()}, m)
+    return RawTable({name: builder.finish() for name, builder in builders.items()}, m, left_out)
 
 
 # ---- names ---------------------------------------------------------------------------------------
