@@ -181,7 +181,7 @@ def test_a_column_that_is_none_for_us_is_left_out(tmp_path, name):
 
 def test_the_index_that_pandas_writes_is_left_out(tmp_path):
     pandas = pytest.importorskip("pandas")  # 3.1.1
-    frame = pandas.DataFrame({"x": [5, 6, 7, 8], "y": list("abab")})
+    frame = pandas.DataFrame({"x": [5, 9, 7, 8], "y": list("abab")})
     path = tmp_path / "i.parquet"
     frame.sample(frac=0.75, random_state=0).to_parquet(path)
     table = read_table(path)

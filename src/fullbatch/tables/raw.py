@@ -360,7 +360,7 @@ def unreadable(type_: pa.DataType) -> str | None:
 
 
 def _stored(array: pa.Array) -> pa.Array:
-    """What an array of an extension type is stored as: pandas' periods are integers. Booleans of 8 bits are booleans."""
+    """What an array of an extension type is stored as: periods of pandas are integers; bool8 is boolean."""
     if not isinstance(array.type, pa.BaseExtensionType):
         return array
     truth = array.type.extension_name == "arrow.bool8"
