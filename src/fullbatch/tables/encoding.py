@@ -427,6 +427,8 @@ def _numbers_of(name: str, column: RawColumn) -> np.ndarray:
         _refuse_text(name, column)
         levels = [_number(level) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
+        if column.beyond is not None:
+            values[column.values == len(levels) + 1] = column.beyond
     if values.dtype.kind == "f" and (infinite := np.flatnonzero(np.isinf(values))).size:
         raise TableError(
             f"column {name!r} is infinite in row {infinite[0] + 1}; expected a finite number, or none at all."
@@ -446,13 +448,19 @@ def _refuse_text(
 ) -> None:
     """TableError for the first row whose text is no number."""
     bad = [_number(level) is None for level in column.levels or ()]
-    rows = np.flatnonzero(np.array([*bad, False, True])[column.values])
-    if rows.size:
-        raise TableError(f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, {otherwise}.")
+    unknown = column.beyond is None and column.stray is None
+    rows = np.flatnonzero(np.array([*bad, False, unknown])[column.values]).tolist()
+    if column.stray is not None:
+        rows.append(column.stray[0])
+    if rows:
+        seen = _shown(column, min(rows))
+        raise TableError(f"column {name!r} must hold numbers, but {seen}; correct it, {otherwise}.")
 
 
 def _shown(column: RawColumn, row: int) -> str:
     levels, code = column.levels or (), column.values[row]
+    if column.stray is not None and column.stray[0] == row:
+        return f"row {row + 1} has {column.stray[1]!r}"
     return f"row {row + 1} has {levels[code]!r}" if code < len(levels) else f"row {row + 1} has another text"
 
 
