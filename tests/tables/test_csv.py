@@ -1,6 +1,8 @@
 """CSV and CSV.gz: what comes out of them, whatever stands where."""
 
+import contextlib
 import gzip
+import threading
 
 import numpy as np
 import pytest
@@ -8,7 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import csv as arrow_csv
 
+from fullbatch.errors import TableError
 from fullbatch.tables import csv as ours
+from fullbatch.tables import rows as rows_of
+from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.reading import read_table
 from tables.conftest import plain
 
@@ -59,7 +64,7 @@ def test_codes_and_numbers_are_small(csv):
 )
 def test_a_late_value_decides_the_type_of_its_column(csv, early, late, expected):
     """It comes after the block from which Arrow guesses: the same as if it had come first."""
-    rows = ours.CSV_BLOCK // 10
+    rows = rows_of.CSV_BLOCK // 10
     late_table = read_table(csv("n,c\n" + f"12345678,{early}\n" * rows + f"2,{late}\n"))
     early_table = read_table(csv(f"n,c\n2,{late}\n" + f"1,{early}\n" * 3))
     assert plain(late_table, "c")[-1] == plain(early_table, "c")[0] == expected
@@ -69,7 +74,7 @@ def test_a_late_value_decides_the_type_of_its_column(csv, early, late, expected)
 
 
 def test_several_late_columns(csv):
-    rows = ours.CSV_BLOCK // 10
+    rows = rows_of.CSV_BLOCK // 10
     content = "a,b,c,d\n" + "1,2,3,4\n" * rows + "1.5,2,3,4\n" + "1,x,3,4\n" + "1,2,3,y\n"
     table = read_table(csv(content), columns=["d", "b", "a"])
     assert table.names == ("a", "b", "d")
@@ -141,19 +146,128 @@ def test_any_column_comes_back(tmp_path, column):
         assert all(got is None or isinstance(got, str) for got in read)
 
 
-def test_a_csv_file_is_not_closed_while_arrow_reads_ahead(tmp_path, monkeypatch):
-    """A thread of Arrow's would go on in the next file that gets the number: rows of one came out in the other."""
-    streams = []
-    real = arrow_csv.open_csv
+def test_a_csv_file_is_read_once_whatever_changes_its_type_late(tmp_path, monkeypatch):
+    """And a second time, as far as needed, where numbers that are not whole turn out to be texts."""
+    parsed = []
+    real = arrow_csv.read_csv
 
-    def open_csv(stream, **options):
-        assert not any(earlier.closed for earlier in streams)
-        streams.append(stream)
+    def read(stream, **options):
+        parsed.append(stream.size())
         return real(stream, **options)
 
-    monkeypatch.setattr(arrow_csv, "open_csv", open_csv)
+    monkeypatch.setattr(arrow_csv, "read_csv", read)
     path = tmp_path / "late.csv"
-    path.write_text("a,b\n" + "1,x\n" * 400_000 + "1.5,x\n")
-    assert read_table(path).m == 400_001
-    assert len(streams) == 3, "for the types, with whole numbers, and with what a late value makes of them"
-    assert not any(stream.closed for stream in streams)
+    rows = ["1,2,3,,2024-01-31"] * 300_000
+    rows[200_000:200_005] = ["1.5,2,3,,", "1,x,3,,", "1,2,3,2024-01-31,", "1,2,007,,2024-01-31 10:00Z", "1,2,3,,"]
+    path.write_text("a,b,c,d,e\n" + "\n".join(rows))
+    table = read_table(path)
+    assert table.m == 300_000
+    assert [table.column(name).kind for name in "abcde"] == ["number", "text", "text", "number", "number"]
+    assert [plain(table, name)[200_003] for name in "abcde"] == [1, "2", "007", None, 1706695200]
+    assert plain(table, "c")[0] == "3"
+    assert sum(parsed) < path.stat().st_size + 6 * rows_of.CSV_BLOCK
+    path.write_text(path.read_text() + "\nx,2,3,,")
+    parsed.clear()
+    values = plain(read_table(path), "a")
+    assert [values[i] for i in (0, 200_000, -1)] == ["1", "1.5", "x"]
+    assert 1.5 * path.stat().st_size < sum(parsed) < 2 * path.stat().st_size + 7 * rows_of.CSV_BLOCK
+
+
+@pytest.mark.parametrize("kind", ["dates", "zoned", "both"])
+def test_dates_and_times_are_the_same_in_any_order_of_the_lines(csv, kind):
+    values = {"dates": ["2024-01-31"], "zoned": ["2024-01-31T10:00:00Z", "2024-01-31 12:00:00+02:00"]}
+    late = values.get(kind, ["2024-01-31", "2024-01-31 10:00", "2024-01-31 12:00:00+02:00", "2024-01-31T10:00:00.5Z"])
+    seconds = {"dates": [1706659200], "zoned": [1706695200] * 2}
+    expected = seconds.get(kind, [1706659200, 1706695200, 1706695200, 1706695200.5])
+    gap = ["1,"] * 600_000
+    for lines in ([*gap, *(f"1,{value}" for value in late)], [*(f"1,{value}" for value in late), *gap]):
+        column = read_table(csv("x,d\n" + "\n".join(lines))).column("d")
+        assert column.kind == "number"
+        assert column.values[~column.missing].tolist() == expected
+        assert np.count_nonzero(column.missing) == len(gap)
+    lines = ["1,2024-01-31 09:00"] * 90_000 + [f"1,{value}" for value in late]
+    column = read_table(csv("x,d\n" + "\n".join(lines))).column("d")
+    assert column.values[[0, *range(-len(late), 0)]].tolist() == [1706691600, *expected]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["007", "7", "8"], "text"),
+        (["7", "8", "007"], "text"),
+        (["-07", "7", "8"], "text"),
+        (["7", '"007"', "8"], "text"),
+        (["7", " 007 ", "8"], "text"),
+        (["0x10", "16", "8"], "text"),
+        (["0", "10", "-0"], "number"),
+        (["0.5", "0", "00.5"], "number"),
+        (["007", "1.5", "8"], "number"),
+        (["1.5", "007", "8"], "number"),
+        (["2024-01-05", "2024-10-07", ""], "number"),
+        (["05:30", "07:00", ""], "number"),
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_whole_numbers_with_leading_zeros_are_texts(csv, values, kind, separator):
+    """Wherever they stand: in one block, in any other, in any column, beside quoted separators and line ends."""
+    for gap in (0, rows_of.CSV_BLOCK // 10):
+        if gap == 0:
+            lines = [f'5{separator}"a{separator} 01\n02"{separator}{value}{separator}4' for value in values]
+        else:
+            cells = [values[0], *["" if values[-1] == "" else "3"] * gap, *values[1:]]
+            lines = [f"12345{separator}x{separator}{cell}{separator}4" for cell in cells]
+        table = read_table(csv("\n".join([separator.join("abcd"), *lines])))
+        assert [table.column(name).kind for name in "abcd"] == ["number", "text", kind, "number"]
+        if kind == "text":
+            got = plain(table, "c")
+            assert [got[0], *got[-2:]] == [value.strip(' "') for value in values]
+            assert set(got[1:-2]) <= {"3"}
+
+
+def test_a_target_of_codes_comes_back_as_it_was(csv):
+    table = read_table(csv("x,y\n1,01\n2,02\n3,01\n4,10\n"))
+    assert TableEncoding.learn(table, "y").classes == ("01", "02", "10")
+
+
+def test_rows_that_a_block_cuts(csv, monkeypatch):
+    """Blocks end where rows do, whatever is quoted; a quote within a value is a character as any other."""
+    cells = ["x", '"a,\nb"', '"say ""no"",\n"', '5" pipe', '""', '"""x"""', 'd"e,f'[:3], 'x"']
+    rows = [f"{i},{cells[i % len(cells)]},{i * 7}" for i in range(400)]
+    expected = read_table(csv("n,t,k\n" + "\n".join(rows) + "\n"))
+    assert plain(expected, "n") == list(range(400))
+    for size in (97, 256, 1000):
+        monkeypatch.setattr(rows_of, "CSV_BLOCK", size)
+        for end in ("\n", "\r\n"):
+            table = read_table(csv("n,t,k" + end + end.join(rows) + end))
+            assert plain(table, "n") == list(range(400))
+            assert plain(table, "t") == plain(expected, "t")
+
+
+def test_a_thread_that_reads_ahead_ends_with_the_reading(csv):
+    for content, error in (("a,b\n" + "1,x\n" * 900_000, None), ("a,b\n1\n" + "1,x\n" * 900_000, TableError)):
+        with pytest.raises(error) if error else contextlib.nullcontext():
+            read_table(csv(content))
+        assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "__index_level_0__"])
+def test_row_numbers_are_left_out(csv, name):
+    """pandas 3.1.1 writes the first, R 4 the second, pandas what it read of its own the third."""
+    path = csv(f"{name},x,y\n3,5,a\n0,5,b\n2,6,a\n")
+    table = read_table(path)
+    assert table.names == ("x", "y")
+    assert list(table.left_out) == [name.strip('"')]
+    assert read_table(path, columns=[name.strip('"')]).names == (name.strip('"'),)
+    assert read_table(path, keep=[name.strip('"')]).names == (name.strip('"'), "x", "y")
+
+
+@pytest.mark.parametrize("content", [",x\n3,5\n3,6\n", ",x\na,5\nb,6\n", "i,x\n0,5\n1,6\n", ",x\n0.5,5\n1,6\n"])
+def test_what_does_not_count_rows_stays(csv, content):
+    assert len(read_table(csv(content)).names) == 2
+
+
+def test_the_index_that_pandas_writes_into_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")  # 3.1.1
+    frame = pandas.DataFrame({"x": [5, 6, 7], "y": list("aba")})
+    frame.sort_values("y").reset_index(drop=True).to_csv(tmp_path / "i.csv")
+    assert read_table(tmp_path / "i.csv").names == ("x", "y")

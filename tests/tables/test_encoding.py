@@ -186,7 +186,7 @@ def test_one_hot():
         ([0, 5, 10, 15, 20], False),  # few values, far apart
         ([-2, -1, 0, 1], True),
         ([-128, -127, -126], True),
-        ([1.0, 2.0, 3.0], False),  # floats are quantities
+        ([1.0, 2.0, 3.0], True),  # whole floats are integers
         ([1, 2, 3, None], True),  # integers of which some are missing
         ([10**15, 10**15 + 1, 10**15 + 2], True),
         ([0, 255], False),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
 from fullbatch.errors import InputError, TableError
+from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.fit import Settings, split_rows, train_table
 from fullbatch.tables.raw import RawTable
 from tables.conftest import QUICK, people
@@ -47,6 +49,27 @@ def test_a_quantity_is_not_split_by_its_values():
     whole = RawTable.of({"x": np.arange(200), "y": np.arange(200)})
     assert len(split_rows(whole, "y", Settings(validation=0.5), "regress")[1]) in (99, 100, 101)
     assert len(split_rows(whole, "y", Settings(validation=0.5), "classify")[1]) == 0  # each class has one row
+
+
+def test_the_same_rows_are_held_out_however_the_classes_are_stored():
+    late = np.random.default_rng(0).random(300) < 0.3
+    stored = [
+        np.where(late, "yes", "no"),  # the first row's class is the reader's first level
+        np.where(late[::-1], "yes", "no")[::-1].copy(),
+        late,
+        late.astype(int),
+        late.astype(float),
+        np.where(late, "10", "9"),
+        np.where(late, 10, 9),
+        pa.array(np.where(late, "yes", "no")).cast(pa.dictionary(pa.int32(), pa.string())),
+        pa.DictionaryArray.from_arrays(late.astype(np.int32), pa.array(["no", "yes"])),
+        pa.DictionaryArray.from_arrays(1 - late.astype(np.int32), pa.array(["yes", "no"])),
+    ]
+    found = [split_rows(RawTable.of({"x": np.arange(300), "y": y}), "y", Settings())[1].tolist() for y in stored]
+    order = [held_out == found[0] for held_out in found]
+    assert all(order), order
+    learned = [TableEncoding.learn(RawTable.of({"x": np.arange(300), "y": y}), "y").task for y in stored]
+    assert set(learned) == {"classify"}
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 7, float("nan")])

@@ -195,7 +195,7 @@ def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, 
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
     with status(f"reading {data}"):
-        table = read_table(data)
+        table = read_table(data, keep=[target] if target else ())
     if target is None:
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
     return table, target

@@ -1,78 +1,64 @@
-"""CSV and CSV.gz into the columns of a raw table."""
+"""CSV into the columns of a raw table: one pass, block by block, wherever a value stands that changes a column's type.
+
+What a column is follows from all its values: whole numbers, numbers, dates and times, times of day, or texts. A block
+that contradicts what came before widens the column from there on; what was read is kept. Only where numbers (not whole
+ones), dates or times turn out to be texts are their blocks read again, once for all such columns.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import TableError
 from fullbatch.tables.raw import MISSING, Builder, check_names, require
-
-CSV_BLOCK = 1 << 20  # bytes that Arrow reads at a time; each row must fit into a block
+from fullbatch.tables.rows import Rows, quotes
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
-def read_csv(path: Path, kind: str, columns: Sequence[str] | None, text: Collection[str]) -> dict[str, Builder]:
-    """The columns of a file: these alone, or all. ``kind`` is "csv" or "csv.gz"; the columns in ``text`` stay text.
+def read_csv(
+    path: Path, compression: str | None, columns: Sequence[str] | None, text: Collection[str]
+) -> dict[str, Builder]:
+    """The columns of a file: these alone, or all. Those in ``text`` stay text.
 
-    Types come from the first block; where a later value contradicts its column's, that type is widened and
-    the reading starts again: a column's type never depends on where in the file a value stands.
+    compression : None, or one that Arrow knows: "gzip", "zstd", "bz2"
     """
     with _csv_errors(path):
-        types = {}
-        schema = _csv_reader(path, kind, None, None).schema
-        names = schema.names
+        rows = Rows(path, compression)
+        names = _parse(rows.header, rows.delimiter, None, None, None).schema.names
         check_names(names)
         require(columns or (), names, "column")
-        for field in schema:
-            if columns is None or field.name in columns:
-                types[field.name] = _TEXT if field.name in text else _csv_type(field.type)
-        while True:
-            builders = {name: Builder(name, name in text) for name in types}
-            try:
-                for batch in _csv_reader(path, kind, types, list(types)):
-                    for builder, array in zip(builders.values(), batch.columns, strict=True):
-                        builder.add(array)
-                return builders
-            except pa.ArrowInvalid as error:
-                late = _LATE_VALUE.match(str(error))
-                name = names[int(late[1])] if late else None
-                if late is None or name is None or types[name] == _TEXT:
-                    raise
-                types[name] = _wider(types[name], late[2])
+        wanted = [name for name in names if columns is None or name in columns]
+        reader = _Reader(rows, names, {name: _Column(name, name in text) for name in wanted})
+        try:
+            reader.read()
+        except (TableError, pa.ArrowInvalid):
+            rows.check()
+            raise
+        return {name: column.builder for name, column in reader.columns.items()}
 
 
-# Arrow's error where a value does not fit the type of its column: the column's number, counted from 0, and the value.
-_LATE_VALUE = re.compile(r"In CSV column #(\d+): .*conversion error to .*invalid value '(.*)'", re.DOTALL)
-
-
-def _csv_reader(path: Path, kind: str, types: Mapping[str, pa.DataType] | None, include: list[str] | None) -> Any:
-    """Arrow's reader of the file, block by block.
-
-    Nobody closes it or its file. A thread of Arrow's reads ahead, also where one thread is asked for; a file that is
-    closed under it gives its number to the next one that is opened, and that thread takes a block of that one. So the
-    file is left to the last reference, which is the thread's. (pyarrow 26.0: with closing, 7 of 1,350 readings of a
-    valid file failed on a busy machine; without it none of 1,800. findings/ has the script.)
-    """
+def _parse(
+    block: bytes,
+    delimiter: str,
+    names: Sequence[str] | None,
+    types: Mapping[str, pa.DataType] | None,
+    include: Sequence[str] | None,
+) -> pa.Table:
+    """Arrow's table of some rows; without names, the first row has them."""
     from pyarrow import csv
 
-    compression = "gzip" if kind == "csv.gz" else None
-    with pa.input_stream(str(path), compression=compression) as stream:
-        start = stream.read(4096)
-    if b"\0" in start:
-        raise TableError("not a CSV file: it holds binary data, or text that is not UTF-8.")
-    header = start.split(b"\n")[0]
-    delimiter = max(",;\t", key=lambda mark: header.count(mark.encode()))
-    return csv.open_csv(
-        pa.input_stream(str(path), compression=compression),
+    return csv.read_csv(
+        pa.BufferReader(block),
         # One thread reads, because then errors have row numbers and memory is less; reading is not what takes the time.
-        read_options=csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
+        read_options=csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types=types,
@@ -85,25 +71,193 @@ def _csv_reader(path: Path, kind: str, types: Mapping[str, pa.DataType] | None, 
     )
 
 
-def _csv_type(inferred: pa.DataType) -> pa.DataType:
-    """The type that Arrow is to give a column of which the first block looks like this.
+# Arrow's errors for a value in a column of integers (its number, counted from 0) that is none, and for uneven rows.
+_LATE_VALUE = re.compile(r"In CSV column #(\d+): .*conversion error to int64: invalid value '(.*)'", re.DOTALL)
+_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
-    Texts are coded as they are read; true and false too: they become booleans if nothing else comes.
+
+class _Reader:
+    """Reads the blocks of a file into its columns. ``m`` rows have been read."""
+
+    def __init__(self, rows: Rows, names: Sequence[str], columns: dict[str, _Column]) -> None:
+        self.rows = rows
+        self.names = names
+        self.columns = columns
+        self.m = 0
+
+    def read(self) -> None:
+        for k, block in enumerate(self.rows.blocks()):
+            with self._row_numbers():
+                table = self._table(block)
+            for name, column in self.columns.items():
+                for array in table.column(name).chunks:
+                    column.add(array, k)
+            self.m += table.num_rows
+        self._read_again()
+
+    def _table(self, block: bytes) -> pa.Table:
+        """The block in the columns' types, which are widened where it contradicts them."""
+        if self.m == 0:
+            self._widen(block)
+        else:
+            self._find_codes(block)
+        try:
+            return self._parse(block)
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):
+                raise
+            late = _LATE_VALUE.match(str(error))
+            if late and _is_number(late[2]):  # The usual case costs one more parse, not two.
+                self.columns[self.names[int(late[1])]].type = pa.float64()
+            else:
+                self._widen(block)
+        try:
+            return self._parse(block)
+        except pa.ArrowInvalid:
+            self._widen(block)
+            return self._parse(block)
+
+    def _parse(self, block: bytes) -> pa.Table:
+        types = {name: column.type for name, column in self.columns.items()}
+        return _parse(block, self.rows.delimiter, self.names, types, list(types))
+
+    def _widen(self, block: bytes) -> None:
+        """Let Arrow say what the block looks like by itself, and give each column a type that holds it."""
+        for field in _parse(block, self.rows.delimiter, self.names, None, list(self.columns)).schema:
+            self.columns[field.name].widen(field.type)
+        self._find_codes(block)
+
+    def _find_codes(self, block: bytes) -> None:
+        """Make columns of whole numbers texts where one of them has a leading zero: Arrow reads 007 as 7."""
+        whole = {}
+        for j, name in enumerate(self.names):
+            if name in self.columns and pa.types.is_int64(self.columns[name].type):
+                whole[j] = self.columns[name]
+        if whole:
+            for j in _leading_zeros(block, self.rows.delimiter, whole):
+                whole[j].type = _TEXT
+                whole[j].builder.codes_only = True
+
+    def _read_again(self) -> None:
+        """Read the first blocks of those columns again that were not known to be texts then."""
+        late = {name: column for name, column in self.columns.items() if column.again}
+        if not late:
+            return
+        for column in late.values():
+            column.builder.begin_again()
+        last = max(column.again for column in late.values())
+        for k, block in enumerate(self.rows.blocks()):
+            if k == last:
+                break
+            types = {name: _TEXT for name, column in late.items() if column.again > k}
+            table = _parse(block, self.rows.delimiter, self.names, types, list(types))
+            for name in types:
+                for array in table.column(name).chunks:
+                    late[name].builder.add(array)
+        for column in late.values():
+            column.builder.go_on()
+
+    @contextmanager
+    def _row_numbers(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            if not (ragged := _RAGGED.search(str(error))):
+                raise
+            row, expected, got = map(int, ragged.groups())
+            raise TableError(
+                f"row {self.m + row} (not counting the header) has {got} values, the header has {expected}; "
+                "every row needs one value per column."
+            ) from None
+
+
+# ---- what a column is ----------------------------------------------------------------------------
+
+
+class _Column:
+    """What is known of a column, and its builder.
+
+    type : what Arrow is asked for in the next block
+    family : what all values so far are: "whole", "number", "time", "clock", "text"; None: none but missing ones
+    again : so many blocks, the first ones, have to be read again as text
     """
-    if pa.types.is_null(inferred):  # All values of the block are missing: integers are what ``_wider`` begins with.
-        return pa.int64()
-    if pa.types.is_binary(inferred):
-        raise TableError("its text is not UTF-8; save it as UTF-8.")
-    return _TEXT if pa.types.is_string(inferred) or pa.types.is_boolean(inferred) else inferred
+
+    def __init__(self, name: str, text: bool) -> None:
+        self.builder = Builder(name, text)
+        self.type = _TEXT if text else pa.int64()
+        self.family = "text" if text else None
+        self.again = 0
+        self.gaps = False  # whether a value was missing
+
+    def widen(self, seen: pa.DataType) -> None:
+        """Take a type that holds the next block, which looks like ``seen``; the family follows with its values."""
+        if pa.types.is_binary(seen):
+            raise TableError("its text is not UTF-8; save it as UTF-8.")
+        if pa.types.is_null(seen) or self.family == "text":
+            return
+        family = _family(seen)
+        if self.family in (None, family) or (self.family, family) == ("whole", "number"):
+            self.type = _TEXT if family == "text" else seen
+        elif (self.family, family) != ("number", "whole"):
+            self.type = _TEXT
+
+    def add(self, array: pa.Array, block: int) -> None:
+        """Take in the column of this block."""
+        missing = array.null_count == len(array) and array.type != _TEXT
+        family = self.family if missing else _family(array.type)
+        if family == "text" and self.family in (None, "time") and not self.builder.codes_only:
+            # Times with and without a zone are texts to Arrow where they are in one block.
+            seconds = _seconds(array)
+            if seconds is not None:
+                array, family, self.type = seconds, "time", pa.timestamp("s")
+        if family == "text" and self.family != "text":
+            self.type = _TEXT
+            # What is missing among numbers may be "None", which among texts is one.
+            if self.family == "whole" and not self.gaps:
+                self.builder.turn_to_text()
+            elif self.builder.m:
+                self.again = block
+                self.builder.forget()
+        self.family = family
+        self.gaps |= array.null_count > 0
+        self.builder.add(array)
+        self.builder.integer &= family in (None, "whole", "number")
 
 
-def _wider(type_: pa.DataType, value: str) -> pa.DataType:
-    """The type to try next for a column in which this value came."""
+def _family(type_: pa.DataType) -> str:
+    """True and false are coded as texts are: they become booleans if nothing else comes."""
     if pa.types.is_int64(type_):
-        return pa.float64() if _is_number(value) else _TEXT
-    if pa.types.is_date(type_):
-        return pa.timestamp("s")
-    return pa.timestamp("ns") if type_ == pa.timestamp("s") else _TEXT
+        return "whole"
+    if pa.types.is_floating(type_):
+        return "number"
+    if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
+        return "time"
+    return "clock" if pa.types.is_time(type_) else "text"
+
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
+
+
+def _seconds(array: pa.Array) -> pa.Array | None:
+    """Texts as seconds since 1970, if all of them are dates and times with or without a zone (then: UTC)."""
+    seconds: list[float | None] = []
+    for text in array.dictionary.to_pylist():
+        text = text.strip()
+        if text in MISSING or text == "None":
+            seconds.append(None)
+            continue
+        try:
+            moment = datetime.fromisoformat(text) if _ISO.fullmatch(text) else None
+        except ValueError:
+            moment = None
+        if moment is None:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds.append((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
+    if all(second is None for second in seconds):
+        return None
+    numbers = pa.array(seconds, pa.float64())
+    return pa.DictionaryArray.from_arrays(array.indices, numbers).dictionary_decode()
 
 
 def _is_number(text: str) -> bool:
@@ -112,6 +266,52 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _leading_zeros(block: bytes, delimiter: str, columns: Collection[int]) -> set[int]:
+    """Which of these columns have a whole number with a leading zero, 007 or 0x10."""
+    if not block.startswith(b"0") and not _zeros(block, delimiter).size:
+        return set()
+    block = b"\n" + block + b"\n"
+    bytes_ = np.frombuffer(block, np.uint8)
+    at = _zeros(block, delimiter)
+    before, behind = bytes_[at], bytes_[at - 1]
+    signed = (before == ord("-")) | (before == ord("+"))
+    at = at[~signed | (behind < ord("-")) | (behind == ord(delimiter))]  # A date has digits before its "-".
+    if not at.size:
+        return set()
+    marks = np.flatnonzero((bytes_ == ord(delimiter)) | (bytes_ == ord("\n")))
+    opens, closes = quotes(block, delimiter)
+    if len(closes):
+        k = np.searchsorted(opens[: len(closes)], marks) - 1
+        marks = marks[(k < 0) | (closes[k] < marks)]
+    ends = np.flatnonzero(bytes_[marks] == ord("\n"))  # which of the marks end a row
+    mark = np.searchsorted(marks, at, side="right") - 1  # the last mark before the value
+    column = mark - ends[np.searchsorted(ends, mark, side="right") - 1]
+    pattern = re.compile(rb'0(?:\d+|[xX][0-9a-fA-F]+)[ "\t]*[\r\n' + re.escape(delimiter.encode()) + rb"]")
+    return {j for j in columns if any(pattern.match(block, int(place) + 1) for place in at[column == j])}
+
+
+_PART = 1 << 16  # bytes that are looked through at a time, so that they stay in the cache: three times as fast
+
+
+def _zeros(block: bytes, delimiter: str) -> np.ndarray:
+    """Where a value may begin with a zero and another digit: the positions before the zero."""
+    bytes_ = np.frombuffer(block, np.uint8)
+    found = [np.empty(0, np.intp)]
+    for i in range(0, max(len(block) - 2, 0), _PART):
+        part = bytes_[i : i + _PART + 2]
+        before, zero, after = part[:-2], part[1:-1], part[2:]
+        places = zero == ord("0")
+        # A separator, a line end, a space, a quote or a sign.
+        places &= (before < ord(".")) | (before == ord(delimiter))
+        places &= (after - ord("0") < 10) | (after | 32 == ord("x"))
+        if places.any():
+            found.append(np.flatnonzero(places) + i)
+    return np.concatenate(found)
+
+
+# ---- errors --------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -125,18 +325,10 @@ def _csv_errors(path: Path) -> Iterator[None]:
         raise TableError(f"{path}: its column names are not UTF-8 text; save it as UTF-8.") from None
     except (pa.ArrowException, OSError) as error:
         message = str(error)
-        if ragged := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message):
-            row, expected, got = map(int, ragged.groups())
-            message = (
-                f"row {row - 1} (not counting the header) has {got} values, the header has {expected}; "
-                "every row needs one value per column."
-            )
-        elif "UTF8" in message:
+        if "UTF8" in message:
             message = "its text is not UTF-8; save it as UTF-8."
         elif "Empty CSV" in message:
             message = "it has no rows; expected a header and at least one row."
-        elif "straddl" in message:
-            message = f"a row is longer than {CSV_BLOCK} bytes; is a quote not closed?"
         elif "runcated" in message or "zlib" in message:
             message = "the gzip data are damaged or cut short; make or copy the file again."
         else:

@@ -29,6 +29,7 @@ import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
+from fullbatch.tables.statistics import ColumnStatistics
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -107,22 +108,25 @@ class TableEncoding:
         """
         if max_levels < 1:
             raise InputError(f"max_levels must be at least 1; it is {max_levels}.")
-        names = _input_names(table, target, categorical, numeric)
+        names = input_names(table, target, categorical, numeric)
         kind, classes, target_scale = None, (), (0.0, 1.0)
         if target is not None:
-            kind, classes = _task(target, table.column(target), task)
+            kind, classes = decide_task(target, table.column(target), task)
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), rows)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
-            if name in categorical or (name not in numeric and _is_category(column, rows)):
+            if name in categorical or (name not in numeric and column.levels is not None):
                 categories.append(_category(name, column, rows, max_levels))
                 continue
-            values = _at(_numbers_of(name, column), rows)
+            counted = ColumnStatistics.of(replace(column, values=_numbers_of(name, column), levels=None), rows)
+            if name not in numeric and is_category(column, counted):
+                categories.append(_category(name, column, rows, max_levels))
+                continue
             numbers.append(name)
-            scales.append(_center_and_scale(name, values))
-            if _many_missing(values):
+            scales.append(_center_and_scale(name, counted))
+            if _many_missing(counted):
                 indicators.append(name)
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
         return cls(
@@ -279,7 +283,7 @@ class TableEncoding:
 # ---- which columns, which task -------------------------------------------------------------------
 
 
-def _input_names(table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
+def input_names(table: RawTable, target: str | None, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
     table.require([] if target is None else [target], "target column")
     table.require(categorical, "categorical column")
     table.require(numeric, "numeric column")
@@ -293,15 +297,20 @@ def _input_names(table: RawTable, target: str | None, categorical: Sequence[str]
     return names
 
 
-def _task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[Any, ...]]:
+def is_whole(column: RawColumn) -> bool:
+    """Whether numbers can be classes, as scikit-learn's ``type_of_target`` has it: 0.0 and 1.0 can."""
+    return column.integer or (not column.time and ColumnStatistics.of(column).whole)
+
+
+def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[Any, ...]]:
     """The task, and its classes if it is a classification."""
     if task not in (None, "classify", "regress"):
         raise InputError(f"task must be 'classify' or 'regress'; it is {task!r}.")
     _refuse_missing(name, column)
-    number = column.kind == "number"
     if task == "regress" and column.levels is not None:
         _refuse_text(name, column, "or train with the task classify")
-    if task == "regress" or (task is None and number and not column.integer):
+    number = column.kind == "number"
+    if task == "regress" or (task is None and number and not is_whole(column)):
         return "regress", ()
     coded = _coded(column)
     *counts, _, beyond = _counts(coded, None)
@@ -319,12 +328,11 @@ def _task(name: str, column: RawColumn, task: str | None) -> tuple[str, tuple[An
 
 
 def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    values = _at(_numbers_of(name, column), rows)
-    _, scale = _center_and_scale(name, values)
-    mean = float(np.mean(values, dtype=np.float64))
+    counted = ColumnStatistics.of(replace(column, values=_numbers_of(name, column), levels=None), rows)
+    _, scale = _center_and_scale(name, counted)
     if scale == 0:
-        raise TableError(f"target {name!r} is {mean:g} in every row; there is nothing to learn.")
-    return mean, float(np.std(values, dtype=np.float64))
+        raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
+    return counted.mean, counted.deviation
 
 
 def _refuse_missing(name: str, column: RawColumn) -> None:
@@ -338,21 +346,14 @@ def _refuse_missing(name: str, column: RawColumn) -> None:
 # ---- categories ----------------------------------------------------------------------------------
 
 
-def _is_category(column: RawColumn, rows: np.ndarray | None) -> bool:
+def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
+    """Whether a column is a category by the rule for columns."""
     if column.levels is not None:
         return True
-    if not column.integer:
+    if not column.integer or counted.least is None or counted.greatest is None:
         return False
-    values = _at(column.values, rows)
-    values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    if not values.size:
-        return False
-    least, greatest = int(values.min()), int(values.max())
-    span = greatest - least + 1
-    if span not in CATEGORY_RANGE:
-        return False
-    counts = np.bincount((values - values.dtype.type(least)).astype(np.uint8))
-    return bool(np.count_nonzero(counts) >= FILLED * span)
+    span = counted.greatest - counted.least + 1
+    return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
 def _category(name: str, column: RawColumn, rows: np.ndarray | None, max_levels: int) -> Category:
@@ -426,6 +427,8 @@ def _numbers_of(name: str, column: RawColumn) -> np.ndarray:
         _refuse_text(name, column)
         levels = [_number(level) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
+        if column.beyond is not None:
+            values[column.values == len(levels) + 1] = column.beyond
     if values.dtype.kind == "f" and (infinite := np.flatnonzero(np.isinf(values))).size:
         raise TableError(
             f"column {name!r} is infinite in row {infinite[0] + 1}; expected a finite number, or none at all."
@@ -445,36 +448,38 @@ def _refuse_text(
 ) -> None:
     """TableError for the first row whose text is no number."""
     bad = [_number(level) is None for level in column.levels or ()]
-    rows = np.flatnonzero(np.array([*bad, False, True])[column.values])
-    if rows.size:
-        raise TableError(f"column {name!r} must hold numbers, but {_shown(column, rows[0])}; correct it, {otherwise}.")
+    unknown = column.beyond is None and column.stray is None
+    rows = np.flatnonzero(np.array([*bad, False, unknown])[column.values]).tolist()
+    if column.stray is not None:
+        rows.append(column.stray[0])
+    if rows:
+        seen = _shown(column, min(rows))
+        raise TableError(f"column {name!r} must hold numbers, but {seen}; correct it, {otherwise}.")
 
 
 def _shown(column: RawColumn, row: int) -> str:
     levels, code = column.levels or (), column.values[row]
+    if column.stray is not None and column.stray[0] == row:
+        return f"row {row + 1} has {column.stray[1]!r}"
     return f"row {row + 1} has {levels[code]!r}" if code < len(levels) else f"row {row + 1} has another text"
 
 
-def _many_missing(values: np.ndarray) -> bool:
+def _many_missing(counted: ColumnStatistics) -> bool:
     """Whether to have an indicator: not of a column that is missing throughout, which would be constant."""
-    return values.dtype.kind == "f" and MANY_MISSING * len(values) < np.isnan(values).sum() < len(values)
+    return MANY_MISSING * counted.rows < counted.missing < counted.rows
 
 
-def _center_and_scale(name: str, values: np.ndarray) -> tuple[float, float]:
+def _center_and_scale(name: str, counted: ColumnStatistics) -> tuple[float, float]:
     """Center and scale of the values that are not missing; a scale of 0 where all are the same, or missing."""
-    values = values.astype(np.float64)
-    if np.isnan(values).any():
-        values = values[~np.isnan(values)]
-    if not values.size:
+    least, greatest = counted.least, counted.greatest
+    if least is None or greatest is None:
         return 0.0, 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, sd = float(values.mean()), float(values.std())
+    mean, sd = counted.mean, counted.deviation
     if not np.isfinite(sd):
-        raise TableError(f"column {name!r} has values up to {np.abs(values).max():.3g}, too large to scale.")
-    least, greatest = float(values.min()), float(values.max())
+        raise TableError(f"column {name!r} has values up to {max(-least, greatest):.3g}, too large to scale.")
     if least == greatest or sd <= 1e-12 * abs(mean):  # So small a deviation is rounding: the column is constant.
         return mean, 0.0
-    center = mean if 2 * np.count_nonzero(values) >= values.size else 0.0
+    center = mean if 2 * counted.zeros <= counted.present else 0.0
     farthest = max(greatest - center, center - least)
     return center, float(np.clip(farthest / OUTLYING, sd, 2 * sd))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fullbatch.errors import InputError, NonFiniteError
-from fullbatch.tables.encoding import MOST_CLASSES, TableEncoding
+from fullbatch.tables.encoding import MOST_CLASSES, TableEncoding, is_whole
 from fullbatch.tables.model import TableModel
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -203,14 +203,29 @@ def split_rows(
 
 
 def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
-    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity."""
+    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity.
+
+    Classes are numbered as they are sorted, numbers by their value also where they are texts, so that the same rows are
+    held out however a file stores the classes.
+    """
     table.require([target], "target column")
     column = table.column(target)
     if task == "regress":
         return np.zeros(table.m, dtype=np.int64)
-    if column.levels is not None:
-        return column.values.astype(np.int64)
+    if (levels := column.levels) is not None:
+        order = sorted(range(len(levels)), key=lambda code: _rank(levels[code]))
+        ranks = np.empty(len(order) + 2, np.int64)
+        ranks[[*order, len(order), len(order) + 1]] = np.arange(len(ranks))
+        return ranks[column.values]
     values, strata = np.unique(column.values, return_inverse=True)
-    if task == "classify" or (column.integer and len(values) <= MOST_CLASSES):
+    if task == "classify" or (len(values) <= MOST_CLASSES and is_whole(column)):
         return strata
     return np.zeros(table.m, dtype=np.int64)
+
+
+def _rank(level: Any) -> tuple[bool, float, str]:
+    """What levels are sorted by: numbers by their value, then texts."""
+    try:
+        return False, float(level), ""
+    except ValueError:
+        return True, 0.0, str(level)

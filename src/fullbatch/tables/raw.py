@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,19 +29,27 @@ class RawColumn:
         stands for ``levels[c]``, ``len(levels)`` for a missing value, ``len(levels) + 1`` for a text that
         came after MOST_LEVELS others and was not kept
     levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
-    integer : all values were integers in the file (where some are missing, ``values`` are floats)
+    integer : all values are whole, 1.0 too (where some are missing, ``values`` are floats)
+    beyond : the texts that were not kept, as numbers, in the order of their rows; None: one of them is no number
+    stray : the row, and the text, of the first one of those that is no number
+    time : the values are the seconds of dates, times or durations
     """
 
     values: np.ndarray
     levels: tuple[Any, ...] | None = None
     integer: bool = False
+    beyond: np.ndarray | None = None
+    stray: tuple[int, str] | None = None
+    time: bool = False
 
     @property
     def kind(self) -> str:
-        """Either "number", "text" or "boolean"."""
+        """Either "number", "text", "boolean" or "category": numbers that the file declares to be levels."""
         if self.levels is None:
             return "number"
-        return "boolean" if self.levels == (False, True) else "text"
+        if self.levels and not isinstance(self.levels[0], str):
+            return "boolean" if isinstance(self.levels[0], bool) else "category"
+        return "text"
 
     @property
     def missing(self) -> np.ndarray:
@@ -50,24 +58,42 @@ class RawColumn:
             return self.values == len(self.levels)
         return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
 
+    def select(self, rows: np.ndarray) -> RawColumn:
+        """The column in these rows (indices). Codes and numbers are copied, levels are shared."""
+        values = self.values[rows]
+        beyond, stray = self.beyond, None
+        if beyond is not None and self.levels is not None:
+            numbers = np.zeros(len(self.values))
+            numbers[self.values == len(self.levels) + 1] = beyond
+            beyond = numbers[rows][values == len(self.levels) + 1]
+        if self.stray is not None and (there := np.flatnonzero(rows == self.stray[0])).size:
+            stray = (int(there[0]), self.stray[1])
+        return RawColumn(values, self.levels, self.integer, beyond, stray, self.time)
+
 
 @dataclass(frozen=True)
 class RawTable:
-    """The columns of a table, all of length ``m``, in the file's order."""
+    """The columns of a table, all of length ``m``, in the file's order.
+
+    left_out : the columns of the file that were not read though nobody chose so, and for each of them why
+    """
 
     columns: Mapping[str, RawColumn]
     m: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> RawTable:
         """A table from arrays or lists in memory, each (m,): numbers, booleans or texts; None is missing."""
-        builders = {str(name): Builder(str(name)) for name in columns}
-        for builder, values in zip(builders.values(), columns.values(), strict=True):
-            builder.add(pa.array(values))
-        lengths = {name: builder.m for name, builder in builders.items()}
+        arrays = {str(name): pa.array(values) for name, values in columns.items()}
+        lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise TableError(f"The columns of a table have one length; these have {lengths}.")
-        return finish("The table", builders)
+        left_out = {name: reason for name, array in arrays.items() if (reason := unreadable(array.type))}
+        builders = {name: Builder(name) for name in arrays if name not in left_out}
+        for name, builder in builders.items():
+            builder.add(arrays[name])
+        return finish("The table", builders, left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,14 +106,14 @@ class RawTable:
 
     def require(self, names: Sequence[str], what: str = "column") -> None:
         """TableError that names the absent ones, and near names; ``what`` is how the message calls them."""
+        for name in names:
+            if name in self.left_out and name not in self.columns:
+                raise TableError(f"{what} {name!r} was left out: {self.left_out[name]}.")
         require(names, self.names, what)
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        picked = {
-            name: RawColumn(column.values[rows], column.levels, column.integer) for name, column in self.columns.items()
-        }
-        return RawTable(picked, len(rows))
+        return RawTable({name: column.select(rows) for name, column in self.columns.items()}, len(rows), self.left_out)
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -106,6 +132,10 @@ class Builder:
         self.chunks: list[np.ndarray] = []
         self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
         self.integer = True
+        self.time = False
+        self.beyond: list[np.ndarray] = []  # as RawColumn has it, a part per batch
+        self.stray: tuple[int, str] | None = None
+        self.codes_only = False  # It is text because of leading zeros alone: numbers if one of them is not whole.
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
@@ -113,52 +143,97 @@ class Builder:
 
     def add(self, array: pa.Array) -> None:
         """Take in the next batch of the column."""
+        array = _stored(array)
         type_ = array.type
-        self.m += len(array)
-        if pa.types.is_dictionary(type_) and not is_text(type_.value_type):
-            array = array.dictionary_decode()
-            type_ = array.type
         if is_text(type_):
-            self.chunks.append(self._coded(array.dictionary_encode()))
-        elif pa.types.is_dictionary(type_):
+            array = array.dictionary_encode()
+        elif pa.types.is_dictionary(type_) and not is_category(type_):
+            array = array.dictionary_decode()
+        elif pa.types.is_null(type_) and self.text:
+            array = pa.nulls(len(array), pa.dictionary(pa.int32(), pa.string()))
+        if pa.types.is_dictionary(array.type):
             self.chunks.append(self._coded(array))
-        elif pa.types.is_boolean(type_):
+        elif pa.types.is_boolean(array.type):
             self.codes = {False: 0, True: 1}
             self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
         else:
-            self.integer &= pa.types.is_integer(type_)
-            self.chunks.append(_smallest(_numbers(array, self.name)))
+            numbers = _numbers(array, self.name)
+            self.time |= _is_time(array.type)
+            self.integer = self.integer and not _is_time(array.type) and _whole(numbers)
+            self.chunks.append(_smallest(numbers))
+        self.m += len(array)
 
     def _coded(self, array: pa.Array) -> np.ndarray:
         """The codes of one batch: (k,) uint16."""
+        if self.codes is None:  # Not only where a text comes: a column of texts is one where all of them are missing.
+            self.codes = {}
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
-            entries = [self._code(text) for text in dictionary.to_pylist()]
+            entries = [self._code(level) for level in _levels(dictionary, self.name)]
             # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
             self._dictionary_codes = np.array([*entries, _MISSING_CODE], np.uint16)
             self._dictionary = dictionary
         # "clip", because Arrow does not say what index stands where a value is null.
-        codes = self._dictionary_codes.take(_buffer(indices), mode="clip")
+        positions = _buffer(indices)
+        codes = self._dictionary_codes.take(positions, mode="clip")
         if indices.null_count:
             codes[~_valid(indices)] = _MISSING_CODE
+        if len(self.codes) >= MOST_LEVELS and self.stray is None:
+            self._keep_beyond(positions, codes)
         return codes
 
-    def _code(self, text: str | None) -> int:
-        if self.codes is None:
-            self.codes = {}
-        text = None if text is None else text.strip()
-        if text is None or text in MISSING:
+    def _keep_beyond(self, positions: np.ndarray, codes: np.ndarray) -> None:
+        """Keep as numbers what this batch has beyond MOST_LEVELS, until a text comes that is no number."""
+        rows = np.flatnonzero(codes == _BEYOND_CODE)
+        different, back = np.unique(positions[rows], return_inverse=True)
+        texts = [str(self._dictionary[int(position)]) for position in different]
+        numbers = [_number(text) for text in texts]
+        if None in numbers:
+            first = int(np.flatnonzero(np.array([number is None for number in numbers], bool)[back])[0])
+            self.stray = (self.m + int(rows[first]), texts[back[first]].strip())
+            self.beyond.clear()
+        else:
+            self.beyond.append(np.array(numbers, np.float64)[back])
+
+    def _code(self, level: Any) -> int:
+        assert self.codes is not None
+        level = level.strip() if isinstance(level, str) else level
+        if level is None or level in MISSING:
             return _MISSING_CODE
-        if text not in self.codes and len(self.codes) >= MOST_LEVELS:
+        if level not in self.codes and len(self.codes) >= MOST_LEVELS:
             return _BEYOND_CODE
-        return self.codes.setdefault(text, len(self.codes))
+        return self.codes.setdefault(level, len(self.codes))
+
+    def turn_to_text(self) -> None:
+        """Make of the whole numbers so far, of which none is missing, the texts that they were."""
+        chunks, self.chunks, self.m = self.chunks, [], 0
+        for chunk in chunks:
+            self.add(_texts_of(chunk))
+
+    def forget(self) -> None:
+        """Drop the values so far, because they are read again (``begin_again``)."""
+        self.chunks = []
+
+    def begin_again(self) -> None:
+        """The next batches are the first ones of the column; those that are kept come after them."""
+        self._later = (self.chunks, self.beyond, self.m)
+        self.chunks, self.beyond, self.m = [], [], 0
+
+    def go_on(self) -> None:
+        """The first batches have been read again."""
+        chunks, beyond, self.m = self._later
+        self.chunks += chunks
+        self.beyond = [] if self.stray else self.beyond + beyond
 
     def finish(self) -> RawColumn:
         """The whole column, when all of its batches have been added; the builder's own chunks are then gone."""
         values = np.concatenate(self.chunks)
         self.chunks.clear()
         if self.codes is None:
-            return RawColumn(values, None, self.integer and not np.isnan(values).all())
+            integer = self.integer and not np.isnan(values).all()
+            if integer and values.dtype.kind == "f" and not np.isnan(values).any():
+                values = _smallest(values.astype(np.int64))
+            return RawColumn(values, None, integer, time=self.time)
         levels: tuple[Any, ...] = tuple(self.codes)
         truths = [str(level).lower() for level in levels]
         boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text
@@ -167,7 +242,9 @@ class Builder:
         final = np.zeros(65_536, np.min_scalar_type(count + 1))
         final[: len(levels)] = [truth == "true" for truth in truths] if boolean else np.arange(count)
         final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
-        return RawColumn(final[values], (False, True) if boolean else levels)
+        beyond = np.concatenate(self.beyond) if self.beyond else None
+        column = RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
+        return _numbers_if_decimal(column) if self.codes_only else column
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -177,7 +254,7 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
         return np.full(len(array), np.nan, np.float32)
     if pa.types.is_decimal(type_):
         array = array.cast(pa.float64())
-    elif not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or _is_time(type_)):
+    elif unreadable(type_):
         raise TableError(f"column {name!r} holds {type_}; expected numbers, texts, booleans, dates or times.")
     numbers = _buffer(array)
     if _is_time(type_):
@@ -185,6 +262,48 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     if array.null_count:
         numbers = np.where(_valid(array), numbers, np.nan)
     return numbers
+
+
+def _levels(dictionary: pa.Array, name: str) -> list[Any]:
+    """The texts of a dictionary, or its numbers, of which the whole ones are integers."""
+    if is_text(dictionary.type):
+        return dictionary.to_pylist()
+    numbers = [None if number != number else number for number in _numbers(dictionary, name).tolist()]
+    return [int(n) if isinstance(n, float) and n.is_integer() else n for n in numbers]
+
+
+def _texts_of(numbers: np.ndarray) -> pa.Array:
+    """Integers as the texts that they are written as."""
+    different, indices = np.unique(numbers, return_inverse=True)
+    texts = pa.array([str(number) for number in different.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), texts)
+
+
+def _numbers_if_decimal(column: RawColumn) -> RawColumn:
+    """A column of numbers with leading zeros is one of codes only where all of them are whole: 007, and no 1.5."""
+    levels = [level for level in column.levels or () if level != "None"]
+    if column.stray or None in map(_number, levels) or all(level.lstrip("+-").isdecimal() for level in levels):
+        return column
+    known = [np.nan if level == "None" else _number(level) for level in column.levels or ()]
+    numbers = np.array([*known, np.nan, np.nan])[column.values]
+    if column.beyond is not None:
+        numbers[column.values == len(known) + 1] = column.beyond
+    return RawColumn(numbers, None, _whole(numbers))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _whole(numbers: np.ndarray) -> bool:
+    """Whether all values that are not missing are whole, and so small that a float tells them from their neighbours."""
+    if numbers.dtype.kind != "f":
+        return True
+    whole = (numbers == np.rint(numbers)) & (np.abs(numbers) <= min(2.0**53, float(np.finfo(numbers.dtype).max)))
+    return bool((whole | np.isnan(numbers)).all())
 
 
 # Seconds in a unit of Arrow's times; dates count days, or milliseconds.
@@ -223,19 +342,50 @@ def _smallest(numbers: np.ndarray) -> np.ndarray:
     if numbers.dtype.kind == "f" or not len(numbers):
         return numbers
     smallest = np.result_type(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max()))
-    return numbers.astype(smallest, copy=False)
+    # NumPy's type for both -1 and 2**40, which takes an unsigned type for the latter, is a float.
+    return numbers if smallest.kind == "f" else numbers.astype(smallest, copy=False)
+
+
+def is_category(type_: pa.DataType) -> bool:
+    """Whether a dictionary is one of levels: of texts, or of numbers that the writer declared to be a category."""
+    value = type_.value_type
+    return is_text(value) or pa.types.is_integer(value) or pa.types.is_floating(value) or _is_time(value)
+
+
+def unreadable(type_: pa.DataType) -> str | None:
+    """Why a column of this type is none for us; None: it is one."""
+    value = getattr(type_, "storage_type", type_)
+    value = value.value_type if pa.types.is_dictionary(value) else value
+    known = (
+        pa.types.is_null(value) or pa.types.is_boolean(value) or pa.types.is_integer(value) or is_text(value)
+        or pa.types.is_floating(value) or pa.types.is_decimal(value) or _is_time(value)
+    )  # fmt: skip
+    name = getattr(type_, "extension_name", str(type_))
+    return None if known else f"it holds {name}; expected numbers, texts, booleans, dates or times"
+
+
+def _stored(array: pa.Array) -> pa.Array:
+    """What an array of an extension type is stored as: periods of pandas are integers; bool8 is boolean."""
+    if not isinstance(array.type, pa.BaseExtensionType):
+        return array
+    truth = array.type.extension_name == "arrow.bool8"
+    return array.storage.cast(pa.bool_()) if truth else array.storage
 
 
 def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
-def finish(origin: str, builders: dict[str, Builder]) -> RawTable:
+def finish(origin: str, builders: dict[str, Builder], left_out: Mapping[str, str] | None = None) -> RawTable:
     """The table of all that the builders have read. TableError, which begins with ``origin``, where that is no row."""
+    left_out = left_out or {}
+    if left_out and not builders:
+        name, reason = next(iter(left_out.items()))
+        raise TableError(f"{origin}: no column of it can be read; {name!r} was left out: {reason}.")
     m = next((builder.m for builder in builders.values()), 0)
     if m == 0:
         raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
-    return RawTable({name: builder.finish() for name, builder in builders.items()}, m)
+    return RawTable({name: builder.finish() for name, builder in builders.items()}, m, left_out)
 
 
 # ---- names ---------------------------------------------------------------------------------------

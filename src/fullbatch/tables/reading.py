@@ -15,15 +15,25 @@ import pyarrow as pa
 
 from fullbatch.errors import TableError
 from fullbatch.tables.csv import read_csv
+from fullbatch.tables.indexes import without_row_numbers
 from fullbatch.tables.parquet import read_parquet
 from fullbatch.tables.raw import RawTable, finish, listed
 
 
-def read_table(path: str | Path, *, columns: Sequence[str] | None = None, text: Collection[str] = ()) -> RawTable:
+def read_table(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    keep: Collection[str] = (),
+) -> RawTable:
     """Read a CSV, CSV.gz or Parquet file.
 
     columns : read these alone (the order in the file is kept); None: all of them
     text : columns that are text whatever they look like (at prediction: ``TableEncoding.text_names``)
+
+    keep : columns that are not left out: without ``columns``, row numbers that pandas or R wrote are, and columns of
+        lists, structs, UUIDs or bytes (which then are an error); ``RawTable.left_out`` says which and why
 
     A CSV file is UTF-8 with a header; comma, semicolon or tab separate its values. Raises TableError: no such
     file, not a table, a damaged one, no rows, ragged rows, unknown or duplicate column names.
@@ -32,8 +42,9 @@ def read_table(path: str | Path, *, columns: Sequence[str] | None = None, text: 
     kind = _kind(path)
     with _lean_memory():
         if kind == "parquet":
-            return finish(str(path), read_parquet(path, columns, text))
-        return finish(str(path), read_csv(path, kind, columns, text))
+            return finish(str(path), *read_parquet(path, columns, text, keep))
+        table = finish(str(path), read_csv(path, "gzip" if kind == "csv.gz" else None, columns, text))
+        return table if columns is not None else without_row_numbers(table, keep)
 
 
 @contextmanager

@@ -1,0 +1,294 @@
+"""Doubts about a table: what a person should look at before a model is believed, each with the option that cures it."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fullbatch.tables.statistics import ColumnStatistics
+
+if TYPE_CHECKING:
+    from fullbatch.tables.raw import RawColumn
+
+MOSTLY = 0.9  # A text column of which this share are numbers, or dates, is doubted.
+FEW_LEVELS = 32  # Texts that all are numbers are left in peace where they are so few.
+FEW_ROWS = 20  # So few rows may all differ, or count, by chance.
+MOST_COMPARED = 10_000  # Levels beyond so many are not compared with each other.
+ALONE = 0.99  # What one column alone must not reach: the area under the curve, or r2.
+BINS = 64
+SIEVE, SURE = 2048, 200_000  # Rows that are looked at first, and where these raise a doubt.
+FEW_OF_A_CLASS = 5
+MOST_TRIED = 100  # Of a target of more classes no column is tried alone.
+
+# Integers between these dates may be a time. The units, in seconds.
+_EPOCH = (datetime(1990, 1, 1, tzinfo=UTC).timestamp(), datetime(2040, 1, 1, tzinfo=UTC).timestamp())
+_UNITS = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+_SHAPES = {
+    "number": ("numbers", "--numeric"),
+    "date": ("dates or times", None),
+    "marked": ("numbers with a comma, a currency or a percent sign", None),
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A column, what is doubtful about it, and the cure.
+
+    row : of the value that is meant, from 1 and without the header; None: no single one is
+    """
+
+    column: str
+    row: int | None
+    value: Any
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"column {self.column!r}: {self.what}; {self.cure}."
+
+
+def doubts_of_column(
+    name: str,
+    column: RawColumn,
+    counted: ColumnStatistics,
+    forced: str | None,
+    goal: Goal | None,
+) -> Iterator[Doubt]:
+    """What is doubtful about an input column.
+
+    forced : the option that has fixed its kind, or None
+    goal : the target; None: there is none
+    """
+    if counted.kind is None:
+        return
+    shapes = list(_shapes(name, counted)) if counted.kind == "text" and forced is None else []
+    yield from shapes
+    if counted.kind == "text" or forced == "--categorical":
+        yield from _spellings(name, column, counted)
+    drop = f"{_option('--drop', name)} leaves it out"
+    if counted.counting and counted.rows >= FEW_ROWS:
+        what = f"it counts the rows, from {counted.start}: an index, which knows how the table was sorted"
+        yield Doubt(name, None, None, what, drop)
+    elif not shapes and counted.all_differ and counted.present == counted.rows >= FEW_ROWS and not column.time:
+        what = "it has another value in each row, as an id has, of which nothing can be learned"
+        yield Doubt(name, None, None, what, drop)
+    if forced is None and not column.time:
+        yield from _epoch(name, counted)
+    if goal is not None and (found := _alone(column, goal)):
+        what = f"it alone predicts the target ({found}): is it known before the target is?"
+        yield Doubt(name, None, None, what, f"if not, {drop}")
+
+
+def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, int]]) -> Iterator[Doubt]:
+    """Classes that occur once."""
+    for label, count in classes:
+        if count != 1 or len(classes) == len(column.values):
+            continue
+        near = difflib.get_close_matches(str(label), [str(other) for other, n in classes if n > 1], 1, 0.75)
+        row = _row_of(column, label)
+        hint = f", as {near[0]!r} is one" if near else ""
+        what = f"the class {label!r} occurs once, in row {row}{hint}"
+        yield Doubt(name, row, label, what, "correct it if it is a slip")
+
+
+# ---- texts ---------------------------------------------------------------------------------------
+
+
+def _shapes(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
+    for shape, (called, option) in _SHAPES.items():
+        found = counted.shapes[shape]
+        share = found.count / counted.present
+        if share < MOSTLY or (shape == "marked" and counted.shapes["number"].count >= found.count):
+            continue
+        if found.other is not None:
+            row, text = found.other
+            what = (
+                f"it is a category, because of text: {_percent(share)} of its values are {called}, and the first that "
+                f"is none is {text!r} in row {row + 1:,}" if text is not None else
+                f"it is a category, because of text: {_percent(share)} of its values are {called}, not that of row "
+                f"{row + 1:,}"
+            )  # fmt: skip
+            cure = f"{_option('--missing', text)} reads it as missing" if text is not None else "correct that row"
+            cure += f", {_option('--categorical', name)} says that it is meant so"
+            yield Doubt(name, row + 1, text, what, cure)
+            return
+        zeros = shape == "number" and any(level[:1] == "0" and level[1:2].isdecimal() for level in counted.levels)
+        if len(counted.levels) > FEW_LEVELS and not zeros:
+            what = f"it is a category of {len(counted.levels):,} levels, and all of them are {called}"
+            as_numbers = f"{_option(option, name)} reads them as such" if option else "write them in the usual form"
+            yield Doubt(name, None, None, what, f"{as_numbers}, {_option('--categorical', name)} is quiet about it")
+            return
+
+
+def _spellings(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
+    """Levels that are one level but for capitals and spaces."""
+    if len(counted.levels) > MOST_COMPARED:
+        return
+    same = defaultdict(list)
+    for level in counted.levels:
+        if isinstance(level, str):
+            same["".join(level.casefold().split())].append(level)
+    for levels in same.values():
+        if len(levels) > 1:
+            usual, *others = sorted(levels, key=lambda level: (-counted.levels[level], level))
+            row = _row_of(column, others[-1])
+            what = (
+                f"the level {others[-1]!r} ({counted.levels[others[-1]]:,} rows, the first of them row {row:,}) is "
+                f"{usual!r} ({counted.levels[usual]:,} rows) but for capitals or spaces"
+            )
+            yield Doubt(name, row, others[-1], what, "write both alike if they are the same")
+            return
+
+
+def _row_of(column: RawColumn, level: Any) -> int:
+    """The first row, from 1, that has the level."""
+    value = level if column.levels is None else column.levels.index(level)
+    return int(np.argmax(column.values == value)) + 1
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def _epoch(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
+    """Whole numbers all of which are moments between 1990 and 2040."""
+    least, greatest = counted.least, counted.greatest
+    if least is None or greatest is None or not counted.whole or least == greatest:
+        return
+    for unit, seconds in _UNITS.items():
+        if _EPOCH[0] <= least * seconds and greatest * seconds <= _EPOCH[1]:
+            first, last = (datetime.fromtimestamp(value * seconds, UTC).date() for value in (least, greatest))
+            what = f"it is a number, and looks like {unit} since 1970, from {first} to {last}"
+            yield Doubt(name, None, None, what, "save it as a timestamp if it is one")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The target as a column alone is tried on it.
+
+    values : its numbers, or the number of each row's class, (m,)
+    k : how many classes; 0 for a regression
+    samples : rows, first a few, then many; of each class about as many, so that a rare one counts
+    """
+
+    values: np.ndarray
+    k: int
+    samples: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, column: RawColumn, task: str, beside: int) -> Goal:
+        """``beside`` : how many columns are to be tried; of very many, each on fewer rows."""
+        values = column.values
+        if task == "regress" and column.levels is not None:
+            values = np.array([*map(float, column.levels), np.nan, np.nan])[values]
+        m, k = len(values), 0
+        strata = [np.arange(m)]
+        if task == "classify":
+            different, values = np.unique(values, return_inverse=True) if column.levels is None else (None, values)
+            k = len(different) if different is not None else len(column.levels or ())
+            strata = [np.flatnonzero(values == j) for j in range(k)] if k <= MOST_TRIED else strata
+        sizes = (SIEVE if beside <= 100 else SIEVE // 4, SURE)
+        return cls(values, k, tuple(_spread_out(strata, size) for size in sizes))
+
+
+def _spread_out(strata: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """About ``size`` rows, of each stratum as many, at even distances."""
+    each = max(size // max(len(strata), 1), 1)
+    return np.sort(np.concatenate([rows[:: -(-len(rows) // each) or 1] for rows in strata]))
+
+
+def _alone(column: RawColumn, goal: Goal) -> str | None:
+    """How well the column alone predicts the target, if that is too well to be true: "AUC 0.998", "r2 1.000".
+
+    Few rows are looked at first; only where these raise a doubt many are.
+    """
+    found = None
+    for rows in goal.samples:
+        found = _score(column, goal, rows)
+        if found is None or found[1] <= ALONE:
+            return None
+    return f"{found[0]} {found[1]:.3f} on held-out rows" if found else None
+
+
+def _score(column: RawColumn, goal: Goal, rows: np.ndarray) -> tuple[str, float] | None:
+    """Learn the target's mean, or its classes' shares, of each level or bin from every other row; score the rest."""
+    if len(rows) < FEW_ROWS or goal.k == 1 or goal.k > MOST_TRIED:
+        return None
+    bins, size = _binned(column, rows)
+    own = goal.values[rows]
+    if not goal.k:
+        own = own.astype(np.float64)
+        return _r2(bins[::2], bins[1::2], own[::2], own[1::2], size)
+    cells = bins * goal.k + own
+    learned, held_out = (
+        np.bincount(cells[first::2], minlength=size * goal.k).reshape(size, goal.k).astype(np.float64)
+        for first in (0, 1)
+    )
+    return _auc(learned, held_out)
+
+
+def _binned(column: RawColumn, rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """The level of each of these rows, or its bin: BINS of what every other row has, and one for missing. How many."""
+    values = column.values[rows]
+    if column.levels is not None:
+        if len(column.levels) <= len(rows):
+            return values.astype(np.int64), len(column.levels) + 2
+        different, bins = np.unique(values, return_inverse=True)
+        return bins, len(different)
+    ordered = np.sort(values[::2])
+    ordered = ordered[: len(ordered) - int(np.isnan(ordered).sum())] if ordered.dtype.kind == "f" else ordered
+    edges = ordered[np.arange(1, BINS) * len(ordered) // BINS] if len(ordered) else ordered
+    bins = np.searchsorted(edges, values, side="right")
+    if values.dtype.kind == "f":
+        bins[np.isnan(values)] = BINS
+    return bins, BINS + 1
+
+
+def _r2(
+    fit: np.ndarray, held_out: np.ndarray, learned: np.ndarray, goal: np.ndarray, size: int
+) -> tuple[str, float] | None:
+    count = np.bincount(fit, minlength=size)
+    mean = learned.mean()
+    means = np.where(count > 0, np.bincount(fit, learned, size) / np.maximum(count, 1), mean)
+    spread = float(np.sum((goal - goal.mean()) ** 2))
+    return ("r2", 1 - float(np.sum((goal - means[held_out]) ** 2)) / spread) if spread > 0 else None
+
+
+def _auc(learned: np.ndarray, held_out: np.ndarray) -> tuple[str, float] | None:
+    """The area under the curve of each class against the others, the mean over classes of enough rows.
+
+    learned, held_out : how many rows of each bin have each class, (bins, k)
+    """
+    shares = (learned + learned.sum(axis=0) / learned.sum()) / (learned.sum(axis=1, keepdims=True) + 1)
+    areas = []
+    classes = range(learned.shape[1]) if learned.shape[1] > 2 else [1]
+    total = held_out.sum(axis=1)
+    for j in classes:
+        positive, negative = held_out[:, j], total - held_out[:, j]
+        if min(positive.sum(), negative.sum(), learned[:, j].sum()) < FEW_OF_A_CLASS:
+            continue
+        # Bins of one share are ties, which count as one half.
+        _, ties = np.unique(shares[:, j], return_inverse=True)
+        positive, negative = np.bincount(ties, positive), np.bincount(ties, negative)
+        below = np.cumsum(negative) - negative / 2
+        areas.append(float(positive @ below / (positive.sum() * negative.sum())))
+    return ("AUC", float(np.mean(areas))) if areas else None
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def _percent(share: float) -> str:
+    """A share that is not 1, so that it does not look as if it were."""
+    digits = next((n for n in (0, 1, 2, 3, 4) if round(100 * share, n) < 100), 5)
+    return f"{100 * share:.{digits}f} %"
+
+
+def _option(option: str, value: Any) -> str:
+    return shlex.join([option, str(value)])

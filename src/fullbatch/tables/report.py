@@ -1,0 +1,204 @@
+"""What the program concludes about a table: each column's kind and why, the task, and what it doubts.
+
+The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a model file keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
+from fullbatch.tables.encoding import MOST_CLASSES, decide_task, input_names, is_category
+from fullbatch.tables.statistics import ColumnStatistics
+
+if TYPE_CHECKING:
+    from fullbatch.tables.raw import RawColumn, RawTable
+
+EXAMPLES = 3  # So many values of a column are shown,
+LONGEST = 24  # each of so many characters at most,
+LOOKED_AT = 200  # and looked for in so many of the first rows.
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """How one column was understood.
+
+    kind : "number", "category", "date", "boolean", "left out" or "target"
+    values : "3 levels", or the range of numbers and dates
+    """
+
+    name: str
+    kind: str
+    why: str
+    values: str
+    missing: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """The task that the target column makes, and how to have another one.
+
+    classes : of a classification, each class and how many rows have it
+    """
+
+    name: str
+    task: str
+    why: str
+    overrule: str
+    classes: tuple[tuple[Any, int], ...]
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """How a table was understood: its columns in their order, the task, and the doubts."""
+
+    rows: int
+    columns: tuple[ColumnReport, ...]
+    target: TargetReport | None
+    doubts: tuple[Doubt, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold: the report in a model file, and that of ``--json``."""
+        return asdict(self)
+
+
+def report(
+    table: RawTable,
+    target: str | None = None,
+    *,
+    task: str | None = None,
+    categorical: Sequence[str] = (),
+    numeric: Sequence[str] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> TableReport:
+    """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused.
+
+    left_out : columns that the table has no more, and why
+    """
+    names = input_names(table, target, categorical, numeric)
+    counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
+    doubts: list[Doubt] = []
+    told, goal = None, None
+    if target is not None:
+        told = _target(target, table.column(target), counted[target], task)
+        goal = Goal.of(table.column(target), told.task, len(names))
+        doubts += doubts_of_target(target, table.column(target), told.classes)
+    columns = []
+    for name, column in table.columns.items():
+        forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
+        columns.append(_column(name, column, counted[name], forced, target=name == target))
+        if name in names:
+            doubts += doubts_of_column(name, column, counted[name], forced, goal)
+    gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in (left_out or {}).items()]
+    return TableReport(table.m, (*columns, *gone), told, tuple(doubts))
+
+
+# ---- one column ----------------------------------------------------------------------------------
+
+
+def _column(
+    name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, *, target: bool
+) -> ColumnReport:
+    kind, why = _kind(column, counted, forced)
+    shown = _levels(counted) if kind in ("category", "boolean") else _range(column, counted)
+    return ColumnReport(name, "target" if target else kind, why, shown, counted.missing, _examples(column))
+
+
+def _kind(column: RawColumn, counted: ColumnStatistics, forced: str | None) -> tuple[str, str]:
+    if counted.kind is None:
+        return "left out", "missing in every row"
+    if forced == "--categorical":
+        return "category", "by --categorical"
+    if forced == "--numeric":
+        return "number", "by --numeric"
+    if column.kind == "boolean":
+        return "boolean", "true and false"
+    if column.kind == "text":
+        return "category", "text"
+    if column.levels is not None:
+        return "category", "declared by the file"
+    if column.time:
+        return "date", "dates or times, as seconds"
+    if counted.least == counted.greatest:
+        return "number", "always the same, so it teaches nothing"
+    if is_category(column, counted):
+        return "category", "whole numbers of a small range, as levels and in their order"
+    return "number", "whole numbers" if counted.whole else "numbers"
+
+
+def _levels(counted: ColumnStatistics) -> str:
+    more = "more than " if counted.beyond else ""
+    return f"{more}{len(counted.levels):,} level{'' if len(counted.levels) == 1 else 's'}"
+
+
+def _range(column: RawColumn, counted: ColumnStatistics) -> str:
+    if counted.least is None or counted.greatest is None:
+        return _levels(counted) if counted.kind else ""
+    if counted.least == counted.greatest:
+        return _shown(column, counted.least)
+    return f"{_shown(column, counted.least)} to {_shown(column, counted.greatest)}"
+
+
+def _examples(column: RawColumn) -> tuple[str, ...]:
+    """The first different values that are not missing."""
+    found: dict[str, None] = {}
+    for value in column.values[:LOOKED_AT].tolist():
+        if column.levels is None:
+            level = None if value != value else value
+        else:
+            level = column.levels[value] if value < len(column.levels) else None
+        if level is not None:
+            found[_shown(column, level)] = None
+        if len(found) == EXAMPLES:
+            break
+    return tuple(found)
+
+
+def _shown(column: RawColumn, value: Any) -> str:
+    if isinstance(value, (str, bool)):
+        text = str(value).lower() if isinstance(value, bool) else value
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    if column.time and abs(value) < 2.5e11:  # datetime ends with the year 9999.
+        moment = datetime.fromtimestamp(float(value), UTC)
+        return f"{moment:%Y-%m-%d}" if value % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.6g}"
+
+
+# ---- the target ----------------------------------------------------------------------------------
+
+
+def _target(name: str, column: RawColumn, counted: ColumnStatistics, asked: str | None) -> TargetReport:
+    task, classes = decide_task(name, column, asked)
+    if task == "regress":
+        why = "by --task" if asked else _why_regression(column, counted)
+        return TargetReport(name, task, why, "--task classify makes each value a class", ())
+    why = "by --task" if asked else _why_classes(column, classes)
+    levels = counted.levels
+    if set(levels) != set(classes) and column.levels is None:  # A target of fractions, which are not counted.
+        different, counts = np.unique(column.values, return_counts=True)
+        levels = dict(zip(different.tolist(), counts.tolist(), strict=True))
+    overrule = "--task regress takes them as quantities" if column.levels is None else ""
+    return TargetReport(name, task, why, overrule, tuple((label, int(levels.get(label, 0))) for label in classes))
+
+
+def _why_regression(column: RawColumn, counted: ColumnStatistics) -> str:
+    if column.time:
+        return "it holds dates or times"
+    if counted.whole:
+        return f"it has more than {MOST_CLASSES} different whole numbers"
+    return "its numbers are not whole"
+
+
+def _why_classes(column: RawColumn, classes: Sequence[Any]) -> str:
+    different = f"{len(classes)} different"
+    if column.kind == "boolean":
+        return "it holds true and false"
+    return f"it has {different} texts" if column.kind == "text" else f"it has {different} whole numbers"

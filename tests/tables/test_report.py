@@ -1,0 +1,188 @@
+"""The report of a table: kinds, the task, and each kind of doubt on a small table that has it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from fullbatch.errors import TableError
+from fullbatch.tables.raw import RawTable
+from fullbatch.tables.report import report
+from tables.conftest import people
+
+M = 400
+RNG = np.random.default_rng(0)
+Y = np.where(np.arange(M) * 7 % 11 < 4, "yes", "no")
+
+
+def doubts(columns, target="y", **options):
+    columns = {**columns, "y": columns.get("y", Y)}
+    return report(RawTable.of(columns), target, **options).doubts
+
+
+def test_kinds():
+    day = datetime(2024, 1, 1)
+    table = RawTable.of(
+        {
+            "town": ["Bonn", "Kiel", None, "Ulm"] * 25,
+            "hour": [1, 2, 3, 4] * 25,
+            "price": [1.5, 2.0, None, 2.5] * 25,
+            "big": [10**6, 5, 5, 7] * 25,
+            "flag": [True, False, None, True] * 25,
+            "when": [day + timedelta(days=i % 9) for i in range(100)],
+            "gone": [None] * 100,
+            "one": [7] * 100,
+            "zip": [70_000, 80_000, 70_001, 70_000] * 25,
+            "y": [0.0, 1.0] * 50,
+        }
+    )
+    found = report(table, "y", categorical=["zip"], left_out={"id": "by --drop"})
+    assert {column.name: column.kind for column in found.columns} == {
+        "town": "category", "hour": "category", "price": "number", "big": "number", "flag": "boolean", "when": "date",
+        "gone": "left out", "one": "number", "zip": "category", "y": "target", "id": "left out",
+    }  # fmt: skip
+    by_name = {column.name: column for column in found.columns}
+    assert by_name["town"].values == "3 levels"
+    assert by_name["town"].examples == ("Bonn", "Kiel", "Ulm")
+    assert by_name["price"].values == "1.5 to 2.5"
+    assert by_name["price"].missing == 25
+    assert by_name["big"].values == "5 to 1,000,000"
+    assert by_name["when"].values == "2024-01-01 to 2024-01-09"
+    assert by_name["zip"].why == "by --categorical"
+    assert (found.rows, found.target.task) == (100, "classify")
+    assert found.target.classes == ((0.0, 50), (1.0, 50))
+    assert "--task regress" in found.target.overrule
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "why"),
+    [
+        (np.arange(200), "regress", "more than 100"),
+        (np.arange(200) / 7, "regress", "not whole"),
+        (np.arange(200) % 3, "classify", "3 different whole numbers"),
+        (np.arange(200) % 2 == 0, "classify", "true and false"),
+        (np.where(np.arange(200) % 2, "a", "b"), "classify", "2 different texts"),
+        (np.arange(200) % 30 + np.datetime64("2024-01-01"), "regress", "dates"),
+    ],
+)
+def test_tasks(y, task, why):
+    goal = report(RawTable.of({"x": RNG.normal(size=200), "y": y}), "y").target
+    assert (goal.task, why in goal.why) == (task, True)
+
+
+def test_what_learn_refuses_is_refused():
+    with pytest.raises(TableError, match="'payz'"):
+        report(people(50), "payz")
+
+
+def test_nothing_is_doubted_in_a_clean_table():
+    clean = people(600).columns
+    clean = RawTable({name: clean[name] for name in ("town", "age", "income", "pays")}, 600)
+    assert report(clean, "pays").doubts == ()
+
+
+def test_one_stray_text_among_numbers():
+    numbers = [str(x) for x in np.round(RNG.normal(5, 2, M), 1)]
+    numbers[76] = "unknown"
+    (found,) = doubts({"income": numbers})
+    assert (found.column, found.row, found.value) == ("income", 77, "unknown")
+    assert "99.8 % of its values are numbers" in found.what
+    assert "--missing unknown" in found.cure
+    assert doubts({"income": numbers}, categorical=["income"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "called"),
+    [
+        (lambda i: f"{i % 28 + 1}.{i % 12 + 1}.2024", "dates"),
+        (lambda i: f"{i % 12 + 1:02}/{i % 28 + 1:02}/2024", "dates"),
+        (lambda i: f"{i % 12 + 1}:{i % 60:02} AM", "dates"),
+        (lambda i: f"{i % 97},{i % 10}", "numbers with a comma"),
+        (lambda i: f"${i % 97},{i % 1000:03}.50", "numbers with a comma"),
+        (lambda i: f"{i % 97}.5%", "numbers with a comma"),
+    ],
+)
+@pytest.mark.parametrize("stray", [True, False])
+def test_texts_that_are_dates_or_numbers_with_marks(make, called, stray):
+    texts = [make(i * 37) for i in range(M)]
+    if stray:
+        texts[5] = "unclear"
+    (found,) = doubts({"c": texts})
+    assert called in found.what
+    assert (found.row, found.value) == ((6, "unclear") if stray else (None, None))
+
+
+def test_codes_with_leading_zeros_are_left_in_peace():
+    assert doubts({"zip": [f"{i % 70:05}" for i in range(M)]}) == ()
+    (found,) = doubts({"zip": [f"{i % 70 + 100}" for i in range(M)]})
+    assert "--numeric zip" in found.cure
+
+
+def test_an_index_and_an_id():
+    (found,) = doubts({"": np.arange(M)})
+    assert "counts the rows, from 0" in found.what
+    (found,) = doubts({"id": [f"u{i}" for i in RNG.permutation(M)]})
+    assert "another value in each row" in found.what
+    assert "--drop id" in found.cure
+    (found,) = doubts({"id": RNG.permutation(M) * 1000})
+    assert "another value in each row" in found.what
+
+
+def test_a_column_that_gives_the_target_away():
+    noise = RNG.normal(size=M)
+    for leak in (np.where(Y == "yes", "paid", "open"), (Y == "yes") + 0.001 * noise):
+        (found,) = doubts({"x": noise, "leak": leak})
+        assert found.column == "leak"
+        assert "AUC 1.000 on held-out rows" in found.what
+    inches = np.arange(M) % 77 / 7
+    (found,) = doubts({"x": noise, "cm": 2.54 * inches, "y": inches})
+    assert found.column == "cm"
+    three = np.arange(M) % 3
+    (found,) = doubts({"leak": three * 1.5, "x": noise, "y": three})
+    assert found.column == "leak"
+
+
+def test_the_sorted_index_is_both():
+    found = doubts({"i": np.arange(M), "y": np.sort(Y)})
+    assert ["counts the rows" in one.what for one in found] == [True, False]
+    assert "alone predicts" in found[1].what
+
+
+def test_a_class_that_occurs_once():
+    y = Y.tolist()
+    y[123] = "yess"
+    (found,) = doubts({"x": RNG.normal(size=M), "y": y})
+    assert (found.row, found.value) == (124, "yess")
+    assert "'yes'" in found.what
+
+
+def test_spellings():
+    town = np.array(["New York", "Bonn", "Kiel"])[np.arange(M) % 3].astype(object)
+    town[300] = "new  york"
+    (found,) = doubts({"town": town.tolist()})
+    assert (found.row, found.value) == (301, "new  york")
+    assert "'New York' (133 rows)" in found.what
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)],
+)
+def test_moments_as_numbers(unit, factor):
+    moments = (1_700_000_000 + np.arange(M) // 2 * 3600) * factor
+    (found,) = doubts({"t": moments[RNG.permutation(M)]})
+    assert f"looks like {unit} since 1970, from 2023-11-14" in found.what
+
+
+def test_many_rows_and_rare_classes_raise_no_doubt():
+    rng = np.random.default_rng(1)
+    m = 30_000
+    rare = rng.random(m) < 0.003
+    columns = {"x": rng.normal(size=m) + rare, "c": rng.integers(0, 5000, m).astype(str), "y": rare}
+    assert [
+        one.column for one in report(RawTable.of({**columns, "c": [f"c{v}" for v in columns["c"]]}), "y").doubts
+    ] == []
