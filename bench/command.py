@@ -1,6 +1,6 @@
 """``python -m bench``: parse arguments, measure, write, show.
 
-The result goes to FOLDER/NAME.json, with NAME.png and NAME.svg; the tables go to stdout, progress and errors to stderr.
+The result goes to FOLDER/NAME.json, with NAME.png; the tables go to stdout, progress and errors to stderr.
 An error is one line and exit 2; Ctrl-C keeps the points measured so far and is exit 130.
 """
 
@@ -24,7 +24,7 @@ import typer
 from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
-from bench.results import Result, chosen, file_name, load_all, make_room, not_drawn_from, of_gpu, writable
+from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
 from bench.timing import Rules
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.machine.threads import thread_count
@@ -142,7 +142,7 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
 
 def _draw(result: Result, path: Path, say: Callable[[str], None]) -> list[Path]:
     try:
-        return plots.draw(result, path.with_name(path.name.removesuffix(".json")))
+        return plots.draw(result, path)
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -366,7 +366,7 @@ def plot_command(
     writable(results)
     try:
         for path, result in loaded:
-            for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
+            for file in plots.draw(result, path):
                 print(file)
         for path in sorted(results.glob("*.json")):
             if (raw := of_gpu(path)) is not None:
@@ -404,7 +404,7 @@ def readme_command(
     current = readme.update(file, results, check=check)
     if check and not current:
         return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
-    stale = [str(picture) for path in sorted(results.glob("*.json")) for picture in not_drawn_from(path)]
+    stale = [str(path.with_suffix(".png")) for path in sorted(results.glob("*.json")) if not is_drawn_from(path)]
     if check and stale:
         return _fail(f"not drawn from the results beside them: {', '.join(stale)}; run: python -m bench readme", FAILED)
     return 0

@@ -1,4 +1,4 @@
-"""The pictures, drawn from a result: PNG and SVG beside its JSON."""
+"""The pictures, drawn from a result: a PNG beside its JSON."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
-    "svg.hashsalt": "fullbatch",  # the same result gives the same file
 }
 
 
 def draw(result: Result, path: Path) -> list[Path]:
-    """Draw to path.png and path.svg (``path`` without an ending); the list is empty where there is nothing to draw."""
+    """Draw beside the JSON at ``path``; the list is empty where there is nothing to draw."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -52,16 +51,14 @@ def draw(result: Result, path: Path) -> list[Path]:
         if figure is None:
             return []
         FigureCanvasAgg(figure)
-        files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
-        for file in files:
-            save(figure, file, asdict(result))
-    return files
+        file = path.with_suffix(".png")
+        save(figure, file, asdict(result))
+    return [file]
 
 
 def save(figure: Any, file: Path, raw: Any) -> None:
-    """Write the picture without date and version, so that it is the same again, and with the mark of what it shows."""
-    none = ("Date", "Creator") if file.suffix == ".svg" else ("Software",)
-    figure.savefig(file, dpi=160, metadata={**dict.fromkeys(none), "Description": fingerprint(raw)})
+    """Write the picture without the version, so that it is the same again, and with the mark of what it shows."""
+    figure.savefig(file, dpi=160, metadata={"Software": None, "Description": fingerprint(raw)})
 
 
 def _figure(width: float, height: float, result: Result, title: str, words: str, legend: Sequence[str] = ()) -> Any:

@@ -154,15 +154,11 @@ def fingerprint(raw: Any) -> str:
     return f"fullbatch-result-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def not_drawn_from(path: Path) -> list[Path]:
-    """The pictures beside the JSON file that do not carry its fingerprint; one without the other counts too."""
-    gpu = of_gpu(path)
-    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu).encode()
-    pictures = [path.with_name(path.name.removesuffix(".json") + ending) for ending in (".png", ".svg")]
-    if gpu is not None:
-        del pictures[1]
-    there = [picture for picture in pictures if picture.exists()]
-    return [picture for picture in pictures if there and (picture not in there or mark not in picture.read_bytes())]
+def is_drawn_from(path: Path) -> bool:
+    """Whether the picture beside the JSON file, if there is one, carries its fingerprint."""
+    picture, gpu = path.with_suffix(".png"), of_gpu(path)
+    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu)
+    return not picture.exists() or mark.encode() in picture.read_bytes()
 
 
 def of_gpu(path: Path) -> dict[str, Any] | None:

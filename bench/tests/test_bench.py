@@ -529,7 +529,7 @@ def test_scaling_writes_points_and_pictures(tmp_path: Path, capsys: pytest.Captu
     pytest.importorskip("matplotlib")
     assert main([*TINY, "--out", str(tmp_path / "new" / "folder")]) == 0
     files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
-    assert files == ["scaling.json", "scaling.png", "scaling.svg"]
+    assert files == ["scaling.json", "scaling.png"]
     result = _load(tmp_path / "new" / "folder" / "scaling.json")
     assert result["finished"]
     assert [point["m"] for point in result["points"]] == [1000, 3000]
@@ -1429,7 +1429,7 @@ def test_the_readme_has_all_sections_of_full_results(tmp_path: Path) -> None:
     ):
         assert words in text, words
     assert {path.name for path in tmp_path.iterdir()} == {"README.md"} | {
-        f"{kind}-cpu.v1.{ending}" for kind in ("scaling", "peers", "training") for ending in ("json", "png", "svg")
+        f"{kind}-cpu.v1.{ending}" for kind in ("scaling", "peers", "training") for ending in ("json", "png")
     }
 
 
@@ -1522,7 +1522,7 @@ def test_a_result_of_one_point_and_of_none_can_be_drawn(kind: str, tmp_path: Pat
     pytest.importorskip("matplotlib")
     result = _full_results()[kind]
     del result.points[1:]
-    assert [path.suffix for path in plots.draw(result, tmp_path / "x")] == [".png", ".svg"]
+    assert [path.suffix for path in plots.draw(result, tmp_path / "x")] == [".png"]
     result.points.clear()
     assert plots.draw(result, tmp_path / "y") == []
 
