@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -12,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import forms
 from bench.machine import Machine
-from bench.problem import Shape
 from fullbatch.errors import InputError
 
 SCHEMA = 2
@@ -29,7 +29,7 @@ SAME = (
 class Result:
     """One run.
 
-    kind : one of forms.POINTS;  command : what was typed;  settings : every option, also those left out
+    kind : one of forms.FORMS;  command : what was typed;  settings : every option, also those left out
     points : what was measured, in order;  left_out : what was not, each with the reason, in words
     summary : what follows from the points and the limits;  finished : False while it runs, and after Ctrl-C
     resumed : when it went on (--resume), each time
@@ -68,31 +68,27 @@ class Result:
                 f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
             ) from error
 
+    def typed(self) -> forms.File[Any, Any]:
+        """With points and summary as the structs of forms.py, for what reads them."""
+        return forms.read(asdict(self))
+
     @classmethod
     def load(cls, path: Path) -> Result:
         """InputError where it is no file of this harness."""
         raw = _read(path)
-        reason = forms.misfit(raw, {"kind": str, "schema": int})
-        if reason is None and (raw["kind"] not in forms.POINTS or raw["schema"] != SCHEMA):
-            raise InputError(
-                f"{path}: kind {raw['kind']!r}, schema {raw['schema']}; known: {', '.join(forms.POINTS)}, "
-                f"schema {SCHEMA}; measure again, or move it elsewhere."
-            )
-        reason = reason or forms.misfit(raw, forms.RESULT)
-        if reason is None and (raw["points"] or raw["summary"]):
-            reason = forms.misfit(raw["points"], [forms.POINTS[raw["kind"]]], "points")
-            reason = reason or forms.misfit(raw["summary"], forms.SUMMARIES[raw["kind"]], "summary")
-        if reason is None and raw["kind"] == "scaling":  # a run that goes on derives the points' rates anew
-            missing = {point["device"] for point in raw["points"]} - raw["summary"].get("limits", {}).keys()
-            reason = f"summary.limits has no {', '.join(missing)}" if missing else None
         try:
-            if reason is None:
-                for shape in {point["shape"] for point in raw["points"] if "shape" in point}:
-                    Shape.parse(shape)
-                return cls(**{**raw, "machine": Machine(**raw["machine"])})
-        except (TypeError, InputError) as error:  # a field that nobody knows; a shape that is none
-            reason = str(error)
-        raise InputError(f"{path} is not a result of this harness ({reason}); move it elsewhere.")
+            head = msgspec.convert(raw, forms.Head)
+            if head.kind not in forms.FORMS or head.schema != SCHEMA:
+                raise InputError(
+                    f"{path}: kind {head.kind!r}, schema {head.schema}; known: {', '.join(forms.FORMS)}, "
+                    f"schema {SCHEMA}; measure again, or move it elsewhere."
+                )
+            forms.read(raw)
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"{path} is not a result of this harness ({forms.misfit(error)}); move it elsewhere."
+            ) from error
+        return cls(**{**raw, "machine": Machine(**raw["machine"])})
 
     def go_on(self, path: Path) -> None:
         """Take the points of an earlier run at this path; InputError where it is not the same run on the same machine.
@@ -116,17 +112,9 @@ class Result:
 
 def _read(path: Path) -> Any:
     """What the JSON file holds; InputError where it is none."""
-
-    def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is no number of JSON")
-
-    def finite(text: str) -> float:
-        value = float(text)
-        return value if math.isfinite(value) else refuse(text)  # 1e400
-
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
-    except (OSError, ValueError, RecursionError) as error:
+        return msgspec.json.decode(path.read_bytes())
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -81,26 +82,57 @@ def test_a_file_that_was_cut_off_is_one_line(kind: str, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("value", "form", "words"),
+    ("form", "value", "words"),
     [
-        (1, float, None),
-        (1.5, int, "it is not a whole number"),
-        (True, int, "it is not a whole number"),
-        (10**400, float, "it is not a number"),
-        (None, (str, None), None),
-        (1, (str, None), "it is not text"),
-        ([1, "x"], [int], "it[1] is not a whole number"),
-        ({"a": {"b": 1}}, {"a": {"b": str}}, "it.a.b is not text"),
-        ({"a": 1}, {"a": int, "b?": int}, None),
-        ({"a": 1, "b": "x"}, {"a": int, "b?": int}, "it.b is not a whole number"),
-        ({}, {"a": int}, "it has no a"),
-        ({"x": 1, "y": None}, {str: int}, "it.y is not a whole number"),
-        (0, forms.POSITIVE, "it is not a number above 0"),
-        ([], {str: int}, "it is not a table"),
+        (forms.Number, 1, None),
+        (forms.Whole, 1.5, "Expected `int`, got `float`"),
+        (forms.Whole, True, "Expected `int`, got `bool`"),
+        (forms.Whole, 10**400, "Expected `int` <= 4611686018427387904"),
+        (forms.Number, 10**400, "Number out of range"),
+        (str | None, None, None),
+        (str | None, 1, "Expected `str | null`, got `int`"),
+        (list[int], [1, "x"], "[1]: Expected `int`, got `str`"),
+        (forms.Growth, {"backend": 1}, "backend: Expected `str`, got `int`"),
+        (forms.Rounds, {"kept": 1, "dropped": 0}, None),
+        (forms.Rounds, {"kept": 1, "dropped": 0, "cut": "x"}, "cut: Expected `bool`, got `str`"),
+        (forms.Rounds, {"kept": 1}, "Object missing required field `dropped`"),
+        (forms.Rounds, {"kept": -1, "dropped": 0}, "kept: Expected `int` >= 0"),
+        (dict[str, int], {"x": 1, "y": None}, "[...]: Expected `int`, got `null`"),
+        (forms.Positive, 0, "Expected `float` > 0.0"),
+        (dict[str, int], [], "Expected `object`, got `array`"),
     ],
 )
-def test_a_misfit_is_told_by_its_place(value: Any, form: Any, words: str | None) -> None:
-    assert forms.misfit(value, form) == words
+def test_a_misfit_is_told_by_its_place(form: Any, value: Any, words: str | None) -> None:
+    try:
+        msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        assert forms.misfit(error) == words
+    else:
+        assert words is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("scaling", lambda raw: raw["points"][0].update(gflops=None), "points[0]: it is not with all rates where"),
+        ("scaling", lambda raw: raw["points"][-1].update(gflops=1.0), "points[16]: it is not with all rates where"),
+        ("scaling", lambda raw: raw["points"][1].update(shape="wide"), "points[1]: unknown shape 'wide'"),
+        ("scaling", lambda raw: raw["points"][1].update(dtype="float16"), "points[1].dtype: Invalid enum value"),
+        ("scaling", lambda raw: raw.update(more=1), "Object contains unknown field `more`"),
+        ("peers", lambda raw: raw["machine"].update(more=1), "machine: Object contains unknown field `more`"),
+        ("peers", lambda raw: raw["machine"].update(blas=[{}]), "machine.blas[0]: Object missing required field"),
+        ("peers", lambda raw: raw["summary"].pop("rows"), "summary: Object missing required field `rows`"),
+        ("training", lambda raw: raw["points"][0]["losses"].pop(), "points[0]: it is not with one loss for each"),
+        ("training", lambda raw: raw["summary"]["targets"].clear(), "summary: it is not with a target for each"),
+    ],
+)
+def test_what_no_type_says_of_a_result_is_checked_too(kind: str, change: Any, words: str, tmp_path: Path) -> None:
+    raw = dataclasses.asdict(_full_results()[kind])
+    change(raw)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(raw))
+    with pytest.raises(InputError, match=re.escape(f"{path} is not a result of this harness ({words}")):
+        Result.load(path)
 
 
 # --- A result that is there already ---------------------------------------------------------------------------

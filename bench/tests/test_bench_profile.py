@@ -184,5 +184,5 @@ def test_a_file_without_the_time_of_the_whole_is_one_line(tmp_path: Path) -> Non
         if name is None:
             assert len(Result.load(tmp_path / "x.json").points) == 1
             continue
-        with pytest.raises(InputError, match=r"points\[0\] is not with times of all, one thread and call"):
+        with pytest.raises(InputError, match=r"points\[0\]: it is not with times of all, one thread and call"):
             Result.load(tmp_path / "x.json")
