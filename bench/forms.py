@@ -17,7 +17,8 @@ Positive = Annotated[float, Meta(gt=0, lt=1e300)]
 Whole = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Some = Annotated[int, Meta(ge=1, le=2**62)]
-Point, Summary = TypeVar("Point"), TypeVar("Summary")
+Point = TypeVar("Point")
+Summary = TypeVar("Summary")
 
 
 def misfit(error: Exception) -> str:

@@ -1333,7 +1333,9 @@ def test_a_foreign_file_among_the_results(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "point"), [("scaling", {"m": 1}), ("peers", {}), ("training", {"seed": 0})])
 def test_a_result_whose_points_lack_something(kind: str, point: dict[str, Any], tmp_path: Path) -> None:
     _result(kind, [point]).save(tmp_path / "x.json")
-    with pytest.raises(InputError, match=r"is not a result of this harness \(points\[0\]: Object missing required field "):
+    with pytest.raises(
+        InputError, match=r"is not a result of this harness \(points\[0\]: Object missing required field "
+    ):
         Result.load(tmp_path / "x.json")
 
 
