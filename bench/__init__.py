@@ -4,7 +4,7 @@
     command.py     the command                                                   (typer)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
-    report.py      the tables in the terminal                                    (rich)
+    render.py      figures, tables and words of a result, for all that show it   (rich)
     profile.py     where the time of a step and of an epoch goes
     scaling.py     one cost and gradient as m grows, on each backend
     peers.py       the same step by what people would use instead                (torch, jax where installed)

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
+from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, render, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
@@ -133,7 +133,7 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
-    report.show(result, report.console())
+    render.show(result, render.console())
     files = [path, *_draw(result, path, say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
@@ -386,7 +386,7 @@ def show_command(
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")
-        report.show(result, report.console())
+        render.show(result, render.console())
     return 0
 
 

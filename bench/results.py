@@ -68,8 +68,8 @@ class Result:
                 f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
             ) from error
 
-    def typed(self) -> forms.File[Any, Any]:
-        """With points and summary as the structs of forms.py, for what reads them."""
+    def typed(self) -> Any:
+        """As the forms.File of its kind, for what reads points and summary."""
         return forms.read(asdict(self))
 
     @classmethod

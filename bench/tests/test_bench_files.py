@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from bench import forms, machine, plots, readme, report, results, scaling, timing
+from bench import forms, machine, plots, readme, render, results, scaling, timing
 from bench.command import main
 from bench.results import Result
 from bench.tests.test_bench import TINY, _full_results, _interrupt, _load, _result
@@ -57,7 +57,7 @@ def test_whatever_is_damaged_in_a_result_is_one_line_or_does_no_harm(kind: str, 
         except InputError:
             refused += 1
             continue
-        report.show(result, Console(file=io.StringIO()))
+        render.show(result, Console(file=io.StringIO()))
         readme.update(file, tmp_path, check=True)
     assert refused > 60
 
