@@ -27,10 +27,10 @@ def misfit(error: Exception) -> str:
     return f"{where.strip('.`')}: {text}" if where else text
 
 
-def read(raw: dict[str, Any]) -> File[Any, Any]:
-    """The content of a file of a known kind. Raises msgspec.ValidationError; see misfit."""
+def read(raw: dict[str, Any]) -> Measured[Any, Any]:
+    """What was measured, of a result of a known kind. Raises msgspec.ValidationError; see misfit."""
     measured = raw.get("points") or raw.get("summary")
-    form = FORMS[raw["kind"]] if measured else File[dict[str, Any], dict[str, Any]]
+    form = FORMS[raw["kind"]] if measured else Measured[dict[str, Any], dict[str, Any]]
     return msgspec.convert(raw, form)
 
 
@@ -58,40 +58,20 @@ class Native(Struct):
     library: dict[str, Any] | None = None
 
 
-class Machine(Struct, forbid_unknown_fields=True):
-    """As machine.Machine, whose lists and tables are looked into here."""
+class Machine(Struct):
+    """What machine.Machine has of lists and tables."""
 
-    cpu: str
-    cores: Whole
-    threads: Whole
-    simd: str
-    memory: Whole | None
-    load: Number | None
-    system: str
-    libc: str
-    python: str
-    versions: dict[str, str]
     blas: list[Blas]
     gpus: list[Gpu]
-    revision: str | None
-    date: str
     native: Native
-    environment: dict[str, str] = {}
 
 
-class File(Struct, Generic[Point, Summary], forbid_unknown_fields=True):
-    """One run, as results.Result says; a kind of it has its own points and summary."""
+class Measured(Struct, Generic[Point, Summary]):
+    """What a kind of result has in a form of its own; results.Result has the rest."""
 
-    kind: str
-    command: str
     machine: Machine
-    settings: dict[str, Any]
     points: list[Point]
-    left_out: list[str]
     summary: Summary
-    finished: bool
-    resumed: list[str]
-    schema: int
 
 
 class Timing(Struct):
@@ -183,7 +163,7 @@ class ScalingSummary(Struct):
     crossover: list[Crossover]
 
 
-class Scaling(File[ScalingPoint, ScalingSummary]):
+class Scaling(Measured[ScalingPoint, ScalingSummary]):
     def __post_init__(self) -> None:
         """A run that goes on derives the points' rates anew."""
         missing = {point.device for point in self.points} - self.summary.limits.keys()
@@ -240,7 +220,7 @@ class PeersSummary(Struct):
     geometric_means: list[Mean]
 
 
-Peers = File[PeersPoint, PeersSummary]
+Peers = Measured[PeersPoint, PeersSummary]
 
 
 # --- Training -------------------------------------------------------------------------------------------------
@@ -281,7 +261,7 @@ class TrainingSummary(Struct):
             raise ValueError("it is not with a target for each of its times")
 
 
-Training = File[TrainingPoint, TrainingSummary]
+Training = Measured[TrainingPoint, TrainingSummary]
 
 
 # --- The profile ----------------------------------------------------------------------------------------------
@@ -316,7 +296,7 @@ class ProfileSummary(Struct):
     splits: list[Split]
 
 
-Profile = File[ProfilePoint, ProfileSummary]
+Profile = Measured[ProfilePoint, ProfileSummary]
 
 
 FORMS: dict[str, Any] = {"scaling": Scaling, "peers": Peers, "training": Training, "profile": Profile}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ def _source(result: Result) -> str:
     return f"`{result.command}` on {result.machine.short}{conditions}{revision}, {when}.{resumed}{cut}"
 
 
-def _left_out(result: Result | forms.File[Any, Any]) -> str:
+def _left_out(result: Result) -> str:
     return "".join(f"\n\nLeft out: {line.rstrip('.')}." for line in result.left_out)
 
 
@@ -93,18 +94,26 @@ def _picture(path: Path, root: Path, alt: str) -> str:
     return f"\n\n![{alt}]({shown.as_posix()})"
 
 
-def _each(source: Source, kind: str, section: Callable[[Any], str], alt: str) -> str:
-    """A kind may have several results, each of another machine. ``section`` makes its text, "" for none."""
-    made = [
-        f"{_source(result)}\n\n{body}" + (_left_out(result) + _picture(path, source.root, alt) if alt else "")
-        for path, result in source.results
-        if result.kind == kind and result.points and (body := section(result.typed()))
-    ]
-    return "\n\n".join(made) if made else f"Not measured yet: `python -m bench {kind} --out bench/results`."
+@dataclass(frozen=True)
+class Section:
+    """Of a kind of results: ``text`` is made of what one has measured, "" for none.
 
+    alt : of the picture, if one is drawn; None where another section tells of picture and of what is left out
+    """
 
-def _scaling(source: Source) -> str:
-    return _each(source, "scaling", _scaling_table, "examples per second against m, with the roofline")
+    kind: str
+    text: Callable[[Any], str]
+    alt: str | None
+
+    def __call__(self, source: Source) -> str:
+        """A kind may have several results, each of another machine."""
+        made = [
+            f"{_source(result)}\n\n{body}"
+            + ("" if self.alt is None else _left_out(result) + _picture(path, source.root, self.alt))
+            for path, result in source.results
+            if result.kind == self.kind and result.points and (body := self.text(result.typed()))
+        ]
+        return "\n\n".join(made) or f"Not measured yet: `python -m bench {self.kind} --out bench/results`."
 
 
 def _scaling_table(file: forms.Scaling) -> str:
@@ -147,17 +156,9 @@ def _step(point: forms.ScalingPoint) -> str:
     return f"the {point.step} step on {where}"
 
 
-def _limits(file: forms.File[Any, Any]) -> str:
+def _limits(file: forms.Measured[Any, Any]) -> str:
     limits = {device: Limits(limit.product, limit.copy, limit.read) for device, limit in file.summary.limits.items()}
     return " ".join(f"The limits measured beside it, {device}: {limit}." for device, limit in limits.items())
-
-
-def _peers(source: Source) -> str:
-    return _each(source, "peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch")
-
-
-def _epochs(source: Source) -> str:
-    return _each(source, "peers", lambda file: _times(file, "epoch"), "")
 
 
 def _times(file: forms.Peers, part: str) -> str:
@@ -177,10 +178,6 @@ def _times(file: forms.Peers, part: str) -> str:
     return "\n\n".join([*tables, " ".join(words)])
 
 
-def _training(source: Source) -> str:
-    return _each(source, "training", _training_table, "held-out log-loss against seconds of training")
-
-
 def _training_table(file: forms.Training) -> str:
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
@@ -189,14 +186,10 @@ def _training_table(file: forms.Training) -> str:
     return f"{render.training(file, readme=True).markdown}\n\n{mark}" if file.summary.times else ""
 
 
-def _profile(source: Source) -> str:
-    return _each(source, "profile", _profile_table, "")
-
-
 def _profile_table(file: forms.Profile) -> str:
     tables = [f"{grid.title}:\n\n{grid.markdown}" for grid in render.profile(file)]
     words = " ".join(filter(None, [*render.profile_words(file), _limits(file)]))
-    return "\n\n".join([*tables, words + _left_out(file)]) if tables else ""
+    return "\n\n".join([*tables, words]) if tables else ""
 
 
 def _gpu(source: Source) -> str:
@@ -213,6 +206,11 @@ def _gpu(source: Source) -> str:
 
 
 SECTIONS: dict[str, Callable[[Source], str]] = {
-    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training,
-    "profile": _profile, "gpu": _gpu,
-}  # fmt: skip
+    "scaling": Section("scaling", _scaling_table, "examples per second against m, with the roofline"),
+    "printed": _printed,
+    "peers": Section("peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch"),
+    "epochs": Section("peers", lambda file: _times(file, "epoch"), None),
+    "training": Section("training", _training_table, "held-out log-loss against seconds of training"),
+    "profile": Section("profile", _profile_table, "where the time goes"),
+    "gpu": _gpu,
+}

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,11 @@ class Result:
         return any(all(point.get(name) == value for name, value in values.items()) for point in self.points)
 
     def save(self, path: Path) -> None:
-        """Write it to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
-        text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
-            ) from error
+        """Write it; InputError if that fails."""
+        write(path, asdict(self))
 
     def typed(self) -> Any:
-        """As the forms.File of its kind, for what reads points and summary."""
+        """What was measured, as the forms.Measured of its kind, for what reads points and summary."""
         return forms.read(asdict(self))
 
     @classmethod
@@ -83,12 +75,15 @@ class Result:
                     f"{path}: kind {head.kind!r}, schema {head.schema}; known: {', '.join(forms.FORMS)}, "
                     f"schema {SCHEMA}; measure again, or move it elsewhere."
                 )
+            if missing := {one.name for one in fields(cls)} - raw.keys():
+                raise TypeError(f"Object missing required field {', '.join(sorted(missing))}")
+            msgspec.convert(raw, cls)
             forms.read(raw)
-        except msgspec.ValidationError as error:
+            return cls(**{**raw, "machine": Machine(**raw["machine"])})
+        except (TypeError, msgspec.ValidationError) as error:  # the first of a field that nobody knows, too
             raise InputError(
                 f"{path} is not a result of this harness ({forms.misfit(error)}); move it elsewhere."
             ) from error
-        return cls(**{**raw, "machine": Machine(**raw["machine"])})
 
     def go_on(self, path: Path) -> None:
         """Take the points of an earlier run at this path; InputError where it is not the same run on the same machine.
@@ -108,6 +103,18 @@ class Result:
         self.points, self.summary = [point for point in old.points if _has_time(point)], old.summary
         self.resumed = [*old.resumed, self.machine.date]
         self.command, self.machine = old.command, old.machine
+
+
+def write(path: Path, raw: dict[str, Any]) -> None:
+    """Write to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
+        ) from error
 
 
 def _read(path: Path) -> Any:
@@ -176,11 +183,13 @@ def make_room(path: Path) -> str | None:
         return None
     kept = path.with_name(f"{path.name}~")
     try:
-        old = Result.load(path)
-        what = f"this run replaces {path} of {old.machine.date}" + ", which was interrupted" * (not old.finished)
-        if not old.finished and kept.exists():
-            return what
-    except InputError:
+        old = of_gpu(path) or asdict(Result.load(path))
+        what = f"this run replaces {path} of {old['machine']['date']}"
+        if not old["finished"]:
+            what += ", which was interrupted"
+            if kept.exists():
+                return what
+    except (InputError, KeyError, TypeError):
         what = f"this run replaces {path}, which is no result of this harness"
     try:
         path.replace(kept)
