@@ -12,12 +12,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -90,26 +91,20 @@ def _fail(message: str, status: int) -> int:
 # --- A run ----------------------------------------------------------------------------------------------------
 
 
-class Output(NamedTuple):
-    """Where a run goes: FOLDER/NAME.json; and whether it goes on with what is there."""
-
-    folder: Path
-    name: str
-    resume: bool
-
-
-def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output) -> int:
-    """Run ``work`` into a result that is written after each point, draw it, and show it."""
-    path = writable(output.folder) / f"{file_name(output.name)}.json"
-    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
-    if output.resume:
-        result.go_on(path)
+def _teller() -> Callable[[str], None]:
+    """What says a line of progress, with the seconds since now."""
     start = time.perf_counter()
+    return lambda line: print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
-    def say(line: str) -> None:
-        print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
-    new = not output.resume
+def _measure(kind: str, settings: Any, work: Callable[..., None], out: Path, name: str | None, *, resume: bool) -> int:
+    """Run ``work`` into a result that is written after each point, draw it, and show it."""
+    path = writable(out) / f"{file_name(kind if name is None else name)}.json"
+    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
+    if resume:
+        result.go_on(path)
+    say = _teller()
+    new = not resume
 
     def save() -> None:
         nonlocal new
@@ -134,15 +129,16 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
         raise InputError("nothing was measured; the lines above say why.")
     save()
     render.show(result, render.console())
-    files = [path, *_draw(result, path, say)]
+    files = [path, *_drawn(partial(plots.draw, result, path), say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
     return status
 
 
-def _draw(result: Result, path: Path, say: Callable[[str], None]) -> list[Path]:
+def _drawn(draw: Callable[[], list[Path]], say: Callable[[str], None]) -> list[Path]:
+    """The pictures; without them a run has its figures all the same."""
     try:
-        return plots.draw(result, path)
+        return draw()
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -213,6 +209,7 @@ Quiet = Annotated[
         min=0.0, max=2.0, help="Drop a round in which two threads give less than this times one; 0: keep all."
     ),
 ]
+Shapes = Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")]
 Results = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="With the JSON files.")]
 
 
@@ -227,12 +224,16 @@ def _batches(given: list[int] | None, quick: bool) -> tuple[int, ...]:
     return tuple(dict.fromkeys(given or ([200] if quick else [200, 1000])))
 
 
+def _shapes(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(Shape.parse(one).name for one in given))
+
+
 @app.command("scaling")
 def scaling_command(
     out: Out = Path("bench-results"),
     name: Name = None,
     resume: Resume = False,
-    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    shape: Shapes = None,
     backend: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
     ] = None,
@@ -252,9 +253,7 @@ def scaling_command(
 ) -> int:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
     settings = scaling.Settings(
-        shapes=tuple(
-            dict.fromkeys(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES))
-        ),
+        shapes=_shapes(shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
         backends=tuple(chosen(backend or [], BACKENDS, "backend")),
         first=_count(first, "--from"),
         last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
@@ -262,7 +261,7 @@ def scaling_command(
         threads=threads, budget=budget, memory=memory, quick=quick, rules=_rules(quick, rounds, quiet, untimed=1),
     )  # fmt: skip
     settings.check()
-    return _measure("scaling", settings, scaling.run, Output(out, name if name is not None else "scaling", resume))
+    return _measure("scaling", settings, scaling.run, out, name, resume=resume)
 
 
 @app.command("peers")
@@ -300,7 +299,7 @@ def peers_command(
         allocators=tuple(chosen(allocator or [], peers.ALLOCATORS, "allocator")),
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
-    return _measure("peers", settings, peers.run, Output(out, name if name is not None else "peers", resume))
+    return _measure("peers", settings, peers.run, out, name, resume=resume)
 
 
 @app.command("profile")
@@ -308,7 +307,7 @@ def profile_command(
     out: Out = Path("bench-results"),
     name: Name = None,
     resume: Resume = False,
-    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    shape: Shapes = None,
     batch: Batch = None,
     part: Part = "both",
     budget: Budget = 300.0,
@@ -319,11 +318,11 @@ def profile_command(
     """Where the time of fullbatch's own step and epoch goes: parts, by measurement."""
     chosen([part], PARTS, "part")
     settings = profile.Settings(
-        shapes=tuple(dict.fromkeys(Shape.parse(s).name for s in shape or peers.CASES)) if part != "epoch" else (),
+        shapes=_shapes(shape or peers.CASES) if part != "epoch" else (),
         batches=_batches(batch, quick) if part != "step" else (),
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
-    return _measure("profile", settings, profile.run, Output(out, name if name is not None else "profile", resume))
+    return _measure("profile", settings, profile.run, out, name, resume=resume)
 
 
 @app.command("training")
@@ -348,19 +347,21 @@ def training_command(
     who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
     rules = replace(training.RULES, quiet=quiet)
     settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
-    return _measure("training", settings, training.run, Output(out, name if name is not None else "training", resume))
+    return _measure("training", settings, training.run, out, name, resume=resume)
 
 
 @app.command("gpu")
 def gpu_command(out: Out = Path("bench-results"), budget: Budget = gpu.SECONDS) -> int:
     """All that a card can tell, in nine minutes: times, peers, streaming, precision, as m grows, and the tests."""
-    return gpu.command(writable(out), budget)
+    say, path = _teller(), writable(out) / "gpu.json"
+    result = gpu.measure(out, say, seconds=budget)
+    print("\n".join(gpu.lines(result)))
+    say(", ".join(map(str, [path, *_drawn(lambda: [gpu.draw(result, path.with_suffix(".png"))], say)])))
+    return 0
 
 
 @app.command("plot")
-def plot_command(
-    results: Results = Path("bench/results"),
-) -> int:
+def plot_command(results: Results = Path("bench/results")) -> int:
     """Draw the pictures of all results of a folder anew."""
     loaded = load_all(results)
     writable(results)
@@ -380,9 +381,7 @@ def plot_command(
 
 
 @app.command("show")
-def show_command(
-    results: Results = Path("bench/results"),
-) -> int:
+def show_command(results: Results = Path("bench/results")) -> int:
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")

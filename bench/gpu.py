@@ -33,7 +33,6 @@ from fullbatch.machine import places
 
 SECONDS = 530.0  # for all parts, of the nine minutes
 SCHEMA = 1
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,9 @@ PARTS = (
 # --- The run --------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS) -> dict[str, Any]:
+def measure(
+    folder: Path, say: Callable[[str], None], *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Run all parts; the content of FOLDER/gpu.json. DeviceError without a card that works."""
     card = places.place("cuda")
     path = folder / "gpu.json"
@@ -293,24 +294,6 @@ def lines(result: dict[str, Any]) -> list[str]:
         found.append(f"{row['part']}: {counts or row['last_line'] or 'no outcome'}{until}")
     parts = result["parts"].items()
     return found + [f"{name}: {part['status']}: {part['error']}" for name, part in parts if part["status"] != "done"]
-
-
-def command(folder: Path, seconds: float) -> int:
-    """``python -m bench gpu``: measure, draw and say what came out. DeviceError without a card that works."""
-    began = time.perf_counter()
-
-    def say(line: str) -> None:
-        print(f"[{time.perf_counter() - began:6.1f} s] {line}", file=sys.stderr, flush=True)
-
-    result = measure(folder, say, seconds=seconds)
-    print("\n".join(lines(result)))
-    files = [folder / "gpu.json"]
-    try:
-        files.append(draw(result, folder / "gpu.png"))
-    except ModuleNotFoundError:
-        say("no plot: matplotlib is not installed (pip install 'fullbatch[bench]')")
-    say(", ".join(map(str, files)))
-    return 0
 
 
 def draw(result: dict[str, Any], path: Path) -> Path:
