@@ -12,8 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,6 +26,7 @@ from bench.backends import BACKENDS
 from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
 from bench.timing import Rules
+from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.machine.threads import thread_count
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     typed.set("python -m bench " + shlex.join(arguments))
     try:
-        with _ends_as_by_ctrl_c(signal.SIGTERM):  # docker stop: what was measured is kept
+        with stopping_with(KeyboardInterrupt, signal.SIGTERM):  # docker stop: what was measured is kept
             status = app(arguments, prog_name="python -m bench", standalone_mode=False)
         if status == INTERRUPTED:  # ours, or typer's, which makes an exit of Ctrl-C and says nothing
             return _fail("interrupted.", INTERRUPTED)
@@ -72,15 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # typer's errors of usage
             return _fail(error.format_message(), BAD_INPUT)
         raise
-
-
-@contextmanager
-def _ends_as_by_ctrl_c(number: int) -> Iterator[None]:
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _fail(message: str, status: int) -> int:

@@ -162,14 +162,11 @@ def _scaling(result: Result) -> Any:
 def _log_axes(axes: Any, unit: str) -> None:
     from matplotlib.ticker import LogLocator
 
-    axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     decades = math.log10(high / low)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)))
     axes.yaxis.set_major_formatter(lambda value, _: short(value) + unit)
-    axes.minorticks_off()
-    axes.grid(True)
 
 
 def _roofline(axes: Any, points: list[forms.ScalingPoint]) -> None:

@@ -99,7 +99,9 @@ def fitted(grid: Grid, console: Console) -> Table | str:
         width = Measurement.get(console, console.options.update(max_width=10_000), made).maximum
         if width <= console.width:
             return made
-    return made if width - _to_spare(grid) <= console.width else _lines(grid)
+    # Columns of words may be broken at spaces; whether that is enough, rich says by an ellipsis where it is not.
+    cut = any("…" in segment.text for segment in console.render(made))
+    return _lines(grid) if cut else made
 
 
 def _table(grid: Grid, there: Sequence[int]) -> Table:
@@ -110,15 +112,6 @@ def _table(grid: Grid, there: Sequence[int]) -> Table:
     for row in grid.rows:
         made.add_row(*(row[index] for index in there))
     return made
-
-
-def _to_spare(grid: Grid) -> int:
-    """By how much the columns of words become narrower where they are broken at every space."""
-    spare = 0
-    for index in range(grid.text):
-        cells = [grid.columns[index], *(row[index] for row in grid.rows)]
-        spare += max(map(len, cells)) - max(len(word) for cell in cells for word in (cell.split() or [""]))
-    return spare
 
 
 def _lines(grid: Grid) -> str:

@@ -277,6 +277,17 @@ def test_what_only_a_picture_or_a_run_that_goes_on_would_find_is_one_line_too(
         Result.load(path)
 
 
+@pytest.mark.parametrize(
+    "path", sorted((machine.ROOT / "bench" / "results").glob("*.json")), ids=lambda path: path.stem
+)
+def test_nothing_of_the_results_here_is_cut_at_any_width(path: Path) -> None:
+    result = Result.load(path)
+    for width in range(20, 200, 20):
+        out = io.StringIO()
+        render.show(result, render.console(file=out, width=width, force_terminal=True, color_system=None))
+        assert "…" not in out.getvalue(), width
+
+
 # --- The pictures ---------------------------------------------------------------------------------------------
 
 
