@@ -4,7 +4,7 @@
     command.py     the command                                                   (typer)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
-    report.py      the tables in the terminal                                    (rich)
+    render.py      figures, tables and words of a result, for all that show it   (rich)
     profile.py     where the time of a step and of an epoch goes
     scaling.py     one cost and gradient as m grows, on each backend
     peers.py       the same step by what people would use instead                (torch, jax where installed)
@@ -19,11 +19,11 @@
     roofline.py    the machine's own limits, and what a step needs of them
     timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
     results.py     the JSON files
+    forms.py       what has to be in a JSON file                                 (msgspec)
     problem.py     shapes, and data made for them
     children.py    a part of a run in a process of its own
     machine.py     what it ran on
     forced.py      what forces other kernels on a BLAS: taken away
-    forms.py       what has to be in a JSON file
     conftest.py    what the cases of test_*.py share
     test_*.py      pytest-benchmark cases: pytest bench/test_*.py --benchmark-autosave, then --benchmark-compare
     tests/         the tests of all this

@@ -1,6 +1,6 @@
 """``python -m bench``: parse arguments, measure, write, show.
 
-The result goes to FOLDER/NAME.json, with NAME.png and NAME.svg; the tables go to stdout, progress and errors to stderr.
+The result goes to FOLDER/NAME.json, with NAME.png; the tables go to stdout, progress and errors to stderr.
 An error is one line and exit 2; Ctrl-C keeps the points measured so far and is exit 130.
 """
 
@@ -12,20 +12,21 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, report, scaling, training
+from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, render, scaling, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
-from bench.results import Result, chosen, file_name, load_all, make_room, not_drawn_from, of_gpu, writable
+from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
 from bench.timing import Rules
+from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.machine.threads import thread_count
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     typed.set("python -m bench " + shlex.join(arguments))
     try:
-        with _ends_as_by_ctrl_c(signal.SIGTERM):  # docker stop: what was measured is kept
+        with stopping_with(KeyboardInterrupt, signal.SIGTERM):  # docker stop: what was measured is kept
             status = app(arguments, prog_name="python -m bench", standalone_mode=False)
         if status == INTERRUPTED:  # ours, or typer's, which makes an exit of Ctrl-C and says nothing
             return _fail("interrupted.", INTERRUPTED)
@@ -73,15 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
 
 
-@contextmanager
-def _ends_as_by_ctrl_c(number: int) -> Iterator[None]:
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
 def _fail(message: str, status: int) -> int:
     print(f"bench: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
@@ -90,26 +82,20 @@ def _fail(message: str, status: int) -> int:
 # --- A run ----------------------------------------------------------------------------------------------------
 
 
-class Output(NamedTuple):
-    """Where a run goes: FOLDER/NAME.json; and whether it goes on with what is there."""
-
-    folder: Path
-    name: str
-    resume: bool
-
-
-def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output) -> int:
-    """Run ``work`` into a result that is written after each point, draw it, and show it."""
-    path = writable(output.folder) / f"{file_name(output.name)}.json"
-    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
-    if output.resume:
-        result.go_on(path)
+def _teller() -> Callable[[str], None]:
+    """What says a line of progress, with the seconds since now."""
     start = time.perf_counter()
+    return lambda line: print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
-    def say(line: str) -> None:
-        print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
-    new = not output.resume
+def _measure(kind: str, settings: Any, work: Callable[..., None], out: Path, name: str | None, *, resume: bool) -> int:
+    """Run ``work`` into a result that is written after each point, draw it, and show it."""
+    path = writable(out) / f"{file_name(kind if name is None else name)}.json"
+    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
+    if resume:
+        result.go_on(path)
+    say = _teller()
+    new = not resume
 
     def save() -> None:
         nonlocal new
@@ -133,16 +119,17 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], output: Output
     if not result.points:
         raise InputError("nothing was measured; the lines above say why.")
     save()
-    report.show(result, report.console())
-    files = [path, *_draw(result, path, say)]
+    render.show(result, render.console())
+    files = [path, *_drawn(partial(plots.draw, result, path), say)]
     done = f"{len(result.points)} points{' kept' * bool(status)}"
     say(f"{done}: {', '.join(map(str, files))}")
     return status
 
 
-def _draw(result: Result, path: Path, say: Callable[[str], None]) -> list[Path]:
+def _drawn(draw: Callable[[], list[Path]], say: Callable[[str], None]) -> list[Path]:
+    """The pictures; without them a run has its figures all the same."""
     try:
-        return plots.draw(result, path.with_name(path.name.removesuffix(".json")))
+        return draw()
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -213,6 +200,7 @@ Quiet = Annotated[
         min=0.0, max=2.0, help="Drop a round in which two threads give less than this times one; 0: keep all."
     ),
 ]
+Shapes = Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")]
 Results = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="With the JSON files.")]
 
 
@@ -227,12 +215,16 @@ def _batches(given: list[int] | None, quick: bool) -> tuple[int, ...]:
     return tuple(dict.fromkeys(given or ([200] if quick else [200, 1000])))
 
 
+def _shapes(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(Shape.parse(one).name for one in given))
+
+
 @app.command("scaling")
 def scaling_command(
     out: Out = Path("bench-results"),
     name: Name = None,
     resume: Resume = False,
-    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    shape: Shapes = None,
     backend: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
     ] = None,
@@ -252,9 +244,7 @@ def scaling_command(
 ) -> int:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
     settings = scaling.Settings(
-        shapes=tuple(
-            dict.fromkeys(Shape.parse(s).name for s in shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES))
-        ),
+        shapes=_shapes(shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
         backends=tuple(chosen(backend or [], BACKENDS, "backend")),
         first=_count(first, "--from"),
         last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
@@ -262,7 +252,7 @@ def scaling_command(
         threads=threads, budget=budget, memory=memory, quick=quick, rules=_rules(quick, rounds, quiet, untimed=1),
     )  # fmt: skip
     settings.check()
-    return _measure("scaling", settings, scaling.run, Output(out, name if name is not None else "scaling", resume))
+    return _measure("scaling", settings, scaling.run, out, name, resume=resume)
 
 
 @app.command("peers")
@@ -300,7 +290,7 @@ def peers_command(
         allocators=tuple(chosen(allocator or [], peers.ALLOCATORS, "allocator")),
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
-    return _measure("peers", settings, peers.run, Output(out, name if name is not None else "peers", resume))
+    return _measure("peers", settings, peers.run, out, name, resume=resume)
 
 
 @app.command("profile")
@@ -308,7 +298,7 @@ def profile_command(
     out: Out = Path("bench-results"),
     name: Name = None,
     resume: Resume = False,
-    shape: Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")] = None,
+    shape: Shapes = None,
     batch: Batch = None,
     part: Part = "both",
     budget: Budget = 300.0,
@@ -319,11 +309,11 @@ def profile_command(
     """Where the time of fullbatch's own step and epoch goes: parts, by measurement."""
     chosen([part], PARTS, "part")
     settings = profile.Settings(
-        shapes=tuple(dict.fromkeys(Shape.parse(s).name for s in shape or peers.CASES)) if part != "epoch" else (),
+        shapes=_shapes(shape or peers.CASES) if part != "epoch" else (),
         batches=_batches(batch, quick) if part != "step" else (),
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
-    return _measure("profile", settings, profile.run, Output(out, name if name is not None else "profile", resume))
+    return _measure("profile", settings, profile.run, out, name, resume=resume)
 
 
 @app.command("training")
@@ -348,25 +338,27 @@ def training_command(
     who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
     rules = replace(training.RULES, quiet=quiet)
     settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
-    return _measure("training", settings, training.run, Output(out, name if name is not None else "training", resume))
+    return _measure("training", settings, training.run, out, name, resume=resume)
 
 
 @app.command("gpu")
 def gpu_command(out: Out = Path("bench-results"), budget: Budget = gpu.SECONDS) -> int:
     """All that a card can tell, in nine minutes: times, peers, streaming, precision, as m grows, and the tests."""
-    return gpu.command(writable(out), budget)
+    say, path = _teller(), writable(out) / "gpu.json"
+    result = gpu.measure(out, say, seconds=budget)
+    print("\n".join(gpu.lines(result)))
+    say(", ".join(map(str, [path, *_drawn(lambda: [gpu.draw(result, path.with_suffix(".png"))], say)])))
+    return 0
 
 
 @app.command("plot")
-def plot_command(
-    results: Results = Path("bench/results"),
-) -> int:
+def plot_command(results: Results = Path("bench/results")) -> int:
     """Draw the pictures of all results of a folder anew."""
     loaded = load_all(results)
     writable(results)
     try:
         for path, result in loaded:
-            for file in plots.draw(result, path.with_name(path.name.removesuffix(".json"))):
+            for file in plots.draw(result, path):
                 print(file)
         for path in sorted(results.glob("*.json")):
             if (raw := of_gpu(path)) is not None:
@@ -380,13 +372,11 @@ def plot_command(
 
 
 @app.command("show")
-def show_command(
-    results: Results = Path("bench/results"),
-) -> int:
+def show_command(results: Results = Path("bench/results")) -> int:
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")
-        report.show(result, report.console())
+        render.show(result, render.console())
     return 0
 
 
@@ -404,7 +394,7 @@ def readme_command(
     current = readme.update(file, results, check=check)
     if check and not current:
         return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
-    stale = [str(picture) for path in sorted(results.glob("*.json")) for picture in not_drawn_from(path)]
+    stale = [str(path.with_suffix(".png")) for path in sorted(results.glob("*.json")) if not is_drawn_from(path)]
     if check and stale:
         return _fail(f"not drawn from the results beside them: {', '.join(stale)}; run: python -m bench readme", FAILED)
     return 0

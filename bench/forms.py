@@ -1,177 +1,302 @@
 """The form of the JSON files: what has to be there, so that a damaged or foreign file is one line and not a traceback.
 
-A form is a type (float: any finite number); None; a tuple of forms, one of which fits; [form], a list of such;
-{str: form}, a table with any keys; {"key": form, "key?": form}, a table with these keys at the least, the second one
-only if it is there; or Such(form, holds, words), of which more is wanted.
+Points and summaries may hold more than their forms name: what is written down for a reader, and no table shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-LARGEST = 1e300  # of a number: with a larger one the arithmetic ends
+import msgspec
+from msgspec import Meta, Struct, field
 
+from bench.problem import Shape
 
-class Such(NamedTuple):
-    form: Any
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def misfit(value: Any, form: Any, where: str = "it") -> str | None:
-    """Where the value does not fit the form, and what should be there; None if it fits."""
-    return next(_misfits(value, form, where), None)
-
-
-def _misfits(value: Any, form: Any, where: str) -> Iterator[str]:
-    if isinstance(form, Such):
-        yield from _misfits(value, form.form, where)
-        if not form.holds(value):
-            yield f"{where} is not {form.words}"
-    elif isinstance(form, tuple):
-        found = [misfit(value, one, where) for one in form]
-        if None not in found:
-            yield str(found[0])
-    elif isinstance(form, list):
-        yield from _of_type(value, list, where)
-        for index, one in enumerate(value):
-            yield from _misfits(one, form[0], f"{where}[{index}]")
-    elif isinstance(form, dict):
-        yield from _of_type(value, dict, where)
-        yield from _in_table(value, form, where)
-    else:
-        yield from _of_type(value, form, where)
+Number = Annotated[float, Meta(gt=-1e300, lt=1e300)]  # with a larger one the arithmetic ends
+Positive = Annotated[float, Meta(gt=0, lt=1e300)]
+Whole = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Some = Annotated[int, Meta(ge=1, le=2**62)]
+Point = TypeVar("Point")
+Summary = TypeVar("Summary")
 
 
-def _in_table(value: dict[str, Any], form: dict[Any, Any], where: str) -> Iterator[str]:
-    if str in form:
-        form = dict.fromkeys(value, form[str])
-    for key, wanted in form.items():
-        name = key.removesuffix("?")
-        if name in value:
-            yield from _misfits(value[name], wanted, f"{where}.{name}")
-        elif name == key:
-            yield f"{where} has no {name}"
+def misfit(error: Exception) -> str:
+    """What msgspec says of a file that does not fit, with the place first: "points[0].m: Expected `int`, got `str`"."""
+    text, _, where = str(error).partition(" - at `$")
+    return f"{where.strip('.`')}: {text}" if where else text
 
 
-def _of_type(value: Any, kind: Any, where: str) -> Iterator[str]:
-    if kind is None:
-        fits = value is None
-    elif kind in (int, float):
-        fits = isinstance(value, (int, kind)) and not isinstance(value, bool) and abs(value) < LARGEST
-    else:
-        fits = isinstance(value, kind)
-    if not fits:
-        names = {None: "null", int: "a whole number", float: "a number", str: "text", dict: "a table", list: "a list"}
-        yield f"{where} is not {names.get(kind, kind)}"
+def read(raw: dict[str, Any]) -> Measured[Any, Any]:
+    """What was measured, of a result of a known kind. Raises msgspec.ValidationError; see misfit."""
+    measured = raw.get("points") or raw.get("summary")
+    form = FORMS[raw["kind"]] if measured else Measured[dict[str, Any], dict[str, Any]]
+    return msgspec.convert(raw, form)
 
 
-# --- What there is --------------------------------------------------------------------------------------------
+# --- What all have --------------------------------------------------------------------------------------------
 
-POSITIVE = Such(float, lambda value: value > 0, "a number above 0")
-COUNT = Such(int, lambda value: value >= 0, "a count")
-SOME = Such(int, lambda value: value >= 1, "a count of at least 1")
-MACHINE = {
-    "cpu": str, "cores": int, "threads": int, "simd": str, "memory": (int, None), "load": (float, None), "system": str,
-    "libc": str, "python": str, "versions": {str: str}, "gpus": [{"name": str}], "revision": (str, None), "date": str,
-    "blas": [{"library": str, "version": (str, None), "of": str}], "native": {"library?": (dict, None)},
-    "environment?": {str: str},
-}  # fmt: skip
-RESULT = {
-    "kind": str, "command": str, "machine": MACHINE, "settings": dict, "points": [dict], "left_out": [str],
-    "summary": dict, "finished": bool, "resumed": [str], "schema": int,
-}  # fmt: skip
-TIMING = {
-    "median": POSITIVE,
-    "min": POSITIVE,
-    "max": POSITIVE,
-    "calls?": SOME,
-    "samples": [POSITIVE],
-    "disturbed?": bool,
-}
-ROUNDS = {"kept": COUNT, "dropped": COUNT, "cut?": bool, "disturbed?": COUNT, "two_threads_over_one?": [float]}
-LIMITS = {str: {"product": POSITIVE, "copy": POSITIVE, "read": float}}
-_SCALING = {
-    "backend": str, "device": str, "step": str, "threads": int, "shape": str, "m": SOME, "rounds": ROUNDS,
-    "dtype": Such(str, {"float32", "float64"}.__contains__, "float32 or float64"), "data_bytes": POSITIVE,
-    "extra_bytes": (COUNT, None), "roofline": {"seconds": POSITIVE, "bound": str, "examples_per_second": POSITIVE},
-}  # fmt: skip
-_RATES = ("examples_per_second", "gflops", "fraction")
-_FASTEST = ({"name": str, "ratio": POSITIVE}, None)
-POINTS: dict[str, Any] = {
-    "scaling": (
-        {**_SCALING, "seconds": TIMING, **dict.fromkeys(_RATES, POSITIVE)},
-        {**_SCALING, "seconds": None, **dict.fromkeys(_RATES)},  # no quiet round
-    ),
-    "peers": {
-        "part": Such(str, {"step", "epoch"}.__contains__, "step or epoch"), "case": str, "allocator": str,
-        "shape": str, "m": SOME, "times": {str: (TIMING, None)}, "steps": {str: str}, "rounds": ROUNDS,
-        "left_out": {str: str},
-    },
-    "training": Such(
-        {
-            "data": str, "contender": str, "seed": int, "step": str, "seconds": [POSITIVE], "losses": [float],
-            "rounds?": ROUNDS,
-        },
-        lambda point: len(point["seconds"]) == len(point["losses"]) > 0,
-        "with one loss for each of its seconds",
-    ),
-}  # fmt: skip
-POINTS["profile"] = Such(
-    {
-        "shape": str, "m": SOME, "batch": (SOME, None), "threads": SOME, "times": {str: (TIMING, None)},
-        "steps": {str: str}, "rounds": ROUNDS,
-    },
-    lambda point: {"all", "one thread", "call"} <= point["times"].keys() and "all" in point["steps"],
-    "with times of all, one thread and call",
-)  # fmt: skip
-SUMMARIES: dict[str, Any] = {  # of a result that has points
-    "scaling": {
-        "limits": LIMITS,
-        "growth": [
-            {
-                "backend": str, "shape": str, "from": SOME, "to": SOME, "time_over_proportional": POSITIVE,
-                "extra_bytes_more": (int, None),
-            }
-        ],
-        "crossover": [{"shape": str, "cpu": str, "m": (POSITIVE, None), "top_m": SOME, "top_ratio": POSITIVE}],
-    },
-    "peers": {
-        "limits": LIMITS,
-        "rows": [
-            {
-                "part": str, "case": str, "allocator": str, "own": str, "step": str, "limit": str, "of_limit": float,
-                "as_used": _FASTEST, "by_hand": _FASTEST, "over": {str: POSITIVE},
-            }
-        ],
-        "geometric_means": [
-            {
-                "allocator": str, "own": str, "cases": SOME,
-                **dict.fromkeys(("as_used", "by_hand"), ({"ratio": POSITIVE, "least": POSITIVE}, None)),
-            }
-        ],
-    },
-    "training": Such(
-        {
-            "targets": {str: POSITIVE},
-            "times": [
-                {
-                    "data": str, "contender": str, "step": str, "seeds": SOME, "reached": COUNT,
-                    "disturbed?": COUNT, **dict.fromkeys(("seconds", "epochs", "ratio"), (POSITIVE, None)),
-                }
-            ],
-        },
-        lambda summary: all(row["data"] in summary["targets"] for row in summary["times"]),
-        "with a target for each of its times",
-    ),
-    "profile": {
-        "limits": LIMITS,
-        "splits": [
-            {
-                "shape": str, "m": SOME, "batch": (SOME, None), "step": str, "whole": POSITIVE,
-                "parts": {str: (float, None)}, "reading": (POSITIVE, None), "one_thread": POSITIVE, "disturbed?": bool,
-            }
-        ],
-    },
-}  # fmt: skip
+
+class Head(Struct):
+    """What is looked at first: of another kind or schema, nothing else need be as it is here."""
+
+    kind: str
+    schema: int
+
+
+class Gpu(Struct):
+    name: str
+
+
+class Blas(Struct):
+    library: str
+    version: str | None
+    of: str
+
+
+class Native(Struct):
+    library: dict[str, Any] | None = None
+
+
+class Machine(Struct):
+    """What machine.Machine has of lists and tables."""
+
+    blas: list[Blas]
+    gpus: list[Gpu]
+    native: Native
+
+
+class Measured(Struct, Generic[Point, Summary]):
+    """What a kind of result has in a form of its own; results.Result has the rest."""
+
+    machine: Machine
+    points: list[Point]
+    summary: Summary
+
+
+class Timing(Struct):
+    median: Positive
+    min: Positive
+    max: Positive
+    samples: list[Positive]
+    calls: Some = 1
+    disturbed: bool = False
+
+
+class Rounds(Struct):
+    kept: Count
+    dropped: Count
+    cut: bool = False
+    disturbed: Count = 0
+    two_threads_over_one: list[Number] = []
+
+
+class Limits(Struct):
+    product: Positive
+    copy: Positive
+    read: Number
+
+
+class Shaped(Struct):
+    """A point of a network."""
+
+    shape: str
+    m: Some
+    rounds: Rounds
+
+    def __post_init__(self) -> None:
+        Shape.parse(self.shape)
+
+
+# --- Scaling --------------------------------------------------------------------------------------------------
+
+
+class Roofline(Struct):
+    seconds: Positive
+    bound: str
+    examples_per_second: Positive
+
+
+class ScalingPoint(Shaped):
+    """``seconds`` and the rates are None where no round was quiet."""
+
+    backend: str
+    device: str
+    step: str
+    threads: Whole
+    dtype: Literal["float32", "float64"]
+    data_bytes: Positive
+    extra_bytes: Count | None
+    roofline: Roofline
+    seconds: Timing | None
+    examples_per_second: Positive | None
+    gflops: Positive | None
+    fraction: Positive | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = (self.examples_per_second, self.gflops, self.fraction)
+        if any((rate is None) != (self.seconds is None) for rate in rates):
+            raise ValueError("it is not with all rates where it has seconds, and with none where it has none")
+
+
+class Growth(Struct):
+    backend: str
+    shape: str
+    first: Some = field(name="from")
+    to: Some
+    time_over_proportional: Positive
+    extra_bytes_more: Whole | None
+
+
+class Crossover(Struct):
+    shape: str
+    cpu: str
+    m: Positive | None
+    top_m: Some
+    top_ratio: Positive
+
+
+class ScalingSummary(Struct):
+    limits: dict[str, Limits]
+    growth: list[Growth]
+    crossover: list[Crossover]
+
+
+class Scaling(Measured[ScalingPoint, ScalingSummary]):
+    def __post_init__(self) -> None:
+        """A run that goes on derives the points' rates anew."""
+        missing = {point.device for point in self.points} - self.summary.limits.keys()
+        if missing:
+            raise ValueError(f"summary.limits has no {', '.join(missing)}")
+
+
+# --- Peers ----------------------------------------------------------------------------------------------------
+
+
+class PeersPoint(Shaped):
+    part: Literal["step", "epoch"]
+    case: str
+    allocator: str
+    times: dict[str, Timing | None]
+    steps: dict[str, str]
+    left_out: dict[str, str]
+
+
+class Fastest(Struct):
+    name: str
+    ratio: Positive
+
+
+class PeersRow(Struct):
+    part: str
+    case: str
+    allocator: str
+    own: str
+    step: str
+    limit: str
+    of_limit: Number
+    as_used: Fastest | None
+    by_hand: Fastest | None
+    over: dict[str, Positive]
+
+
+class MeanRatio(Struct):
+    ratio: Positive
+    least: Positive
+
+
+class Mean(Struct):
+    allocator: str
+    own: str
+    cases: Some
+    as_used: MeanRatio | None
+    by_hand: MeanRatio | None
+
+
+class PeersSummary(Struct):
+    limits: dict[str, Limits]
+    rows: list[PeersRow]
+    geometric_means: list[Mean]
+
+
+Peers = Measured[PeersPoint, PeersSummary]
+
+
+# --- Training -------------------------------------------------------------------------------------------------
+
+
+class TrainingPoint(Struct):
+    data: str
+    contender: str
+    seed: Whole
+    step: str
+    seconds: list[Positive]
+    losses: list[Number]
+    rounds: Rounds = field(default_factory=lambda: Rounds(0, 0))
+
+    def __post_init__(self) -> None:
+        if not len(self.seconds) == len(self.losses) > 0:
+            raise ValueError("it is not with one loss for each of its seconds")
+
+
+class TrainingTime(Struct):
+    data: str
+    contender: str
+    step: str
+    seeds: Some
+    reached: Count
+    seconds: Positive | None
+    epochs: Positive | None
+    ratio: Positive | None
+    disturbed: Count = 0
+
+
+class TrainingSummary(Struct):
+    targets: dict[str, Positive]
+    times: list[TrainingTime]
+
+    def __post_init__(self) -> None:
+        if not {row.data for row in self.times} <= self.targets.keys():
+            raise ValueError("it is not with a target for each of its times")
+
+
+Training = Measured[TrainingPoint, TrainingSummary]
+
+
+# --- The profile ----------------------------------------------------------------------------------------------
+
+
+class ProfilePoint(Shaped):
+    batch: Some | None
+    threads: Some
+    times: dict[str, Timing | None]
+    steps: dict[str, str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not ({"all", "one thread", "call"} <= self.times.keys() and "all" in self.steps):
+            raise ValueError("it is not with times of all, one thread and call")
+
+
+class Split(Struct):
+    shape: str
+    m: Some
+    batch: Some | None
+    step: str
+    whole: Positive
+    parts: dict[str, Number | None]
+    reading: Positive | None
+    one_thread: Positive
+    disturbed: bool = False
+
+
+class ProfileSummary(Struct):
+    limits: dict[str, Limits]
+    splits: list[Split]
+
+
+Profile = Measured[ProfilePoint, ProfileSummary]
+
+
+FORMS: dict[str, Any] = {"scaling": Scaling, "peers": Peers, "training": Training, "profile": Profile}

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,14 +23,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import machine, plots
 from bench.machine import ROOT
+from bench.results import make_room, write
 from fullbatch.errors import InputError
 from fullbatch.machine import places
 
 SECONDS = 530.0  # for all parts, of the nine minutes
 SCHEMA = 1
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ PARTS = (
 # --- The run --------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS) -> dict[str, Any]:
+def measure(
+    folder: Path, say: Callable[[str], None], *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Run all parts; the content of FOLDER/gpu.json. DeviceError without a card that works."""
     card = places.place("cuda")
     path = folder / "gpu.json"
@@ -116,12 +121,11 @@ def measure(folder: Path, say: Say, *, parts: Sequence[Part] = PARTS, seconds: f
     }  # fmt: skip
 
     def save() -> None:
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(_finite(result), indent=1, allow_nan=False) + "\n")
-        draft.replace(path)
+        write(path, _finite(result))
 
-    for old in (path, folder / f"{SCALED}.json"):  # else a part that fails would be told by an earlier run's points
-        _make_room(old)
+    for old in (path, folder / f"{SCALED}.json"):
+        make_room(old)
+        old.unlink(missing_ok=True)  # else a part that fails would be told by an earlier run's points
     deadline = time.perf_counter() + seconds
     for part in parts:
         left = deadline - time.perf_counter()
@@ -144,21 +148,6 @@ def _why_not(part: Part, left: float, seconds: float) -> str:
     if part.needs and not (ROOT / part.needs).is_dir():
         return f"there is no folder {part.needs} here; run it from a checkout of the repository"
     return "" if left >= 5 else f"the {seconds:,.0f} s were used up"
-
-
-def _make_room(path: Path) -> None:
-    """Move an earlier result to NAME.json~, as other runs do; one that was not finished pushes out none that was."""
-    if not path.exists():
-        return
-    kept = path.with_name(f"{path.name}~")
-    try:
-        finished = bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
-    except (ValueError, TypeError, KeyError):
-        finished = True  # whatever it is, it is not ours to lose
-    if finished or not kept.exists():
-        path.replace(kept)
-    else:
-        path.unlink()
 
 
 def _run(part: Part, folder: Path, seconds: float, own: dict[str, Any], save: Callable[[], None]) -> None:
@@ -191,56 +180,45 @@ class Child:
 
     def __init__(self, command: Sequence[str], seconds: float, env: dict[str, str]) -> None:
         path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        self.stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
+            command, stdout=subprocess.PIPE, stderr=self.stderr, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
             encoding="utf-8", errors="replace", env={**os.environ, "PYTHONPATH": path, **env}, start_new_session=True,
         )  # fmt: skip
         self.timed_out = False
         self.status = 0
         self.errors: list[str] = []  # the last lines of stderr
         self.timer = threading.Timer(seconds, self._time_out)
-        self.reader = threading.Thread(target=self._read_errors, daemon=True)
 
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
         self.timer.start()
-        self.reader.start()
         try:
-            for line in self.process.stdout:
-                yield line.rstrip("\n")
+            with self.process.stdout:
+                yield from (line.rstrip("\n") for line in self.process.stdout)
         finally:
-            if self.process.poll() is None:
-                try:
-                    self.process.wait(1)
-                except subprocess.TimeoutExpired:
-                    self._end()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            self._end()
             self.timer.cancel()
             self.status = self.process.wait()
-            self.reader.join(5)
-            self.process.stdout.close()
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            for line in stream:
-                self.errors = [*self.errors, line][-5:]
+            with self.stderr:
+                self.stderr.seek(0)
+                self.errors = list(self.stderr)[-5:]
 
     def _time_out(self) -> None:
         self.timed_out = True
         self._end()
 
     def _end(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def _finite(value: Any) -> Any:
-    """With null for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+def _finite(value: dict[str, Any]) -> Any:
+    """With null for what JSON has no number for, as msgspec writes it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 # --- What follows ---------------------------------------------------------------------------------------------
@@ -316,24 +294,6 @@ def lines(result: dict[str, Any]) -> list[str]:
         found.append(f"{row['part']}: {counts or row['last_line'] or 'no outcome'}{until}")
     parts = result["parts"].items()
     return found + [f"{name}: {part['status']}: {part['error']}" for name, part in parts if part["status"] != "done"]
-
-
-def command(folder: Path, seconds: float) -> int:
-    """``python -m bench gpu``: measure, draw and say what came out. DeviceError without a card that works."""
-    began = time.perf_counter()
-
-    def say(line: str) -> None:
-        print(f"[{time.perf_counter() - began:6.1f} s] {line}", file=sys.stderr, flush=True)
-
-    result = measure(folder, say, seconds=seconds)
-    print("\n".join(lines(result)))
-    files = [folder / "gpu.json"]
-    try:
-        files.append(draw(result, folder / "gpu.png"))
-    except ModuleNotFoundError:
-        say("no plot: matplotlib is not installed (pip install 'fullbatch[bench]')")
-    say(", ".join(map(str, files)))
-    return 0
 
 
 def draw(result: dict[str, Any], path: Path) -> Path:

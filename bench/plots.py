@@ -1,18 +1,18 @@
-"""The pictures, drawn from a result: PNG and SVG beside its JSON."""
+"""The pictures, drawn from a result: a PNG beside its JSON."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import forms
 from bench.own import USUAL, WAYS
-from bench.report import cases, contenders, figures
+from bench.render import STEP, cases, contenders, disturbed, figures, grouped, per_cent, short
 from bench.results import Result, fingerprint
-from bench.scaling import curve
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
@@ -38,30 +38,28 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
-    "svg.hashsalt": "fullbatch",  # the same result gives the same file
 }
 
 
 def draw(result: Result, path: Path) -> list[Path]:
-    """Draw to path.png and path.svg (``path`` without an ending); the list is empty where there is nothing to draw."""
+    """Draw beside the JSON at ``path``; the list is empty where there is nothing to draw."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with matplotlib.rc_context(STYLE):
-        figure = FIGURES[result.kind](result) if result.kind in FIGURES else None  # the profile is a table
+        # The profile is a table.
+        figure = FIGURES[result.kind](result) if result.points and result.kind in FIGURES else None
         if figure is None:
             return []
         FigureCanvasAgg(figure)
-        files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
-        for file in files:
-            save(figure, file, asdict(result))
-    return files
+        file = path.with_suffix(".png")
+        save(figure, file, asdict(result))
+    return [file]
 
 
 def save(figure: Any, file: Path, raw: Any) -> None:
-    """Write the picture without date and version, so that it is the same again, and with the mark of what it shows."""
-    none = ("Date", "Creator") if file.suffix == ".svg" else ("Software",)
-    figure.savefig(file, dpi=160, metadata={**dict.fromkeys(none), "Description": fingerprint(raw)})
+    """Write the picture without the version, so that it is the same again, and with the mark of what it shows."""
+    figure.savefig(file, dpi=160, metadata={"Software": None, "Description": fingerprint(raw)})
 
 
 def _figure(width: float, height: float, result: Result, title: str, words: str, legend: Sequence[str] = ()) -> Any:
@@ -72,7 +70,7 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
-    if any(p.get("rounds", {}).get("disturbed") for p in result.points):
+    if disturbed(result.typed().points):
         foot.append("Disturbed: no round was quiet, so the least disturbed ones count.")
     height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
@@ -104,35 +102,49 @@ def _title(axes: Any, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
 
 
+def _mark(axes: Any, points: Iterable[Any]) -> None:
+    if disturbed(points):
+        axes.set_title("disturbed", loc="right", fontsize=7.5, color=SPOILT)
+
+
+def _ticks(axes: Any, wanted: Sequence[float]) -> None:
+    """Of these numbers those within the limits, as they are."""
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in wanted if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
 # --- Scaling --------------------------------------------------------------------------------------------------
 
 
 def _scaling(result: Result) -> Any:
-    points = [p for p in result.points if p["seconds"] is not None]
-    shapes = list(dict.fromkeys(p["shape"] for p in points))
+    file: forms.Scaling = result.typed()
+    points = [p for p in file.points if p.seconds is not None]
+    shapes = list(dict.fromkeys(p.shape for p in points))
     if not shapes:
         return None
     figure = _figure(
         max(6.0, 3.1 * len(shapes) + 0.6), 6.8, result,
-        "One full-batch cost and gradient: a flat line is time in proportion to m",
+        f"{STEP}: a flat line is time in proportion to m",
         "Dots: medians, with the fastest and slowest run. Dashed: the roofline, from this machine's own matrix product "
         "and memory. Per cent: of the roofline, at the largest m. Networks: inputs - hidden - outputs, tanh.",
-        legend=[*dict.fromkeys(p["backend"] for p in points), *dict.fromkeys(p["device"] for p in points), "data"]
-        + ["disturbed"] * any(p["rounds"].get("disturbed") for p in points),
+        legend=[*dict.fromkeys(p.backend for p in points), *dict.fromkeys(p.device for p in points), "data"]
+        + ["disturbed"] * disturbed(points),
     )  # fmt: skip
     grid = figure.subplots(2, len(shapes), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
-    crossings = {c["shape"]: c["m"] for c in result.summary.get("crossover", [])}
+    crossings = {c.shape: c.m for c in file.summary.crossover}
     for (above, below), shape in zip(grid.T, shapes, strict=True):
         _title(above, shape.replace("-", " - "))
-        here = [p for p in points if p["shape"] == shape]
-        for device in dict.fromkeys(p["device"] for p in here):
-            _roofline(above, [p for p in here if p["device"] == device])
+        here = [p for p in points if p.shape == shape]
+        for device in dict.fromkeys(p.device for p in here):
+            _roofline(above, [p for p in here if p.device == device])
         for backend in COLOURS:
-            if line := curve(points, backend, shape):
+            if line := sorted((p for p in here if p.backend == backend), key=lambda p: p.m):
                 _throughput(above, backend, line)
                 _extra_memory(below, backend, line)
         _data_size(below, here)
-        _crossing(above, crossings.get(shape), min(p["m"] for p in here))
+        _crossing(above, crossings.get(shape), min(p.m for p in here))
         below.set_xlabel("m, examples")
         above.margins(x=0.14)
     for axes, unit in ((above, ""), (below, "B")):  # the others share it
@@ -150,48 +162,45 @@ def _scaling(result: Result) -> Any:
 def _log_axes(axes: Any, unit: str) -> None:
     from matplotlib.ticker import LogLocator
 
-    axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     decades = math.log10(high / low)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)))
-    axes.yaxis.set_major_formatter(lambda value, _: _short(value) + unit)
-    axes.minorticks_off()
-    axes.grid(True)
+    axes.yaxis.set_major_formatter(lambda value, _: short(value) + unit)
 
 
-def _roofline(axes: Any, points: list[dict[str, Any]]) -> None:
+def _roofline(axes: Any, points: list[forms.ScalingPoint]) -> None:
     """Of one device: the same for all that runs on it."""
-    kind = "CPU" if points[0]["device"] == "cpu" else "GPU"
-    roof = dict(sorted((p["m"], p["roofline"]["examples_per_second"]) for p in points))
+    kind = "CPU" if points[0].device == "cpu" else "GPU"
+    roof = dict(sorted((p.m, p.roofline.examples_per_second) for p in points))
     axes.plot(
         [*roof], [*roof.values()], color=ROOFS[kind], linewidth=1.1, linestyle=(0, (5, 3)), label=f"roofline, {kind}"
     )
 
 
-def _throughput(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
-    m, colour = sorted(line), COLOURS[backend]
-    middle = [line[i]["examples_per_second"] for i in m]
-    low = [speed - i / line[i]["seconds"]["max"] for i, speed in zip(m, middle, strict=True)]
-    high = [i / line[i]["seconds"]["min"] - speed for i, speed in zip(m, middle, strict=True)]
+def _throughput(axes: Any, backend: str, line: list[Any]) -> None:
+    m, colour = [p.m for p in line], COLOURS[backend]
+    middle = [p.examples_per_second for p in line]
+    low = [p.examples_per_second - p.m / p.seconds.max for p in line]
+    high = [p.m / p.seconds.min - p.examples_per_second for p in line]
     axes.errorbar(m, middle, yerr=(low, high), color=colour, marker="o", elinewidth=0.9, label=NAMES[backend])
-    spoilt = [(i, speed) for i, speed in zip(m, middle, strict=True) if line[i]["rounds"].get("disturbed")]
+    spoilt = [(p.m, p.examples_per_second) for p in line if disturbed([p])]
     if spoilt:
         axes.plot(*zip(*spoilt, strict=True), color=SPOILT, marker="x", markersize=7, linestyle="", label="disturbed")
     axes.annotate(
-        f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points",
-        va="center", fontsize=7.5, color=colour,
+        per_cent(line[-1].fraction), (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points", va="center",
+        fontsize=7.5, color=colour,
     )  # fmt: skip
 
 
-def _extra_memory(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> None:
-    extra = {i: max(line[i]["extra_bytes"], PAGE) for i in sorted(line) if line[i]["extra_bytes"] is not None}
+def _extra_memory(axes: Any, backend: str, line: list[Any]) -> None:
+    extra = {p.m: max(p.extra_bytes, PAGE) for p in line if p.extra_bytes is not None}
     if extra:
         axes.plot([*extra], [*extra.values()], color=COLOURS[backend], marker="o")
 
 
-def _data_size(axes: Any, points: list[dict[str, Any]]) -> None:
-    sizes = dict(sorted((p["m"], p["data_bytes"]) for p in points))
+def _data_size(axes: Any, points: list[forms.ScalingPoint]) -> None:
+    sizes = dict(sorted((p.m, p.data_bytes) for p in points))
     axes.plot([*sizes], [*sizes.values()], color=QUIET, linewidth=1, linestyle=(0, (1, 1.5)), label="the data itself")
 
 
@@ -204,13 +213,6 @@ def _crossing(axes: Any, m: float | None, first: int) -> None:
         axes.axvline(m, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
 
 
-def _short(value: float) -> str:
-    for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:g}{name}"
-    return f"{value:g} "
-
-
 # --- Peers ----------------------------------------------------------------------------------------------------
 
 DOTS = (  # what the legend says, the dot's colour, and whether it is full
@@ -221,8 +223,8 @@ DOTS = (  # what the legend says, the dot's colour, and whether it is full
 
 
 def _peers(result: Result) -> Any:
-    points = [p for p in result.points if p["times"].get(USUAL) is not None]
-    parts = [[p for p in points if p["part"] == part] for part in ("step", "epoch")]
+    points = [p for p in result.typed().points if p.times.get(USUAL) is not None]
+    parts = [[p for p in points if p.part == part] for part in ("step", "epoch")]
     parts = [part for part in parts if part]
     if not parts:
         return None
@@ -236,13 +238,13 @@ def _peers(result: Result) -> Any:
         "hidden - outputs, tanh.",
         legend=[label for label, _, _ in DOTS],
     )  # fmt: skip
-    ratios = [t["median"] / p["times"][USUAL]["median"] for p in points for t in p["times"].values() if t]
+    ratios = [t.median / p.times[USUAL].median for p in points for t in p.times.values() if t]
     limits = min(0.7, min(ratios) / 1.3), 1.5 * max(ratios)
     grid = figure.add_gridspec(len(parts), columns, height_ratios=[len(names) + 1.2 for names in rows])
     for row, (part, names) in enumerate(zip(parts, rows, strict=True)):
-        for column, case in enumerate(cases(part)):
+        for column, here in enumerate(cases(part).values()):
             axes = figure.add_subplot(grid[row, column])
-            _case(axes, [p for p in part if p["case"] == case], names, limits, labels=column == 0)
+            _case(axes, here, names, limits, labels=column == 0)
     for label, colour, full in DOTS:
         axes.plot(
             [], [], linestyle="", marker="o", markersize=6, color=colour, label=label,
@@ -252,17 +254,16 @@ def _peers(result: Result) -> Any:
     return figure
 
 
-def _timed(points: list[dict[str, Any]]) -> list[str]:
+def _timed(points: list[forms.PeersPoint]) -> list[str]:
     """Who is held against fullbatch in any of the points."""
-    return [name for name in contenders(points) if name != USUAL and any(p["times"].get(name) for p in points)]
+    return [name for name in contenders(points) if name != USUAL and any(p.times.get(name) for p in points)]
 
 
 def _case(
-    axes: Any, points: list[dict[str, Any]], names: list[str], limits: tuple[float, float], *, labels: bool
+    axes: Any, points: list[forms.PeersPoint], names: list[str], limits: tuple[float, float], *, labels: bool
 ) -> None:
-    axes.set_title(f"{points[0]['case'].replace(', ', chr(10))}\nm = {points[0]['m']:,}", loc="left", fontsize=8.5)
-    if any(point["rounds"].get("disturbed") for point in points):
-        axes.set_title("disturbed", loc="right", fontsize=7.5, color=SPOILT)
+    axes.set_title(f"{points[0].case.replace(', ', chr(10))}\nm = {points[0].m:,}", loc="left", fontsize=8.5)
+    _mark(axes, points)
     axes.axvline(1, color=INK, linewidth=1, zorder=1)
     for y, name in enumerate(names):
         for point in points:
@@ -271,19 +272,17 @@ def _case(
     axes.set_ylim(len(names) - 0.4, -0.7)
     axes.set_xscale("log")
     axes.set_xlim(limits)
-    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32) if limits[0] <= tick <= limits[1]]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    _ticks(axes, (0.5, 1, 2, 4, 8, 16, 32))
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def _ratio(axes: Any, point: dict[str, Any], name: str, y: int) -> None:
-    timing = point["times"].get(name)
+def _ratio(axes: Any, point: Any, name: str, y: int) -> None:
+    timing = point.times.get(name)
     if timing is None:
         return
-    ratio = timing["median"] / point["times"][USUAL]["median"]
-    full, colour = point["allocator"] == "default", LINES[1 if name in WAYS else 0]
+    ratio = timing.median / point.times[USUAL].median
+    full, colour = point.allocator == "default", LINES[1 if name in WAYS else 0]
     axes.plot([ratio], [y], marker="o", markersize=6, color=colour, markerfacecolor=colour if full else "none")
     if full:
         text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
@@ -297,29 +296,26 @@ def _ratio(axes: Any, point: dict[str, Any], name: str, y: int) -> None:
 
 
 def _training(result: Result) -> Any:
-    names = list(dict.fromkeys(p["data"] for p in result.points))
-    if not names:
-        return None
-    trained = list(dict.fromkeys(p["contender"] for p in result.points))
+    file: forms.Training = result.typed()
+    data = grouped(file.points, lambda p: p.data)
+    trained = grouped(file.points, lambda p: p.contender)
+    colours = dict(zip(trained, LINES, strict=False))
     figure = _figure(
-        max(5.5, 3.9 * len(names)), 4.4, result, "Time to accuracy",
+        max(5.5, 3.9 * len(data)), 4.4, result, "Time to accuracy",
         "A line for each seed; dots: the median time to the loss to reach. Same network, batches, order, learning rate "
-        "and initial weights; evaluation is in nobody's time.", legend=trained,
+        "and initial weights; evaluation is in nobody's time.", legend=list(trained),
     )  # fmt: skip
-    grid = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(grid, names, strict=True):
+    grid = figure.subplots(1, len(data), squeeze=False)[0]
+    for axes, (name, points) in zip(grid, data.items(), strict=True):
         _title(axes, name)
-        if any(p.get("rounds", {}).get("disturbed") for p in result.points if p["data"] == name):
-            axes.set_title("disturbed", loc="right", fontsize=7.5, color=SPOILT)
-        for colour, contender in zip(LINES, trained, strict=False):
-            for p in (q for q in result.points if (q["data"], q["contender"]) == (name, contender)):
-                axes.plot(p["seconds"], p["losses"], color=colour, linewidth=0.9, alpha=0.45, label=contender)
-        _reached(axes, result, name, dict(zip(trained, LINES, strict=False)))
+        _mark(axes, points)
+        for p in sorted(points, key=lambda p: [*trained].index(p.contender)):
+            axes.plot(
+                p.seconds, p.losses, color=colours.get(p.contender, INK), linewidth=0.9, alpha=0.45, label=p.contender
+            )
+        _reached(axes, file.summary, name, colours)
         axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        ticks = [tick for tick in SECONDS if low <= tick <= high]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
+        _ticks(axes, SECONDS)
         axes.set_xlabel("seconds of training")
         axes.grid(True)
     grid[0].set_ylabel("held-out log-loss")
@@ -327,9 +323,9 @@ def _training(result: Result) -> Any:
     return figure
 
 
-def _reached(axes: Any, result: Result, name: str, colours: dict[str, str]) -> None:
+def _reached(axes: Any, summary: forms.TrainingSummary, name: str, colours: dict[str, str]) -> None:
     """The loss to reach, and when each did: a dot at its median."""
-    target = result.summary.get("targets", {}).get(name)
+    target = summary.targets.get(name)
     if target is None:
         return
     axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -337,10 +333,10 @@ def _reached(axes: Any, result: Result, name: str, colours: dict[str, str]) -> N
         f"to reach:\n{target:.4f}", (1, target), xycoords=("axes fraction", "data"), xytext=(3, 0),
         textcoords="offset points", va="center", fontsize=7,
     )  # fmt: skip
-    for row in sorted(result.summary["times"], key=lambda row: row["contender"] == USUAL):  # fullbatch on top
-        if row["data"] == name and row["seconds"] is not None:
+    for row in sorted(summary.times, key=lambda row: row.contender == USUAL):  # fullbatch on top
+        if row.data == name and row.seconds is not None:
             axes.plot(
-                [row["seconds"]], [target], marker="o", markersize=7, color=colours.get(row["contender"], INK),
+                [row.seconds], [target], marker="o", markersize=7, color=colours.get(row.contender, INK),
                 markeredgecolor="white", markeredgewidth=0.8, linestyle="", zorder=3,
             )  # fmt: skip
 

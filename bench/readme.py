@@ -13,13 +13,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import gpu, report, roofline, training
+from bench import forms, gpu, render
 from bench.machine import Machine
 from bench.results import Result, load_all, of_gpu
+from bench.roofline import Limits
+from bench.training import MARGIN
 from fullbatch.errors import InputError
 
 TERMINAL = 100  # columns
@@ -67,12 +70,6 @@ def update(readme: Path, folder: Path, *, check: bool) -> bool:
     return new == text
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) -> str:
-    """A table whose first ``text`` columns are words and the others numbers."""
-    rule = ["---"] * text + ["--:"] * (len(columns) - text)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))
-
-
 def _source(result: Result) -> str:
     when = result.machine.date[:10]
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
@@ -97,47 +94,39 @@ def _picture(path: Path, root: Path, alt: str) -> str:
     return f"\n\n![{alt}]({shown.as_posix()})"
 
 
-def _each(source: Source, kind: str, section: Callable[[Result], str], alt: str) -> str:
-    """A kind may have several results, each of another machine."""
-    made = [
-        f"{_source(result)}\n\n{body}" + (_left_out(result) + _picture(path, source.root, alt) if alt else "")
-        for path, result in source.results
-        if result.kind == kind and (body := section(result))
-    ]
-    return "\n\n".join(made) if made else f"Not measured yet: `python -m bench {kind} --out bench/results`."
+@dataclass(frozen=True)
+class Section:
+    """Of a kind of results: ``text`` is made of what one has measured, "" for none.
+
+    alt : of the picture, if one is drawn; None where another section tells of picture and of what is left out
+    """
+
+    kind: str
+    text: Callable[[Any], str]
+    alt: str | None
+
+    def __call__(self, source: Source) -> str:
+        """A kind may have several results, each of another machine."""
+        made = [
+            f"{_source(result)}\n\n{body}"
+            + ("" if self.alt is None else _left_out(result) + _picture(path, source.root, self.alt))
+            for path, result in source.results
+            if result.kind == self.kind and result.points and (body := self.text(result.typed()))
+        ]
+        return "\n\n".join(made) or f"Not measured yet: `python -m bench {self.kind} --out bench/results`."
 
 
-def _scaling(source: Source) -> str:
-    return _each(source, "scaling", _scaling_table, "examples per second against m, with the roofline")
-
-
-def _scaling_table(result: Result) -> str:
-    points = [p for p in result.points if p["seconds"] is not None]
-    rows = []
-    for shape, backend in dict.fromkeys((p["shape"], p["backend"]) for p in points):
-        here = sorted((p for p in points if (p["shape"], p["backend"]) == (shape, backend)), key=lambda p: p["m"])
-        wanted = [p for p in here if p["m"] in (10**4, 10**5, 10**6, 10**7)] or here[-1:]
-        growth = {
-            g["to"]: f"{100 * (g['time_over_proportional'] - 1):+.0f} %"
-            for g in result.summary["growth"]
-            if (g["shape"], g["backend"]) == (shape, backend)
-        }
-        rows += [
-            [
-                shape, backend, f"{p['m']:,}", report.ms(p["seconds"]), report.figures(p["examples_per_second"] / 1e6),
-                report.figures(p["gflops"]), report.per_cent(p["fraction"]), report.megabytes(p["extra_bytes"]),
-                growth.get(p["m"], ""),
-            ]
-            for p in wanted
-        ]  # fmt: skip
-    columns = [
-        "network", "backend", "m", "ms", "M examples/s", "GFLOP/s", "of the roofline", "extra MB",
-        "time against proportion",
-    ]  # fmt: skip
-    words = [f"- {report.crossing(c)}" for c in result.summary.get("crossover", [])]
-    steps = {p["backend"]: f"{p['backend']}: {_step(p)}" for p in points}
-    words.append(f"\nWhat ran: {'; '.join(steps.values())}. {_limits(result)}")
-    return markdown(columns, rows, text=2) + "\n\n" + "\n".join(words).strip() if rows else ""
+def _scaling_table(file: forms.Scaling) -> str:
+    points = [p for p in file.points if p.seconds is not None]
+    shown = []
+    for here in render.grouped(points, lambda p: (p.shape, p.backend)).values():
+        here.sort(key=lambda p: p.m)
+        shown += [p for p in here if p.m in (10**4, 10**5, 10**6, 10**7)] or here[-1:]
+    words = [f"- {render.crossing(c)}" for c in file.summary.crossover]
+    steps = {p.backend: f"{p.backend}: {_step(p)}" for p in points}
+    words.append(f"\nWhat ran: {'; '.join(steps.values())}. {_limits(file)}")
+    table = render.scaling(file, shown, readme=True).markdown
+    return table + "\n\n" + "\n".join(words).strip() if shown else ""
 
 
 def _printed(source: Source) -> str:
@@ -145,7 +134,7 @@ def _printed(source: Source) -> str:
     for _, result in source.results:
         if result.kind == "scaling" and all(p["device"] == "cpu" for p in result.points):
             out = io.StringIO()
-            report.show(result, report.console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
+            render.show(result, render.console(file=out, width=TERMINAL, force_terminal=True, color_system=None))
             lines = [f"$ {result.command}", *_shortened(out.getvalue().splitlines())]
             return "\n".join(["```", *lines, "```"])
     return "Not measured yet: `python -m bench scaling --out bench/results`."
@@ -162,84 +151,45 @@ def _shortened(lines: Sequence[str]) -> Iterator[str]:
             yield from (*rows[:SHOWN], f" ... ({len(rows) - 2 * SHOWN} more)", *rows[-SHOWN:])
 
 
-def _step(point: dict[str, Any]) -> str:
-    where = f"{point['threads']} threads" if point["device"] == "cpu" else point["device"]
-    return f"the {point['step']} step on {where}"
+def _step(point: forms.ScalingPoint) -> str:
+    where = f"{point.threads} threads" if point.device == "cpu" else point.device
+    return f"the {point.step} step on {where}"
 
 
-def _limits(result: Result) -> str:
-    limits = roofline.from_json(result.summary.get("limits", {}))
+def _limits(file: forms.Measured[Any, Any]) -> str:
+    limits = {device: Limits(limit.product, limit.copy, limit.read) for device, limit in file.summary.limits.items()}
     return " ".join(f"The limits measured beside it, {device}: {limit}." for device, limit in limits.items())
 
 
-def _peers(source: Source) -> str:
-    return _each(source, "peers", lambda result: _times(result, "step"), "time of the peers over the time of fullbatch")
-
-
-def _epochs(source: Source) -> str:
-    return _each(source, "peers", lambda result: _times(result, "epoch"), "")
-
-
-def _times(result: Result, part: str) -> str:
+def _times(file: forms.Peers, part: str) -> str:
     """Milliseconds of all, then what our own ways reach of the machine's limit, and how much faster they are."""
-    points = [p for p in result.points if p["part"] == part]
+    points = [p for p in file.points if p.part == part]
     if not points:
         return ""
-    cases, allocators = report.cases(points), report.allocators(points)
-    by = {(p["case"], p["allocator"]): p for p in points}
-
-    def cell(case: str, name: str) -> str:
-        found = [by[case, a]["times"].get(name) if (case, a) in by else None for a in allocators]
-        return " / ".join(map(report.ms, found))
-
-    own = {row["own"] for row in result.summary["rows"]}
-    heads = [f"{case}, m = {next(p['m'] for p in points if p['case'] == case):,}" for case in cases]
-    rows = [
-        [f"**{name}**" if name in own else name, *(cell(case, name) for case in cases)]
-        for name in report.contenders(points)
-    ]
-    words = [f"Milliseconds, medians; allocator: {' / '.join(allocators)}. {report.rounds(points)} {_limits(result)}"]
-    words += report.few(points)
-    missing = {f"{name}: {reason}" for p in points for name, reason in p["left_out"].items()}
+    names = " / ".join(render.allocators(points))
+    words = [f"Milliseconds, medians; allocator: {names}. {render.rounds(points)} {_limits(file)}"]
+    words += render.few(points)
+    missing = {f"{name}: {reason}" for p in points for name, reason in p.left_out.items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
-    ratios = report.ratios(result, part)
-    tables = [markdown(["", *heads], rows), markdown(ratios.columns, ratios.rows, text=ratios.text)]
-    if part == "step" and (means := report.means(result)):
-        tables += [f"{means.title}:", markdown(means.columns, means.rows, text=means.text)]
+    tables = [render.times(points, {row.own for row in file.summary.rows}).markdown]
+    ratios, *means = render.ratios(file, part)
+    tables.append(ratios.markdown)
+    tables += [text for mean in means for text in (f"{mean.title}:", mean.markdown)]
     return "\n\n".join([*tables, " ".join(words)])
 
 
-def _training(source: Source) -> str:
-    return _each(source, "training", _training_table, "held-out log-loss against seconds of training")
-
-
-def _training_table(result: Result) -> str:
-    rows = [
-        [
-            row["data"], f"{result.summary['targets'][row['data']]:.4f}", row["contender"],
-            row["step"], report.figures(row["seconds"]), report.figures(row["epochs"]), report.ratio(row["ratio"]),
-            f"{row['reached']} of {row['seeds']}",
-        ]
-        for row in result.summary.get("times", [])
-    ]  # fmt: skip
-    columns = ["data", "log-loss to reach", "", "step", "seconds", "epochs", "over fullbatch", "seeds that reach it"]
+def _training_table(file: forms.Training) -> str:
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
-        f"{report.per_cent(training.MARGIN - 1)} above it. Medians over the seeds. {report.rounds(result.points)}"
+        f"{render.per_cent(MARGIN - 1)} above it. Medians over the seeds. {render.rounds(file.points)}"
     ).strip()
-    return f"{markdown(columns, rows, text=4)}\n\n{mark}" if rows else ""
+    return f"{render.training(file, readme=True).markdown}\n\n{mark}" if file.summary.times else ""
 
 
-def _profile(source: Source) -> str:
-    return _each(source, "profile", _profile_table, "")
-
-
-def _profile_table(result: Result) -> str:
-    tables = [
-        f"{grid.title}:\n\n{markdown(grid.columns, grid.rows, text=grid.text)}" for grid in report.profile(result)
-    ]
-    words = " ".join([*report.profile_words(result), _limits(result)])
-    return "\n\n".join([*tables, words + _left_out(result)]) if tables else ""
+def _profile_table(file: forms.Profile) -> str:
+    tables = [f"{grid.title}:\n\n{grid.markdown}" for grid in render.profile(file)]
+    words = " ".join(filter(None, [*render.profile_words(file), _limits(file)]))
+    return "\n\n".join([*tables, words]) if tables else ""
 
 
 def _gpu(source: Source) -> str:
@@ -256,6 +206,11 @@ def _gpu(source: Source) -> str:
 
 
 SECTIONS: dict[str, Callable[[Source], str]] = {
-    "scaling": _scaling, "printed": _printed, "peers": _peers, "epochs": _epochs, "training": _training,
-    "profile": _profile, "gpu": _gpu,
-}  # fmt: skip
+    "scaling": Section("scaling", _scaling_table, "examples per second against m, with the roofline"),
+    "printed": _printed,
+    "peers": Section("peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch"),
+    "epochs": Section("peers", lambda file: _times(file, "epoch"), None),
+    "training": Section("training", _training_table, "held-out log-loss against seconds of training"),
+    "profile": Section("profile", _profile_table, "where the time goes"),
+    "gpu": _gpu,
+}

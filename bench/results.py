@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import forms
 from bench.machine import Machine
-from bench.problem import Shape
 from fullbatch.errors import InputError
 
 SCHEMA = 2
@@ -29,7 +29,7 @@ SAME = (
 class Result:
     """One run.
 
-    kind : one of forms.POINTS;  command : what was typed;  settings : every option, also those left out
+    kind : one of forms.FORMS;  command : what was typed;  settings : every option, also those left out
     points : what was measured, in order;  left_out : what was not, each with the reason, in words
     summary : what follows from the points and the limits;  finished : False while it runs, and after Ctrl-C
     resumed : when it went on (--resume), each time
@@ -57,42 +57,33 @@ class Result:
         return any(all(point.get(name) == value for name, value in values.items()) for point in self.points)
 
     def save(self, path: Path) -> None:
-        """Write it to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
-        text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
-            ) from error
+        """Write it; InputError if that fails."""
+        write(path, asdict(self))
+
+    def typed(self) -> Any:
+        """What was measured, as the forms.Measured of its kind, for what reads points and summary."""
+        return forms.read(asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Result:
         """InputError where it is no file of this harness."""
         raw = _read(path)
-        reason = forms.misfit(raw, {"kind": str, "schema": int})
-        if reason is None and (raw["kind"] not in forms.POINTS or raw["schema"] != SCHEMA):
-            raise InputError(
-                f"{path}: kind {raw['kind']!r}, schema {raw['schema']}; known: {', '.join(forms.POINTS)}, "
-                f"schema {SCHEMA}; measure again, or move it elsewhere."
-            )
-        reason = reason or forms.misfit(raw, forms.RESULT)
-        if reason is None and (raw["points"] or raw["summary"]):
-            reason = forms.misfit(raw["points"], [forms.POINTS[raw["kind"]]], "points")
-            reason = reason or forms.misfit(raw["summary"], forms.SUMMARIES[raw["kind"]], "summary")
-        if reason is None and raw["kind"] == "scaling":  # a run that goes on derives the points' rates anew
-            missing = {point["device"] for point in raw["points"]} - raw["summary"].get("limits", {}).keys()
-            reason = f"summary.limits has no {', '.join(missing)}" if missing else None
         try:
-            if reason is None:
-                for shape in {point["shape"] for point in raw["points"] if "shape" in point}:
-                    Shape.parse(shape)
-                return cls(**{**raw, "machine": Machine(**raw["machine"])})
-        except (TypeError, InputError) as error:  # a field that nobody knows; a shape that is none
-            reason = str(error)
-        raise InputError(f"{path} is not a result of this harness ({reason}); move it elsewhere.")
+            head = msgspec.convert(raw, forms.Head)
+            if head.kind not in forms.FORMS or head.schema != SCHEMA:
+                raise InputError(
+                    f"{path}: kind {head.kind!r}, schema {head.schema}; known: {', '.join(forms.FORMS)}, "
+                    f"schema {SCHEMA}; measure again, or move it elsewhere."
+                )
+            if missing := {one.name for one in fields(cls)} - raw.keys():
+                raise TypeError(f"Object missing required field {', '.join(sorted(missing))}")
+            msgspec.convert(raw, cls)
+            forms.read(raw)
+            return cls(**{**raw, "machine": Machine(**raw["machine"])})
+        except (TypeError, msgspec.ValidationError) as error:  # the first of a field that nobody knows, too
+            raise InputError(
+                f"{path} is not a result of this harness ({forms.misfit(error)}); move it elsewhere."
+            ) from error
 
     def go_on(self, path: Path) -> None:
         """Take the points of an earlier run at this path; InputError where it is not the same run on the same machine.
@@ -114,19 +105,23 @@ class Result:
         self.command, self.machine = old.command, old.machine
 
 
+def write(path: Path, raw: dict[str, Any]) -> None:
+    """Write to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; what was measured after the last save is lost."
+        ) from error
+
+
 def _read(path: Path) -> Any:
     """What the JSON file holds; InputError where it is none."""
-
-    def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is no number of JSON")
-
-    def finite(text: str) -> float:
-        value = float(text)
-        return value if math.isfinite(value) else refuse(text)  # 1e400
-
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=finite)
-    except (OSError, ValueError, RecursionError) as error:
+        return msgspec.json.decode(path.read_bytes())
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InputError(f"{path} is not a result of this harness ({error}); move it elsewhere.") from error
 
 
@@ -154,15 +149,11 @@ def fingerprint(raw: Any) -> str:
     return f"fullbatch-result-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def not_drawn_from(path: Path) -> list[Path]:
-    """The pictures beside the JSON file that do not carry its fingerprint; one without the other counts too."""
-    gpu = of_gpu(path)
-    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu).encode()
-    pictures = [path.with_name(path.name.removesuffix(".json") + ending) for ending in (".png", ".svg")]
-    if gpu is not None:
-        del pictures[1]
-    there = [picture for picture in pictures if picture.exists()]
-    return [picture for picture in pictures if there and (picture not in there or mark not in picture.read_bytes())]
+def is_drawn_from(path: Path) -> bool:
+    """Whether the picture beside the JSON file, if there is one, carries its fingerprint."""
+    picture, gpu = path.with_suffix(".png"), of_gpu(path)
+    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu)
+    return not picture.exists() or mark.encode() in picture.read_bytes()
 
 
 def of_gpu(path: Path) -> dict[str, Any] | None:
@@ -192,11 +183,13 @@ def make_room(path: Path) -> str | None:
         return None
     kept = path.with_name(f"{path.name}~")
     try:
-        old = Result.load(path)
-        what = f"this run replaces {path} of {old.machine.date}" + ", which was interrupted" * (not old.finished)
-        if not old.finished and kept.exists():
-            return what
-    except InputError:
+        old = of_gpu(path) or asdict(Result.load(path))
+        what = f"this run replaces {path} of {old['machine']['date']}"
+        if not old["finished"]:
+            what += ", which was interrupted"
+            if kept.exists():
+                return what
+    except (InputError, KeyError, TypeError):
         what = f"this run replaces {path}, which is no result of this harness"
     try:
         path.replace(kept)

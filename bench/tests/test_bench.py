@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import msgspec
 import numpy as np
 import pytest
 import threadpoolctl
@@ -31,6 +32,7 @@ from bench import (
     children,
     contest,
     datasets,
+    forms,
     gpu,
     machine,
     memory,
@@ -40,7 +42,7 @@ from bench import (
     plots,
     problem,
     readme,
-    report,
+    render,
     roofline,
     scaling,
     timing,
@@ -215,7 +217,7 @@ def test_where_no_round_is_quiet_the_least_disturbed_count_and_are_marked() -> N
     made = rounds.timing("x")
     assert made is not None
     assert made["disturbed"]
-    assert report.ms(made).endswith(" disturbed")
+    assert render.ms(msgspec.convert(made, forms.Timing)).endswith(" disturbed")
 
 
 def test_a_scaling_on_a_busy_machine_gives_figures_and_a_plot_that_says_so(
@@ -529,7 +531,7 @@ def test_scaling_writes_points_and_pictures(tmp_path: Path, capsys: pytest.Captu
     pytest.importorskip("matplotlib")
     assert main([*TINY, "--out", str(tmp_path / "new" / "folder")]) == 0
     files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
-    assert files == ["scaling.json", "scaling.png", "scaling.svg"]
+    assert files == ["scaling.json", "scaling.png"]
     result = _load(tmp_path / "new" / "folder" / "scaling.json")
     assert result["finished"]
     assert [point["m"] for point in result["points"]] == [1000, 3000]
@@ -1159,7 +1161,7 @@ def test_a_training_around_which_it_was_not_quiet_is_dropped_counted_and_done_ag
     assert quiet["rounds"] == {"kept": 1, "dropped": 1, "cut": False, "two_threads_over_one": ratios[:4]}
     assert spoilt["rounds"]["disturbed"] == 1
     assert result.left_out == []
-    assert report.rounds(result.points) == (
+    assert render.rounds(result.typed().points) == (
         "Rounds: 1 kept, 3 dropped. "
         "1 of 2 points are disturbed: no round was quiet, and the least disturbed ones count."
     )
@@ -1333,7 +1335,9 @@ def test_a_foreign_file_among_the_results(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "point"), [("scaling", {"m": 1}), ("peers", {}), ("training", {"seed": 0})])
 def test_a_result_whose_points_lack_something(kind: str, point: dict[str, Any], tmp_path: Path) -> None:
     _result(kind, [point]).save(tmp_path / "x.json")
-    with pytest.raises(InputError, match=r"is not a result of this harness \(points\[0\] has no "):
+    with pytest.raises(
+        InputError, match=r"is not a result of this harness \(points\[0\]: Object missing required field "
+    ):
         Result.load(tmp_path / "x.json")
 
 
@@ -1389,13 +1393,13 @@ def _full_results() -> dict[str, Result]:
 def test_no_number_is_cut_however_narrow_the_terminal(kind: str, width: int | None) -> None:
     result = _full_results()[kind]
     out = io.StringIO()
-    report.show(result, Console(file=out, width=width, force_terminal=width is not None, color_system=None))
+    render.show(result, Console(file=out, width=width, force_terminal=width is not None, color_system=None))
     assert "…" not in out.getvalue()
     said = " ".join(out.getvalue().split())
     wanted = {"scaling": "28-64-1", "peers": "4.00", "training": "2 of 2"}[kind]
     assert wanted in said
     lines = out.getvalue().splitlines()
-    assert all(len(line) <= (width or report.WIDTH) for line in lines[1:])
+    assert all(len(line) <= (width or render.WIDTH) for line in lines[1:])
 
 
 def test_the_readme_has_all_sections_of_full_results(tmp_path: Path) -> None:
@@ -1429,7 +1433,7 @@ def test_the_readme_has_all_sections_of_full_results(tmp_path: Path) -> None:
     ):
         assert words in text, words
     assert {path.name for path in tmp_path.iterdir()} == {"README.md"} | {
-        f"{kind}-cpu.v1.{ending}" for kind in ("scaling", "peers", "training") for ending in ("json", "png", "svg")
+        f"{kind}-cpu.v1.{ending}" for kind in ("scaling", "peers", "training") for ending in ("json", "png")
     }
 
 
@@ -1455,10 +1459,10 @@ def test_where_dropped_rounds_leave_no_median_it_is_said(tmp_path: Path) -> None
     wanted = [
         "28-64-1, default allocator: none of 6 rounds kept.", "28-64-1, keeping allocator: 1 of 6 rounds kept."
     ]  # fmt: skip
-    assert report.few(result.points) == wanted
-    assert report.WORDS["peers"](result)[1:] == wanted
-    assert " ".join(wanted) in readme._times(result, "step")
-    assert "rounds kept" not in readme._times(result, "epoch")
+    assert render.few(result.typed().points) == wanted
+    assert render.SHOWN["peers"][1](result.typed())[1:] == wanted
+    assert " ".join(wanted) in readme._times(result.typed(), "step")
+    assert "rounds kept" not in readme._times(result.typed(), "epoch")
 
 
 def test_the_readme_shows_what_a_run_prints_with_dots_for_the_rest(tmp_path: Path) -> None:
@@ -1512,8 +1516,8 @@ def test_a_readme_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
 
 
 def test_who_has_no_time_has_no_line_in_the_picture() -> None:
-    points = [p for p in _full_results()["peers"].points if p["part"] == "step"]
-    assert "PyTorch eager" in points[0]["times"]
+    points = [p for p in _full_results()["peers"].typed().points if p.part == "step"]
+    assert "PyTorch eager" in points[0].times
     assert plots._timed(points) == ["fullbatch, NumPy alone", "scikit-learn", "JAX jit", "JAX, blocks by hand"]
 
 
@@ -1522,7 +1526,7 @@ def test_a_result_of_one_point_and_of_none_can_be_drawn(kind: str, tmp_path: Pat
     pytest.importorskip("matplotlib")
     result = _full_results()[kind]
     del result.points[1:]
-    assert [path.suffix for path in plots.draw(result, tmp_path / "x")] == [".png", ".svg"]
+    assert [path.suffix for path in plots.draw(result, tmp_path / "x")] == [".png"]
     result.points.clear()
     assert plots.draw(result, tmp_path / "y") == []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
-from bench import minibatch, problem, profile, readme, report, roofline, timing
+from bench import minibatch, problem, profile, readme, render, roofline, timing
 from bench.command import main
 from bench.contest import Span
 from bench.problem import Shape
@@ -166,7 +166,7 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
 def test_the_words_of_the_table_are_of_what_was_measured() -> None:
     one = _measured(**WHOLE, reading_X=0.01)
     result = Result("profile", "", _result().machine, {}, [one], summary=profile.summary([one], Limits(1e12, 1e9)))
-    (grid,) = report.profile(result)
+    (grid,) = render.profile(result.typed())
     assert "optimiser" not in grid.columns
     assert dict(zip(grid.columns, grid.rows[0], strict=True))["activation"] == "20 %"
     assert dict(zip(grid.columns, grid.rows[0], strict=True))["one thread over all"] == "1.80"
@@ -184,5 +184,5 @@ def test_a_file_without_the_time_of_the_whole_is_one_line(tmp_path: Path) -> Non
         if name is None:
             assert len(Result.load(tmp_path / "x.json").points) == 1
             continue
-        with pytest.raises(InputError, match=r"points\[0\] is not with times of all, one thread and call"):
+        with pytest.raises(InputError, match=r"points\[0\]: it is not with times of all, one thread and call"):
             Result.load(tmp_path / "x.json")

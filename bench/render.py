@@ -1,0 +1,448 @@
+"""How a result is shown: its figures, its tables and what they say in words, in a terminal, the README and pictures.
+
+A table is described once, by its columns. What is in the README alone or in the terminal alone, a column says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from bench import forms
+from bench.own import USUAL
+from bench.profile import PARTS as PROFILE
+from bench.results import Result
+from bench.training import MARGIN
+
+WIDTH = 240
+ENOUGH = 3  # rounds for a median
+
+
+# --- A table --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """Of a table: how it writes its cell of a row.
+
+    title : in the terminal; None where it is not there;  readme : in the README; None if it is the same
+    words : whether the cells are words, and no numbers;  spare : it may go where the terminal is narrow, 1 goes first
+    """
+
+    title: str | None
+    write: Callable[[Any], str]
+    words: bool = False
+    spare: int = 0
+    readme: str | None = None
+    in_readme: bool = True
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as it is shown. The first ``text`` columns are words, the others numbers.
+
+    spare : columns that may go where the terminal is narrow, the first to go first
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: int
+    spare: Sequence[str]
+
+    @classmethod
+    def of(cls, title: str, columns: Iterable[Column], rows: Iterable[Any], *, readme: bool = False) -> Grid:
+        there = [c for c in columns if (c.in_readme if readme else c.title is not None)]
+        heads = [(c.readme if readme and c.readme is not None else c.title) or "" for c in there]
+        spare = sorted((c.spare, head) for c, head in zip(there, heads, strict=True) if c.spare)
+        cells = [[c.write(row) for c in there] for row in rows]
+        return cls(title, heads, cells, sum(c.words for c in there), [head for _, head in spare])
+
+    @property
+    def markdown(self) -> str:
+        rule = ["---"] * self.text + ["--:"] * (len(self.columns) - self.text)
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.columns, rule, *self.rows))
+
+
+def console(**options: Any) -> Console:
+    """One that prints what a result says as it is: a name with brackets is no markup."""
+    return Console(markup=False, emoji=False, **options)
+
+
+def show(result: Result, console: Console) -> None:
+    """The tables of a result, and what they say in words."""
+    if not console.is_terminal:
+        console.width = WIDTH  # of a file or a pipe nothing is known, and half a number is worse than a long line
+    console.print(result.machine.short, highlight=False)
+    if not result.points:
+        return
+    tables, words = SHOWN[result.kind]
+    for grid in tables(file := result.typed()):
+        console.print(fitted(grid, console), highlight=False)
+    for line in filter(None, words(file)):
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def fitted(grid: Grid, console: Console) -> Table | str:
+    """The table without as many of its spare columns as it takes to fit; where nothing helps, a line for each cell."""
+    there = list(range(len(grid.columns)))
+    for column in ("", *grid.spare):
+        if column:
+            there.remove(list(grid.columns).index(column))
+        made = _table(grid, there)
+        width = Measurement.get(console, console.options.update(max_width=10_000), made).maximum
+        if width <= console.width:
+            return made
+    # Columns of words may be broken at spaces; whether that is enough, rich says by an ellipsis where it is not.
+    cut = any("…" in segment.text for segment in console.render(made))
+    return _lines(grid) if cut else made
+
+
+def _table(grid: Grid, there: Sequence[int]) -> Table:
+    made = Table(title=grid.title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for index in there:
+        words = index < grid.text
+        made.add_column(grid.columns[index], justify="left" if words else "right", no_wrap=not words)
+    for row in grid.rows:
+        made.add_row(*(row[index] for index in there))
+    return made
+
+
+def _lines(grid: Grid) -> str:
+    parts = [grid.title, ""]
+    for row in grid.rows:
+        heads = (" ".join(head.split()) for head in grid.columns)
+        parts += [f"{head}: {cell}" if head else cell for head, cell in zip(heads, row, strict=True) if cell]
+        parts.append("")
+    return "\n".join(parts)
+
+
+# --- A figure; a dash for None --------------------------------------------------------------------------------
+
+
+def figures(value: float | None, unit: float = 1) -> str:
+    """Three significant figures of so many units, without an exponent."""
+    if value is None:
+        return "-"
+    value /= unit
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def ms(timing: forms.Timing | None) -> str:
+    """Milliseconds of a timing, to three figures: "12.3"; a dash where no round was begun, a word if none was quiet."""
+    return "-" if timing is None else figures(timing.median, 1e-3) + " disturbed" * timing.disturbed
+
+
+def spread(timing: forms.Timing | None) -> str:
+    """The slowest sample over the fastest, in per cent."""
+    return "-" if timing is None else per_cent(timing.max / timing.min - 1)
+
+
+def ratio(value: float | None) -> str:
+    """ "1.23", "12.3"."""
+    return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:,.1f}"
+
+
+def short(value: float) -> str:
+    """For a tick: "20 M"."""
+    for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{name}"
+    return f"{value:g} "
+
+
+# --- The rounds -----------------------------------------------------------------------------------------------
+
+
+def disturbed(points: Iterable[Any]) -> bool:
+    """Whether for any of the points no round was quiet."""
+    return any(p.rounds.disturbed for p in points)
+
+
+def rounds(points: Iterable[Any]) -> str:
+    """How the rounds went, in words; empty where none of the points tells."""
+    told = [p.rounds for p in points if p.rounds.kept or p.rounds.dropped]
+    if not told:
+        return ""
+    words = f"Rounds: {sum(r.kept for r in told)} kept, {sum(r.dropped for r in told)} dropped."
+    if cut := sum(r.cut for r in told):
+        words += f" {cut} of {len(told)} points have fewer than they should: the budget was used up."
+    if spoilt := sum(r.disturbed > 0 for r in told):
+        words += (
+            f" {spoilt} of {len(told)} points are disturbed: no round was quiet, and the least disturbed ones count."
+        )
+    return words
+
+
+def few(points: Iterable[forms.PeersPoint]) -> list[str]:
+    """Where dropped rounds have left no median worth the name, in words."""
+    return [
+        f"{p.case}, {p.allocator} allocator: {r.kept or 'none'} of {r.kept + r.dropped} rounds kept."
+        for p, r in ((p, p.rounds) for p in points)
+        if r.dropped and r.kept < ENOUGH
+    ]
+
+
+# --- Scaling --------------------------------------------------------------------------------------------------
+
+STEP, EPOCH = "One full-batch cost and gradient", "One epoch of mini-batch Adam"
+
+
+def scaling(file: forms.Scaling, points: Iterable[forms.ScalingPoint], *, readme: bool = False) -> Grid:
+    """A row for each of the points."""
+    growth = {(g.shape, g.backend, g.to): against(g) for g in file.summary.growth}
+    columns = [
+        Column("network", lambda p: p.shape, words=True),
+        Column("backend", lambda p: p.backend, words=True),
+        Column("m", lambda p: f"{p.m:,}"),
+        Column("ms", lambda p: ms(p.seconds)),
+        Column("spread", lambda p: spread(p.seconds), spare=1, in_readme=False),
+        Column("M examples/s", lambda p: figures(p.examples_per_second, 1e6), spare=5),
+        Column("GFLOP/s", lambda p: figures(p.gflops), spare=2),
+        Column("of roof", lambda p: per_cent(p.fraction), spare=4, readme="of the roofline"),
+        Column("extra MB", lambda p: megabytes(p.extra_bytes), spare=3),
+        Column(None, lambda p: growth.get((p.shape, p.backend, p.m), ""), readme="time against proportion"),
+    ]
+    return Grid.of(STEP, columns, points, readme=readme)
+
+
+def against(g: forms.Growth) -> str:
+    """The time by proportion to m: "+3 %"."""
+    return f"{100 * (g.time_over_proportional - 1):+.0f} %"
+
+
+def _scaling(file: forms.Scaling) -> list[Grid]:
+    return [scaling(file, sorted(file.points, key=lambda p: (p.shape, p.m, p.backend)))]
+
+
+def _scaling_words(file: forms.Scaling) -> list[str]:
+    lines = [
+        f"{g.backend}, {g.shape}, m {g.first:,} to {g.to:,}: time {against(g)} against proportion"
+        + ("." if g.extra_bytes_more is None else f", memory {g.extra_bytes_more / 1e6:+.1f} MB.")
+        for g in file.summary.growth
+    ]
+    shared = {(p.shape, p.m): p for p in file.points}  # by all backends
+    return [*lines, *map(crossing, file.summary.crossover), rounds(shared.values())]
+
+
+def crossing(c: forms.Crossover) -> str:
+    """Where the GPU overtakes the CPU, in words."""
+    if c.m is None:
+        return (
+            f"{c.shape}: the GPU does not overtake the CPU ({c.cpu}) up to m = {c.top_m:,} (ratio {c.top_ratio:.2f})."
+        )
+    return (
+        f"{c.shape}: the GPU overtakes the CPU ({c.cpu}) at m = {figures(c.m)}; "
+        f"at m = {c.top_m:,} it is {figures(c.top_ratio)} times as fast."
+    )
+
+
+# --- Peers ----------------------------------------------------------------------------------------------------
+
+PARTS = {"step": STEP, "epoch": EPOCH}
+FASTEST = {"as_used": "over the fastest as people use it", "by_hand": "over the fastest by hand"}
+
+
+def allocators(points: Iterable[forms.PeersPoint]) -> list[str]:
+    return list(dict.fromkeys(p.allocator for p in points))
+
+
+def cases(points: Iterable[forms.PeersPoint]) -> dict[str, list[forms.PeersPoint]]:
+    """The points of each, one for an allocator."""
+    return grouped(points, lambda p: p.case)
+
+
+def grouped(rows: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def contenders(points: Iterable[forms.PeersPoint]) -> list[str]:
+    """Who was timed in any of the points, in order."""
+    return list(dict.fromkeys(name for p in points for name in p.times))
+
+
+def _joined(names: Sequence[str], write: Callable[[Any], str]) -> Callable[[list[Any]], str]:
+    """Writes, of rows of one each, those of these allocators: "1.2 / 1.3"; a dash where there is none."""
+
+    def written(rows: list[Any]) -> str:
+        by = {row.allocator: write(row) for row in rows}
+        return " / ".join(by.get(name, "-") for name in names)
+
+    return written
+
+
+def _peers(file: forms.Peers) -> list[Grid]:
+    grids = []
+    for part, title in PARTS.items():
+        points = [p for p in file.points if p.part == part]
+        for case, here in cases(points).items():
+            grids.append(_peer_grid(f"{title}: {case}, m = {here[0].m:,}", here, allocators(file.points)))
+        if points:
+            grids += ratios(file, part)
+    return grids
+
+
+def _peer_grid(title: str, points: list[forms.PeersPoint], names: Sequence[str]) -> Grid:
+    """A row for each contender; for each allocator its ms, spread and ratio to fullbatch."""
+    steps = {name: step for p in points for name, step in p.steps.items()}
+    columns = [Column("", lambda name: f"{name} ({steps[name]})" if name in steps else name, words=True)]
+    for index, allocator in enumerate(names):
+        times = next((p.times for p in points if p.allocator == allocator), {})
+        columns += [
+            Column(f"ms\n{allocator}", _of(ms, times), spare=len(names) + index if index else 0),
+            Column(f"spread\n{allocator}", _of(spread, times), spare=index + 1),
+            Column(f"ratio\n{allocator}", _of(_over(times.get(USUAL)), times)),
+        ]
+    return Grid.of(title, columns, contenders(points))
+
+
+def _of(write: Callable[[Any], str], times: Mapping[str, forms.Timing | None]) -> Callable[[str], str]:
+    return lambda name: write(times.get(name))
+
+
+def _over(own: forms.Timing | None) -> Callable[[forms.Timing | None], str]:
+    return lambda timing: ratio(timing.median / own.median if timing and own else None)
+
+
+def times(points: list[forms.PeersPoint], own: set[str]) -> Grid:
+    """For the README: a row for each contender, a column for each case, milliseconds under each allocator."""
+    names = allocators(points)
+
+    def column(case: str, here: list[forms.PeersPoint]) -> Column:
+        return Column(f"{case}, m = {here[0].m:,}", lambda name: _joined(names, lambda p: ms(p.times.get(name)))(here))
+
+    first = Column("", lambda name: f"**{name}**" if name in own else name, words=True)
+    return Grid.of("", [first, *(column(*item) for item in cases(points).items())], contenders(points))
+
+
+def ratios(file: forms.Peers, part: str) -> list[Grid]:
+    """A row for each case and own way: its step, share of the machine's limit, how many times as fast as the others.
+
+    And of the steps, if there are any, the geometric means over the first cases, and the least of them.
+    """
+    names = allocators(file.points)
+    rows = [row for row in file.summary.rows if row.part == part]
+    over = dict.fromkeys(name for row in rows for name in row.over)
+    columns = [
+        Column("", lambda rows: rows[0].case, words=True),
+        Column("", lambda rows: rows[0].own, words=True),
+        Column("step", lambda rows: rows[0].step, words=True, spare=1),
+        # "65 % of sgemm" or "61 % of read": of the limit that bounds the shape.
+        Column("of the limit", _joined(names, lambda row: f"{per_cent(row.of_limit)} of {row.limit}")),
+    ]
+    if part == "step":
+        columns += [Column(title, _joined(names, _fastest(kind))) for kind, title in FASTEST.items()]
+    else:
+        columns += [Column(f"over {name}", _joined(names, _times_as_fast(name))) for name in over]
+    title = f"{PARTS[part]}: how many times as fast; {' / '.join(names)} allocator"
+    grids = [Grid.of(title, columns, grouped(rows, lambda row: (row.case, row.own, row.step)).values())]
+    if part == "step" and (means := file.summary.geometric_means):
+        title = f"Geometric mean of the first {means[0].cases} (and the least); {' / '.join(names)} allocator"
+        columns = [
+            Column("", lambda rows: rows[0].own, words=True),
+            *(Column(title, _joined(names, _mean(kind))) for kind, title in FASTEST.items()),
+        ]
+        grids.append(Grid.of(title, columns, grouped(means, lambda mean: mean.own).values()))
+    return grids
+
+
+def _fastest(kind: str) -> Callable[[forms.PeersRow], str]:
+    return lambda row: f"{ratio(found.ratio)} ({found.name})" if (found := getattr(row, kind)) else "-"
+
+
+def _times_as_fast(name: str) -> Callable[[forms.PeersRow], str]:
+    return lambda row: ratio(row.over.get(name))
+
+
+def _mean(kind: str) -> Callable[[forms.Mean], str]:
+    return lambda mean: f"{ratio(found.ratio)} ({ratio(found.least)})" if (found := getattr(mean, kind)) else "-"
+
+
+def _peers_words(file: forms.Peers) -> list[str]:
+    return [rounds(file.points), *few(file.points)]
+
+
+# --- Training -------------------------------------------------------------------------------------------------
+
+
+def training(file: forms.Training, *, readme: bool = False) -> Grid:
+    """A row for each data set and contender."""
+    title = (
+        f"Seconds to scikit-learn's held-out log-loss ({per_cent(MARGIN - 1)} above it at most); "
+        "the ratio is to fullbatch; of the seeds, how many reach it"
+    )
+    columns = [
+        Column("data", lambda row: row.data, words=True),
+        Column(None, lambda row: f"{file.summary.targets[row.data]:.4f}", words=True, readme="log-loss to reach"),
+        Column("", lambda row: row.contender, words=True),
+        Column("step", lambda row: row.step, words=True, spare=1),
+        Column("seconds", lambda row: figures(row.seconds) + " disturbed" * bool(row.disturbed)),
+        Column("epochs", lambda row: figures(row.epochs), spare=2),
+        Column("ratio", lambda row: ratio(row.ratio), readme="over fullbatch"),
+        Column("seeds", lambda row: f"{row.reached} of {row.seeds}", readme="seeds that reach it"),
+    ]
+    return Grid.of(title, columns, file.summary.times, readme=readme)
+
+
+def _training_words(file: forms.Training) -> list[str]:
+    targets = file.summary.targets.items()
+    return [*(f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in targets), rounds(file.points)]
+
+
+# --- The profile ----------------------------------------------------------------------------------------------
+
+
+def profile(file: forms.Profile) -> list[Grid]:
+    """A row for each step or epoch: its time, and of that the parts in per cent."""
+    grids = []
+    for title, epochs in ((STEP, False), (EPOCH, True)):
+        splits = [s for s in file.summary.splits if (s.batch is not None) == epochs]
+        columns = [
+            Column("network", lambda s: s.shape + (f", batches of {s.batch}" if s.batch else ""), words=True),
+            Column("step", lambda s: s.step, words=True, spare=1),
+            Column("m", lambda s: f"{s.m:,}"),
+            Column("ms", lambda s: figures(s.whole, 1e-3) + " disturbed" * s.disturbed),
+            *(Column(name, _share(name)) for name in PROFILE if any(s.parts.get(name) is not None for s in splits)),
+            Column("X read alone, ms", lambda s: figures(s.reading, 1e-3)),
+            Column("one thread over all", lambda s: ratio(s.one_thread / s.whole)),
+        ]
+        if splits:
+            grids.append(Grid.of(f"{title}: where the time goes", columns, splits))
+    return grids
+
+
+def _share(name: str) -> Callable[[forms.Split], str]:
+    return lambda s: per_cent(None if (seconds := s.parts.get(name)) is None else seconds / s.whole)
+
+
+def profile_words(file: forms.Profile) -> list[str]:
+    return [
+        "Products: at the rate of the machine's own large one. Call, activation, optimiser and order: by difference "
+        "of medians, the same without it. Rest: what is left.",
+        rounds(file.points),
+    ]
+
+
+SHOWN: dict[str, tuple[Callable[[Any], list[Grid]], Callable[[Any], list[str]]]] = {  # the tables, and the words
+    "scaling": (_scaling, _scaling_words),
+    "peers": (_peers, _peers_words),
+    "training": (lambda file: [training(file)], _training_words),
+    "profile": (profile, profile_words),
+}
