@@ -95,7 +95,8 @@ LIMITS = {str: {"product": POSITIVE, "copy": POSITIVE, "read": float}}
 _SCALING = {
     "backend": str, "device": str, "step": str, "threads": int, "shape": str, "m": SOME, "rounds": ROUNDS,
     "dtype": Such(str, {"float32", "float64"}.__contains__, "float32 or float64"), "data_bytes": POSITIVE,
-    "extra_bytes": (COUNT, None), "roofline": {"seconds": POSITIVE, "bound": str, "examples_per_second": POSITIVE},
+    "extra_bytes": (COUNT, None), "error_of_gradient?": float,
+    "roofline": {"seconds": POSITIVE, "bound": str, "examples_per_second": POSITIVE},
 }  # fmt: skip
 _RATES = ("examples_per_second", "gflops", "fraction")
 _FASTEST = ({"name": str, "ratio": POSITIVE}, None)
@@ -107,7 +108,7 @@ POINTS: dict[str, Any] = {
     "peers": {
         "part": Such(str, {"step", "epoch"}.__contains__, "step or epoch"), "case": str, "allocator": str,
         "shape": str, "m": SOME, "times": {str: (TIMING, None)}, "steps": {str: str}, "rounds": ROUNDS,
-        "left_out": {str: str},
+        "left_out": {str: str}, "error_of_gradient?": {str: float},
     },
     "training": Such(
         {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.own import USUAL, WAYS
-from bench.report import cases, contenders, figures
+from bench.report import accuracy, cases, contenders, figures
 from bench.results import Result, fingerprint
 from bench.scaling import curve
 
@@ -72,6 +72,7 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
+    foot += textwrap.wrap(accuracy(result.points), round(17 * width))
     if any(p.get("rounds", {}).get("disturbed") for p in result.points):
         foot.append("Disturbed: no round was quiet, so the least disturbed ones count.")
     height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it

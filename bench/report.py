@@ -117,6 +117,27 @@ def per_cent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
+def off_by(error: float | None) -> str:
+    """The error of a gradient, to one figure: "6e-07"; nothing where there is none, as of an epoch."""
+    return "" if error is None else f"{error:.0e}"
+
+
+def errors_of_gradient(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of each backend or contender of the points that gives a gradient: the largest error, against float64."""
+    told: dict[str, float] = {}
+    for p in points:
+        found = p.get("error_of_gradient")
+        for name, error in ({p["backend"]: found} if isinstance(found, float | int) else found or {}).items():
+            told[name] = max(error, told.get(name, 0.0))
+    return told
+
+
+def accuracy(points: Sequence[dict[str, Any]]) -> str:
+    """The errors of gradients, in words; empty where none of the points tells."""
+    told = ", ".join(f"{name} {off_by(error)}" for name, error in errors_of_gradient(points).items())
+    return f"Gradient off by at most, against float64: {told}." if told else ""
+
+
 def megabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e6:,.1f}"
 
@@ -125,17 +146,28 @@ def megabytes(count: int | None) -> str:
 
 
 def _scaling(result: Result) -> list[Grid]:
-    columns = ["network", "backend", "m", "ms", "spread", "M examples/s", "GFLOP/s", "of roof", "extra MB"]
+    columns = [
+        "network",
+        "backend",
+        "m",
+        "ms",
+        "spread",
+        "M examples/s",
+        "GFLOP/s",
+        "of roof",
+        "gradient off by",
+        "extra MB",
+    ]
     ordered = sorted(result.points, key=lambda p: (p["shape"], p["m"], p["backend"]))
     rows = [
         [
             p["shape"], p["backend"], f"{p['m']:,}", ms(p["seconds"]), spread(p["seconds"]),
             figures(p["examples_per_second"] and p["examples_per_second"] / 1e6), figures(p["gflops"]),
-            per_cent(p["fraction"]), megabytes(p["extra_bytes"]),
+            per_cent(p["fraction"]), off_by(p.get("error_of_gradient")), megabytes(p["extra_bytes"]),
         ]
         for p in ordered
     ]  # fmt: skip
-    spare = ["spread", "GFLOP/s", "extra MB", "of roof", "M examples/s"]
+    spare = ["spread", "GFLOP/s", "extra MB", "of roof", "gradient off by", "M examples/s"]
     return [Grid("One full-batch cost and gradient", columns, rows, text=2, spare=spare)]
 
 
@@ -148,7 +180,7 @@ def _scaling_words(result: Result) -> list[str]:
     ]
     lines += [crossing(c) for c in result.summary.get("crossover", [])]
     shared = {(p["shape"], p["m"]): p for p in result.points}  # by all backends
-    return [*lines, *filter(None, [rounds(list(shared.values()))])]
+    return [*lines, *filter(None, [rounds(list(shared.values())), accuracy(result.points)])]
 
 
 def crossing(c: dict[str, Any]) -> str:
@@ -209,6 +241,9 @@ def _peer_grid(title: str, points: dict[str, dict[str, Any]], columns: Sequence[
         for name in names
     ]
     heads = [f"{what}\n{a}" for a in columns for what in ("ms", "spread", "ratio")]
+    if wrong := errors_of_gradient(list(points.values())):
+        heads.append("gradient\noff by")
+        rows = [[*row, off_by(wrong.get(name))] for row, name in zip(rows, names, strict=True)]
     spare = [f"spread\n{a}" for a in columns] + [f"ms\n{a}" for a in columns[1:]]
     return Grid(title, ["", *heads], rows, spare=spare)
 
@@ -256,7 +291,7 @@ def _over(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _peers_words(result: Result) -> list[str]:
-    return [rounds(result.points), *few(result.points)]
+    return [rounds(result.points), *filter(None, [accuracy(result.points)]), *few(result.points)]
 
 
 def few(points: Sequence[dict[str, Any]]) -> list[str]:
