@@ -146,28 +146,21 @@ def megabytes(count: int | None) -> str:
 
 
 def _scaling(result: Result) -> list[Grid]:
-    columns = [
-        "network",
-        "backend",
-        "m",
-        "ms",
-        "spread",
-        "M examples/s",
-        "GFLOP/s",
-        "of roof",
-        "gradient off by",
-        "extra MB",
-    ]
+    columns = ["network", "backend", "m", "ms", "spread", "M examples/s", "GFLOP/s", "of roof", "extra MB"]
     ordered = sorted(result.points, key=lambda p: (p["shape"], p["m"], p["backend"]))
     rows = [
         [
             p["shape"], p["backend"], f"{p['m']:,}", ms(p["seconds"]), spread(p["seconds"]),
             figures(p["examples_per_second"] and p["examples_per_second"] / 1e6), figures(p["gflops"]),
-            per_cent(p["fraction"]), off_by(p.get("error_of_gradient")), megabytes(p["extra_bytes"]),
+            per_cent(p["fraction"]), megabytes(p["extra_bytes"]),
         ]
         for p in ordered
     ]  # fmt: skip
-    spare = ["spread", "GFLOP/s", "extra MB", "of roof", "gradient off by", "M examples/s"]
+    spare = ["spread", "GFLOP/s", "extra MB", "of roof", "M examples/s"]
+    if errors_of_gradient(ordered):
+        columns.append("gradient off by")
+        rows = [[*row, off_by(p.get("error_of_gradient"))] for row, p in zip(rows, ordered, strict=True)]
+        spare.insert(3, columns[-1])
     return [Grid("One full-batch cost and gradient", columns, rows, text=2, spare=spare)]
 
 
