@@ -12,6 +12,7 @@ from typing import Any
 from bench.own import USUAL, WAYS
 from bench.report import accuracy, cases, contenders, figures
 from bench.results import Result, fingerprint
+from bench.roofline import wrong
 from bench.scaling import curve
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
@@ -180,8 +181,8 @@ def _throughput(axes: Any, backend: str, line: dict[int, dict[str, Any]]) -> Non
     if spoilt:
         axes.plot(*zip(*spoilt, strict=True), color=SPOILT, marker="x", markersize=7, linestyle="", label="disturbed")
     axes.annotate(
-        f"{100 * line[m[-1]]['fraction']:.0f} %", (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points",
-        va="center", fontsize=7.5, color=colour,
+        f"{100 * line[m[-1]]['fraction']:.0f} %{wrong(line[m[-1]]['fraction'])}", (m[-1], middle[-1]), xytext=(5, 0),
+        textcoords="offset points", va="center", fontsize=7.5, color=colour,
     )  # fmt: skip
 
 

@@ -125,8 +125,8 @@ def _scaling_table(result: Result) -> str:
         rows += [
             [
                 shape, backend, f"{p['m']:,}", report.ms(p["seconds"]), report.figures(p["examples_per_second"] / 1e6),
-                report.figures(p["gflops"]), report.per_cent(p["fraction"]), report.megabytes(p["extra_bytes"]),
-                growth.get(p["m"], ""),
+                report.figures(p["gflops"]), report.per_cent(p["fraction"]) + roofline.wrong(p["fraction"]),
+                report.megabytes(p["extra_bytes"]), growth.get(p["m"], ""),
             ]
             for p in wanted
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from rich.table import Table
 from bench.own import USUAL
 from bench.profile import PARTS as PROFILE
 from bench.results import Result
+from bench.roofline import wrong
 from bench.training import MARGIN
 
 WIDTH = 240
@@ -152,7 +153,7 @@ def _scaling(result: Result) -> list[Grid]:
         [
             p["shape"], p["backend"], f"{p['m']:,}", ms(p["seconds"]), spread(p["seconds"]),
             figures(p["examples_per_second"] and p["examples_per_second"] / 1e6), figures(p["gflops"]),
-            per_cent(p["fraction"]), megabytes(p["extra_bytes"]),
+            per_cent(p["fraction"]) + wrong(p["fraction"]), megabytes(p["extra_bytes"]),
         ]
         for p in ordered
     ]  # fmt: skip
@@ -234,9 +235,9 @@ def _peer_grid(title: str, points: dict[str, dict[str, Any]], columns: Sequence[
         for name in names
     ]
     heads = [f"{what}\n{a}" for a in columns for what in ("ms", "spread", "ratio")]
-    if wrong := errors_of_gradient(list(points.values())):
+    if off := errors_of_gradient(list(points.values())):
         heads.append("gradient\noff by")
-        rows = [[*row, off_by(wrong.get(name))] for row, name in zip(rows, names, strict=True)]
+        rows = [[*row, off_by(off.get(name))] for row, name in zip(rows, names, strict=True)]
     spare = [f"spread\n{a}" for a in columns] + [f"ms\n{a}" for a in columns[1:]]
     return Grid(title, ["", *heads], rows, spare=spare)
 
@@ -272,7 +273,7 @@ def ratios(result: Result, part: str) -> Grid:
 
 def _of_limit(row: dict[str, Any]) -> str:
     """ "65 % of sgemm" or "61 % of read": of the limit that bounds the shape."""
-    return f"{per_cent(row['of_limit'])} of {row['limit']}"
+    return f"{per_cent(row['of_limit'])} of {row['limit']}{wrong(row['of_limit'])}"
 
 
 def _fastest(kind: str) -> Callable[[dict[str, Any]], str]:

@@ -307,7 +307,8 @@ def describe(point: dict[str, Any]) -> str:
     return (
         f"{where}: {1000 * point['seconds']['median']:>10,.2f} ms, "
         f"{point['examples_per_second'] / 1e6:7.2f} M examples/s, "
-        f"{100 * point['fraction']:3.0f} % of the roofline{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
+        f"{100 * point['fraction']:3.0f} % of the roofline"
+        f"{roofline.wrong(point['fraction'])}{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
     )
 
 
