@@ -1,15 +1,15 @@
-"""What the pytest-benchmark cases share: how a call is timed, and what is written down beside its time."""
+"""What the pytest-benchmark cases share: how a call is timed, and what is written down beside its time.
+
+pytest loads this file before bench/tests/conftest.py settles the environment of the tests, and a BLAS reads its
+variables when NumPy is loaded: so what imports NumPy is imported where it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-
-from bench import own
-from fullbatch.machine.threads import thread_count
 
 Timed = Callable[..., None]
 
@@ -32,6 +32,11 @@ def timed(benchmark: Any) -> Timed:
         native: str | None = None,
         **more: Any,
     ) -> None:
+        import numpy as np
+
+        from bench import own
+        from fullbatch.machine.threads import thread_count
+
         with own.forced(native):
             whole = call if device == "cpu" else _finished(call)
             with own.seen() as labels:

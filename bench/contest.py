@@ -26,11 +26,15 @@ class Entry(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What came of a try: what is to be timed, by how much it is off, and, if it is our own, the step that it ran."""
+    """What came of a try: what is to be timed, by how much it is off, and, if it is our own, the step that it ran.
+
+    error_of_gradient : where it gives one (problem.py)
+    """
 
     contender: Any
     error: float
     ran: str = ""
+    error_of_gradient: float | None = None
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Field:
 
     contenders: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    errors_of_gradient: dict[str, float] = field(default_factory=dict)
     ran: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -92,6 +97,8 @@ def field_of(
             found.left_out[name] = reason
             continue
         found.contenders[name], found.errors[name] = trial.contender, trial.error
+        if trial.error_of_gradient is not None:
+            found.errors_of_gradient[name] = trial.error_of_gradient
         if entry.kind == "own":
             found.ran[name] = trial.ran
     return found
@@ -105,15 +112,7 @@ def point(found: Field, contenders: Mapping[str, Contender], rules: Rules, span:
     return {
         **what, "dtype": "float32", "threads": thread_count(None),
         "times": {name: rounds.timing(name) for name in contenders}, "steps": found.ran,
-        "errors": found.errors, "left_out": found.left_out, "rounds": rounds.summary(),
+        "errors": found.errors, "error_of_gradient": found.errors_of_gradient,
+        "left_out": found.left_out, "rounds": rounds.summary(),
         "least_seconds": ready + rounds.longest * rules.least,
     }  # fmt: skip
-
-
-def off_by(pairs: Sequence[tuple[Any, Any]]) -> float:
-    """max |difference| / max |wanted| over pairs of arrays (got, wanted); infinite for other shapes and NaN."""
-    if any(got.shape != wanted.shape for got, wanted in pairs):
-        return math.inf
-    largest = max(float(abs(wanted).max()) for _, wanted in pairs)
-    found = max(float(abs(got - wanted).max()) for got, wanted in pairs) / largest
-    return found if math.isfinite(found) else math.inf

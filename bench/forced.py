@@ -7,11 +7,11 @@ FORCING = (
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "MKL_CBWR",
     "BLIS_ARCH_TYPE", "NVPL_BLAS_DEBUG_CPU_TYPE", "NPY_DISABLE_CPU_FEATURES",
 )  # fmt: skip
-TAKEN_AWAY = "FULLBATCH_BENCH_TAKEN_AWAY"  # their names, for the results and for the processes that a run starts
+TAKEN_AWAY = "FULLBATCH_BENCH_TAKEN_AWAY"  # NAME=VALUE of each, for the results and for the processes that a run starts
 
 
 def take_away() -> None:
-    """Unset what forces kernels, and note its names. A BLAS reads it once, when NumPy is loaded: this comes before."""
-    found = [name for name in FORCING if os.environ.pop(name, None) is not None]
+    """Unset what forces kernels, and note it. A BLAS reads it once, when NumPy is loaded: this comes before."""
+    found = [f"{name}={os.environ.pop(name)}" for name in FORCING if name in os.environ]
     if found:
-        os.environ[TAKEN_AWAY] = " ".join(found)
+        os.environ[TAKEN_AWAY] = ", ".join(found)

@@ -132,6 +132,7 @@ class ScalingPoint(Shaped):
     examples_per_second: Positive | None
     gflops: Positive | None
     fraction: Positive | None
+    error_of_gradient: Number | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,6 +182,7 @@ class PeersPoint(Shaped):
     times: dict[str, Timing | None]
     steps: dict[str, str]
     left_out: dict[str, str]
+    error_of_gradient: dict[str, Number] = {}
 
 
 class Fastest(Struct):

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from bench import problem
-from bench.problem import Problem, Shape
+from bench.problem import Problem, Shape, error, error_of_gradient, exact
 from fullbatch import cost_and_gradients, gradient_descent, steps
-from fullbatch.core.parameters import Layer, flatten
+from fullbatch.core.parameters import Layer, Params, flatten, unflatten
 from fullbatch.functions import prepare
 from fullbatch.machine import cuda, places
 from fullbatch.sources import Dense, Examples
@@ -60,19 +60,6 @@ def one_line(fault: Exception) -> str:
 
 def rows_of(name: str) -> Problem:
     return problem.make(Shape.parse(name), ROWS)
-
-
-def exact(p: Problem) -> list[np.ndarray]:
-    """The gradient in float64."""
-    wide = tuple(Layer(W.astype("float64"), b.astype("float64")) for W, b in p.params)
-    _, gradients = cost_and_gradients(p.network, wide, p.X.astype("float64"), p.Y.astype("float64"))
-    return [array for layer in gradients for array in layer]
-
-
-def error(found: Sequence[Any], wanted: Sequence[np.ndarray]) -> float:
-    """max |difference| / max |reference|."""
-    pairs = [(np.asarray(a, dtype="float64").reshape(-1), b.reshape(-1)) for a, b in zip(found, wanted, strict=True)]
-    return max(float(np.max(np.abs(a - b))) for a, b in pairs) / max(float(np.max(np.abs(b))) for _, b in pairs)
 
 
 # --- The card -------------------------------------------------------------------------------------------------
@@ -161,7 +148,7 @@ class Case:
     X: Any
     Y: Any
     params: Any
-    wanted: list[np.ndarray]
+    wanted: Params
 
     @classmethod
     def of(cls, name: str, repeats: int) -> Case:
@@ -169,7 +156,7 @@ class Case:
 
         p = rows_of(name)
         X, Y = (cupy.tile(cupy.asarray(a), (repeats, 1)).T for a in (p.table, p.targets))
-        return cls(p, repeats, X, Y, tuple(Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in p.params), exact(p))
+        return cls(p, repeats, X, Y, tuple(Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in p.params), exact(p)[1])
 
     def timed(self, step: str) -> dict[str, Any]:
         import cupy
@@ -184,12 +171,11 @@ class Case:
                 cupy.cuda.get_current_stream().synchronize()
 
             times = seconds_of(call)
-            got = [a.get() for layer in found[1] for a in layer]
             each = bytes_moved(self.p.shape, step)
             moved = each and ROWS * self.repeats * each
             return {
-                **times, "error_of_gradient": error(got, self.wanted), "peak": pool.total_bytes() - held,
-                "bytes_moved": moved, "rate": moved and moved / times["seconds"],
+                **times, "error_of_gradient": error_of_gradient(found[1], self.wanted),
+                "peak": pool.total_bytes() - held, "bytes_moved": moved, "rate": moved and moved / times["seconds"],
             }  # fmt: skip
 
     def blocks(self, step: str) -> tuple[int, list[Any]]:
@@ -271,7 +257,7 @@ def pieces(scale: float = 1.0) -> Points:
 
         def timed(piece: str = piece, call: Callable[[], Any] = call, numbers: int = numbers) -> dict[str, Any]:
             with cuda.products(None, case.X):
-                wrong = {"error_of_dW1": error([FORMS[piece](dZ, rows).get()], [wanted])} if piece in FORMS else {}
+                wrong = {"error_of_dW1": error(FORMS[piece](dZ, rows).get(), wanted)} if piece in FORMS else {}
                 times = seconds_on_card(call)
             return {**times, "rate": m * numbers * 4 / times["seconds"], **wrong}
 
@@ -362,7 +348,8 @@ def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Poin
 
             timed = seconds_of(call)
             peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-            return {**timed, "error_of_gradient": error([a.cpu().numpy() for a in found], exact(p)), "peak": peak}
+            gradient = list(zip(found[::2], found[1::2], strict=True))
+            return {**timed, "error_of_gradient": error_of_gradient(gradient, exact(p)[1]), "peak": peak}
 
         yield attempt({"case": name, "m": ROWS * repeats}, work)
         if device == "cuda":
@@ -401,7 +388,7 @@ def jax_peer(device: str = "cuda", scale: float = 1.0) -> Points:
                 found[:] = jax.block_until_ready(function(params, X, targets))
 
             timed = seconds_of(call)
-            return {**timed, "error_of_gradient": error([a for layer in found[1] for a in layer], exact(p))}
+            return {**timed, "error_of_gradient": error_of_gradient(found[1], exact(p)[1])}
 
         yield attempt({"case": name, "m": ROWS * repeats}, work)
 
@@ -491,13 +478,13 @@ def precision() -> Points:
         p = rows_of(name)
 
         def work(p: Problem = p) -> dict[str, Any]:
-            wanted, found = np.concatenate([array.reshape(-1) for array in exact(p)]), dict[str, Any]()
+            wanted, found = exact(p)[1], dict[str, Any]()
             ready = prepare(p.network, p.params, p.X, p.Y, None, "cuda")
             for which in (None, "tf32"):
                 with ready.place.current(), ready.objective(p.network, 0.0, None, which) as objective:
                     _, gradient = objective.cost_and_gradient(ready.theta)
                     found[f"block of {which or 'float32'}"] = objective.fold.block
-                found[which or "float32"] = error([gradient.get()], [wanted])
+                found[which or "float32"] = error_of_gradient(unflatten(gradient, p.shape.sizes), wanted)
             return found
 
         yield attempt({"case": name, "m": ROWS}, work)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench import own, problem
-from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
+from bench.contest import Entry, Field, Span, Trial, field_of, point
 from bench.problem import Problem, Shape
 from bench.timing import Contender, Rules, wall
 from fullbatch.core.parameters import Layer, Params
@@ -235,6 +235,4 @@ def _after_an_epoch(make: Callable[..., Epoch], p: Problem, batch: int) -> Epoch
 
 def difference(weights: Sequence[tuple[Any, Any]], wanted: Sequence[tuple[Any, Any]]) -> float:
     """max |difference| / max |value|, over all weights."""
-    return off_by([
-        (np.ravel(a), np.ravel(b)) for x, y in zip(weights, wanted, strict=True) for a, b in zip(x, y, strict=True)
-    ])  # fmt: skip
+    return problem.error(*(np.concatenate([np.ravel(a) for x in both for a in x]) for both in (weights, wanted)))

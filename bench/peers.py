@@ -4,8 +4,8 @@ Each peer is a function of a problem that prepares whatever may be prepared once
 its own copy of the data) and returns a call without arguments: the call gives (J, [(dW, db) of each layer]), with dW of
 shape (n[l], n[l-1]), in the peer's own arrays, and returns when they are computed.
 
-Before anything is timed, what each returns is compared with fullbatch's in float64; a peer that does not compute the
-same is left out, by name and with the difference.
+Before anything is timed, what each returns is compared with fullbatch's in float64. By how much a gradient is off is a
+figure beside the time; a peer that does not compute the same at all is left out, by name and with the difference.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import children, minibatch, own, problem, roofline
-from bench.contest import Entry, Field, Span, Trial, field_of, off_by, point
+from bench.contest import Entry, Field, Span, Trial, field_of, point
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
 from bench.timing import Contender, Rules, cut, disturbed, not_begun, too_long, used_up, wall
 from fullbatch import cost_and_gradients
-from fullbatch.core.parameters import Layer, Params
+from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import block_size
 
 Step = Callable[[], tuple[Any, Sequence[tuple[Any, Any]]]]
 OURS = own.USUAL
-# max |difference| / max |reference| at up to so many examples, and in proportion to m beyond: float32 sums over 500,000
-# examples in one go are off by 3e-5, over 4 million by 2e-4. A slip gives 1.
-TOLERANCE, UP_TO = 2e-4, 500_000
+# The error at up to so many examples, and in proportion to m beyond. It is to find a slip, which gives 1, and not who
+# rounds: sums over 10 million examples in one go are 8 % off for a column of nonzero mean, and that is told as it is.
+TOLERANCE, UP_TO = 0.02, 500_000
 
 CASES = {  # the first four are in the geometric mean
     "28-64-1": 500_000,
@@ -308,38 +308,23 @@ PEERS = {
 # --- One case -------------------------------------------------------------------------------------------------
 
 
-def reference(p: Problem) -> tuple[float, Params]:
-    """J and the gradient in float64."""
-    params = tuple(Layer(W.astype(np.float64), b.astype(np.float64)) for W, b in p.params)
-    return cost_and_gradients(p.network, params, p.X.astype(np.float64), p.Y.astype(np.float64))
-
-
-def error(result: tuple[Any, Sequence[tuple[Any, Any]]], exact: tuple[float, Params]) -> float:
-    """The larger of the errors of cost and gradient: max |difference| / max |reference|; infinite for other shapes."""
-    J, gradients = result
-    pairs = [
-        (np.asarray(got, dtype=np.float64), wanted)
-        for layer, true in zip(gradients, exact[1], strict=True)
-        for got, wanted in ((layer[0], true.W), (np.asarray(layer[1]).reshape(-1), true.b[:, 0]))
-    ]
-    return max(off_by(pairs), off_by([(np.asarray(float(J)), np.asarray(exact[0]))]))
-
-
 def prepared(p: Problem, names: Sequence[str], until: float = math.inf) -> Field:
     """The peers that compute the same, and why the others are left out; ``until`` is that of field_of."""
-    exact = reference(p)
+    J, exact = problem.exact(p)
 
     def attempt(entry: Entry) -> Trial:
         step = entry.make(p)
         with own.seen() as labels:
-            result = step()
-        return Trial(step, error(result, exact), " and ".join(labels))
+            cost, gradient = step()
+        off = problem.error_of_gradient(gradient, exact)
+        error = max(off, problem.error(np.asarray(float(cost)), np.asarray(J)))
+        return Trial(step, error, " and ".join(labels), off)
 
     return field_of(PEERS, names, attempt, TOLERANCE * max(1.0, p.m / UP_TO), until)
 
 
 def bytes_needed(shape: Shape, m: int) -> int:
-    """What the whole-array peers may hold at once in float32, and the float64 copy for the reference."""
+    """What the whole-array peers may hold at once in float32: the data, JAX's copies of it, and hidden layers."""
     return 4 * m * (4 * (shape.sizes[0] + shape.sizes[-1]) + 6 * sum(shape.sizes[1:]))
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from bench import forms
 from bench.own import USUAL, WAYS
-from bench.render import STEP, cases, contenders, disturbed, figures, grouped, per_cent, short
+from bench.render import STEP, accuracy, cases, contenders, disturbed, figures, grouped, per_cent, short
 from bench.results import Result, fingerprint
+from bench.roofline import wrong
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
@@ -70,6 +71,7 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     foot = [
         line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
     ]
+    foot += textwrap.wrap(accuracy(result.typed().points), round(17 * width))
     if disturbed(result.typed().points):
         foot.append("Disturbed: no round was quiet, so the least disturbed ones count.")
     height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it
@@ -188,8 +190,8 @@ def _throughput(axes: Any, backend: str, line: list[Any]) -> None:
     if spoilt:
         axes.plot(*zip(*spoilt, strict=True), color=SPOILT, marker="x", markersize=7, linestyle="", label="disturbed")
     axes.annotate(
-        per_cent(line[-1].fraction), (m[-1], middle[-1]), xytext=(5, 0), textcoords="offset points", va="center",
-        fontsize=7.5, color=colour,
+        per_cent(line[-1].fraction) + wrong(line[-1].fraction), (m[-1], middle[-1]), xytext=(5, 0),
+        textcoords="offset points", va="center", fontsize=7.5, color=colour,
     )  # fmt: skip
 
 

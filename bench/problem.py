@@ -1,22 +1,27 @@
-"""Shapes, and data made for them.
+"""Shapes, data made for them, and how far a gradient is off.
 
-Speed does not depend on what the numbers are, but rounding does, so labels follow from the inputs as in real data.
+Speed does not depend on what the numbers are, but rounding does. So labels follow from the inputs as in real data, and
+one column hardly varies, as a year or a temperature in kelvin: what float32 adds up of it over many examples has one
+sign, and a sum in one go loses of each what the sum has grown beyond.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fullbatch import Network
-from fullbatch.core.parameters import Params
+from fullbatch import Network, cost_and_gradients
+from fullbatch.core.parameters import Layer, Params
 from fullbatch.errors import InputError
 
 SHAPES = ("28-64-1", "28-300-1", "100-1000-1", "784-128-1", "784-256-128-10")
 DISTINCT = 2**16  # examples that are drawn; a longer table repeats them
+MEAN, SPREAD = 1.0, 0.01  # of the last column
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,10 @@ class Problem:
 
 
 def make(shape: Shape, m: int, dtype: str = "float32", *, seed: int = 0) -> Problem:
-    """A problem of that shape: normal inputs, and labels that a linear teacher gives them, with noise."""
+    """A problem of that shape: normal inputs, and labels that a linear teacher gives them, with noise.
+
+    The last input is brought to MEAN and SPREAD once the teacher has seen it, so that the classes stay of one size.
+    """
     rng = np.random.default_rng(seed)
     n_in, n_out = shape.sizes[0], shape.sizes[-1]
     distinct = min(m, DISTINCT)
@@ -105,6 +113,7 @@ def make(shape: Shape, m: int, dtype: str = "float32", *, seed: int = 0) -> Prob
     scores = rows @ rng.standard_normal((n_in, n_out), dtype=np.float32) / n_in**0.5
     scores += 0.5 * rng.standard_normal(scores.shape, dtype=np.float32)
     labels = scores > 0 if n_out == 1 else scores == scores.max(axis=1, keepdims=True)
+    rows[:, -1] = MEAN + SPREAD * rows[:, -1]
     network = shape.network
     return Problem(
         shape, network, network.init(seed, dtype=dtype), _repeated(rows, m, dtype), _repeated(labels, m, dtype)
@@ -118,3 +127,58 @@ def _repeated(rows: Any, m: int, dtype: str) -> np.ndarray:
         part = out[start : start + len(rows)]
         part[...] = rows[: len(part)]
     return out
+
+
+# --- Accuracy -------------------------------------------------------------------------------------------------
+
+
+def exact(p: Problem) -> tuple[float, Params]:
+    """J and the gradient in float64, block by block, so that no float64 copy of all rows is needed.
+
+    A table repeats its first rows; a block that is as the one before has the same outcome, and is only compared.
+    """
+    params = _wide(p.params)
+    J, gradients = 0.0, [np.zeros_like(array) for layer in params for array in layer]
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    for start in range(0, p.m, DISTINCT):
+        block = p.table[start : start + DISTINCT], p.targets[start : start + DISTINCT]
+        if before is None or not all(map(np.array_equal, block, before)):
+            X, Y = (array.astype(np.float64).T for array in block)
+            cost, found = cost_and_gradients(p.network, params, X, Y)
+        before, share = block, len(block[0]) / p.m
+        J += share * cost
+        for total, array in zip(gradients, (array for layer in found for array in layer), strict=True):
+            total += share * array
+    return J, tuple(map(Layer, gradients[::2], gradients[1::2]))
+
+
+def _wide(params: Params) -> Params:
+    return tuple(Layer(W.astype(np.float64), b.astype(np.float64)) for W, b in params)
+
+
+def error_of_gradient(found: Sequence[tuple[Any, Any]], wanted: Params) -> float:
+    """max |g - g64| / max |g64| of each parameter array, and of these the worst: a large array hides no small one.
+
+    found : (dW, db) of each layer, in the arrays of any library; a db may be flat. Infinite for other shapes and NaN.
+    """
+    return max(
+        error(_host(got), true.reshape(-1) if got.ndim == 1 else true)
+        for layer, exact in zip(found, wanted, strict=True)
+        for got, true in zip(layer, exact, strict=True)
+    )
+
+
+def error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """max |difference| / max |wanted|; infinite for other shapes and NaN."""
+    if got.shape != wanted.shape:
+        return math.inf
+    off, size = float(abs(got - wanted).max()), float(abs(wanted).max())
+    share = off / size if size else math.inf * off if off else 0.0
+    return share if math.isfinite(share) else math.inf
+
+
+def _host(array: Any) -> np.ndarray:
+    """In float64, where NumPy can read it: CuPy and PyTorch copy from a card only if they are asked."""
+    for name in ("get", "cpu"):
+        array = getattr(array, name, lambda array=array: array)()
+    return np.asarray(array, dtype=np.float64)

@@ -18,6 +18,7 @@ from bench import forms
 from bench.own import USUAL
 from bench.profile import PARTS as PROFILE
 from bench.results import Result
+from bench.roofline import wrong
 from bench.training import MARGIN
 
 WIDTH = 240
@@ -153,6 +154,27 @@ def per_cent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
+def off_by(error: float | None) -> str:
+    """The error of a gradient, to one figure: "6e-07"; nothing where there is none, as of an epoch."""
+    return "" if error is None else f"{error:.0e}"
+
+
+def errors_of_gradient(points: Iterable[Any]) -> dict[str, float]:
+    """Of each backend or contender of the points that gives a gradient: the largest error, against float64."""
+    told: dict[str, float] = {}
+    for p in points:
+        found = getattr(p, "error_of_gradient", None)
+        for name, error in ({p.backend: found} if isinstance(found, float | int) else found or {}).items():
+            told[name] = max(error, told.get(name, 0.0))
+    return told
+
+
+def accuracy(points: Iterable[Any]) -> str:
+    """The errors of gradients, in words; empty where none of the points tells."""
+    told = ", ".join(f"{name} {off_by(error)}" for name, error in errors_of_gradient(points).items())
+    return f"Gradient off by at most, against float64: {told}." if told else ""
+
+
 def megabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e6:,.1f}"
 
@@ -204,17 +226,20 @@ STEP, EPOCH = "One full-batch cost and gradient", "One epoch of mini-batch Adam"
 
 def scaling(file: forms.Scaling, points: Iterable[forms.ScalingPoint], *, readme: bool = False) -> Grid:
     """A row for each of the points."""
+    points = list(points)
     growth = {(g.shape, g.backend, g.to): against(g) for g in file.summary.growth}
+    off = [Column("gradient off by", lambda p: off_by(p.error_of_gradient), spare=4)]
     columns = [
         Column("network", lambda p: p.shape, words=True),
         Column("backend", lambda p: p.backend, words=True),
         Column("m", lambda p: f"{p.m:,}"),
         Column("ms", lambda p: ms(p.seconds)),
         Column("spread", lambda p: spread(p.seconds), spare=1, in_readme=False),
-        Column("M examples/s", lambda p: figures(p.examples_per_second, 1e6), spare=5),
+        Column("M examples/s", lambda p: figures(p.examples_per_second, 1e6), spare=6),
         Column("GFLOP/s", lambda p: figures(p.gflops), spare=2),
-        Column("of roof", lambda p: per_cent(p.fraction), spare=4, readme="of the roofline"),
+        Column("of roof", lambda p: per_cent(p.fraction) + wrong(p.fraction), spare=5, readme="of the roofline"),
         Column("extra MB", lambda p: megabytes(p.extra_bytes), spare=3),
+        *(off if errors_of_gradient(points) else []),
         Column(None, lambda p: growth.get((p.shape, p.backend, p.m), ""), readme="time against proportion"),
     ]
     return Grid.of(STEP, columns, points, readme=readme)
@@ -236,7 +261,7 @@ def _scaling_words(file: forms.Scaling) -> list[str]:
         for g in file.summary.growth
     ]
     shared = {(p.shape, p.m): p for p in file.points}  # by all backends
-    return [*lines, *map(crossing, file.summary.crossover), rounds(shared.values())]
+    return [*lines, *map(crossing, file.summary.crossover), rounds(shared.values()), accuracy(file.points)]
 
 
 def crossing(c: forms.Crossover) -> str:
@@ -310,6 +335,8 @@ def _peer_grid(title: str, points: list[forms.PeersPoint], names: Sequence[str])
             Column(f"spread\n{allocator}", _of(spread, times), spare=index + 1),
             Column(f"ratio\n{allocator}", _of(_over(times.get(USUAL)), times)),
         ]
+    if off := errors_of_gradient(points):
+        columns.append(Column("gradient\noff by", lambda name: off_by(off.get(name))))
     return Grid.of(title, columns, contenders(points))
 
 
@@ -344,8 +371,7 @@ def ratios(file: forms.Peers, part: str) -> list[Grid]:
         Column("", lambda rows: rows[0].case, words=True),
         Column("", lambda rows: rows[0].own, words=True),
         Column("step", lambda rows: rows[0].step, words=True, spare=1),
-        # "65 % of sgemm" or "61 % of read": of the limit that bounds the shape.
-        Column("of the limit", _joined(names, lambda row: f"{per_cent(row.of_limit)} of {row.limit}")),
+        Column("of the limit", _joined(names, _of_limit)),
     ]
     if part == "step":
         columns += [Column(title, _joined(names, _fastest(kind))) for kind, title in FASTEST.items()]
@@ -363,6 +389,11 @@ def ratios(file: forms.Peers, part: str) -> list[Grid]:
     return grids
 
 
+def _of_limit(row: forms.PeersRow) -> str:
+    """ "65 % of sgemm" or "61 % of read": of the limit that bounds the shape."""
+    return f"{per_cent(row.of_limit)} of {row.limit}{wrong(row.of_limit)}"
+
+
 def _fastest(kind: str) -> Callable[[forms.PeersRow], str]:
     return lambda row: f"{ratio(found.ratio)} ({found.name})" if (found := getattr(row, kind)) else "-"
 
@@ -376,7 +407,7 @@ def _mean(kind: str) -> Callable[[forms.Mean], str]:
 
 
 def _peers_words(file: forms.Peers) -> list[str]:
-    return [rounds(file.points), *few(file.points)]
+    return [*filter(None, [rounds(file.points), accuracy(file.points)]), *few(file.points)]
 
 
 # --- Training -------------------------------------------------------------------------------------------------

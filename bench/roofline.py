@@ -4,20 +4,31 @@ The roofline of a shape is the time that its matrix products would take at the s
 data would take to come from memory once, at the speed of a large copy or of a large read, whichever is higher; the
 longer of both times. Nothing else is counted: not the activations, not the traffic of the hidden layers, which a good
 step keeps in the cache. So no step can reach it, and a step at half of it leaves less than a factor of 2 to be had.
+
+A BLAS may have been told to use older kernels, or not know the processor, and then its product is no limit of the
+machine: a step can pass it. So the limit of the product is the best of the BLAS as it is, of the same in a process
+without the variables that force kernels on it, and of the native step's own products. Where a step passes it all the
+same, it is said to be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from bench import children, problem
+from bench.forced import FORCING
 from bench.machine import free_memory
 from bench.problem import Shape
 from bench.timing import wall
+from fullbatch import cost_and_gradients
+from fullbatch.machine import native_library
 from fullbatch.machine.threads import thread_count
 
 
@@ -71,7 +82,45 @@ def seconds_at_best(shape: Shape, m: int, itemsize: int, limits: Limits) -> tupl
 
 
 def cpu_limits(dtype: str = "float32", *, threads: int | None = None, quick: bool = False) -> Limits:
-    """Measured on all the threads that a step would use: the best of several tries."""
+    """Measured on all the threads that a step would use, in each of the ways that there are: the best of them."""
+    limits = as_it_is(dtype, threads, quick)
+    if any(name in os.environ for name in FORCING):  # else another process would have the same kernels
+        limits = limits.best(not_forced(dtype, threads, quick))
+    return replace(limits, product=max(limits.product, native_product(dtype, threads, quick)))
+
+
+def not_forced(dtype: str, threads: int | None, quick: bool) -> Limits:
+    """In a process without the variables that force kernels, for a BLAS reads them once; all 0 where it fails."""
+    request = {"dtype": dtype, "threads": threads, "quick": quick}
+    try:
+        (answer,) = children.lines("bench.roofline", request, env=dict.fromkeys(FORCING))
+    except children.ChildError:
+        return Limits(0, 0)
+    return Limits(**answer)
+
+
+def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield asdict(as_it_is(**request))
+
+
+def native_product(dtype: str, threads: int | None, quick: bool) -> float:
+    """FLOP/s of the products of a native step that does little else; 0 where there is none."""
+    if native_library.isa() is None:
+        return 0.0
+    size, each, tries = (256, 1024, 2) if quick else (1024, 4096, 3)  # ``each``: two blocks for each thread
+    shape, rows = Shape((size, size, 1)), each * thread_count(threads)
+    p = problem.make(shape, rows, dtype)
+    seconds = _best(lambda: cost_and_gradients(p.network, p.params, p.X, p.Y, threads=threads), tries)
+    return flops(shape) * rows / seconds
+
+
+def wrong(share: float | None) -> str:
+    """What to say after a share of a limit that no step can pass, where one has passed it."""
+    return " (wrong limit)" if share is not None and share > 1 else ""
+
+
+def as_it_is(dtype: str, threads: int | None, quick: bool) -> Limits:
+    """Of this process's BLAS and memory: the best of several tries."""
     from threadpoolctl import threadpool_limits
 
     count = thread_count(threads)
@@ -91,6 +140,14 @@ def cpu_limits(dtype: str = "float32", *, threads: int | None = None, quick: boo
     return Limits(2 * size**3 / product, 2 * source.nbytes / copy, source.nbytes / read)
 
 
-def _best(call: Callable[[], Any], tries: int) -> float:
+def _best(call: Callable[[], Any], tries: int, most: float = 1.5) -> float:
+    """The least seconds of the call, after an untimed one; no further try where all have taken ``most`` seconds."""
     call()
-    return min(wall(call) for _ in range(tries))
+    seconds = [wall(call)]
+    while len(seconds) < tries and sum(seconds) < most:
+        seconds.append(wall(call))
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(children.serve(_answer))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bench import backends, own, problem, roofline
 from bench.backends import Backend
 from bench.machine import free_memory
@@ -219,7 +221,11 @@ def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: 
     data = problem.make(shape, m, settings.dtype)
     made = time.perf_counter() - made
     steps = {b.name: b.step(data) for b in present}
-    ran = {b.name: _first_call(b, steps[b.name]) for b in present}
+    exact = problem.exact(data)[1]
+    ran, off = {}, {}
+    for b in present:
+        ran[b.name], gradient = _first_call(b, steps[b.name])
+        off[b.name] = problem.error_of_gradient(gradient, exact)
     contenders = {b.name: _contender(b, data, steps[b.name]) for b in present}
     prepared = time.perf_counter() - began
     rounds = take_turns(contenders, settings.rules, seconds=share - prepared, left=here.left, gauge=here.gauge)
@@ -233,6 +239,7 @@ def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: 
             "backend": b.name, "device": b.device, "step": ran[b.name], "threads": b.threads, "shape": shape.name,
             "m": m, "dtype": settings.dtype, "seconds": rounds.timing(b.name), "rounds": rounds.summary(),
             "data_bytes": shape.data_bytes(m, backends.itemsize(settings.dtype)), "extra_bytes": extra[b.name],
+            "error_of_gradient": off[b.name],
         }  # fmt: skip
         here.result.points.append(derive(point, here.limits[b.device]))
         here.say(describe(point))
@@ -252,14 +259,16 @@ def _contender(b: Backend, data: problem.Problem, step: Callable[[], Any]) -> Co
     return Contender(step, b.clock, warm=b.step(data.head(HEAD)))
 
 
-def _first_call(b: Backend, step: Callable[[], Any]) -> str:
-    """Which step the backend runs; InputError where it is not the one that its name says."""
+def _first_call(b: Backend, step: Callable[[], Any]) -> tuple[str, Any]:
+    """Which step the backend runs, and its gradient; InputError where it is not the one that its name says."""
     with own.seen() as labels, own.forced(b.native):
-        step()
+        _, gradient = step()
     ran = " and ".join(labels)
     if reason := own.other_than(b.native, ran):
         raise InputError(f"{b.name}: {reason}; the FULLBATCH_NATIVE that was asked for is {b.native}.")
-    return ran
+    if not all(np.isfinite(array).all() for layer in gradient for array in layer):
+        raise InputError(f"{b.name}: its gradient is not finite.")
+    return ran, gradient
 
 
 def _with_room(here: _Run, found: Sequence[Backend], shape: Shape, m: int) -> Iterator[Backend]:
@@ -298,7 +307,8 @@ def describe(point: dict[str, Any]) -> str:
     return (
         f"{where}: {1000 * point['seconds']['median']:>10,.2f} ms, "
         f"{point['examples_per_second'] / 1e6:7.2f} M examples/s, "
-        f"{100 * point['fraction']:3.0f} % of the roofline{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
+        f"{100 * point['fraction']:3.0f} % of the roofline"
+        f"{roofline.wrong(point['fraction'])}{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
     )
 
 

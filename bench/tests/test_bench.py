@@ -99,6 +99,8 @@ def test_problem_repeats_its_examples_and_labels_have_both_classes() -> None:
     assert p.X.shape == (3, m)
     assert p.Y.shape == (1, m)
     np.testing.assert_array_equal(p.table[:10], p.table[problem.DISTINCT :])
+    assert p.table[:, -1].mean() == pytest.approx(problem.MEAN, rel=1e-3)
+    assert p.table[:, -1].std() == pytest.approx(problem.SPREAD, rel=0.02)
     assert 0.2 < p.targets.mean() < 0.8
     several = problem.make(Shape((3, 2, 4)), 100)
     np.testing.assert_array_equal(several.targets.sum(axis=1), 1)
@@ -236,6 +238,24 @@ def test_a_scaling_on_a_busy_machine_gives_figures_and_a_plot_that_says_so(
     }
 
 
+def test_resume_measures_again_what_was_disturbed_and_only_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = itertools.chain([1.0] * 4, itertools.repeat(2.0))  # of the first point both rounds are disturbed
+    monkeypatch.setattr(scaling, "two_threads", lambda: lambda: Gauge(next(quiet), 1.0))
+    rules = dataclasses.replace(Rules.quick(), quiet=1.6, rounds=1)
+    monkeypatch.setattr(Rules, "quick", classmethod(lambda cls: rules))
+    arguments = [*TINY, "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    before = Result.load(tmp_path / "scaling.json").points
+    assert [(p["m"], "disturbed" in p["rounds"]) for p in before] == [(1000, True), (3000, False)]
+    assert main([*arguments, "--resume"]) == 0
+    after = {p["m"]: p for p in Result.load(tmp_path / "scaling.json").points}
+    assert after[3000]["seconds"] == before[1]["seconds"]
+    assert after[1000]["rounds"]["kept"]
+    assert "disturbed" not in after[1000]["rounds"]
+
+
 def test_a_pause_comes_before_each_timed_call_and_before_the_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(timing.time, "sleep", lambda seconds: calls.append(f"{seconds:g} "))
@@ -287,7 +307,7 @@ def test_each_peer_computes_the_same(name: str, shape: str) -> None:
     if reason := own.not_installed(peer.package) or own.missing(peer.native):
         pytest.skip(reason)
     p = problem.make(Shape.parse(shape), 4 * 4096 + 3)  # several blocks and a rest
-    assert peers.error(peers.PEERS[name].make(p)(), peers.reference(p)) < 1e-5
+    assert problem.error_of_gradient(peers.PEERS[name].make(p)()[1], problem.exact(p)[1]) < 1e-5
 
 
 def _without_mean(p: problem.Problem) -> Any:
@@ -1627,14 +1647,22 @@ def test_what_forces_kernels_is_taken_away_before_numpy_is_loaded_and_told() -> 
         "b.take_away(); assert 'OPENBLAS_CORETYPE' not in os.environ\n"
         "from bench import machine; m = machine.describe(); print(m.short); print(*m.doubts, m.environment)"
     )
-    environment = {**os.environ, "OPENBLAS_CORETYPE": "Haswell", "PYTHONPATH": str(machine.ROOT)}
+    modules = os.pathsep.join([str(machine.ROOT), *filter(None, sys.path)])
+    environment = {**os.environ, "OPENBLAS_CORETYPE": "Haswell", "PYTHONPATH": modules}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     short, rest = done.stdout.split("\n", 1)
-    assert short.endswith(", OPENBLAS_CORETYPE taken away")
-    assert "OPENBLAS_CORETYPE forced kernels on the BLAS" in rest
-    assert "'taken away': 'OPENBLAS_CORETYPE'" in rest
+    assert short.endswith(", OPENBLAS_CORETYPE=Haswell taken away")
+    assert "OPENBLAS_CORETYPE=Haswell forced kernels on the BLAS" in rest
+    assert "'taken away': 'OPENBLAS_CORETYPE=Haswell'" in rest
+
+
+def test_the_conftest_of_the_cases_leaves_numpy_to_who_settles_the_environment() -> None:
+    code = "import bench.conftest, sys; sys.exit('numpy' in sys.modules)"
+    modules = os.pathsep.join([str(machine.ROOT), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": modules}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=120).returncode == 0
 
 
 def test_the_libraries_of_the_blas_come_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
