@@ -64,7 +64,7 @@ def _in_folder(folder: Path) -> dict[Path, dict[str, str | None]]:
     kinds = {_ending(path) for path in found}
     if len(kinds) > 1:
         mixed = listed(sorted(kinds))
-        raise TableError(f"{folder} mixes kinds of files: {mixed}; give the files of one kind by a pattern.")
+        raise TableError(f"the folder {folder} mixes kinds of files: {mixed}; name those of one kind by a pattern.")
     return found
 
 
