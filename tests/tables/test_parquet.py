@@ -122,7 +122,7 @@ def test_what_arrow_cannot_read_is_not_called_damaged(tmp_path, monkeypatch):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"s": ["x"]}), path, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY"})
     monkeypatch.setattr(parquet, "_DICTIONARY_ENCODINGS", frozenset(["DELTA_BYTE_ARRAY", "RLE"]))
-    with pytest.raises(TableError, match=r"pyarrow .* cannot read this kind of Parquet file \(Not yet implemented"):
+    with pytest.raises(TableError, match=r"pyarrow .* cannot read this kind of file \(Not yet implemented"):
         read_table(path)
     for error, expected in [
         (pa.ArrowNotImplementedError("Codec 'lzo' not built"), "cannot read this kind"),

@@ -85,8 +85,9 @@ def test_files_that_are_not_there(tmp_path, csv):
         read_table(tmp_path / "fligths.csv")
     with pytest.raises(TableError, match=r"No such file: .*there is no folder"):
         read_table(tmp_path / "nowhere" / "flights.csv")
-    with pytest.raises(TableError, match="is a folder"):
-        read_table(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TableError, match="is a folder without files"):
+        read_table(tmp_path / "empty")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")

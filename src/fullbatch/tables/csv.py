@@ -101,16 +101,17 @@ class _Reader:
             self._widen(block)
         else:
             self._find_codes(block)
-        try:
-            return self._parse(block)
-        except pa.ArrowInvalid as error:
-            if "conversion error" not in str(error):
-                raise
-            late = _LATE_VALUE.match(str(error))
-            if late and _is_number(late[2]):  # The usual case costs one more parse, not two.
+        for _ in range(2):  # Whole numbers that become numbers, the usual case, cost one more parse each, not two.
+            try:
+                return self._parse(block)
+            except pa.ArrowInvalid as error:
+                if "conversion error" not in str(error):
+                    raise
+                late = _LATE_VALUE.match(str(error))
+                if late is None or not _is_number(late[2]):
+                    self._widen(block)
+                    break
                 self.columns[self.names[int(late[1])]].type = pa.float64()
-            else:
-                self._widen(block)
         try:
             return self._parse(block)
         except pa.ArrowInvalid:
@@ -329,8 +330,8 @@ def _csv_errors(path: Path) -> Iterator[None]:
             message = "its text is not UTF-8; save it as UTF-8."
         elif "Empty CSV" in message:
             message = "it has no rows; expected a header and at least one row."
-        elif "runcated" in message or "zlib" in message:
-            message = "the gzip data are damaged or cut short; make or copy the file again."
+        elif "runcated" in message or "zlib" in message or "decompress" in message.lower():
+            message = "the compressed data are damaged or cut short; make or copy the file again."
         else:
             message = f"cannot be read as CSV: {message.splitlines()[0]}"
         raise TableError(f"{path}: {message}") from None

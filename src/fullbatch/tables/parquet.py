@@ -1,4 +1,4 @@
-"""Parquet into the columns of a raw table."""
+"""Parquet and Arrow IPC into the columns of a raw table."""
 
 from __future__ import annotations
 
@@ -48,6 +48,27 @@ def read_parquet(
                 for batch in file.iter_batches(BATCH_ROWS, columns=group, use_threads=False):
                     for name, array in zip(batch.schema.names, batch.columns, strict=True):
                         builders[name].add(array.dictionary_encode() if name in declared else array)
+        return builders, left_out if columns is None else {}
+
+
+def read_arrow(
+    path: Path, columns: Sequence[str] | None, text: Collection[str], keep: Collection[str]
+) -> tuple[dict[str, Builder], dict[str, str]]:
+    """The same of an Arrow IPC file (Feather), or of a stream of that format in a file."""
+    with _parquet_errors(path), pa.memory_map(str(path)) as file:
+        whole = file.read(6) == b"ARROW1"
+        file.seek(0)
+        reader = pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)
+        schema = reader.schema
+        check_names(schema.names)
+        require(columns or (), schema.names, "column")
+        left_out = _left_out(schema, {*keep, *(columns or ())})
+        names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
+        builders = {name: Builder(name, name in text) for name in names}
+        batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
+        for batch in batches:
+            for name in names:
+                builders[name].add(batch.column(name))
         return builders, left_out if columns is None else {}
 
 
@@ -115,11 +136,11 @@ def _said(error: Exception) -> str:
     """What an error of Arrow's means to someone who sees a file."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, pa.ArrowNotImplementedError) or "ot yet implemented" in reason or "NotImplemented" in reason:
-        return f"pyarrow {pa.__version__} cannot read this kind of Parquet file ({reason}); write it in another way."
+        return f"pyarrow {pa.__version__} cannot read this kind of file ({reason}); write it in another way."
     if isinstance(error, MemoryError):
         return f"there is not enough memory to read it ({reason})."
     if "decrypt" in reason or "encrypted" in reason:
-        return f"the Parquet file is encrypted ({reason}); expected one that is not."
+        return f"the file is encrypted ({reason}); expected one that is not."
     if isinstance(error, OSError) and error.errno:
         return f"it cannot be read: {error.strerror or reason}."
-    return f"the Parquet file is damaged or cut short ({reason})."
+    return f"the file is damaged or cut short ({reason})."

@@ -1,0 +1,80 @@
+"""Tables of several files as one, rows below rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fullbatch.errors import TableError
+from fullbatch.tables.raw import MOST_LEVELS, RawColumn, RawTable, listed
+
+
+def check_same_columns(tables: Mapping[str, RawTable]) -> None:
+    """TableError that names a file whose columns are others than the first one's, and these columns."""
+    first, *others = tables
+    names = set(tables[first].names)
+    for other in others:
+        lacking, more = names - set(tables[other].names), set(tables[other].names) - names
+        if lacking or more:
+            said = [f"lacks {listed(sorted(lacking))}"] if lacking else []
+            said += [f"has {listed(sorted(more))} besides"] if more else []
+            but = " and ".join(said)
+            raise TableError(f"{other} has other columns than {first}: it {but}; expected the same ones.")
+
+
+def differing(tables: Sequence[RawTable]) -> list[str]:
+    """The columns that are of one kind in one table and of another in the next; one without values is of any."""
+    names = tables[0].names
+    kinds = {name: {t.columns[name].kind for t in tables if not t.columns[name].missing.all()} for name in names}
+    return [name for name in names if len(kinds[name]) > 1]
+
+
+def joined(tables: Sequence[RawTable]) -> RawTable:
+    """All rows of tables with the same columns of the same kinds."""
+    first = tables[0]
+    columns = {name: _joined([table.columns[name] for table in tables]) for name in first.names}
+    left_out = {name: reason for table in tables for name, reason in table.left_out.items()}
+    return RawTable(columns, sum(table.m for table in tables), left_out)
+
+
+def _joined(parts: Sequence[RawColumn]) -> RawColumn:
+    known = [part for part in parts if not part.missing.all()] or list(parts)
+    if known[0].levels is None:
+        # A part without values may be one of texts; among numbers its values are NaN.
+        values = np.concatenate([np.full(len(p.values), np.nan) if p.levels is not None else p.values for p in parts])
+        return RawColumn(values, None, all(part.integer for part in known))
+    position: dict[Any, int] = {False: 0, True: 1} if known[0].kind == "boolean" else {}
+    codes = []
+    for part in parts:
+        if part.levels is None:
+            codes.append(np.full(len(part.values), -1))
+            continue
+        table = [position.setdefault(v, len(position)) if v in position or len(position) < MOST_LEVELS else -2
+                 for v in part.levels]  # fmt: skip
+        codes.append(np.array([*table, -1, -2], np.int64)[part.values])
+    all_codes, count = np.concatenate(codes), len(position)
+    final = np.where(all_codes == -1, count, np.where(all_codes == -2, count + 1, all_codes))
+    return RawColumn(final.astype(np.min_scalar_type(count + 1)), tuple(position))
+
+
+def with_values(table: RawTable, values: Mapping[str, str | None]) -> RawTable:
+    """The table and a column of text for each of these values, the same in all rows."""
+    more = {}
+    for name, value in values.items():
+        levels = () if value is None else (value,)
+        more[name] = RawColumn(np.zeros(table.m, np.uint8), levels)
+    return RawTable({**table.columns, **more}, table.m, table.left_out)
+
+
+def as_numbers(table: RawTable, names: Sequence[str]) -> RawTable:
+    """The table with those of these columns of text as integers that are whole numbers without leading zeros."""
+    columns = dict(table.columns)
+    for name in names:
+        levels = columns[name].levels or ()
+        if levels and all(level == str(int(level)) if level.lstrip("-").isdecimal() else False for level in levels):
+            missing = columns[name].missing
+            values = np.array([*map(int, levels), 0, 0])[columns[name].values]
+            columns[name] = RawColumn(np.where(missing, np.nan, values) if missing.any() else values, None, True)
+    return RawTable(columns, table.m, table.left_out)
