@@ -21,7 +21,7 @@ def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False) 
     """Score a model on a table that has the target column."""
     from fullbatch.command.report import print_scores
 
-    loaded = _load(model)
+    loaded = load_table_model(model)
     with status(f"scoring {data}"):
         scores = loaded.evaluate(_read_for(loaded, data, with_target=True))
     if as_json:
@@ -48,7 +48,7 @@ def predict(
             raise InputError(f"--out {out}: unknown ending; the known ones are {', '.join(ENDINGS)}.")
         check_distinct({"MODEL": model, "DATA": data}, {"--out": out})
         check_output(out, "the predictions")
-    loaded = _load(model)
+    loaded = load_table_model(model)
     with status(f"predicting {data}"):
         table = _read_for(loaded, data, with_target=False)
         if out is None:
@@ -59,7 +59,7 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def _load(path: Path) -> TableModel:
+def load_table_model(path: Path) -> TableModel:
     """The model of a table in a file. ModelFileError where it holds another kind of model."""
     from fullbatch.saving.model_file import load
     from fullbatch.tables.model import TableModel
@@ -75,8 +75,10 @@ def _load(path: Path) -> TableModel:
 
 def _read_for(model: TableModel, data: Path, *, with_target: bool) -> RawTable:
     """The columns of a table that the model needs, and no others."""
+    from fullbatch.tables.raw import USUAL, MissingWords
     from fullbatch.tables.reading import read_table
 
     encoding = model.encoding
     columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-    return read_table(data, columns=columns, text=encoding.text_names)
+    missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
+    return read_table(data, columns=columns, text=encoding.text_names, missing=missing)

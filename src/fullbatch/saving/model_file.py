@@ -8,6 +8,7 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     kind             "estimator" or "table"
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
     encoding         of a table: TableEncoding.to_dict
+    record           of a table: how the model was made (TableModel.record), if that is known
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError
-from fullbatch.machine.plain_values import Arrays, pack, plain, unpack
+from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.tables.model import TableModel
 from fullbatch.training.optimizers import OPTIMIZERS
@@ -56,6 +57,7 @@ def save(model: Any, path: PathLike) -> None:
         content = {
             "kind": "table",
             "encoding": encoding,
+            **({"record": json_ready(model.record)} if model.record else {}),
             "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
         }
     else:
@@ -123,7 +125,9 @@ def load(path: PathLike) -> Any:
         if content["kind"] == "estimator":
             return estimator
         if content["kind"] == "table":
-            return _table_model(content["encoding"], arrays, estimator)
+            model = _table_model(content["encoding"], arrays, estimator)
+            model.record = _record(content.get("record"))
+            return model
         raise ModelFileError(f"it holds a model of kind {content['kind']!r}")
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(_damaged(path, error)) from error
@@ -145,6 +149,12 @@ def _table_model(meta: Any, arrays: Arrays, estimator: Any) -> TableModel:
         f"{estimator.n_outputs_}",
     )
     return TableModel(encoding, estimator)
+
+
+def _record(content: Any) -> dict[str, Any]:
+    """The record of a model's making; {} in files that have none."""
+    _require(content is None or isinstance(content, dict), "its record is no dictionary")
+    return content or {}
 
 
 def _unpack_estimator(content: Any, arrays: Arrays) -> Any:

@@ -18,11 +18,14 @@ class TableModel:
     """A table encoding and an estimator fitted on what it encodes: predicts and scores raw tables.
 
     Everything goes block by block through the estimator, so that the encoded table never exists as a whole.
+
+    record : how it was made, as JSON has it: the report of the columns, settings, rows and scores; {}: not known
     """
 
-    def __init__(self, encoding: TableEncoding, estimator: Any) -> None:
+    def __init__(self, encoding: TableEncoding, estimator: Any, record: dict[str, Any] | None = None) -> None:
         self.encoding = encoding
         self.estimator = estimator
+        self.record = record or {}
 
     def __repr__(self) -> str:
         return f"TableModel(target={self.encoding.target!r}, task={self.task!r}, estimator={self.estimator!r})"

@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.csv import read_csv
+from fullbatch.tables.csv import csv_names, read_csv
 from fullbatch.tables.indexes import without_row_numbers
-from fullbatch.tables.parquet import read_parquet
-from fullbatch.tables.raw import RawTable, finish, listed
+from fullbatch.tables.parquet import parquet_names, read_parquet
+from fullbatch.tables.raw import DROPPED, USUAL, MissingWords, RawTable, finish, listed
 
 
 def read_table(
@@ -26,14 +26,17 @@ def read_table(
     columns: Sequence[str] | None = None,
     text: Collection[str] = (),
     keep: Collection[str] = (),
+    drop: Collection[str] = (),
+    missing: MissingWords = USUAL,
 ) -> RawTable:
     """Read a CSV, CSV.gz or Parquet file.
 
     columns : read these alone (the order in the file is kept); None: all of them
     text : columns that are text whatever they look like (at prediction: ``TableEncoding.text_names``)
-
     keep : columns that are not left out: without ``columns``, row numbers that pandas or R wrote are, and columns of
         lists, structs, UUIDs or bytes (which then are an error); ``RawTable.left_out`` says which and why
+    drop : columns that are not read
+    missing : the texts that stand for a missing value
 
     A CSV file is UTF-8 with a header; comma, semicolon or tab separate its values. Raises TableError: no such
     file, not a table, a damaged one, no rows, ragged rows, unknown or duplicate column names.
@@ -42,9 +45,18 @@ def read_table(
     kind = _kind(path)
     with _lean_memory():
         if kind == "parquet":
-            return finish(str(path), *read_parquet(path, columns, text, keep))
-        table = finish(str(path), read_csv(path, "gzip" if kind == "csv.gz" else None, columns, text))
+            return finish(str(path), *read_parquet(path, columns, text, keep, drop, missing))
+        compression = "gzip" if kind == "csv.gz" else None
+        builders = read_csv(path, compression, columns, text, drop, missing)
+        table = finish(str(path), builders, dict.fromkeys(drop, DROPPED))
         return table if columns is not None else without_row_numbers(table, keep)
+
+
+def read_names(path: str | Path) -> list[str]:
+    """The names of a file's columns, without reading its rows. Raises TableError as ``read_table`` does."""
+    path = Path(path)
+    kind = _kind(path)
+    return parquet_names(path) if kind == "parquet" else csv_names(path, "gzip" if kind == "csv.gz" else None)
 
 
 @contextmanager
