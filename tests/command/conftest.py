@@ -69,3 +69,9 @@ def fails(run):
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+@pytest.fixture
+def data_folder():
+    """Small model files that earlier revisions wrote."""
+    return Path(__file__).parents[1] / "data"

@@ -55,7 +55,7 @@ def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, 
     for options in ((), ("--solver", "lbfgs")):
         status, _, err = run("train", folder / "people.csv", "--target", "pays", *QUICK, *options)
         assert status == 0
-        first, second, *rest = err.splitlines()
+        first, second, *rest = (line for line in err.splitlines() if "warning: column" not in line)
         assert first == "fullbatch: computing on the CPU: no driver."
         assert second.startswith("epoch 1/12")
         assert not any("computing" in line for line in rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -39,7 +40,8 @@ def test_kinds():
             "y": [0.0, 1.0] * 50,
         }
     )
-    found = report(table, "y", categorical=["zip"], left_out={"id": "by --drop"})
+    table = replace(table, left_out={"id": "to be left out"})
+    found = report(table, "y", categorical=["zip"])
     assert {column.name: column.kind for column in found.columns} == {
         "town": "category", "hour": "category", "price": "number", "big": "number", "flag": "boolean", "when": "date",
         "gone": "left out", "one": "number", "zip": "category", "y": "target", "id": "left out",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from fullbatch.command.options import AsJson
 from fullbatch.command.printing import console, plural, print_json
@@ -17,8 +20,16 @@ PACKAGES = (
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of these names, by the CUDA that it is for.
 
 
-def info(as_json: AsJson = False) -> None:
-    """Versions, devices and why one is not usable, BLAS and threads, the steps that can run."""
+def info(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL]", help="A model file: show how it was made.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What this machine has: versions, devices, steps. With MODEL: its columns, settings and scores."""
+    if model is not None:
+        _model_info(model, as_json)
+        return
     found = _environment()
     if as_json:
         print_json(found)
@@ -45,6 +56,31 @@ def info(as_json: AsJson = False) -> None:
     if absent:
         pairs.append(("without", f"{absent} (not installed)"))
     console(sys.stdout).print(facts(pairs))
+
+
+def _model_info(path: Path, as_json: bool) -> None:
+    """Show what a model file keeps of the model's making."""
+    from fullbatch.command.columns import print_columns
+    from fullbatch.command.report import facts, print_scores
+    from fullbatch.command.use import load_table_model
+
+    record = load_table_model(path).record
+    if as_json:
+        print_json(record)
+        return
+    out = console(sys.stdout)
+    if not record:
+        out.print(f"{path} keeps no record of its making; an earlier fullbatch wrote it.", markup=False)
+        return
+    print_columns(out, record["report"], f"the table that {path} learned from")
+    if record["held_out"]:
+        print_scores(
+            out, f"scores on {record['held_out']['m']:,} held-out rows",
+            {"model": record["held_out"], "guess": record["guess"]},
+        )  # fmt: skip
+    settings = ((name, ",".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in
+                record["settings"].items() if v is not None)  # fmt: skip
+    out.print(facts([("learned from", plural(record["rows"], "row")), *settings]))
 
 
 def _environment() -> dict[str, Any]:

@@ -101,6 +101,21 @@ def column_names(values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
 
 
 DEFAULT = Settings()
+Categorical = Annotated[
+    list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
+]
+Numeric = Annotated[list[str] | None, typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False)]
+Drop = Annotated[list[str] | None, typer.Option(metavar="E,F", help="Columns to leave out.", show_default=False)]
+OnlyColumns = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="G,H", help="Learn from these columns alone.", show_default=False),
+]
+Missing = Annotated[
+    list[str] | None, typer.Option(metavar="WORDS", help="More words for a missing value.", show_default=False)
+]
+KeepMissingWords = Annotated[
+    bool, typer.Option("--keep-missing-words", help="NA and its like are texts; only empty cells are missing.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .csv, .csv.gz or .parquet.")]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from fullbatch.machine.plain_values import json_ready
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,16 +41,7 @@ def say(message: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object on one line of stdout."""
-    print(json.dumps(_json_ready(value), allow_nan=False), flush=True)
-
-
-def _json_ready(value: Any) -> Any:
-    """The value with None, JSON's null, for what JSON has no number for: NaN, where a score is not defined."""
-    if isinstance(value, dict):
-        return {key: _json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_ready(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(json_ready(value), allow_nan=False), flush=True)
 
 
 def plural(number: int, noun: str) -> str:

@@ -7,12 +7,16 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fullbatch.command.columns import print_doubts, read_selected, short_lines
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -22,6 +26,12 @@ from fullbatch.command.options import (
     SOLVERS,
     TASKS,
     AsJson,
+    Categorical,
+    Drop,
+    KeepMissingWords,
+    Missing,
+    Numeric,
+    OnlyColumns,
     batch_size_text,
     check_distinct,
     column_names,
@@ -32,7 +42,7 @@ from fullbatch.command.options import (
     positive,
     share,
 )
-from fullbatch.command.printing import console, plural, print_json, say, status
+from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import Settings
@@ -113,12 +123,12 @@ def train(
             show_default="by the target column",
         ),
     ] = None,
-    categorical: Annotated[
-        list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
-    ] = None,
-    numeric: Annotated[
-        list[str] | None, typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False)
-    ] = None,
+    categorical: Categorical = None,
+    numeric: Numeric = None,
+    drop: Drop = None,
+    only: OnlyColumns = None,
+    missing: Missing = None,
+    keep_missing_words: KeepMissingWords = False,
     max_levels: Annotated[
         int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
     ] = DEFAULT.max_levels,
@@ -132,6 +142,8 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Train a network on a table and score it on rows that it has not seen."""
+    from fullbatch.tables.report import report
+
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
     settings = Settings(
         hidden=layer_sizes(hidden), activation=activation, solver=solver, epochs=epochs, batch_size=rows,
@@ -140,18 +152,24 @@ def train(
     )  # fmt: skip
     message = _check_before_training(data, model, plot, settings)
     started = time.perf_counter()
-    table, target = _table_and_target(data, target)
+    read = partial(
+        read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words
+    )
+    table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
     columns = {
         "categorical": column_names(categorical or (), table.names),
         "numeric": column_names(numeric or (), table.names),
     }
-    progress, trained, stop = _fit(table, target, settings, task, columns, model, quiet, message)
+    found = report(table, target, task=task, **columns).to_dict()
+    if not quiet:
+        print_doubts(found)
+    progress, trained, stop = _fit(table, target, settings, task, columns, found, model, quiet, message)
     name = str(data) if data else "handwritten digits"
     if plot:
         _plot(plot, trained, name)
     summary = {**_summary(trained, progress), "data": name, "read_seconds": read_seconds, "model": model and str(model)}
-    summary["interrupted"] = bool(stop)
+    summary |= {"interrupted": bool(stop), "report": found}
     if as_json:
         print_json(summary)
     elif not quiet:
@@ -183,10 +201,9 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
     return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
 
 
-def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, str]:
+def _table_and_target(data: Path | None, target: str | None, read: Callable[[Path], RawTable]) -> tuple[RawTable, str]:
     """The table that is learned from, handwritten digits where no file is given, and the name of its target column."""
     from fullbatch.tables.raw import RawTable
-    from fullbatch.tables.reading import read_table
 
     if data is None:
         from sklearn.datasets import load_digits
@@ -194,8 +211,7 @@ def _table_and_target(data: Path | None, target: str | None) -> tuple[RawTable, 
         digits = load_digits()
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
-    with status(f"reading {data}"):
-        table = read_table(data, keep=[target] if target else ())
+    table = read(data)
     if target is None:
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
     return table, target
@@ -228,12 +244,14 @@ def _fit(
     settings: Settings,
     task: str | None,
     columns: dict[str, Any],
+    found: dict[str, Any],
     model: Path | None,
     quiet: bool,
     message: str,
 ) -> tuple[TrainingProgress, Trained, int]:
     """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did).
 
+    found : the report of the columns, which the model keeps
     message : what is to be said before the first epoch, or ""
     """
     from fullbatch.command.report import TrainingProgress
@@ -254,12 +272,24 @@ def _fit(
         if model:
             from fullbatch.saving.model_file import save
 
+            trained.model.record = _record(trained, found)
             save(trained.model, model)
     if signals.received:
         kept = f"the model so far is in {model}" if model else "without --model FILE the model so far is not kept"
         when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
         say(f"interrupted {when} of {progress.planned:,}: {kept}.")
     return progress, trained, signals.received
+
+
+def _record(trained: Trained, found: dict[str, Any]) -> dict[str, Any]:
+    """How the model was made, which its file keeps: without what is of the machine alone."""
+    settings = {
+        name: value
+        for name, value in asdict(trained.settings).items()
+        if name not in ("device", "device_memory", "threads")
+    }
+    held_out, guess = trained.scores() if trained.held_out else (None, None)
+    return {"report": found, "settings": settings, "rows": trained.m, "held_out": held_out, "guess": guess}
 
 
 def _plot(path: Path, trained: Trained, name: str) -> None:
@@ -316,6 +346,7 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
     layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
     pairs = [
         ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
+        *short_lines(summary["report"]),
         ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
         (
             "training",

@@ -20,7 +20,7 @@ def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False) 
     """Score a model on a table that has the target column."""
     from fullbatch.command.report import print_scores
 
-    loaded = _load(model)
+    loaded = load_table_model(model)
     with status(f"scoring {data}"):
         scores = loaded.evaluate(data)
     if as_json:
@@ -47,7 +47,7 @@ def predict(
             raise InputError(f"--out {out}: unknown ending; the known ones are {', '.join(ENDINGS)}.")
         check_distinct({"MODEL": model, "DATA": data}, {"--out": out})
         check_output(out, "the predictions")
-    loaded = _load(model)
+    loaded = load_table_model(model)
     with status(f"predicting {data}"):
         table = loaded.read(data)
         if out is None:
@@ -58,7 +58,7 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def _load(path: Path) -> TablePredictor:
+def load_table_model(path: Path) -> TablePredictor:
     """The network of a table in a file. ModelFileError where it holds another kind of model."""
     from fullbatch.saving.model_file import load_network
 

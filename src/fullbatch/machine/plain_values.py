@@ -86,3 +86,12 @@ def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return state
         case kind:
             raise ValueError(f"a value of the unknown kind {str(kind)[:40]!r}")
+
+
+def json_ready(value: Any) -> Any:
+    """The value with None, JSON's null, for what JSON has no number for: NaN, where a score is not defined."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

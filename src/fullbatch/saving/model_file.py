@@ -8,6 +8,7 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     kind             "estimator" or "table"
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
     encoding         of a table: TableEncoding.to_dict
+    record           of a table: how the model was made (TableModel.record), if that is known
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fullbatch.core.activations import SCIKIT_LEARNS
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import InputError, ModelFileError
-from fullbatch.machine.plain_values import Arrays, pack, plain, unpack
+from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.model import TableModel
@@ -65,6 +66,7 @@ def save(model: Any, path: PathLike) -> None:
         content = {
             "kind": "table",
             "encoding": encoding,
+            **({"record": json_ready(model.record)} if model.record else {}),
             "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
         }
     else:
@@ -132,7 +134,8 @@ def load(path: PathLike) -> Any:
         if content["kind"] == "estimator":
             return estimator
         _require(content["kind"] == "table", f"it holds a model of kind {content['kind']!r}")
-        return TableModel(_encoding_for(vars(estimator), content["encoding"], arrays), estimator)
+        encoding = _encoding_for(vars(estimator), content["encoding"], arrays)
+        return TableModel(encoding, estimator, _record(content.get("record")))
 
 
 def load_network(path: PathLike) -> TableNetwork:
@@ -161,7 +164,7 @@ def load_network(path: PathLike) -> TableNetwork:
         sizes = [fitted["n_features_in_"], *_sizes_of(params["hidden_layer_sizes"]), fitted["n_outputs_"]]
         layers = zip(fitted["coefs_"], fitted["intercepts_"], strict=True)
         theta = flatten(tuple(Layer(W.T, b) for W, b in layers))
-        return TableNetwork(encoding, Network(sizes, hidden, output), theta)
+        return TableNetwork(encoding, Network(sizes, hidden, output), theta, record=_record(content.get("record")))
 
 
 @contextmanager
@@ -200,6 +203,12 @@ def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Arrays) -> TableEnc
         f"the table has {encoding.n} features and {outputs} outputs, the network {found[0]} and {found[1]}",
     )
     return encoding
+
+
+def _record(content: Any) -> dict[str, Any]:
+    """The record of a model's making; {} in files that have none."""
+    _require(content is None or isinstance(content, dict), "its record is no dictionary")
+    return content or {}
 
 
 def _unpack_estimator(content: Any, arrays: Arrays) -> Any:

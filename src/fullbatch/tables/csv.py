@@ -17,26 +17,32 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import MISSING, Builder, check_names, require
+from fullbatch.tables.raw import USUAL, Builder, MissingWords, check_names, require
 from fullbatch.tables.rows import Rows, quotes
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 def read_csv(
-    path: Path, compression: str | None, columns: Sequence[str] | None, text: Collection[str]
+    path: Path,
+    compression: str | None,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    drop: Collection[str] = (),
+    missing: MissingWords = USUAL,
 ) -> dict[str, Builder]:
-    """The columns of a file: these alone, or all. Those in ``text`` stay text.
+    """The columns of a file: these alone, or all. Those in ``text`` stay text, those in ``drop`` are left out.
 
     compression : None, or one that Arrow knows: "gzip", "zstd", "bz2"
     """
     with _csv_errors(path):
         rows = Rows(path, compression)
-        names = _parse(rows.header, rows.delimiter, None, None, None).schema.names
+        names = _parse(rows.header, rows.delimiter, None, None, None, missing).schema.names
         check_names(names)
         require(columns or (), names, "column")
-        wanted = [name for name in names if columns is None or name in columns]
-        reader = _Reader(rows, names, {name: _Column(name, name in text) for name in wanted})
+        require(list(drop), names, "column to drop")
+        wanted = [name for name in names if (columns is None or name in columns) and name not in drop]
+        reader = _Reader(rows, names, {name: _Column(name, name in text, missing) for name in wanted}, missing)
         try:
             reader.read()
         except (TableError, pa.ArrowInvalid):
@@ -45,12 +51,20 @@ def read_csv(
         return {name: column.builder for name, column in reader.columns.items()}
 
 
+def csv_names(path: Path, compression: str | None) -> list[str]:
+    """The names of the columns."""
+    with _csv_errors(path):
+        rows = Rows(path, compression)
+        return list(_parse(rows.header, rows.delimiter, None, None, None, USUAL).schema.names)
+
+
 def _parse(
     block: bytes,
     delimiter: str,
     names: Sequence[str] | None,
     types: Mapping[str, pa.DataType] | None,
     include: Sequence[str] | None,
+    missing: MissingWords,
 ) -> pa.Table:
     """Arrow's table of some rows; without names, the first row has them."""
     from pyarrow import csv
@@ -63,9 +77,8 @@ def _parse(
         convert_options=csv.ConvertOptions(
             column_types=types,
             include_columns=include,
-            # "None" is missing among numbers alone: among texts it may be a class. Those of MISSING are looked for in
-            # texts too, but when they are coded.
-            null_values=[*MISSING, "None"],
+            # Those that are missing in texts too are looked for when these are coded.
+            null_values=missing.nulls(),
             strings_can_be_null=False,
         ),
     )
@@ -79,10 +92,11 @@ _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 class _Reader:
     """Reads the blocks of a file into its columns. ``m`` rows have been read."""
 
-    def __init__(self, rows: Rows, names: Sequence[str], columns: dict[str, _Column]) -> None:
+    def __init__(self, rows: Rows, names: Sequence[str], columns: dict[str, _Column], missing: MissingWords) -> None:
         self.rows = rows
         self.names = names
         self.columns = columns
+        self.missing = missing
         self.m = 0
 
     def read(self) -> None:
@@ -120,11 +134,11 @@ class _Reader:
 
     def _parse(self, block: bytes) -> pa.Table:
         types = {name: column.type for name, column in self.columns.items()}
-        return _parse(block, self.rows.delimiter, self.names, types, list(types))
+        return _parse(block, self.rows.delimiter, self.names, types, list(types), self.missing)
 
     def _widen(self, block: bytes) -> None:
         """Let Arrow say what the block looks like by itself, and give each column a type that holds it."""
-        for field in _parse(block, self.rows.delimiter, self.names, None, list(self.columns)).schema:
+        for field in _parse(block, self.rows.delimiter, self.names, None, list(self.columns), self.missing).schema:
             self.columns[field.name].widen(field.type)
         self._find_codes(block)
 
@@ -151,7 +165,7 @@ class _Reader:
             if k == last:
                 break
             types = {name: _TEXT for name, column in late.items() if column.again > k}
-            table = _parse(block, self.rows.delimiter, self.names, types, list(types))
+            table = _parse(block, self.rows.delimiter, self.names, types, list(types), self.missing)
             for name in types:
                 for array in table.column(name).chunks:
                     late[name].builder.add(array)
@@ -183,8 +197,8 @@ class _Column:
     again : so many blocks, the first ones, have to be read again as text
     """
 
-    def __init__(self, name: str, text: bool) -> None:
-        self.builder = Builder(name, text)
+    def __init__(self, name: str, text: bool, missing: MissingWords) -> None:
+        self.builder = Builder(name, text, missing)
         self.type = _TEXT if text else pa.int64()
         self.family = "text" if text else None
         self.again = 0
@@ -208,7 +222,7 @@ class _Column:
         family = self.family if missing else _family(array.type)
         if family == "text" and self.family in (None, "time") and not self.builder.codes_only:
             # Times with and without a zone are texts to Arrow where they are in one block.
-            seconds = _seconds(array)
+            seconds = _seconds(array, self.builder.missing)
             if seconds is not None:
                 array, family, self.type = seconds, "time", pa.timestamp("s")
         if family == "text" and self.family != "text":
@@ -239,12 +253,12 @@ def _family(type_: pa.DataType) -> str:
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
 
 
-def _seconds(array: pa.Array) -> pa.Array | None:
+def _seconds(array: pa.Array, missing: MissingWords) -> pa.Array | None:
     """Texts as seconds since 1970, if all of them are dates and times with or without a zone (then: UTC)."""
     seconds: list[float | None] = []
     for text in array.dictionary.to_pylist():
         text = text.strip()
-        if text in MISSING or text == "None":
+        if text in missing:
             seconds.append(None)
             continue
         try:

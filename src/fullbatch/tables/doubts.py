@@ -104,19 +104,19 @@ def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, 
 def _shapes(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
     for shape, (called, option) in _SHAPES.items():
         found = counted.shapes[shape]
-        share = found.count / counted.present
+        share = found.count / (counted.present - counted.unread)
         if share < MOSTLY or (shape == "marked" and counted.shapes["number"].count >= found.count):
             continue
         if found.other is not None:
             row, text = found.other
             what = (
                 f"it is a category, because of text: {_percent(share)} of its values are {called}, and the first that "
-                f"is none is {text!r} in row {row + 1:,}" if text is not None else
-                f"it is a category, because of text: {_percent(share)} of its values are {called}, not that of row "
-                f"{row + 1:,}"
-            )  # fmt: skip
-            cure = f"{_option('--missing', text)} reads it as missing" if text is not None else "correct that row"
-            cure += f", {_option('--categorical', name)} says that it is meant so"
+                f"is none is {text!r} in row {row + 1:,}"
+            )
+            cure = (
+                f"{_option('--missing', text)} reads it as missing, {_option('--categorical', name)} says that it is "
+                "meant so"
+            )
             yield Doubt(name, row + 1, text, what, cure)
             return
         zeros = shape == "number" and any(level[:1] == "0" and level[1:2].isdecimal() for level in counted.levels)

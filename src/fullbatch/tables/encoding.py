@@ -82,6 +82,8 @@ class TableEncoding:
     indicators: tuple[str, ...]  # those of ``numbers`` that have a feature for missing
     categories: tuple[Category, ...]
     dtype: str
+    # The words that stand for missing: everywhere, and among numbers alone (``MissingWords``). None: the usual ones.
+    missing_words: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     @classmethod
     def learn(
@@ -131,7 +133,7 @@ class TableEncoding:
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
         return cls(
             target, kind, classes, target_scale, tuple(names), tuple(numbers), center, scale,
-            tuple(indicators), tuple(categories), dtype,
+            tuple(indicators), tuple(categories), dtype, table.missing.unusual(),
         )  # fmt: skip
 
     @property
@@ -243,6 +245,7 @@ class TableEncoding:
             "indicators": list(self.indicators),
             "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
             "dtype": self.dtype,
+            **({"missing_words": list(map(list, self.missing_words))} if self.missing_words else {}),
         }
         # Model files of format 1 have these names; that of the center is from when it was always the mean.
         return meta, {"mean": self.center, "scale": self.scale}
@@ -260,6 +263,7 @@ class TableEncoding:
                 scale=np.asarray(arrays["scale"], np.float64),
                 categories=tuple(Category(**{**c, "levels": tuple(c["levels"])}) for c in meta["categories"]),
                 dtype=str(np.dtype(meta["dtype"])),
+                missing_words=_two_sets(meta.get("missing_words")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
@@ -278,6 +282,15 @@ class TableEncoding:
                 f"of shape {encoding.center.shape} and scales of shape {encoding.scale.shape}."
             )
         return encoding
+
+
+def _two_sets(words: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    if words is None:
+        return None
+    everywhere, among_numbers = words
+    if not all(isinstance(word, str) for word in (*everywhere, *among_numbers)):
+        raise TypeError("a word for missing is no text")
+    return tuple(everywhere), tuple(among_numbers)
 
 
 # ---- which columns, which task -------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import Builder, RawTable, check_names, finish, require
+from fullbatch.tables.raw import USUAL, Builder, MissingWords, RawTable, check_names, finish, require
 from fullbatch.tables.reading import read_table
 
 TAKEN = (
@@ -19,11 +19,14 @@ TAKEN = (
 )
 
 
-def as_table(X: Any, *, columns: Sequence[str] | None = None, text: Collection[str] = ()) -> RawTable:
+def as_table(
+    X: Any, *, columns: Sequence[str] | None = None, text: Collection[str] = (), missing: MissingWords = USUAL
+) -> RawTable:
     """A raw table of what a caller has; a path is read from its file.
 
     columns : these alone, in the order that they have there; None: all of them
     text : columns that stay text where there is nothing but true and false
+    missing : the texts that stand for a missing value
 
     Columns of an array are called x0, x1, ... A stream that can be read only once is read once. Raises TableError, with
     the column's name, for what is no table or holds what has no meaning here.
@@ -31,18 +34,18 @@ def as_table(X: Any, *, columns: Sequence[str] | None = None, text: Collection[s
     if isinstance(X, RawTable):
         return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
     if isinstance(X, (str, os.PathLike)):
-        return read_table(os.fspath(X), columns=columns, text=text)
+        return read_table(os.fspath(X), columns=columns, text=text, missing=missing)
     if isinstance(X, np.ndarray):
         X = _named(X)
     if isinstance(X, Mapping):
         wanted = {str(name): _arrow(str(name), values) for name, values in X.items() if _is_wanted(name, columns)}
         require(columns or (), [str(name) for name in X], "column")
-        return _built({name: [array] for name, array in wanted.items()}, text)
+        return _built({name: [array] for name, array in wanted.items()}, text, missing)
     table = _arrow_table(X)
     check_names(table.column_names)
     require(columns or (), table.column_names, "column")
     chunks = {name: table.column(name).chunks for name in table.column_names if _is_wanted(name, columns)}
-    return _built(chunks, text)
+    return _built(chunks, text, missing)
 
 
 def _is_wanted(name: Any, columns: Sequence[str] | None) -> bool:
@@ -87,8 +90,8 @@ def _arrow_table(X: Any) -> pa.Table:
     raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.")
 
 
-def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str]) -> RawTable:
-    builders = {name: Builder(name, name in text) for name in chunks}
+def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], missing: MissingWords) -> RawTable:
+    builders = {name: Builder(name, name in text, missing) for name in chunks}
     for name, arrays in chunks.items():
         for array in arrays:
             builders[name].add(array)

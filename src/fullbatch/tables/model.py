@@ -20,10 +20,13 @@ class TablePredictor:
 
     Everything goes block by block through the network, so that the encoded table never exists as a whole. A subclass
     says what the network makes of an encoded table: numbers (m,), or (logarithms of) probabilities (m, k).
+
+    record : how it was made, as JSON has it: the report of the columns, settings, rows and scores; {}: not known
     """
 
-    def __init__(self, encoding: TableEncoding) -> None:
+    def __init__(self, encoding: TableEncoding, record: dict[str, Any] | None = None) -> None:
         self.encoding = encoding
+        self.record = record or {}
 
     def _numbers(self, encoded: Columns) -> np.ndarray:
         raise NotImplementedError
@@ -47,10 +50,12 @@ class TablePredictor:
     def read(self, table: Any, *, with_target: bool = False) -> RawTable:
         """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
         from fullbatch.tables.frames import as_table
+        from fullbatch.tables.raw import USUAL, MissingWords
 
         encoding = self.encoding
+        missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
         columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-        return as_table(table, columns=columns, text=encoding.text_names)
+        return as_table(table, columns=columns, text=encoding.text_names, missing=missing)
 
     def predict(self, table: Any) -> np.ndarray:
         """The most probable class of each row, or the predicted number in the target's own units: (m,).
@@ -115,8 +120,8 @@ class TablePredictor:
 class TableModel(TablePredictor):
     """A table encoding and an estimator fitted on what it encodes."""
 
-    def __init__(self, encoding: TableEncoding, estimator: Any) -> None:
-        super().__init__(encoding)
+    def __init__(self, encoding: TableEncoding, estimator: Any, record: dict[str, Any] | None = None) -> None:
+        super().__init__(encoding, record)
         self.estimator = estimator
 
     def __repr__(self) -> str:

@@ -25,8 +25,16 @@ class TableNetwork(TablePredictor):
     device : as ``device=`` of the estimators
     """
 
-    def __init__(self, encoding: TableEncoding, network: Network, theta: np.ndarray, device: str = "auto") -> None:
-        super().__init__(encoding)
+    def __init__(
+        self,
+        encoding: TableEncoding,
+        network: Network,
+        theta: np.ndarray,
+        *,
+        device: str = "auto",
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(encoding, record)
         self.network, self.theta, self.device = network, theta, device
 
     def __repr__(self) -> str:

@@ -12,19 +12,35 @@ import pyarrow as pa
 
 from fullbatch.errors import TableError
 from fullbatch.tables.indexes import INDEX, pandas_indexes
-from fullbatch.tables.raw import Builder, check_names, is_category, is_text, require, unreadable
+from fullbatch.tables.raw import (
+    DROPPED,
+    USUAL,
+    Builder,
+    MissingWords,
+    check_names,
+    is_category,
+    is_text,
+    require,
+    unreadable,
+)
 
 BATCH_ROWS = 65_536
 PARQUET_GROUP = 32  # columns that are decoded side by side: each of them holds a decompressed page or more
 
 
 def read_parquet(
-    path: Path, columns: Sequence[str] | None, text: Collection[str], keep: Collection[str]
+    path: Path,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    keep: Collection[str],
+    drop: Collection[str] = (),
+    missing: MissingWords = USUAL,
 ) -> tuple[dict[str, Builder], dict[str, str]]:
     """The columns of a file, these alone or all, and why which were left out.
 
     text : these stay text where there is but true and false
     keep : these are not left out
+    drop : these are
     """
     from pyarrow import parquet
 
@@ -33,9 +49,10 @@ def read_parquet(
             metadata, schema = file.metadata, file.schema_arrow
         check_names(schema.names)
         require(columns or (), schema.names, "column")
-        left_out = _left_out(schema, {*keep, *(columns or ())})
+        require(list(drop), schema.names, "column to drop")
+        left_out = _left_out(schema, {*keep, *(columns or ())}) | dict.fromkeys(drop, DROPPED)
         names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
-        builders = {name: Builder(name, name in text) for name in names}
+        builders = {name: Builder(name, name in text, missing) for name in names}
         declared = _declared_categories(metadata)
         texts = [name for name in names if is_text(schema.field(name).type)]
         texts = _dictionary_readable(metadata, texts)
@@ -52,24 +69,49 @@ def read_parquet(
 
 
 def read_arrow(
-    path: Path, columns: Sequence[str] | None, text: Collection[str], keep: Collection[str]
+    path: Path,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    keep: Collection[str],
+    drop: Collection[str] = (),
+    missing: MissingWords = USUAL,
 ) -> tuple[dict[str, Builder], dict[str, str]]:
     """The same of an Arrow IPC file (Feather), or of a stream of that format in a file."""
     with _parquet_errors(path), pa.memory_map(str(path)) as file:
-        whole = file.read(6) == b"ARROW1"
-        file.seek(0)
-        reader = pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)
+        reader, whole = _opened(file)
         schema = reader.schema
         check_names(schema.names)
         require(columns or (), schema.names, "column")
-        left_out = _left_out(schema, {*keep, *(columns or ())})
+        require(list(drop), schema.names, "column to drop")
+        left_out = _left_out(schema, {*keep, *(columns or ())}) | dict.fromkeys(drop, DROPPED)
         names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
-        builders = {name: Builder(name, name in text) for name in names}
+        builders = {name: Builder(name, name in text, missing) for name in names}
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
         for batch in batches:
             for name in names:
                 builders[name].add(batch.column(name))
         return builders, left_out if columns is None else {}
+
+
+def _opened(file: Any) -> tuple[Any, bool]:
+    """Arrow's reader, and whether it is of a file; else it is of a stream."""
+    whole = file.read(6) == b"ARROW1"
+    file.seek(0)
+    return (pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)), whole
+
+
+def arrow_names(path: Path) -> list[str]:
+    """The names of the columns."""
+    with _parquet_errors(path), pa.memory_map(str(path)) as file:
+        return list(_opened(file)[0].schema.names)
+
+
+def parquet_names(path: Path) -> list[str]:
+    """The names of the columns."""
+    from pyarrow import parquet
+
+    with _parquet_errors(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+        return list(file.schema_arrow.names)
 
 
 def _left_out(schema: pa.Schema, keep: Collection[str]) -> dict[str, str]:

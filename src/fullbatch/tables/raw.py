@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,49 @@ from fullbatch.errors import TableError
 
 # These texts stand for a missing value, in the text columns of any file and everywhere in a CSV file.
 MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"])
+# These stand for one among numbers alone: among texts each may be a class. The point is what SAS writes.
+AMONG_NUMBERS = frozenset(["None", ".", "-"])
 MOST_LEVELS = 65_000  # A column keeps so many different texts at most, so that its codes fit 16 bits.
 
 # Two codes stand for no level while a column is read: that of a missing value, and that of a text beyond MOST_LEVELS.
 # How many levels there will be is not known yet; in a RawColumn both codes come right after the levels.
 _MISSING_CODE, _BEYOND_CODE = 65_535, 65_534
+
+
+@dataclass(frozen=True)
+class MissingWords:
+    """The texts that stand for a missing value, without the spaces that may be around them.
+
+    everywhere : in the text columns of any file and everywhere in a CSV file
+    among_numbers : in the columns of numbers and dates of a CSV file
+    """
+
+    everywhere: frozenset[str] = MISSING
+    among_numbers: frozenset[str] = AMONG_NUMBERS
+
+    @classmethod
+    def of(cls, words: Collection[str] = (), *, keep: bool = False) -> MissingWords:
+        """The usual words and these; with ``keep`` these alone, and the empty text."""
+        given = frozenset(map(str.strip, words))
+        return cls(given | {""}, frozenset()) if keep else cls(MISSING | given)
+
+    def unusual(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Both sets, sorted, as a model keeps them; None: they are the usual ones."""
+        return None if self == USUAL else (tuple(sorted(self.everywhere)), tuple(sorted(self.among_numbers)))
+
+    def nulls(self) -> list[str]:
+        """What a reader of numbers that strips nothing is to take for missing."""
+        words = self.everywhere | self.among_numbers
+        padded = [f"{before}{word}{after}" for word in words if word for before in ("", " ") for after in ("", " ")]
+        return [*padded, *(" " * width for width in range(17))]
+
+    def __contains__(self, text: Any) -> bool:
+        """Whether this is a missing value among numbers."""
+        return text in self.everywhere or text in self.among_numbers
+
+
+USUAL = MissingWords()
+DROPPED = "it was to be left out"
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,7 @@ class RawTable:
     columns: Mapping[str, RawColumn]
     m: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    missing: MissingWords = USUAL
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> RawTable:
@@ -113,7 +152,9 @@ class RawTable:
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        return RawTable({name: column.select(rows) for name, column in self.columns.items()}, len(rows), self.left_out)
+        return RawTable(
+            {name: column.select(rows) for name, column in self.columns.items()}, len(rows), self.left_out, self.missing
+        )
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -125,9 +166,10 @@ class Builder:
     text : it stays text where there is nothing but true and false
     """
 
-    def __init__(self, name: str, text: bool = False) -> None:
+    def __init__(self, name: str, text: bool = False, missing: MissingWords = USUAL) -> None:
         self.name = name
         self.text = text
+        self.missing = missing
         self.m = 0
         self.chunks: list[np.ndarray] = []
         self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
@@ -198,7 +240,7 @@ class Builder:
     def _code(self, level: Any) -> int:
         assert self.codes is not None
         level = level.strip() if isinstance(level, str) else level
-        if level is None or level in MISSING:
+        if level is None or level in self.missing.everywhere:
             return _MISSING_CODE
         if level not in self.codes and len(self.codes) >= MOST_LEVELS:
             return _BEYOND_CODE
@@ -244,7 +286,7 @@ class Builder:
         final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
         beyond = np.concatenate(self.beyond) if self.beyond else None
         column = RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
-        return _numbers_if_decimal(column) if self.codes_only else column
+        return _numbers_if_decimal(column, self.missing) if self.codes_only else column
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -279,12 +321,12 @@ def _texts_of(numbers: np.ndarray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), texts)
 
 
-def _numbers_if_decimal(column: RawColumn) -> RawColumn:
+def _numbers_if_decimal(column: RawColumn, missing: MissingWords) -> RawColumn:
     """A column of numbers with leading zeros is one of codes only where all of them are whole: 007, and no 1.5."""
-    levels = [level for level in column.levels or () if level != "None"]
+    levels = [level for level in column.levels or () if level not in missing]
     if column.stray or None in map(_number, levels) or all(level.lstrip("+-").isdecimal() for level in levels):
         return column
-    known = [np.nan if level == "None" else _number(level) for level in column.levels or ()]
+    known = [np.nan if level in missing else _number(level) for level in column.levels or ()]
     numbers = np.array([*known, np.nan, np.nan])[column.values]
     if column.beyond is not None:
         numbers[column.values == len(known) + 1] = column.beyond
@@ -385,7 +427,8 @@ def finish(origin: str, builders: dict[str, Builder], left_out: Mapping[str, str
     m = next((builder.m for builder in builders.values()), 0)
     if m == 0:
         raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
-    return RawTable({name: builder.finish() for name, builder in builders.items()}, m, left_out)
+    missing = next((builder.missing for builder in builders.values()), USUAL)
+    return RawTable({name: builder.finish() for name, builder in builders.items()}, m, left_out, missing)
 
 
 # ---- names ---------------------------------------------------------------------------------------

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.csv import read_csv
+from fullbatch.tables.csv import csv_names, read_csv
 from fullbatch.tables.indexes import without_row_numbers
 from fullbatch.tables.inputs import FORMATS, files_of, kind_of, seekable
 from fullbatch.tables.joining import as_numbers, check_same_columns, differing, joined, with_values
-from fullbatch.tables.parquet import read_arrow, read_parquet
-from fullbatch.tables.raw import RawTable, finish, listed
+from fullbatch.tables.parquet import arrow_names, parquet_names, read_arrow, read_parquet
+from fullbatch.tables.raw import DROPPED, USUAL, MissingWords, RawTable, finish, listed
 
 
 def read_table(
@@ -28,6 +29,8 @@ def read_table(
     text: Collection[str] = (),
     keep: Collection[str] = (),
     format: str | None = None,
+    drop: Collection[str] = (),
+    missing: MissingWords = USUAL,
 ) -> RawTable:
     """Read a table from a file, or from several: CSV, Parquet or Arrow IPC (Feather).
 
@@ -38,6 +41,8 @@ def read_table(
     keep : columns that are not left out: without ``columns``, row numbers that pandas or R wrote are, and columns of
         lists, structs, UUIDs or bytes (which then are an error); ``RawTable.left_out`` says which and why
     format : "csv", "tsv", "parquet" or "arrow", where no name's ending says it
+    drop : columns that are not read
+    missing : the texts that stand for a missing value
 
     A CSV file is UTF-8 with a header; comma, semicolon or tab separate its values; it may be compressed (gzip, zstd,
     bz2). The files of one table have the same columns, in any order. Raises TableError: no such file, not a table, a
@@ -46,26 +51,34 @@ def read_table(
     if format is not None and format not in FORMATS:
         raise TableError(f"the format is {format!r}; expected one of {listed(list(FORMATS), 'or')}.")
     files = files_of(paths)
+    wanted = Wanted(columns, text, keep, format, drop, missing)
     with _lean_memory():
         if len(files) == 1 and not any(files.values()):
-            return _read_file(next(iter(files)), columns, text, keep, format)
-        return _read_files(files, columns, text, keep, format)
+            return _read_file(next(iter(files)), wanted)
+        return _read_files(files, wanted)
 
 
-def _read_files(
-    files: dict[Path, dict[str, str | None]],
-    columns: Sequence[str] | None,
-    text: Collection[str],
-    keep: Collection[str],
-    form: str | None,
-) -> RawTable:
+class Wanted(NamedTuple):
+    """What ``read_table`` was asked for."""
+
+    columns: Sequence[str] | None
+    text: Collection[str]
+    keep: Collection[str]
+    form: str | None
+    drop: Collection[str]
+    missing: MissingWords
+
+
+def _read_files(files: dict[Path, dict[str, str | None]], wanted: Wanted) -> RawTable:
+    columns, text = wanted.columns, wanted.text
     partitions = list(dict.fromkeys(name for values in files.values() for name in values))
     inner = None if columns is None else [name for name in columns if name not in partitions]
+    dropped = [name for name in wanted.drop if name not in partitions]
 
     def read(path: Path, more_text: Collection[str] = ()) -> RawTable:
-        table = _read_file(path, inner, {*text, *more_text}, keep, form)
+        table = _read_file(path, wanted._replace(columns=inner, text={*text, *more_text}, drop=dropped))
         values = {name: value for name, value in files[path].items() if columns is None or name in columns}
-        return with_values(table, values)
+        return with_values(table, {name: value for name, value in values.items() if name not in wanted.drop})
 
     tables = {path: read(path) for path in files}
     check_same_columns({str(path): table for path, table in tables.items()})
@@ -79,20 +92,29 @@ def _read_files(
     return as_numbers(table, [name for name in partitions if name in table.names and name not in text])
 
 
-def _read_file(
-    path: Path, columns: Sequence[str] | None, text: Collection[str], keep: Collection[str], form: str | None
-) -> RawTable:
+def _read_file(path: Path, wanted: Wanted) -> RawTable:
+    columns, text, keep, form, drop, missing = wanted
     shown = Path("standard input") if str(path) == "-" else path
     with seekable(path, form) as file:
         try:
             kind, compression = kind_of(file, shown, form)
             if kind != "csv":
                 read = read_parquet if kind == "parquet" else read_arrow
-                return finish(str(shown), *read(file, columns, text, keep))
-            table = finish(str(shown), read_csv(file, compression, columns, text))
+                return finish(str(shown), *read(file, columns, text, keep, drop, missing))
+            builders = read_csv(file, compression, columns, text, drop, missing)
+            table = finish(str(shown), builders, dict.fromkeys(drop, DROPPED))
         except TableError as error:  # The user does not know the copy of what can be read but once.
             raise TableError(str(error).replace(str(file), str(shown))) from None
     return table if columns is not None else without_row_numbers(table, keep)
+
+
+def read_names(path: str | Path) -> list[str]:
+    """The names of a file's columns, without reading its rows. Raises TableError as ``read_table`` does."""
+    first = next(iter(files_of(path)))
+    kind, compression = kind_of(first, first, None)
+    if kind == "csv":
+        return csv_names(first, compression)
+    return parquet_names(first) if kind == "parquet" else arrow_names(first)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -75,12 +75,8 @@ def report(
     task: str | None = None,
     categorical: Sequence[str] = (),
     numeric: Sequence[str] = (),
-    left_out: Mapping[str, str] | None = None,
 ) -> TableReport:
-    """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused.
-
-    left_out : columns that the table has no more, and why
-    """
+    """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused."""
     names = input_names(table, target, categorical, numeric)
     counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
     doubts: list[Doubt] = []
@@ -92,10 +88,11 @@ def report(
     columns = []
     for name, column in table.columns.items():
         forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
-        columns.append(_column(name, column, counted[name], forced, target=name == target))
+        classes = len(told.classes) if told is not None and name == target else None
+        columns.append(_column(name, column, counted[name], forced, classes))
         if name in names:
             doubts += doubts_of_column(name, column, counted[name], forced, goal)
-    gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in (left_out or {}).items()]
+    gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in table.left_out.items()]
     return TableReport(table.m, (*columns, *gone), told, tuple(doubts))
 
 
@@ -103,11 +100,12 @@ def report(
 
 
 def _column(
-    name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, *, target: bool
+    name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, classes: int | None
 ) -> ColumnReport:
+    """``classes`` : of the target, how many; None: an input column"""
     kind, why = _kind(column, counted, forced)
-    shown = _levels(counted) if kind in ("category", "boolean") else _range(column, counted)
-    return ColumnReport(name, "target" if target else kind, why, shown, counted.missing, _examples(column))
+    shown = _levels(counted) if kind in ("category", "boolean") or classes else _range(column, counted)
+    return ColumnReport(name, kind if classes is None else "target", why, shown, counted.missing, _examples(column))
 
 
 def _kind(column: RawColumn, counted: ColumnStatistics, forced: str | None) -> tuple[str, str]:
@@ -167,7 +165,7 @@ def _shown(column: RawColumn, value: Any) -> str:
     if column.time and abs(value) < 2.5e11:  # datetime ends with the year 9999.
         moment = datetime.fromtimestamp(float(value), UTC)
         return f"{moment:%Y-%m-%d}" if value % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"
-    if value == int(value) and abs(value) < 1e15:
+    if abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"
     return f"{value:,.6g}"
 

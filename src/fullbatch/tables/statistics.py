@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -36,11 +36,11 @@ SHAPES = ("number", *_PATTERNS)
 class Shape:
     """How many values of a text column have one shape.
 
-    other : the first value that has not, as (its row from 0, the text; None where the reader did not keep it)
+    other : the first value that has not, as (its row from 0, the text)
     """
 
     count: int = 0
-    other: tuple[int, str | None] | None = None
+    other: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class ColumnStatistics:
     levels : how often each value of a text, a truth or a whole number occurs. Where there are more than
         MOST_COUNTED, those of the least hashes are kept, a sample whose counts are exact and add exactly.
     beyond : how many values are none of ``levels``
+    unread : how many of these are texts that the reader did not keep
     shapes : of texts, by the names of SHAPES
     start, counting : of a column that counts its rows, the number of the first one, and that it counts
     """
@@ -69,6 +70,7 @@ class ColumnStatistics:
     zeros: int = 0
     levels: Mapping[Any, int] = field(default_factory=dict)
     beyond: int = 0
+    unread: int = 0
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     start: int | None = None
     counting: bool = True
@@ -76,10 +78,10 @@ class ColumnStatistics:
     @classmethod
     def of(cls, column: RawColumn, rows: np.ndarray | None = None) -> ColumnStatistics:
         """The statistics of a column in these rows (indices); None: in all."""
-        values = column.values if rows is None else column.values.take(rows)
-        if not len(values):
+        column = column if rows is None else column.select(rows)
+        if not len(column.values):
             return cls()
-        return _of_numbers(values) if column.levels is None else _of_codes(values, column.levels, column.kind)
+        return _of_numbers(column.values) if column.levels is None else _of_codes(column)
 
     @property
     def present(self) -> int:
@@ -130,6 +132,7 @@ class ColumnStatistics:
             zeros=self.zeros + later.zeros,
             levels=levels,
             beyond=beyond,
+            unread=self.unread + later.unread,
             shapes=_shapes_of_both(self, later) if kind == "text" else {},
             start=(self.start if self.rows else later.start) if counting else None,
             counting=counting,
@@ -209,28 +212,20 @@ def _numbers_by_level(values: np.ndarray) -> tuple[dict[int, int], int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True)), len(values) - len(kept)
 
 
-def _of_codes(codes: np.ndarray, levels: Sequence[Any], kind: str) -> ColumnStatistics:
-    *counts, missing, dropped = np.bincount(codes, minlength=len(levels) + 2).tolist()
+def _of_codes(column: RawColumn) -> ColumnStatistics:
+    codes, levels = column.values, column.levels or ()
+    *counts, missing, unread = np.bincount(codes, minlength=len(levels) + 2).tolist()
     m = len(codes)
-    seen = [(level, count) for level, count in zip(levels, counts, strict=True) if count]
-    kept, beyond = _bounded(dict(seen), m - missing)
-    if not seen and not dropped:
+    if missing == m:
         return ColumnStatistics(m, m, counting=False)
+    seen = {level: count for level, count in zip(levels, counts, strict=True) if count}
+    kept, beyond = _bounded(seen, m - missing)
     shapes = {}
-    if kind == "text":
-        masks = _shaped(levels)
-        shapes = {shape: _shape(mask, counts, codes) for shape, mask in masks.items()}
-    return ColumnStatistics(m, missing, kind, levels=kept, beyond=beyond, shapes=_with_texts(shapes, levels, codes),
-                            counting=False)  # fmt: skip
-
-
-def _shaped(levels: Sequence[str]) -> dict[str, list[bool]]:
-    """For each shape, which levels have it."""
-    numbers = [_is_number(level) for level in levels]
-    others = {
-        shape: [bool(pattern.fullmatch(level)) for level in levels] for shape, pattern in _PATTERNS.items()
-    }  # fmt: skip
-    return {"number": numbers, **others}
+    if column.kind == "text":
+        shapes = {shape: _shape(has, column, counts) for shape, has in _HAS_SHAPE.items()}
+    return ColumnStatistics(
+        m, missing, column.kind, levels=kept, beyond=beyond, unread=unread, shapes=shapes, counting=False
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -241,22 +236,24 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _shape(mask: list[bool], counts: list[int], codes: np.ndarray) -> Shape:
-    """The count, and the row of the first value of another shape, without its text."""
-    count = sum(count for has, count in zip(mask, counts, strict=True) if has)
-    other = ~np.array([*mask, True, False])  # Missing values are of no other shape; texts that were not kept are.
+_HAS_SHAPE: dict[str, Callable[[str], Any]] = {
+    "number": _is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
+}  # fmt: skip
+
+
+def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) -> Shape:
+    """How many of the texts that the reader kept have the shape, and the first text that has not."""
+    levels = column.levels or ()
+    mask = [bool(has(level)) for level in levels]
+    count = sum(count for one, count in zip(mask, counts, strict=True) if one)
+    other = ~np.array([*mask, True, True])
+    firsts = [column.stray] if column.stray is not None and not has(column.stray[1]) else []
     for rows in (slice(0, 256), slice(None)):  # In most columns it is among the first.
-        found = other.take(codes[rows])
-        if found[first := int(found.argmax())]:
-            return Shape(count, (first, None))
-    return Shape(count)
-
-
-def _with_texts(shapes: dict[str, Shape], levels: Sequence[str], codes: np.ndarray) -> dict[str, Shape]:
-    def text(row: int) -> str | None:
-        return levels[codes[row]] if codes[row] < len(levels) else None
-
-    return {name: Shape(one.count, one.other and (one.other[0], text(one.other[0]))) for name, one in shapes.items()}
+        found = other.take(column.values[rows])
+        if found[row := int(found.argmax())]:
+            firsts.append((row, levels[column.values[row]]))
+            break
+    return Shape(count, min(firsts, default=None))
 
 
 # ---- two parts -----------------------------------------------------------------------------------

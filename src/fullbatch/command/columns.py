@@ -1,0 +1,183 @@
+"""``fullbatch columns``: how a table is understood, without training. And the report's print, which others show too."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fullbatch.command.options import (
+    TASKS,
+    AsJson,
+    Categorical,
+    DataArgument,
+    Drop,
+    KeepMissingWords,
+    Missing,
+    Numeric,
+    OnlyColumns,
+    column_names,
+    one_of,
+)
+from fullbatch.command.printing import console, plural, print_json, say, status
+from fullbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fullbatch.tables.raw import RawTable
+
+MOST_CLASSES_SHOWN = 8
+KINDS = ("number", "category", "boolean", "date", "left out")
+PLURALS = {
+    "number": "numbers",
+    "category": "categories",
+    "boolean": "booleans",
+    "date": "dates",
+    "left out": "left out",
+}
+
+
+def columns(
+    data: DataArgument,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False)
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="classify or regress.", callback=one_of(TASKS), show_default="by the target column"
+        ),
+    ] = None,
+    categorical: Categorical = None,
+    numeric: Numeric = None,
+    drop: Drop = None,
+    only: OnlyColumns = None,
+    missing: Missing = None,
+    keep_missing_words: KeepMissingWords = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how the columns of a table are understood, and what is doubtful about them, without training."""
+    from fullbatch.tables.report import report
+
+    table = read_selected(data, target, drop, only, missing, keep_missing_words)
+    found = report(
+        table, target, task=task, categorical=column_names(categorical or (), table.names),
+        numeric=column_names(numeric or (), table.names),
+    ).to_dict()  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    print_columns(console(sys.stdout), found, str(data))
+    print_doubts(found)
+
+
+def read_selected(
+    data: Path,
+    target: str | None,
+    drop: Sequence[str] | None,
+    only: Sequence[str] | None,
+    missing: Sequence[str] | None,
+    keep_missing_words: bool,
+) -> RawTable:
+    """The table as options select its columns; its ``left_out`` says why the others are left out."""
+    from fullbatch.tables.raw import MissingWords
+    from fullbatch.tables.reading import read_names, read_table
+
+    words = MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words)
+    keep = [] if target is None else [target]
+    with status(f"reading {data}"):
+        if not drop and not only:
+            return read_table(data, keep=keep, missing=words)
+        names = read_names(data)
+        dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
+        if target is not None and target in dropped:
+            raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
+        if both := sorted(set(dropped) & set(chosen)):
+            raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
+        if not only:
+            return read_table(data, keep=keep, drop=dropped, missing=words)
+        table = read_table(data, columns=[*chosen, *keep], missing=words)
+        return replace(table, left_out={name: "not in --columns" for name in names if name not in table.columns})
+
+
+# --- How the report is printed ------------------------------------------------------------------------------
+
+
+def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
+    """The whole report, as ``TableReport.to_dict`` has it, in a table that 80 columns are enough for."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("column", style="bold", overflow="fold", max_width=24)
+    table.add_column("kind")
+    table.add_column("levels or range")
+    table.add_column("missing", justify="right")
+    table.add_column("why, and examples", style="dim")
+    for column in found["columns"]:
+        share = column["missing"] / found["rows"] if found["rows"] else 0.0
+        examples = ", ".join(column["examples"])
+        table.add_row(
+            Text(column["name"] or "''"), column["kind"], Text(column["values"]), _share(share),
+            Text(f"{column['why']}: {examples}" if examples else column["why"]),
+        )  # fmt: skip
+    out.print(Text(f"{plural(found['rows'], 'row')} of {name}", style="bold"))
+    out.print(table)
+    for line in target_lines(found):
+        out.print(Text(line))
+
+
+def print_doubts(found: Mapping[str, Any]) -> None:
+    """A line on stderr for each doubt."""
+    for doubt in found["doubts"]:
+        say(f"warning: column {doubt['column']!r}: {doubt['what']}; {doubt['cure']}.")
+
+
+def short_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How many columns of each kind there are, with their names where these are few; then the task."""
+    kinds = Counter(column["kind"] for column in found["columns"])
+    text = ", ".join(f"{kinds[kind]} {kind if kinds[kind] == 1 else PLURALS[kind]}" for kind in KINDS if kinds[kind])
+    missing = sum(column["missing"] > 0 for column in found["columns"])
+    if missing:
+        text += f"; {missing} with missing values"
+    lines = [("columns", text)]
+    if found["target"]:
+        first, *rest = target_lines(found)
+        lines.append(("task", first.partition(": ")[2]))
+        lines += [("", line) for line in rest]
+    return lines
+
+
+def target_lines(found: Mapping[str, Any]) -> list[str]:
+    """What is predicted, the classes and their rows, and how to have another task."""
+    target = found["target"]
+    if not target:
+        return []
+    task = "classification" if target["task"] == "classify" else "regression"
+    lines = [f"target {target['name']}: {task}, because {target['why']}".replace("because by", "by")]
+    if classes := target["classes"]:
+        rows = sum(count for _, count in classes)
+        most = classes if len(classes) <= MOST_CLASSES_SHOWN else sorted(classes, key=lambda pair: -pair[1])
+        shown = ", ".join(f"{_plain(label)} {_share(count / rows)}" for label, count in most[:MOST_CLASSES_SHOWN])
+        more = len(classes) - MOST_CLASSES_SHOWN
+        lines.append(f"{len(classes)} classes: {shown}" + (f" and {more} more" if more > 0 else ""))
+    if target["overrule"]:
+        lines.append(f"{target['overrule']}.")
+    return lines
+
+
+def _share(share: float) -> str:
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.1f} %" if 0.001 <= share <= 0.999 else "< 0.1 %" if share < 0.5 else "> 99.9 %"
+
+
+def _plain(label: Any) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)
