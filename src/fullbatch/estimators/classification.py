@@ -194,20 +194,37 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             counts = np.bincount(codes, weights=weight, minlength=k)
             by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
         else:
-            labels = self.classes_.tolist()
-            unknown = [label for label in self.class_weight if label not in labels]
-            if unknown:
-                raise ValueError(f"class_weight has {unknown}, which y has not; the classes are {labels}.")
-            by_class = np.array([self.class_weight.get(label, 1.0) for label in labels])
+            by_class = _given_weights(self.class_weight, self.classes_.tolist())
         dtype = np.float64 if weight is None else weight.dtype
         by_example = by_class.astype(dtype)[codes]
-        return read_weight(by_example if weight is None else by_example * weight, len(codes), str(np.dtype(dtype)))
+        if weight is not None:
+            by_example *= weight
+        if not by_example.any():
+            beside = "" if weight is None else " together with sample_weight"
+            raise ValueError(f"class_weight{beside} gives every example a weight of 0; one class must have another.")
+        return by_example
 
     def _finish_score(self, yhat: Any) -> Any:
         return self._decide(yhat)
 
     def _score_of(self, target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
         return float(accuracy_score(target, predicted, sample_weight=weight))
+
+
+def _given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
+    """The weight of each label; 1 for one that has none.
+
+    A label that y lacks is ignored, since a fold of a cross-validation may lack a class. Where a label of y has no
+    weight besides, the two are taken for a slip of the pen, as scikit-learn does.
+    """
+    unknown = [label for label in class_weight if label not in labels]
+    missing = [label for label in labels if label not in class_weight]
+    if unknown and missing:
+        raise ValueError(f"class_weight has {unknown}, which y has not, and no weight for {missing}, which y has.")
+    for label, value in class_weight.items():
+        if not isinstance(value, Real) or not 0 <= value < math.inf:
+            raise ValueError(f"class_weight must be finite numbers of at least 0; that of {label!r} is {value!r}.")
+    return np.array([float(class_weight.get(label, 1.0)) for label in labels])
 
 
 class MLPClassifier(_Classifier):
@@ -365,8 +382,9 @@ class LogisticRegression(_Classifier):
     def _initial(self, network: Network, rng: np.random.RandomState) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.zeros((network.sizes[0], network.sizes[1])), np.zeros(network.sizes[1]))]
 
-    def _limits(self) -> dict[str, float]:
-        return {**super()._limits(), "flat": 64 * 2.0**-52}  # as scikit-learn's logistic regression has it
+    def _limits(self) -> dict[str, Any]:
+        """As scikit-learn's logistic regression has them: float32 needs more tries along a line than SciPy gives it."""
+        return {**super()._limits(), "flat": 64 * 2.0**-52, "max_tries": 50}
 
     def _conclude(self, params: Params, inputs: Inputs) -> None:
         super()._conclude(params, inputs)
