@@ -26,8 +26,9 @@ from fullbatch.estimators.inputs import (
     Inputs,
     encode,
     encode_as,
-    is_device_array,
     is_multilabel,
+    labels_at,
+    on_host,
     read_target,
     read_weight,
 )
@@ -71,7 +72,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         """
         given = None
         if classes is not None:
-            given = np.unique(arrays.to_host(classes) if is_device_array(classes) else np.asarray(classes))
+            given = np.unique(np.asarray(on_host("classes", classes)))
         if not hasattr(self, "classes_"):
             if given is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -83,14 +84,19 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """The most probable class of each row, (m,); indicators (m, k) where y had several labels at once."""
+        """The most probable class of each row, (m,); indicators (m, k) where y had several labels at once.
+
+        They are of X's library where it has a dtype for the labels, else NumPy's: text, and integers beyond 32 bits in
+        JAX without x64.
+        """
         codes, inputs = self._forward(X, "predict", self._decide)
         if self._multilabel:
             return codes.T
-        if inputs.away or inputs.home.name == "cpu" or self.classes_.dtype.kind in "USO":
-            return self.classes_.take(arrays.to_host(codes))  # labels that are text have no other place
+        labels = None if inputs.away else labels_at(inputs.home, self.classes_)
+        if labels is None:
+            return self.classes_.take(arrays.to_host(codes))
         with inputs.home.computing():
-            return arrays.namespace(codes).take(inputs.home.put(self.classes_), codes)
+            return arrays.namespace(codes).take(labels, codes)
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, (m, k), in the order of ``classes_``."""
@@ -102,7 +108,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose prediction is right: of all their labels, where there are several."""
-        y, sample_weight = (arrays.to_host(a) if is_device_array(a) else a for a in (y, sample_weight))
+        y, sample_weight = on_host("y", y), on_host("sample_weight", sample_weight)
         return float(accuracy_score(y, arrays.to_host(self.predict(X)), sample_weight=sample_weight))
 
     @property
