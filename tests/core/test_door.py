@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 NETWORK = fb.Network([3, 4, 1])
 TABLE = np.random.default_rng(0).normal(size=(12, 3))
 TARGET = TABLE[:, 0]
+LABELS = np.arange(12) % 2
 
 # Everywhere that a caller's array comes in: each takes a function that makes something else of it.
 DOORS = {
@@ -37,12 +38,24 @@ DOORS = {
     "y of an estimator": lambda change: estimator().fit(TABLE, change(TARGET.copy())),
     "sample_weight of an estimator": lambda change: estimator().fit(TABLE, TARGET, sample_weight=change(np.ones(12))),
 }
+# What is no array of numbers yet, but is read as one.
+DOORS |= {
+    "y of a score": lambda change: estimator().fit(TABLE, TARGET).score(TABLE, change(TARGET.copy())),
+    "sample_weight of a score": lambda change: estimator().fit(TABLE, TARGET).score(TABLE, TARGET, change(np.ones(12))),
+    "y of a classifier's score": lambda change: classifier().score(TABLE, change(LABELS.copy())),
+    "sample_weight of a classifier's score": lambda change: classifier().score(TABLE, LABELS, change(np.ones(12))),
+    "classes of partial_fit": lambda change: classifier().partial_fit(TABLE, LABELS, classes=change(np.arange(2))),
+}
 each_door = pytest.mark.parametrize("where", DOORS)
 SOME_DOORS = ("X of a function", "X of an estimator", "y of an estimator")
 
 
 def estimator():
     return fb.MLPRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0)
+
+
+def classifier():
+    return fb.MLPClassifier(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(TABLE, LABELS)
 
 
 def descend(X=None, Y=None, weight=None, change=None):
@@ -199,7 +212,7 @@ def of_dask(a):
     [(Postponed, "compute"), (of_dask, "compute"), (lambda a: module("polars").LazyFrame(a), "collect")],
     ids=["stand-in", "dask", "polars"],
 )
-@pytest.mark.parametrize("where", ["X of an estimator", "X of a prediction", "y of an estimator"])
+@pytest.mark.parametrize("where", ["X of an estimator", "X of a prediction", "y of an estimator", "y of a score"])
 def test_a_lazy_table_is_not_pulled_into_memory_in_silence(where, change, method):
     with pytest.raises(ArrayTypeError, match=rf"which is yet to be computed: .*\.{method}\(\) brings it into memory"):
         DOORS[where](change)

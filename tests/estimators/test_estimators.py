@@ -186,6 +186,19 @@ def test_logistic_regression_agrees_with_scikit_learn(X: Any, y: Any, params: di
     close(ours.predict_proba(X), theirs.predict_proba(X), 1e-4)
 
 
+def test_logistic_regression_in_float32_tries_a_line_as_often_as_scikit_learn() -> None:
+    """With SciPy's own 20 tries this was "ABNORMAL ... Raise max_iter", at the loss where scikit-learn is silent."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 30)).astype("float32")
+    y = X @ rng.normal(size=30) + rng.normal(size=300) > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = LogisticRegression(tol=1e-7).fit(X, y)
+        theirs = TheirLogisticRegression(tol=1e-7).fit(X, y)
+    close(ours.coef_, theirs.coef_, 1e-3)
+    assert ours._limits()["max_tries"] == 50
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd", "gd"])
 def test_logistic_regression_by_other_solvers(solver: str) -> None:
     rate = {"adam": 0.1, "sgd": 0.1, "gd": 1.0}[solver]
@@ -304,6 +317,34 @@ def test_class_weight_is_example_weight() -> None:
         MLPClassifier(class_weight={"z": 1}).fit(X3, Y3)
     with pytest.raises(ValueError, match=r"balanced.*partial_fit"):
         MLPClassifier(class_weight="balanced").partial_fit(X3, Y3, classes=[0, 1, 2])
+
+
+def test_class_weight_may_have_a_label_that_a_fold_lacks() -> None:
+    """scikit-learn 1.9.1: the same weights are taken, and the same slips of the pen are refused."""
+    two, by_class = Y3 < 2, {0: 1.0, 1: 2.5, 2: 0.5}
+    ours = LogisticRegression(class_weight=by_class, tol=1e-9).fit(X3[two], Y3[two])
+    theirs = TheirLogisticRegression(class_weight=by_class, tol=1e-9).fit(X3[two], Y3[two])
+    close(ours.coef_, theirs.coef_, 1e-5)
+    for slip in ({0: 1.0, 5: 2.0}, {"1": 2.0}):
+        for make in (LogisticRegression, TheirLogisticRegression):
+            with pytest.raises(ValueError, match="The classes, |class_weight has .*, and no weight for"):
+                make(class_weight=slip).fit(X3, Y3)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "weight", "message"),
+    [
+        ({0: -1.0}, None, "^class_weight must be finite numbers of at least 0; that of 0 is -1.0"),
+        ({0: np.nan}, None, "^class_weight must be finite"),
+        ({0: np.inf}, None, "^class_weight must be finite"),
+        ({0: "2"}, None, "^class_weight must be finite numbers of at least 0; that of 0 is '2'"),
+        ({0: 0, 1: 0, 2: 0}, None, "^class_weight gives every example a weight of 0"),
+        ({0: 0}, (Y3 == 0) * 1.0, "^class_weight together with sample_weight gives every example a weight of 0"),
+    ],
+)
+def test_errors_of_class_weight_speak_of_it(class_weight: Any, weight: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(class_weight=class_weight).fit(X3, Y3, weight)
 
 
 def test_balanced_classes_count_the_weight_of_their_examples() -> None:

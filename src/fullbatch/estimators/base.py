@@ -283,7 +283,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             )
         self.__dict__.update(self._weights(theta, inputs))
 
-    def _limits(self) -> dict[str, float]:
+    def _limits(self) -> dict[str, Any]:
         """Where L-BFGS stops, as scikit-learn's MLP has it."""
         return {"max_iter": self.max_iter, "max_fun": self.max_fun, "tol": self.tol}
 

@@ -26,8 +26,9 @@ from fullbatch.estimators.inputs import (
     Inputs,
     encode,
     encode_as,
-    is_device_array,
     is_multilabel,
+    labels_at,
+    on_host,
     read_target,
     read_weight,
 )
@@ -71,7 +72,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         """
         given = None
         if classes is not None:
-            given = np.unique(arrays.to_host(classes) if is_device_array(classes) else np.asarray(classes))
+            given = np.unique(np.asarray(on_host("classes", classes)))
         if not hasattr(self, "classes_"):
             if given is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -83,14 +84,19 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """The most probable class of each row, (m,); indicators (m, k) where y had several labels at once."""
+        """The most probable class of each row, (m,); indicators (m, k) where y had several labels at once.
+
+        They are of X's library where it has a dtype for the labels, else NumPy's: text, and integers beyond 32 bits in
+        JAX without x64.
+        """
         codes, inputs = self._forward(X, "predict", self._decide)
         if self._multilabel:
             return codes.T
-        if inputs.away or inputs.home.name == "cpu" or self.classes_.dtype.kind in "USO":
-            return self.classes_.take(arrays.to_host(codes))  # labels that are text have no other place
+        labels = None if inputs.away else labels_at(inputs.home, self.classes_)
+        if labels is None:
+            return self.classes_.take(arrays.to_host(codes))
         with inputs.home.computing():
-            return arrays.namespace(codes).take(inputs.home.put(self.classes_), codes)
+            return arrays.namespace(codes).take(labels, codes)
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, (m, k), in the order of ``classes_``."""
@@ -102,7 +108,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose prediction is right: of all their labels, where there are several."""
-        y, sample_weight = (arrays.to_host(a) if is_device_array(a) else a for a in (y, sample_weight))
+        y, sample_weight = on_host("y", y), on_host("sample_weight", sample_weight)
         return float(accuracy_score(y, arrays.to_host(self.predict(X)), sample_weight=sample_weight))
 
     @property
@@ -182,20 +188,37 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             counts = np.bincount(codes, weights=weight, minlength=k)
             by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
         else:
-            labels = self.classes_.tolist()
-            unknown = [label for label in self.class_weight if label not in labels]
-            if unknown:
-                raise ValueError(f"class_weight has {unknown}, which y has not; the classes are {labels}.")
-            by_class = np.array([self.class_weight.get(label, 1.0) for label in labels])
+            by_class = _given_weights(self.class_weight, self.classes_.tolist())
         dtype = np.float64 if weight is None else weight.dtype
         by_example = by_class.astype(dtype)[codes]
-        return read_weight(by_example if weight is None else by_example * weight, len(codes), str(np.dtype(dtype)))
+        if weight is not None:
+            by_example *= weight
+        if not by_example.any():
+            beside = "" if weight is None else " together with sample_weight"
+            raise ValueError(f"class_weight{beside} gives every example a weight of 0; one class must have another.")
+        return by_example
 
     def _finish_score(self, yhat: Any) -> Any:
         return self._decide(yhat)
 
     def _score_of(self, target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
         return float(accuracy_score(target, predicted, sample_weight=weight))
+
+
+def _given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
+    """The weight of each label; 1 for one that has none.
+
+    A label that y lacks is ignored, since a fold of a cross-validation may lack a class. Where a label of y has no
+    weight besides, the two are taken for a slip of the pen, as scikit-learn does.
+    """
+    unknown = [label for label in class_weight if label not in labels]
+    missing = [label for label in labels if label not in class_weight]
+    if unknown and missing:
+        raise ValueError(f"class_weight has {unknown}, which y has not, and no weight for {missing}, which y has.")
+    for label, value in class_weight.items():
+        if not isinstance(value, Real) or not 0 <= value < math.inf:
+            raise ValueError(f"class_weight must be finite numbers of at least 0; that of {label!r} is {value!r}.")
+    return np.array([float(class_weight.get(label, 1.0)) for label in labels])
 
 
 class MLPClassifier(_Classifier):
@@ -353,8 +376,9 @@ class LogisticRegression(_Classifier):
     def _initial(self, network: Network, rng: np.random.RandomState) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.zeros((network.sizes[0], network.sizes[1])), np.zeros(network.sizes[1]))]
 
-    def _limits(self) -> dict[str, float]:
-        return {**super()._limits(), "flat": 64 * 2.0**-52}  # as scikit-learn's logistic regression has it
+    def _limits(self) -> dict[str, Any]:
+        """As scikit-learn's logistic regression has them: float32 needs more tries along a line than SciPy gives it."""
+        return {**super()._limits(), "flat": 64 * 2.0**-52, "max_tries": 50}
 
     def _conclude(self, params: Params, inputs: Inputs) -> None:
         super()._conclude(params, inputs)

@@ -7,6 +7,7 @@ checks. Arrays on a device are checked by us, because scikit-learn refuses them 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Number
@@ -71,7 +72,7 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
     """
     if is_source(X):
         return _read_source(estimator, X, reset, dtype)
-    X = door.admitted("X", X)
+    X = native_order(door.admitted("X", X))
     if is_device_array(X):
         check_able(X, Network)
         door.check_known("X", X)
@@ -100,6 +101,23 @@ def placed(source: Columns, device: str) -> Inputs:
 def is_source(X: Any) -> bool:
     """Whether X is a ``Columns`` source, which is used as it is."""
     return callable(getattr(X, "reader", None)) and hasattr(X, "like")
+
+
+def on_host(name: str, given: Any) -> Any:
+    """What a caller handed over beside X, through the same door, and brought to the host if it is an array.
+
+    Numbers are in this machine's byte order from here on.
+    """
+    given = door.admitted(name, given)
+    return native_order(arrays.to_host(given) if is_device_array(given) else given)
+
+
+def native_order(given: Any) -> Any:
+    """An array of NumPy or a matrix of SciPy in this machine's byte order; a copy only of one in the other order."""
+    dtype = getattr(given, "dtype", None)
+    if not isinstance(dtype, np.dtype) or dtype.isnative:
+        return given
+    return given.astype(dtype.newbyteorder("="))
 
 
 def is_device_array(X: Any) -> bool:
@@ -209,8 +227,7 @@ def read_target(estimator: Any, y: Any, m: int, *, numeric: bool = False) -> np.
     if y is None:
         name = type(estimator).__name__
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-    y = door.admitted("y", y)
-    y = arrays.to_host(y) if is_device_array(y) else y
+    y = on_host("y", y)
     if hasattr(y, "toarray"):
         y = y.toarray()
     y = check_array(
@@ -243,9 +260,8 @@ def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
         return None
     if isinstance(weight, Number):
         weight = np.full(m, weight)
-    weight = door.admitted("sample_weight", weight)
     weight = check_array(
-        arrays.to_host(weight) if is_device_array(weight) else weight,
+        on_host("sample_weight", weight),
         ensure_2d=False, dtype=np.dtype(dtype), order="C", input_name="sample_weight", ensure_min_samples=0,
     )  # fmt: skip
     if weight.ndim != 1:
@@ -322,6 +338,27 @@ def _positions(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _code_type(classes: int) -> Any:
     return np.min_scalar_type(max(classes - 1, 0))
+
+
+def labels_at(home: Place, classes: np.ndarray) -> Any:
+    """The classes as an array where the caller's table lies; None where they lie on the host or would not come back.
+
+    Text has no other place; JAX without x64 makes 1,410,065,408 of 10,000,000,000; torch has uint16 to uint64 but takes
+    nothing from them, so int64 stands in where it has room.
+    """
+    if home.name == "cpu" or classes.dtype.kind in "USO":
+        return None
+    for dtype in dict.fromkeys([classes.dtype, np.dtype(np.int64)]):
+        try:
+            with warnings.catch_warnings(), home.computing():
+                warnings.simplefilter("ignore")  # what a library says of labels that it cannot hold
+                there = home.put(classes.astype(dtype))
+                back = arrays.namespace(there).take(there, home.put(np.arange(len(classes))))
+                if np.array_equal(arrays.to_host(back), classes):
+                    return there
+        except (RuntimeError, TypeError, ValueError, OverflowError):
+            continue
+    return None
 
 
 # --- The target as a source ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
-from fullbatch.estimators.inputs import is_device_array, read_target
+from fullbatch.estimators.inputs import on_host, read_target
 from fullbatch.estimators.job import Target
 from fullbatch.machine import arrays
 
@@ -91,7 +91,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R2, the mean over the outputs."""
-        y, sample_weight = (arrays.to_host(a) if is_device_array(a) else a for a in (y, sample_weight))
+        y, sample_weight = on_host("y", y), on_host("sample_weight", sample_weight)
         return float(r2_score(y, arrays.to_host(self.predict(X)), sample_weight=sample_weight))
 
     def _read_y(self, y: Any, m: int, incremental: bool) -> Target:

@@ -127,21 +127,23 @@ def lbfgs(
     max_fun: int,
     tol: float,
     flat: float = 1e7 * 2.0**-52,
+    max_tries: int = 20,
     callback: Callable[[Any], None] | None = None,
     log: list[Evaluation] | None = None,
 ) -> Any:
     """SciPy's L-BFGS-B on a host vector in float64; returns SciPy's OptimizeResult.
 
     tol : stop when the largest component of the gradient is below it;  flat : or when an iteration lowers the value by
-    less than this share of it (SciPy's own default, if left out).  callback : called with theta after an iteration;
-    it ends the search by raising StopIteration.
+    less than this share of it (SciPy's own default, if left out).  max_tries : evaluations along one line, after which
+    SciPy gives the line up (its own default).  callback : called with theta after an iteration; it ends the search by
+    raising StopIteration.
     log : of the evaluations so far. SciPy keeps the memory of the search to itself, so the start and this log are the
     state of such a training: what is in the log is not computed again, and what comes anew is appended. It is right for
     the same start alone; another one is a ValueError.
     """
     from scipy.optimize import minimize
 
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat}
+    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat, "maxls": max_tries}
     asked = value_and_gradient if log is None else _logged(value_and_gradient, log)
     return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
 
