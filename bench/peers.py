@@ -36,7 +36,7 @@ from fullbatch.fold.blocks import block_size
 Step = Callable[[], tuple[Any, Sequence[tuple[Any, Any]]]]
 OURS = own.USUAL
 # The error at up to so many examples, and in proportion to m beyond. It is to find a slip, which gives 1, and not who
-# rounds: sums over 10 million examples in one go are 8 % off for a column of nonzero mean, and that is told as it is.
+# rounds: sums over 10 million examples in one go can be 8 % off in a column of nonzero mean, and that is told as it is.
 TOLERANCE, UP_TO = 0.02, 500_000
 
 CASES = {  # the first four are in the geometric mean
