@@ -11,6 +11,7 @@
     minibatch.py   an epoch of mini-batch Adam by the same
     training.py    seconds until a held-out loss is reached, on real data
     datasets.py    the real data
+    runs.py        what the runs share: the time that is left, and limits that are measured again
     contest.py     who takes part in a comparison, and their times in turns
     gpu.py         all that a card can tell, in parts; gpu_parts.py: each in a process of its own
     backends.py    native and NumPy on the CPU, CuPy on a GPU: where arrays live, how a call is timed, its memory
@@ -20,7 +21,8 @@
     timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
     results.py     the JSON files
     forms.py       what has to be in a JSON file                                 (msgspec)
-    problem.py     shapes, and data made for them
+    problem.py     shapes, data made for them, and how far a gradient is off
+    losses.py      the cost in PyTorch and in JAX
     children.py    a part of a run in a process of its own
     machine.py     what it ran on
     forced.py      what forces other kernels on a BLAS: taken away

@@ -5,8 +5,9 @@ Each says where arrays live, how a call is timed, how much memory it takes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from bench import memory, own, roofline
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
-from bench.timing import wall
+from bench.timing import card_seconds, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Layer
 from fullbatch.errors import DeviceError
@@ -24,7 +25,7 @@ from fullbatch.machine.threads import thread_count
 SHARE = 0.8  # of what is free: the rest is for the step, and for whoever else is there
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """One array library on one device, and for the CPU one way of a step.
 
     device : "cpu" or for example "cuda:0";  dtype : of all arrays;  threads : that the step may use on the CPU
@@ -32,41 +33,35 @@ class Backend(Protocol):
     room() : bytes that data may take now, None if not known
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    device: str
+    dtype: str
+    native: str | None = None
+    threads: int
 
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def dtype(self) -> str: ...
-
-    @property
-    def native(self) -> str | None: ...
-
-    @property
-    def threads(self) -> int: ...
-
+    @abstractmethod
     def room(self) -> int | None: ...
 
+    @abstractmethod
     def limits(self, quick: bool) -> Limits: ...
 
+    @abstractmethod
     def step(self, problem: Problem) -> Callable[[], Any]:
         """One cost and gradient of the problem, moved to this device first. It may return before it is done."""
-        ...
 
+    @abstractmethod
     def clock(self, call: Callable[[], Any]) -> float:
         """Seconds of the call, until its work is done."""
-        ...
 
+    @abstractmethod
     def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
         """Bytes beyond the data at the step's peak. ``step`` is None before there is one: ask again, or None."""
-        ...
 
-    def free(self) -> None: ...
+    def free(self) -> None:  # noqa: B027 - on the CPU there is nothing to do
+        """Give back what the library keeps."""
 
 
-class NumPy:
+class NumPy(Backend):
     """NumPy in blocks alone."""
 
     name = "numpy"
@@ -76,14 +71,10 @@ class NumPy:
     def __init__(self, dtype: str, threads: int | None) -> None:
         if reason := self._missing():
             raise DeviceError(reason)
-        self.dtype, self._threads = dtype, threads
+        self.dtype, self._threads, self.threads = dtype, threads, thread_count(threads)
 
     def _missing(self) -> str | None:
         return None  # it always can run, also where it is what fullbatch runs anyway
-
-    @property
-    def threads(self) -> int:
-        return thread_count(self._threads)
 
     def room(self) -> int | None:
         free = free_memory()
@@ -106,15 +97,12 @@ class NumPy:
         # In a process of its own, and before this one has allocated the same data.
         return memory.of_step(shape, m, self.dtype, self._threads, self.native) if step is None else None
 
-    def free(self) -> None:
-        pass
-
 
 class Native(NumPy):
     """The native step as installed."""
 
     name = "native"
-    native: str | None = None
+    native = None
 
     def _missing(self) -> str | None:
         return None if native_library.isa() else f"the native step is {native_library.why_not()}"
@@ -130,9 +118,8 @@ class NativeAVX2(NumPy):
         return own.missing(self.native)
 
 
-class CuPy:
+class CuPy(Backend):
     name = "cupy"
-    native: str | None = None
     threads = 1
 
     def __init__(self, dtype: str, threads: int | None) -> None:
@@ -168,13 +155,7 @@ class CuPy:
         return lambda: cost_and_gradients(problem.network, params, X, Y)
 
     def clock(self, call: Callable[[], Any]) -> float:
-        """By the device's own clock, between two events on the stream that the call works on."""
-        start, stop = self.cupy.cuda.Event(), self.cupy.cuda.Event()
-        start.record()
-        call()
-        stop.record()
-        stop.synchronize()
-        return float(self.cupy.cuda.get_elapsed_time(start, stop)) / 1000
+        return card_seconds(self.cupy, call)
 
     def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
         if step is None:

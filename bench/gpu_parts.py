@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from bench import problem
+from bench.losses import in_pairs, jax_loss, torch_loss
 from bench.problem import Problem, Shape, error, error_of_gradient, exact
+from bench.timing import card_seconds
 from fullbatch import cost_and_gradients, gradient_descent, steps
 from fullbatch.core.parameters import Layer, Params, flatten, unflatten
 from fullbatch.functions import prepare
@@ -90,12 +92,8 @@ def card(scale: float = 1.0) -> Points:
 
     A, B = cupy.zeros(size // 4, dtype="float32"), cupy.empty(size // 4, dtype="float32")
     yield attempt({"what": "copy on the card, both ways"}, lambda: rate(2 * size, lambda: cupy.copyto(B, A)))
-    pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
-    kind = runtime.memcpyHostToDevice
-    yield attempt(
-        {"what": "plain pinned copy"},
-        lambda: rate(size, lambda: runtime.memcpyAsync(A.data.ptr, pinned.ctypes.data, size, kind, 0)),
-    )
+    _, copy = pinned_copy(size)
+    yield attempt({"what": "plain pinned copy"}, lambda: rate(size, copy))
     host = np.ones((size // 4 // 32, 32), dtype="float32")
     conveyor = Conveyor(cupy)
     target = A[: host.size].reshape(host.shape)
@@ -115,6 +113,20 @@ def card(scale: float = 1.0) -> Points:
                 cupy.matmul(X, X, out=out)
 
         yield attempt({"what": f"product, {precision or 'float32'}, operations"}, lambda: rate(2 * n**3, product))
+
+
+def pinned_copy(size: int) -> tuple[np.ndarray, Callable[[], None]]:
+    """Pinned memory of the host, and a call that copies it to the card and waits."""
+    import cupy
+
+    pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+    target, kind = cupy.empty(size, dtype="uint8"), cupy.cuda.runtime.memcpyHostToDevice
+
+    def copy() -> None:
+        cupy.cuda.runtime.memcpyAsync(target.data.ptr, pinned.ctypes.data, size, kind, 0)
+        cupy.cuda.Device().synchronize()
+
+    return pinned, copy
 
 
 # --- The step -------------------------------------------------------------------------------------------------
@@ -296,14 +308,8 @@ def seconds_on_card(call: Callable[[], Any], *, untimed: int = 3, rounds: int = 
     """As ``seconds_of``, between two events on the stream."""
     import cupy
 
-    times = []
-    for i in range(untimed + rounds):
-        start, stop = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record()
-        call()
-        stop.record()
-        stop.synchronize()
-        times += [cupy.cuda.get_elapsed_time(start, stop) / 1000] if i >= untimed else []
+    seconds = [card_seconds(cupy, call) for _ in range(untimed + rounds)]
+    times = seconds[untimed:]
     return {"seconds": statistics.median(times), "least": min(times), "rounds": len(times)}
 
 
@@ -313,46 +319,31 @@ def seconds_on_card(call: Callable[[], Any], *, untimed: int = 3, rounds: int = 
 def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Points:
     """PyTorch with automatic differentiation, in float32 (not TF32, which is off by default there too)."""
     import torch
-    from torch.nn import functional as F
 
     torch.backends.cuda.matmul.allow_tf32 = False
     yield {"package": f"torch {torch.__version__}"}
-
-    def loss(X: Any, targets: Any, leaves: Sequence[Any]) -> Any:
-        for W, b in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
-            X = F.linear(X, W, b).tanh()
-        return F.binary_cross_entropy_with_logits(F.linear(X, *leaves[-2:]), targets)
-
     # Dynamic, as by default from the second shape on, it would be another program than the one to compare with.
+    loss = torch_loss("sigmoid")
     function = torch.compile(loss, dynamic=False) if compiled else loss
+    on_card = device == "cuda"
 
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
+    def step(p: Problem, repeats: int) -> Callable[[], Any]:
+        X, targets = (torch.tensor(a, device=device).repeat(repeats, 1) for a in (p.table, p.targets))
+        leaves = [torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])]
 
-    for name, times in CASES.items():
-        p, repeats = rows_of(name), max(1, int(times * scale))
+        def call() -> Any:
+            J = function(X, targets, leaves)
+            gradient = torch.autograd.grad(J, leaves)
+            J.item()
+            if on_card:
+                torch.cuda.synchronize()
+            return in_pairs(gradient)
 
-        def work(p: Problem = p, repeats: int = repeats) -> dict[str, Any]:
-            X, targets = (torch.tensor(a, device=device).repeat(repeats, 1) for a in (p.table, p.targets))
-            leaves = [
-                torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])
-            ]  # fmt: skip
-            found: list[Any] = []
+        return call
 
-            def call() -> None:
-                J = function(X, targets, leaves)
-                found[:] = torch.autograd.grad(J, leaves)
-                J.item()
-                wait()
-
-            timed = seconds_of(call)
-            peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-            gradient = list(zip(found[::2], found[1::2], strict=True))
-            return {**timed, "error_of_gradient": error_of_gradient(gradient, exact(p)[1]), "peak": peak}
-
-        yield attempt({"case": name, "m": ROWS * repeats}, work)
-        if device == "cuda":
+    for point in _peer(step, scale, lambda: {"peak": torch.cuda.max_memory_allocated() if on_card else None}):
+        yield point
+        if on_card:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
@@ -367,30 +358,35 @@ def jax_peer(device: str = "cuda", scale: float = 1.0) -> Points:
     yield {"package": f"jax {jax.__version__}", "device": str(here)}
     if device == "cuda" and here.platform == "cpu":  # pip install jax has no CUDA: it would time the CPU, in silence
         raise RuntimeError("JAX sees no GPU and would compute on the CPU; install jax[cuda13].")
+    total = jax_loss("sigmoid")
+    function = jax.jit(jax.value_and_grad(lambda params, X, targets: total(params, X, targets) / len(X)))
 
-    def loss(params: Any, X: Any, targets: Any) -> Any:
-        for W, b in params[:-1]:
-            X = jnp.tanh(X @ W.T + b)
-        W, b = params[-1]
-        Z = X @ W.T + b
-        return jnp.mean(jax.nn.softplus(Z) - Z * targets)
+    def step(p: Problem, repeats: int) -> Callable[[], Any]:
+        X, targets = (jnp.tile(jnp.asarray(a), (repeats, 1)) for a in (p.table, p.targets))
+        params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
+        return lambda: jax.block_until_ready(function(params, X, targets))[1]
 
-    function = jax.jit(jax.value_and_grad(loss))
+    yield from _peer(step, scale, dict)
+
+
+def _peer(
+    step: Callable[[Problem, int], Callable[[], Any]], scale: float, more: Callable[[], dict[str, Any]]
+) -> Points:
+    """A point for each case: ``step(p, repeats)`` gives a call that gives the gradient; ``more`` comes after it."""
+
+    def timed(name: str, repeats: int) -> dict[str, Any]:
+        p, found = rows_of(name), list[Any]()
+        call = step(p, repeats)
+
+        def kept() -> None:
+            found[:] = call()
+
+        times = seconds_of(kept)
+        return {**times, **more(), "error_of_gradient": error_of_gradient(found, exact(p)[1])}
+
     for name, times in CASES.items():
-        p, repeats = rows_of(name), max(1, int(times * scale))
-
-        def work(p: Problem = p, repeats: int = repeats) -> dict[str, Any]:
-            X, targets = (jnp.tile(jnp.asarray(a), (repeats, 1)) for a in (p.table, p.targets))
-            params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
-            found: list[Any] = []
-
-            def call() -> None:
-                found[:] = jax.block_until_ready(function(params, X, targets))
-
-            timed = seconds_of(call)
-            return {**timed, "error_of_gradient": error_of_gradient(found[1], exact(p)[1])}
-
-        yield attempt({"case": name, "m": ROWS * repeats}, work)
+        repeats = max(1, int(times * scale))
+        yield attempt({"case": name, "m": ROWS * repeats}, partial(timed, name, repeats))
 
 
 # --- Streaming ------------------------------------------------------------------------------------------------
@@ -402,14 +398,9 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
 
     from fullbatch.sources.conveyor import Conveyor
 
-    pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
-    target, kind = cupy.empty(size, dtype="uint8"), cupy.cuda.runtime.memcpyHostToDevice
+    pinned, copy = pinned_copy(size)
     conveyor, part = Conveyor(cupy), table[: size // table.strides[0]]
     buffer = pinned[: part.nbytes].view(table.dtype).reshape(part.shape)
-
-    def copy() -> None:
-        cupy.cuda.runtime.memcpyAsync(target.data.ptr, pinned.ctypes.data, size, kind, 0)
-        cupy.cuda.Device().synchronize()
 
     return {
         "pinned": size / seconds_of(copy)["seconds"],

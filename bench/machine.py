@@ -122,24 +122,22 @@ def _environment() -> dict[str, str]:
 
 def total_memory() -> int | None:
     """Bytes that this machine has, or that its container may use."""
-    return _least(_meminfo("MemTotal"), _cgroup("memory.max"))
+    return _least(kilobytes("/proc/meminfo", "MemTotal"), _cgroup("memory.max"))
 
 
 def free_memory() -> int | None:
     """Bytes that can be allocated now without swapping."""
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return _least(_meminfo("MemAvailable"), None if limit is None or used is None else limit - used)
+    return _least(kilobytes("/proc/meminfo", "MemAvailable"), None if limit is None or used is None else limit - used)
 
 
 def _least(*values: int | None) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def _meminfo(field: str) -> int | None:
-    for line in _lines("/proc/meminfo"):
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return None
+def kilobytes(path: str, name: str) -> int | None:
+    """Bytes, of a line "NAME: 123 kB" of a file in /proc."""
+    return next((int(line.split()[1]) * 1024 for line in _lines(path) if line.startswith(name + ":")), None)
 
 
 def _cgroup(name: str) -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import children, own
+from bench.machine import kilobytes
 from bench.problem import Shape, make
 from fullbatch import cost_and_gradients
 
@@ -36,10 +37,9 @@ def _give_back() -> None:
 
 
 def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+    if (found := kilobytes("/proc/self/status", field)) is None:
+        raise OSError(f"/proc/self/status has no {field}")
+    return found
 
 
 def of_step(shape: Shape, m: int, dtype: str, threads: int | None, native: str | None = None) -> int | None:

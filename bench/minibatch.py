@@ -17,6 +17,7 @@ import numpy as np
 
 from bench import own, problem
 from bench.contest import Entry, Field, Span, Trial, field_of, point
+from bench.losses import in_pairs, jax_logits
 from bench.problem import Problem, Shape
 from bench.timing import Contender, Rules, wall
 from fullbatch.core.parameters import Layer, Params
@@ -52,7 +53,12 @@ class Estimator:
         self.model.partial_fit(self.p.table[:rows], self.p.codes[:rows], classes=np.arange(self.p.shape.sizes[-1]))
 
     def weights(self) -> list[tuple[Any, Any]]:
-        return [(W.T, b) for W, b in zip(self.model.coefs_, self.model.intercepts_, strict=True)]
+        return estimator_weights(self.model)
+
+
+def estimator_weights(model: Any) -> list[tuple[Any, Any]]:
+    """[(W, b)] of an estimator of scikit-learn's kind, with W as in the notes."""
+    return [(W.T, b) for W, b in zip(model.coefs_, model.intercepts_, strict=True)]
 
 
 class Ours(Estimator):
@@ -89,7 +95,7 @@ def initial_weights(p: Problem, rng: np.random.RandomState) -> Params:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.partial_fit(p.table[:2], p.codes[:2], classes=classes)
-    return tuple(Layer(W.T, b[:, np.newaxis]) for W, b in zip(model.coefs_, model.intercepts_, strict=True))
+    return tuple(Layer(W, b[:, np.newaxis]) for W, b in estimator_weights(model))
 
 
 class Torch:
@@ -116,8 +122,7 @@ class Torch:
             self.optimizer.step()
 
     def weights(self) -> list[tuple[Any, Any]]:
-        arrays = [array.detach().numpy() for array in self.model.parameters()]
-        return list(zip(arrays[::2], arrays[1::2], strict=True))
+        return torch_weights(self.model)
 
 
 def torch_network(p: Problem, rng: np.random.RandomState) -> Any:
@@ -134,6 +139,11 @@ def torch_network(p: Problem, rng: np.random.RandomState) -> Any:
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(W)))
             layer.bias.copy_(torch.from_numpy(np.ascontiguousarray(b[:, 0])))
     return model
+
+
+def torch_weights(model: Any) -> list[tuple[Any, Any]]:
+    """[(W, b)] of an nn.Sequential, as they are now: views."""
+    return in_pairs([array.detach().numpy() for array in model.parameters()])
 
 
 class Jax:
@@ -166,10 +176,7 @@ def _jax_epoch() -> Callable[..., Any]:
     import jax.numpy as jnp
 
     def loss(params: Any, X: Any, codes: Any) -> Any:
-        for W, b in params[:-1]:
-            X = jnp.tanh(X @ W.T + b)
-        W, b = params[-1]
-        logits = jax.nn.log_softmax(X @ W.T + b, axis=1)
+        logits = jax.nn.log_softmax(jax_logits(params, X), axis=1)
         return -jnp.mean(jnp.take_along_axis(logits, codes[:, None], axis=1))
 
     def epoch(state: Any, X: Any, codes: Any, batches: Any) -> Any:

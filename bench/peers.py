@@ -14,7 +14,6 @@ import math
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -24,10 +23,12 @@ import numpy as np
 
 from bench import children, minibatch, own, problem, roofline
 from bench.contest import Entry, Field, Span, Trial, field_of, point
+from bench.losses import in_pairs, jax_loss, torch_loss
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, cut, disturbed, not_begun, too_long, used_up, wall
+from bench.runs import Job, Say, no_room, one_by_one
+from bench.timing import Contender, Rules, cut, disturbed, too_long, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import block_size
@@ -35,7 +36,7 @@ from fullbatch.fold.blocks import block_size
 Step = Callable[[], tuple[Any, Sequence[tuple[Any, Any]]]]
 OURS = own.USUAL
 # The error at up to so many examples, and in proportion to m beyond. It is to find a slip, which gives 1, and not who
-# rounds: sums over 10 million examples in one go are 8 % off for a column of nonzero mean, and that is told as it is.
+# rounds: sums over 10 million examples in one go can be 8 % off in a column of nonzero mean, and that is told as it is.
 TOLERANCE, UP_TO = 0.02, 500_000
 
 CASES = {  # the first four are in the geometric mean
@@ -153,32 +154,19 @@ def _torch_data(p: Problem) -> tuple[Any, Any, list[Any]]:
     return torch.from_numpy(p.table), targets, leaves
 
 
-def _torch_loss(output: str) -> Callable[[Any, Any, Sequence[Any]], Any]:
-    from torch.nn import functional as F
-
-    criterion = F.binary_cross_entropy_with_logits if output == "sigmoid" else F.cross_entropy
-
-    def loss(X: Any, targets: Any, leaves: Sequence[Any]) -> Any:
-        for W, b in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
-            X = F.linear(X, W, b).tanh()
-        return criterion(F.linear(X, *leaves[-2:]), targets)
-
-    return loss
-
-
 def torch_eager(p: Problem, compiled: bool = False) -> Step:
     """PyTorch with automatic differentiation, on whole arrays."""
     import torch
 
     X, targets, leaves = _torch_data(p)
-    loss = _torch_loss(p.shape.output)
+    loss = torch_loss(p.shape.output)
     if compiled:
         loss = torch.compile(loss)
 
     def step() -> tuple[float, list[tuple[Any, Any]]]:
         J = loss(X, targets, leaves)
         gradients = torch.autograd.grad(J, leaves)
-        return J.item(), list(zip(gradients[::2], gradients[1::2], strict=True))
+        return J.item(), in_pairs(gradients)
 
     return step
 
@@ -237,23 +225,6 @@ def torch_blocks(p: Problem) -> Step:
 # --- JAX ------------------------------------------------------------------------------------------------------
 
 
-def _jax_loss(output: str) -> Callable[[Any, Any, Any], Any]:
-    """The loss summed over examples, of parameters [(W, b)], a table (k, n[0]) and targets (k, n[L])."""
-    import jax
-    import jax.numpy as jnp
-
-    def loss(params: Any, X: Any, targets: Any) -> Any:
-        for W, b in params[:-1]:
-            X = jnp.tanh(X @ W.T + b)
-        W, b = params[-1]
-        Z = X @ W.T + b
-        if output == "sigmoid":
-            return jnp.sum(jax.nn.softplus(Z) - Z * targets)
-        return -jnp.sum(jax.nn.log_softmax(Z, axis=1) * targets)
-
-    return loss
-
-
 def jax_jit(p: Problem) -> Step:
     """JAX: value_and_grad under jit, on whole arrays."""
     import jax
@@ -261,7 +232,7 @@ def jax_jit(p: Problem) -> Step:
 
     X, targets = jnp.asarray(p.table), jnp.asarray(p.targets)
     params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
-    total = _jax_loss(p.shape.output)
+    total = jax_loss(p.shape.output)
     function = jax.jit(jax.value_and_grad(lambda params, X, targets: total(params, X, targets) / p.m))
     return lambda: jax.block_until_ready(function(params, X, targets))
 
@@ -277,7 +248,7 @@ def jax_blocks(p: Problem) -> Step:
     blocks = tuple(array[:whole].reshape(count, block, -1) for array in (X, targets))
     rest = X[whole:], targets[whole:]
     params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
-    gradient = jax.value_and_grad(_jax_loss(p.shape.output))
+    gradient = jax.value_and_grad(jax_loss(p.shape.output))
 
     @jax.jit
     def function(params: Any, blocks: Any, rest: Any) -> Any:
@@ -378,58 +349,35 @@ def work_of(settings: Settings) -> list[Work]:
     return [Work(n, m, batch, allocator, need) for allocator in settings.allocators for n, m, batch, need in cases]
 
 
-def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
+def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Say) -> None:
     """Time all cases under each allocator into ``result``; ``save`` is called after each."""
-    began = time.perf_counter()
-    known = roofline.from_json(result.summary.get("limits", {})).get("cpu", Limits(0, 0))
-    limits = roofline.cpu_limits(quick=settings.scale < 1).best(known)
-    deadline = began + settings.budget - (time.perf_counter() - began)  # they are measured once more at the end
-    say(f"the machine's limits: {limits}")
-    todo = [work for work in work_of(settings) if not result.has(case=work.name, allocator=work.allocator)]
     least: dict[str, float] = {}  # seconds of a case at the least, by its name, once it is known
-    try:
-        for index, work in enumerate(todo):
-            left = deadline - time.perf_counter()
-            reason = _beyond(work, settings, left, least.get(work.name, 0.0))
-            if reason:
-                result.leave_out(f"{work}: left out: {reason}", say)
-                continue
-            if index:  # beside the rounds, so that a disturbed beginning does not set the limit
-                limits = limits.best(roofline.cpu_limits(quick=settings.scale < 1))
-            try:
-                measured = _measured(work, settings, left / (len(todo) - index), left)
-            except children.ChildError as error:
-                result.leave_out(f"{work}: left out: {error}", say)
-                continue
-            least[work.name] = measured["least_seconds"]
-            for name, why in measured["left_out"].items():
-                result.leave_out(f"{work}: {name}: left out: {why}", say)
-            if not_begun(measured["rounds"]):
-                result.leave_out(f"{work}: left out: {used_up(settings.budget)} before its first round", say)
-                continue
-            result.points.append(measured)
-            say(describe(measured))
-            result.summary = summary(result.points, limits)
-            save()
-    finally:
-        if result.points:  # what was measured while the machine was disturbed is no limit
-            limits = limits.best(roofline.cpu_limits(quick=settings.scale < 1))
-            result.summary = summary(result.points, limits)
-            save()
+
+    def measured(work: Work, share: float, left: float) -> dict[str, Any]:
+        point = _measured(work, settings, share, left)
+        least[work.name] = point["least_seconds"]
+        return point
+
+    def beyond(work: Work, left: float) -> str | None:
+        return _beyond(work, settings, left, least.get(work.name, 0.0))
+
+    jobs = [
+        Job(str(work), partial(beyond, work), partial(measured, work))
+        for work in work_of(settings)
+        if not result.has(case=work.name, allocator=work.allocator)
+    ]
+    one_by_one(
+        jobs, result, settings.budget, summary=summary, describe=describe, quick=settings.scale < 1, save=save, say=say
+    )
 
 
 def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | None:
     """Why the work is left out, or None."""
     if ALLOCATORS[work.allocator] is not None and platform.libc_ver()[0] != "glibc":
         return "only glibc can be told to keep memory"
-    if left <= 0:
-        return f"beyond the budget of {settings.budget:,g} s"
     if least > left:
         return f"it takes about {least:,.0f} s, {too_long(settings.budget)}"
-    free = free_memory()
-    if free is not None and work.bytes_needed > free:
-        return f"up to {work.bytes_needed:,} bytes are needed, {free:,} are free"
-    return None
+    return no_room(work.bytes_needed, free_memory(), "up to ")
 
 
 def _measured(work: Work, settings: Settings, share: float, left: float) -> dict[str, Any]:

@@ -16,7 +16,6 @@ each other is in neither. What is left after all parts is the rest.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,7 +30,8 @@ from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import Contender, Rules, cut, disturbed, not_begun, used_up, wall
+from bench.runs import Job, Say, no_room, one_by_one
+from bench.timing import Contender, Rules, cut, disturbed, wall
 from fullbatch import MLPClassifier, Network, cost_and_gradients
 from fullbatch.machine.threads import one_blas_thread, thread_count
 
@@ -100,41 +100,33 @@ def epoch_without(p: Problem, batch: int) -> dict[str, Callable[[], Any]]:
 # --- The run --------------------------------------------------------------------------------------------------
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
+def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """Take everything apart, into ``result``; ``save`` is called after each."""
-    began = time.perf_counter()
-    quick = settings.scale < 1
-    known = roofline.from_json(result.summary.get("limits", {})).get("cpu", Limits(0, 0))
-    limits = roofline.cpu_limits(quick=quick).best(known)
-    deadline = began + settings.budget - (time.perf_counter() - began)  # they are measured once more at the end
-    todo = [work for work in work_of(settings) if not result.has(shape=work[0].name, batch=work[2])]
-    try:
-        for index, (shape, m, batch) in enumerate(todo):
-            name = shape.name if batch is None else minibatch.case_name(batch)
-            left, need, free = deadline - time.perf_counter(), shape.bytes_needed(m, 4), free_memory()
-            if left <= 0:
-                result.leave_out(f"{name}: left out: beyond the budget of {settings.budget:g} s", say)
-                continue
-            if free is not None and need > free:
-                result.leave_out(f"{name}: left out: {need:,} bytes are needed, {free:,} are free", say)
-                continue
-            if index:  # beside the rounds, so that a disturbed beginning does not set the limit
-                limits = limits.best(roofline.cpu_limits(quick=quick))
-            made = _one(shape, m, batch, settings.rules, Span.from_now(left / (len(todo) - index), left))
-            if not_begun(made["rounds"]):
-                result.leave_out(f"{name}: left out: {used_up(settings.budget)} before its first round", say)
-                continue
-            result.points.append(made)
-            result.summary = summary(result.points, limits)
-            say(
-                f"{name}, m = {m:,}: {made['rounds']['kept']} rounds kept"
-                f"{cut(made['rounds'])}{disturbed(made['rounds'])}"
-            )
-            save()
-    finally:
-        if result.points:  # what was measured while the machine was disturbed is no limit
-            result.summary = summary(result.points, limits.best(roofline.cpu_limits(quick=quick)))
-            save()
+
+    def measured(shape: Shape, m: int, batch: int | None, share: float, left: float) -> dict[str, Any]:
+        return _one(shape, m, batch, settings.rules, Span.from_now(share, left))
+
+    def beyond(shape: Shape, m: int, left: float) -> str | None:
+        return no_room(shape.bytes_needed(m, 4), free_memory())
+
+    jobs = [
+        Job(_name(shape.name, batch), partial(beyond, shape, m), partial(measured, shape, m, batch))
+        for shape, m, batch in work_of(settings)
+        if not result.has(shape=shape.name, batch=batch)
+    ]
+    one_by_one(
+        jobs, result, settings.budget, summary=summary, describe=describe, quick=settings.scale < 1, save=save, say=say
+    )
+
+
+def _name(shape: str, batch: int | None) -> str:
+    return shape if batch is None else minibatch.case_name(batch)
+
+
+def describe(point: dict[str, Any]) -> str:
+    rounds = point["rounds"]
+    where = f"{_name(point['shape'], point['batch'])}, m = {point['m']:,}"
+    return f"{where}: {rounds['kept']} rounds kept{cut(rounds)}{disturbed(rounds)}"
 
 
 def work_of(settings: Settings) -> list[tuple[Shape, int, int | None]]:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bench.machine import free_memory
 from bench.problem import Shape
 from bench.results import Result
 from bench.roofline import Limits
+from bench.runs import Run, Say, deadline
 from bench.timing import Contender, Gauge, Rules, cut, disturbed, take_turns, too_long, two_threads, used_up
 from fullbatch.errors import InputError
 
@@ -23,11 +24,7 @@ SHAPES = problem.SHAPES[:4]
 FIRST, LAST = 1_000, 10_000_000
 HEAD = 100_000  # examples of an untimed call
 LONG = 0.25  # seconds: the untimed call before a longer one is of the first HEAD examples
-CALLS = (
-    4  # of every backend besides: to see what runs, to tell a long call from a short one, and for the peak of memory
-)
-
-Say = Callable[[str], None]
+CALLS = 4  # of every backend besides: to see what runs, to tell a long call from a short one, and for peak memory
 
 
 @dataclass(frozen=True)
@@ -98,24 +95,14 @@ class Cost:
         return self.fixed + m * (self.make + self.call * (CALLS + rules.least * (1 + untimed)))
 
 
-class _Run(NamedTuple):
-    """What all points of a run share. ``deadline`` is by time.perf_counter(); ``costs`` are by shape, once known."""
+@dataclass
+class _Run(Run):
+    """Of the costs, by shape, each once it is known."""
 
     settings: Settings
-    result: Result
     limits: dict[str, Limits]
-    deadline: float
     gauge: Callable[[], Gauge] | None
-    costs: dict[str, Cost]
-    save: Callable[[], None]
-    say: Say
-
-    def leave_out(self, line: str) -> None:
-        self.result.leave_out(line, self.say)
-
-    @property
-    def left(self) -> float:
-        return self.deadline - time.perf_counter()
+    costs: dict[str, Cost] = field(default_factory=dict)
 
 
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
@@ -131,14 +118,14 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
             for shape in shapes:
                 _refuse(shape, settings.counts()[-1], settings.dtype, room, f" on {b.device}")
     limits = _limits(found, settings, roofline.from_json(result.summary.get("limits", {})))
-    deadline = began + settings.budget - (time.perf_counter() - began)  # they are measured once more at the end
+    end = deadline(began, settings.budget)
     result.summary["limits"] = roofline.to_json(limits)
     for device, limit in limits.items():
         say(f"{device}: the machine's limits: {limit}")
     gauge = two_threads() if settings.rules.quiet > 0 else None
     result.summary["rounds_are_checked"] = gauge is not None
     try:
-        _measure(_Run(settings, result, limits, deadline, gauge, {}, save, say), shapes, found)
+        _measure(_Run(result, settings.budget, end, save, say, settings, limits, gauge), shapes, found)
     finally:
         # The limits once more: what was measured while the machine was disturbed is no limit.
         if result.points:

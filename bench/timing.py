@@ -86,6 +86,12 @@ class Rounds:
     def begun(self) -> int:
         return self.kept + self.dropped
 
+    def take(self, index: int, measured: Mapping[str, float]) -> None:
+        """Let a round that was begun give samples."""
+        self.used.append(index)
+        for name, value in measured.items():
+            self.samples[name].append(value)
+
     def summary(self) -> dict[str, Any]:
         """For the JSON: how the rounds went."""
         ratios = [round(gauge.ratio, 3) for gauge in self.gauges]
@@ -142,6 +148,16 @@ def wall(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def card_seconds(cupy: Any, call: Callable[[], Any]) -> float:
+    """By the device's own clock, between two events on the stream that the call works on."""
+    start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+    start.record()
+    call()
+    stop.record()
+    stop.synchronize()
+    return float(cupy.cuda.get_elapsed_time(start, stop)) / 1000
+
+
 def take_turns(
     contenders: Mapping[str, Contender],
     rules: Rules,
@@ -177,16 +193,12 @@ def take_turns(
             spoilt.append((sum(_beyond(one, rules) for one in seen), index, measured))
         else:
             rounds.kept += 1
-            rounds.used.append(index)
-            for name, value in measured.items():
-                rounds.samples[name].append(value)
+            rounds.take(index, measured)
         rounds.longest = max(rounds.longest, time.perf_counter() - began)
     if spoilt and not rounds.kept:
         rounds.disturbed = True
         for _, index, measured in sorted(spoilt, key=lambda one: one[:2])[: min(rules.least, rules.rounds)]:
-            rounds.used.append(index)
-            for name, value in measured.items():
-                rounds.samples[name].append(value)
+            rounds.take(index, measured)
     return rounds
 
 

@@ -35,6 +35,7 @@ from bench import children, datasets, minibatch, own
 from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.results import Result
+from bench.runs import Run, Say
 from bench.timing import Contender as Timed
 from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, too_long, two_threads, used_up, wall
 from fullbatch import Network
@@ -57,21 +58,14 @@ class Trace:
     seconds: list[float] = field(default_factory=list)
     weights: list[Params] = field(default_factory=list)
     ran: str = ""
-
-
-class _Watch:
-    """Writes down a trace."""
-
-    def __init__(self) -> None:
-        self.trace = Trace()
-        self.start = time.perf_counter()
+    start: float = field(default_factory=time.perf_counter)
 
     def note(self, weights: Sequence[tuple[Any, Any]]) -> None:
-        self.trace.seconds.append(time.perf_counter() - self.start)
-        self.trace.weights.append(tuple(Layer(np.array(W, order="C"), np.array(b).reshape(-1, 1)) for W, b in weights))
+        self.seconds.append(time.perf_counter() - self.start)
+        self.weights.append(tuple(Layer(np.array(W, order="C"), np.array(b).reshape(-1, 1)) for W, b in weights))
 
     def note_estimator(self, model: Any) -> None:
-        self.note([(W.T, b) for W, b in zip(model.coefs_, model.intercepts_, strict=True)])
+        self.note(minibatch.estimator_weights(model))
 
 
 # --- The contenders -------------------------------------------------------------------------------------------
@@ -88,8 +82,8 @@ def _options(data: Encoded, seed: int, epochs: int) -> dict[str, Any]:
 class _EachEpoch:
     """A callback of scikit-learn's protocol."""
 
-    def __init__(self, watch: _Watch) -> None:
-        self.watch = watch
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
@@ -102,7 +96,7 @@ class _EachEpoch:
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any) -> None:
         if context.parent is not None:  # an epoch, not the whole fit
-            self.watch.note_estimator(fitted_estimator)
+            self.trace.note_estimator(fitted_estimator)
 
 
 def ours(data: Encoded, seed: int, epochs: int, native: str | None = None, on_matrix: bool = False) -> Trace:
@@ -114,29 +108,29 @@ def ours(data: Encoded, seed: int, epochs: int, native: str | None = None, on_ma
 
     model = MLPClassifier(**_options(data, seed, epochs), device="cpu")
     with own.forced(native), own.seen() as labels:
-        watch = _Watch()
-        model.set_callbacks(_EachEpoch(watch))
+        trace = Trace()
+        model.set_callbacks(_EachEpoch(trace))
         model.fit(data.matrix if on_matrix else data.X, data.y)
-    watch.trace.ran = " and ".join(labels)
-    return watch.trace
+    trace.ran = " and ".join(labels)
+    return trace
 
 
 def sklearn(data: Encoded, seed: int, epochs: int) -> Trace:
     """scikit-learn on a CSR matrix where there are categories, as its OneHotEncoder gives it, else on an array."""
     from sklearn.neural_network import MLPClassifier
 
-    watch = _Watch()
+    trace = Trace()
 
     class Watched(MLPClassifier):
         # Called after each epoch of fit: scikit-learn's MLP takes no callbacks.
         def _update_no_improvement_count(self, *arguments: Any) -> None:
             super()._update_no_improvement_count(*arguments)
-            watch.note_estimator(self)
+            trace.note_estimator(self)
 
     model = Watched(**_options(data, seed, epochs))
-    watch.start = time.perf_counter()
+    trace.start = time.perf_counter()
     model.fit(data.matrix, data.y)
-    return watch.trace
+    return trace
 
 
 def torch(data: Encoded, seed: int, epochs: int) -> Trace:
@@ -156,16 +150,15 @@ def torch(data: Encoded, seed: int, epochs: int) -> Trace:
     X = None if data.dense is None else torch.from_numpy(data.dense)
     y = torch.from_numpy(data.y.astype(np.float32)[:, None] if data.classes == 2 else data.y)
     criterion = F.binary_cross_entropy_with_logits if data.classes == 2 else F.cross_entropy
-    watch = _Watch()
+    trace = Trace()
     for order in orders:
         for batch in order.split(data.settings.batch):
             inputs = X[batch] if X is not None else torch.from_numpy(data.matrix[batch.numpy()].toarray())
             optimizer.zero_grad()
             criterion(model(inputs), y[batch]).backward()
             optimizer.step()
-        arrays = [array.detach().numpy() for array in model.parameters()]
-        watch.note(list(zip(arrays[::2], arrays[1::2], strict=True)))
-    return watch.trace
+        trace.note(minibatch.torch_weights(model))
+    return trace
 
 
 def _orders(rng: np.random.RandomState, m: int, epochs: int) -> list[np.ndarray]:
@@ -232,30 +225,19 @@ class Settings:
     rules: Rules = RULES
 
 
-class _Run(NamedTuple):
-    """What all trainings of a run share. ``deadline`` is by time.perf_counter(); ``longest`` by data and contender."""
+@dataclass
+class _Run(Run):
+    """``longest`` : seconds of a training, by data and contender."""
 
     settings: Settings
-    result: Result
-    deadline: float
     gauge: Callable[[], Gauge] | None
-    longest: dict[tuple[str, str], float]
-    save: Callable[[], None]
-    say: Callable[[str], None]
-
-    def leave_out(self, line: str) -> None:
-        self.result.leave_out(line, self.say)
-
-    @property
-    def left(self) -> float:
-        return self.deadline - time.perf_counter()
+    longest: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Callable[[str], None]) -> None:
+def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """Train on all data sets into ``result``, seed by seed; ``save`` is called after each training."""
-    deadline = time.perf_counter() + settings.budget
     gauge = two_threads() if settings.rules.quiet > 0 else None
-    here = _Run(settings, result, deadline, gauge, {}, save, say)
+    here = _Run(result, settings.budget, time.perf_counter() + settings.budget, save, say, settings, gauge)
     takes_part: dict[str, tuple[Encoded, list[str]]] = {}
     for name in settings.datasets:
         if here.left <= 0:
@@ -281,10 +263,10 @@ def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
             continue
         where, who = f"{data.name}, seed {seed}: {contender}: left out", (data.name, contender)
         if here.left <= 0:
-            here.leave_out(f"{where}: beyond the budget of {here.settings.budget:g} s")
+            here.leave_out(f"{where}: beyond the budget of {here.budget:g} s")
             continue
         if (seconds := here.longest.get(who, 0.0)) > here.left:
-            here.leave_out(f"{where}: it takes about {seconds:,.0f} s, {too_long(here.settings.budget)}")
+            here.leave_out(f"{where}: it takes about {seconds:,.0f} s, {too_long(here.budget)}")
             continue
         try:
             point, rounds = one(data, contender, seed, here.settings.rules, here.left, here.gauge)
@@ -295,7 +277,7 @@ def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
             continue
         here.longest[who] = max(here.longest.get(who, 0.0), rounds.longest)
         if point is None:
-            here.leave_out(f"{where}: {used_up(here.settings.budget)} before its first round")
+            here.leave_out(f"{where}: {used_up(here.budget)} before its first round")
             continue
         here.result.points.append(point)
         here.result.summary = summary(here.result.points)

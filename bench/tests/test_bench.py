@@ -951,7 +951,7 @@ def test_a_case_whose_process_dies_is_left_out_and_the_rest_goes_on(
     [
         (peers.platform, "libc_ver", lambda: ("musl", "1"), "only glibc can be told to keep memory"),
         (peers, "free_memory", lambda: 1000, "bytes are needed, 1,000 are free"),
-        (peers.time, "perf_counter", itertools.count(0, 50).__next__, "beyond the budget of 60 s"),
+        (time, "perf_counter", itertools.count(0, 50).__next__, "beyond the budget of 60 s"),
     ],
 )
 def test_cases_that_cannot_be_measured_are_left_out_with_a_line(
