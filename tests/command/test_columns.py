@@ -39,7 +39,7 @@ def test_columns_are_shown(run, folder):
 def test_one_stray_cell_is_said_and_cured(run, stray):
     _, _, err = run("columns", stray)
     assert "is 'unknown' in row 778; --missing unknown reads it as missing" in err
-    status, out, err = run("train", stray, "--target", "late", *QUICK)
+    _, out, err = run("train", stray, "--target", "late", *QUICK)
     assert "warning: column 'income'" in err
     assert "1 category" in out
     _, out, err = run("train", stray, "--target", "late", "--missing", "unknown", "--json", *QUICK)
