@@ -53,7 +53,8 @@ def no_driver(monkeypatch):
 
 def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, no_driver):
     for options in ((), ("--solver", "lbfgs")):
-        status, _, err = run("train", folder / "people.csv", "--target", "pays", *QUICK, *options)
+        args = ("--target", "pays", "--drop", "spends", *QUICK, *options)
+        status, _, err = run("train", folder / "people.csv", *args)
         assert status == 0
         first, second, *rest = (line for line in err.splitlines() if "warning: column" not in line)
         assert first == "fullbatch: computing on the CPU: no driver."
@@ -63,8 +64,8 @@ def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, 
 
 def test_the_beginning_of_a_fit_is_not_yet_that_of_an_epoch(capsys):
     """Between them the training is put together, which can be an error too."""
-    callback = train._BeforeTheFirstEpoch("a line")
-    for epochs, said in ((12, ""), (0, "fullbatch: a line\n"), (0, "")):
+    callback = train._BeforeTheFirstEpoch(["a line", "another"])
+    for epochs, said in ((12, ""), (0, "fullbatch: a line\nfullbatch: another\n"), (0, "")):
         callback.on_fit_task_begin(None, SimpleNamespace(max_subtasks=epochs))
         assert capsys.readouterr().err == said
 

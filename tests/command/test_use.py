@@ -154,3 +154,18 @@ def test_a_bare_estimator_knows_no_columns(fails, folder, tmp_path):
 
     fb.save(fb.MLPClassifier((3,), max_iter=1).fit(np.eye(4), [0, 1, 0, 1]), tmp_path / "bare.model")
     assert "bare MLPClassifier" in fails("predict", tmp_path / "bare.model", folder / "people.csv")
+
+
+def test_levels_that_training_had_not_are_said(run, fails, folder, tmp_path):
+    """D8: codes that a float column wrote as 1.0, other spellings, later dates as text."""
+    rows = (folder / "people.csv").read_text().replace('"Ulm"', '"ulm"').replace("Ulm", "ulm")
+    data = write(tmp_path / "new.csv", rows)
+    share = rows.count("ulm") / 400
+    for command in (("predict", "--out", tmp_path / "p.csv"), ("evaluate",)):
+        status, _, err = run(command[0], folder / "pays.model", data, *command[1:])
+        assert status == 0
+        said = f"column 'town': {100 * share:.3g} % of the rows have a level that training had not, the first"
+        assert said in err
+        assert "'ulm'" in err
+        assert "'ulm'" in fails(command[0], folder / "pays.model", data, "--strict")
+        assert run(command[0], folder / "pays.model", folder / "people.csv", "--strict")[0] == 0

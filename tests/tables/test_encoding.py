@@ -158,7 +158,7 @@ def test_one_hot():
         "flag": [True, False, None, True],
         "y": YES_NO,
     }
-    encoding = learn(columns)
+    encoding = learn(columns, categorical=["hour"])
     assert [(c.name, c.levels, c.other, c.missing) for c in encoding.categories] == [
         ("hour", (1, 2, 3), False, False),
         ("text", ("a", "b"), False, True),
@@ -196,7 +196,21 @@ def test_which_integers_are_categories(values, category):
     values = values * 2
     encoding = learn({"c": values, "y": (["a", "b"] * len(values))[: len(values)]})
     assert bool(encoding.categories) == category
-    assert bool(encoding.numbers) == (not category)
+    assert encoding.numbers == ("c",)
+
+
+def test_small_integers_keep_their_order_and_their_levels():
+    """D9: a number, and beside it a feature for each level."""
+    columns = {"hour": [1, 3, None, 2, 3, 1], "flag": [True, False] * 3, "y": [0, 1] * 3}
+    encoding = learn(columns, dtype="float64")
+    assert (encoding.numbers, encoding.indicators) == (("hour",), ())
+    assert [category.name for category in encoding.categories] == ["hour", "flag"]
+    X = features(encoding, columns)
+    np.testing.assert_allclose(X[:, 0], (np.array([1, 3, 2, 2, 3, 1]) - 2) / np.std([1, 3, 2, 3, 1]))
+    assert X[:, 1:5].tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]
+    assert features(encoding, {"hour": [9], "flag": [True]})[0, 0] > X[1, 0]
+    again = TableEncoding.from_dict(*encoding.to_dict())
+    np.testing.assert_array_equal(features(again, columns), X)
 
 
 def test_categorical_and_numeric_overrule():
@@ -225,7 +239,7 @@ def test_rare_and_unseen_levels_share_one_feature():
 
 def test_an_unseen_level_without_an_other_is_no_feature_at_all():
     columns = {"n": [1.5, 2.5, 3.5, 4.5], "t": ["a", "b", "a", "b"], "hour": [1, 2, 3, 3], "y": YES_NO}
-    encoding = learn(columns)
+    encoding = learn(columns, categorical=["hour"])
     X = features(encoding, {"n": [2.5, 3.5], "t": ["c", None], "hour": [9, -1]})
     np.testing.assert_allclose(X[:, 0], (np.array([2.5, 3.5]) - 3) / np.std([1.5, 2.5, 3.5, 4.5]))
     assert (X[:, 1:] == 0).all()
@@ -257,7 +271,7 @@ def test_a_column_of_names_keeps_the_most_frequent(monkeypatch):
 )
 def test_a_category_is_found_again_whatever_the_type_in_another_file(trained, came, expected):
     """``expected`` numbers the features of the sorted levels from 1; 0 is none."""
-    encoding = learn({"c": trained, "y": ["a", "b", "a"]})
+    encoding = learn({"c": trained, "y": ["a", "b", "a"]}, categorical=["c"])
     X = features(encoding, {"c": came})
     assert [int(np.flatnonzero(row)[0]) if row.any() else 0 for row in X] == expected
 

@@ -74,7 +74,8 @@ def columns(
         print_json(found)
         return
     print_columns(console(sys.stdout), found, str(data))
-    print_doubts(found)
+    for line in doubt_lines(found):
+        say(line)
 
 
 def read_selected(
@@ -116,16 +117,17 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("column", style="bold", overflow="fold", max_width=24)
-    table.add_column("kind")
-    table.add_column("levels or range")
-    table.add_column("missing", justify="right")
-    table.add_column("why, and examples", style="dim")
+    # A column is a line, also on a narrow terminal: what is cut there are the examples.
+    table.add_column("column", style="bold", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("levels or range", no_wrap=True)
+    table.add_column("missing", justify="right", no_wrap=True)
+    table.add_column("why, and examples", style="dim", no_wrap=True, overflow="ellipsis")
     for column in found["columns"]:
         share = column["missing"] / found["rows"] if found["rows"] else 0.0
         examples = ", ".join(column["examples"])
         table.add_row(
-            Text(column["name"] or "''"), column["kind"], Text(column["values"]), _share(share),
+            Text(column["name"] or "''"), column["kind"], Text(column["values"]), _share(share) if share else "",
             Text(f"{column['why']}: {examples}" if examples else column["why"]),
         )  # fmt: skip
     out.print(Text(f"{plural(found['rows'], 'row')} of {name}", style="bold"))
@@ -134,10 +136,9 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
         out.print(Text(line))
 
 
-def print_doubts(found: Mapping[str, Any]) -> None:
-    """A line on stderr for each doubt."""
-    for doubt in found["doubts"]:
-        say(f"warning: column {doubt['column']!r}: {doubt['what']}; {doubt['cure']}.")
+def doubt_lines(found: Mapping[str, Any]) -> list[str]:
+    """A line for each doubt."""
+    return [f"warning: column {doubt['column']!r}: {doubt['what']}; {doubt['cure']}." for doubt in found["doubts"]]
 
 
 def short_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:

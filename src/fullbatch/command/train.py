@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import print_doubts, read_selected, short_lines
+from fullbatch.command.columns import doubt_lines, read_selected, short_lines
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -162,8 +162,6 @@ def train(
         "numeric": column_names(numeric or (), table.names),
     }
     found = report(table, target, task=task, **columns).to_dict()
-    if not quiet:
-        print_doubts(found)
     progress, trained, stop = _fit(table, target, settings, task, columns, found, model, quiet, message)
     name = str(data) if data else "handwritten digits"
     if plot:
@@ -218,18 +216,18 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
 
 
 class _BeforeTheFirstEpoch:
-    """A callback that says a line when the first epoch begins: an error before that stays a line of its own."""
+    """A callback that says lines when the first epoch begins: an error before that stays a line of its own."""
 
-    def __init__(self, line: str) -> None:
-        self.line = line
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = list(lines)
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        if self.line and context.max_subtasks == 0:  # An epoch has no subtasks; the whole fit has its epochs.
-            say(self.line)
-            self.line = ""
+        if context.max_subtasks == 0:  # An epoch has no subtasks; the whole fit has its epochs.
+            while self.lines:
+                say(self.lines.pop(0))
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         pass
@@ -258,7 +256,8 @@ def _fit(
     from fullbatch.tables.fit import train_table
 
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
-    callbacks = [progress, _BeforeTheFirstEpoch(message)] if message and not quiet else [progress]
+    lines = [] if quiet else [*([message] if message else []), *doubt_lines(found)]
+    callbacks = [progress, _BeforeTheFirstEpoch(lines)]
     # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
     with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
         try:

@@ -10,19 +10,25 @@ import typer
 
 from fullbatch.command.options import AsJson, DataArgument, ModelArgument, check_distinct
 from fullbatch.command.printing import console, print_json, say, status
-from fullbatch.errors import InputError
+from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
     from fullbatch.tables.model import TablePredictor
+    from fullbatch.tables.raw import RawTable
 
 
-def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False) -> None:
+Strict = Annotated[bool, typer.Option("--strict", help="A level that training had not is an error.")]
+
+
+def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False, strict: Strict = False) -> None:
     """Score a model on a table that has the target column."""
     from fullbatch.command.report import print_scores
 
     loaded = load_table_model(model)
     with status(f"scoring {data}"):
-        scores = loaded.evaluate(data)
+        table = loaded.read(data, with_target=True)
+        _tell_unseen(loaded, table, strict)
+        scores = loaded.evaluate(table)
     if as_json:
         print_json(scores)
         return
@@ -37,6 +43,7 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"),
     ] = None,
+    strict: Strict = False,
 ) -> None:
     """Predict each row of a table: a column `prediction`, and `probability_<class>` for each class."""
     from fullbatch.machine.safe_output import check_output, replacing
@@ -50,6 +57,7 @@ def predict(
     loaded = load_table_model(model)
     with status(f"predicting {data}"):
         table = loaded.read(data)
+        _tell_unseen(loaded, table, strict)
         if out is None:
             write_predictions(loaded, table, sys.stdout.buffer)
             return
@@ -63,3 +71,13 @@ def load_table_model(path: Path) -> TablePredictor:
     from fullbatch.saving.model_file import load_network
 
     return load_network(path)
+
+
+def _tell_unseen(model: TablePredictor, table: RawTable, strict: bool) -> None:
+    """Say which columns have levels that training had not, or refuse them."""
+    for name, (share, first) in model.encoding.unseen(table).items():
+        percent = f"{100 * share:.3g} %"
+        what = f"column {name!r}: {percent} of the rows have a level that training had not, the first of them {first!r}"
+        if strict:
+            raise TableError(f"{what}; correct it, or leave --strict away to predict as if it had none.")
+        say(f"warning: {what}.")

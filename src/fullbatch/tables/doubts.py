@@ -109,6 +109,7 @@ def _shapes(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
             continue
         if found.other is not None:
             row, text = found.other
+            share = min(share, 1 - 1 / counted.present)  # It is of the texts that the reader kept.
             what = (
                 f"it is a category, because of text: {_percent(share)} of its values are {called}, and the first that "
                 f"is none is {text!r} in row {row + 1:,}"

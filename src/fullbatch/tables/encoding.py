@@ -1,9 +1,13 @@
 """Raw columns <-> category codes, scales, classes: learned from the training rows, kept as plain arrays.
 
-Text and boolean columns are categories, and so are integer columns whose values fill a range of 3 to 32. A
-category is one-hot: a feature for each level, one for the levels beyond the ``max_levels`` most frequent
-("other"), and one for missing. A level that training had not is "other". Where training had no other, or nothing
-missing, there is no such feature, since its weights would be random: all features of the category are 0.
+Text and boolean columns are categories. Integer columns whose values fill a range of 3 to 32 are both, a category and
+a number, which keeps their order beside their levels. (Held-out log-loss, means of three seeds, as a category / a
+number / both: letter 0.255 / 0.177 / 0.159, a synthetic table 0.397 / 0.419 / 0.383, adult 0.306 / 0.306 / 0.305; of pixels,
+digits 0.166 / 0.083 / 0.098 and optdigits 0.113 / 0.040 / 0.061.)
+
+A category is one-hot: a feature for each level, one for the levels beyond the ``max_levels`` most frequent ("other"),
+and one for missing. A level that training had not is "other". Where training had no other, or nothing missing, there is
+no such feature, since its weights would be random: all features of the category are 0.
 
 All else is numbers. They become z = (x - center) / scale, and beyond +-TAIL the tail is logarithmic: no single
 value is huge, be it an outlier, one of the few exceptions in a nearly constant column, or larger than all in
@@ -122,13 +126,13 @@ class TableEncoding:
             if name in categorical or (name not in numeric and column.levels is not None):
                 categories.append(_category(name, column, rows, max_levels))
                 continue
-            counted = ColumnStatistics.of(replace(column, values=_numbers_of(name, column), levels=None), rows)
-            if name not in numeric and is_category(column, counted):
+            counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+            both = name not in numeric and is_category(column, counted)
+            if both:
                 categories.append(_category(name, column, rows, max_levels))
-                continue
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
-            if _many_missing(counted):
+            if _many_missing(counted) and not both:  # The category has a feature for missing.
                 indicators.append(name)
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
         return cls(
@@ -174,16 +178,34 @@ class TableEncoding:
         """Raise what ``encode`` would, without encoding: for a table that is then encoded part by part."""
         table.require(self.feature_names, "input column")
         for name in self.numbers:
-            _numbers_of(name, table.column(name))
+            numbers_of(name, table.column(name))
         for category in self.categories:
             _keys(category, table.column(category.name))
+
+    def unseen(self, table: RawTable) -> dict[str, tuple[float, Any]]:
+        """Of each category with levels that training had not: the share of rows that have one, and the first of these.
+
+        Where training had rarer levels than it kept, one that is new cannot be told from these, and none is unseen.
+        """
+        found = {}
+        for category in self.categories:
+            if category.other:
+                continue
+            coded = _coded(table.column(category.name))
+            known = set(category.levels)
+            new = np.array([*(key not in known for key in _keys(category, coded)), False, True])[coded.values]
+            if (count := int(np.count_nonzero(new))) and (levels := coded.levels) is not None:
+                code = int(coded.values[int(new.argmax())])
+                first = levels[code] if code < len(levels) else "a text"
+                found[category.name] = (count / len(new), first)
+        return found
 
     def _encode_numbers(self, table: RawTable, out: np.ndarray) -> None:
         """Scale into the first columns of ``out``, so many rows at a time that they fit the cache."""
         k = len(self.numbers)
         if k == 0:
             return
-        columns = [_numbers_of(name, table.column(name)) for name in self.numbers]
+        columns = [numbers_of(name, table.column(name)) for name in self.numbers]
         floats = [j for j, column in enumerate(columns) if column.dtype.kind == "f"]
         center = self.center[:, np.newaxis]
         factor = np.divide(1.0, self.scale, out=np.zeros(k), where=self.scale > 0)[:, np.newaxis]
@@ -212,7 +234,7 @@ class TableEncoding:
         _refuse_missing(self.target, column)
         if self.task == "regress":
             mean, sd = self.target_scale
-            return ((_numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
+            return ((numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
         coded = _coded(column)
         position = {level: i for i, level in enumerate(self.classes)}
         text = isinstance(self.classes[0], str)
@@ -341,7 +363,7 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
 
 
 def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    counted = ColumnStatistics.of(replace(column, values=_numbers_of(name, column), levels=None), rows)
+    counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
@@ -433,7 +455,7 @@ def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return values if rows is None else values.take(rows)
 
 
-def _numbers_of(name: str, column: RawColumn) -> np.ndarray:
+def numbers_of(name: str, column: RawColumn) -> np.ndarray:
     """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value."""
     values = column.values
     if column.levels is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
-from fullbatch.tables.encoding import MOST_CLASSES, decide_task, input_names, is_category
+from fullbatch.tables.encoding import MOST_CLASSES, decide_task, input_names, is_category, numbers_of
 from fullbatch.tables.statistics import ColumnStatistics
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ def report(
     """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused."""
     names = input_names(table, target, categorical, numeric)
     counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
+    for name, one in counted.items():
+        if one.least == -np.inf or one.greatest == np.inf:
+            numbers_of(name, table.column(name))  # It names the row.
     doubts: list[Doubt] = []
     told, goal = None, None
     if target is not None:
@@ -126,7 +129,7 @@ def _kind(column: RawColumn, counted: ColumnStatistics, forced: str | None) -> t
     if counted.least == counted.greatest:
         return "number", "always the same, so it teaches nothing"
     if is_category(column, counted):
-        return "category", "whole numbers of a small range, as levels and in their order"
+        return "category", "small whole numbers"
     return "number", "whole numbers" if counted.whole else "numbers"
 
 
