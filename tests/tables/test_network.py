@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import date
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,7 @@ def test_predicting_imports_no_scikit_learn_scipy_or_pandas(tmp_path):
     arguments = [str(tmp_path / "m.model"), str(tmp_path / "one.csv")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("prediction,probability_no,probability_yes\n")
-    if fb.devices()[1:] == []:  # CuPy, where it is, brings what it needs
+    if find_spec("cupy") is None:  # which brings what it needs, where it is
         assert done.stderr.strip().splitlines()[-1] == "set()"
 
 

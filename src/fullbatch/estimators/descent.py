@@ -17,7 +17,7 @@ from fullbatch.sources import Where
 from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import History, TrainingState
+from fullbatch.training.state import TrainingState
 
 
 class Orders:
@@ -114,7 +114,7 @@ def _start(estimator: Any, job: Job, incremental: bool) -> TrainingState:
         rate = float(estimator.learning_rate_init)
         state = TrainingState.start(job.start, optimizer, Schedule(kind, rate, estimator.power_t, estimator.max_iter))
         state = state._replace(epoch=len(estimator.loss_curve_) if incremental else 0)
-    state = state._replace(costs=History(estimator.loss_curve_), examples=estimator.t_)
+    state = state._replace(examples=estimator.t_)
     if not incremental:
         return state
     best = math.inf if estimator.best_loss_ is None else estimator.best_loss_

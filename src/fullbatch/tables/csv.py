@@ -19,6 +19,7 @@ import pyarrow as pa
 from fullbatch.errors import TableError
 from fullbatch.tables.raw import USUAL, Builder, MissingWords, check_names, require
 from fullbatch.tables.rows import Rows, quotes
+from fullbatch.tables.statistics import is_number
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -122,7 +123,7 @@ class _Reader:
                 if "conversion error" not in str(error):
                     raise
                 late = _LATE_VALUE.match(str(error))
-                if late is None or not _is_number(late[2]):
+                if late is None or not is_number(late[2]):
                     self._widen(block)
                     break
                 self.columns[self.names[int(late[1])]].type = pa.float64()
@@ -273,14 +274,6 @@ def _seconds(array: pa.Array, missing: MissingWords) -> pa.Array | None:
         return None
     numbers = pa.array(seconds, pa.float64())
     return pa.DictionaryArray.from_arrays(array.indices, numbers).dictionary_decode()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _leading_zeros(block: bytes, delimiter: str, columns: Collection[int]) -> set[int]:

@@ -228,7 +228,8 @@ def _of_codes(column: RawColumn) -> ColumnStatistics:
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether Python reads it as a number."""
     try:
         float(text)
     except ValueError:
@@ -237,7 +238,7 @@ def _is_number(text: str) -> bool:
 
 
 _HAS_SHAPE: dict[str, Callable[[str], Any]] = {
-    "number": _is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
+    "number": is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
 }  # fmt: skip
 
 
