@@ -142,7 +142,7 @@ def test_any_column_comes_back(tmp_path, column):
             assert got == str(value)
         else:
             assert got == float(value)
-    if any(isinstance(value, str) and not ours._is_number(value) for value in column):
+    if any(isinstance(value, str) and not ours.is_number(value) for value in column):
         assert all(got is None or isinstance(got, str) for got in read)
 
 
