@@ -1,8 +1,8 @@
 """Raw columns <-> category codes, scales, classes: learned from the training rows, kept as plain arrays.
 
-Text and boolean columns are categories. Integer columns whose values fill a range of 3 to 32 are both, a category and a
-number, which keeps their order beside their levels. (Held-out log-loss, means of three seeds, as a category / a number /
-both: letter 0.255 / 0.177 / 0.159, a synthetic table 0.397 / 0.419 / 0.383, adult 0.306 / 0.306 / 0.305; of pixels,
+Text and boolean columns are categories. Integer columns whose values fill a range of 3 to 32 are both, a category and
+a number, which keeps their order beside their levels. (Held-out log-loss, means of three seeds, as a category / number
+/ both: letter 0.255 / 0.177 / 0.159, a synthetic table 0.397 / 0.419 / 0.383, adult 0.306 / 0.306 / 0.305; of pixels,
 digits 0.166 / 0.083 / 0.098 and optdigits 0.113 / 0.040 / 0.061.)
 
 A category is one-hot: a feature for each level, one for the levels beyond the ``max_levels`` most frequent ("other"),
