@@ -66,12 +66,12 @@ def test_number_like_texts_beyond_the_levels_are_numbers(tmp_path):
     texts = [str(i / 1000) for i in range(100_000)]
     polars.DataFrame({"x": [*texts, None, "0.5"], "y": ["a", "b"] * 50_001}).write_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    numbers = encoding._numbers_of("x", table.column("x"))
+    numbers = encoding.numbers_of("x", table.column("x"))
     np.testing.assert_array_equal(numbers, [*np.arange(100_000) / 1000, np.nan, 0.5])
     assert TableEncoding.learn(table, "y", numeric=["x"]).numbers == ("x",)
     rows = np.array([99_999, 7, 100_000, 70_000, 99_999])
     np.testing.assert_array_equal(
-        encoding._numbers_of("x", table.select(rows).column("x")), [99.999, 0.007, np.nan, 70, 99.999]
+        encoding.numbers_of("x", table.select(rows).column("x")), [99.999, 0.007, np.nan, 70, 99.999]
     )
 
 
