@@ -117,11 +117,14 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    # A column is a line, also on a narrow terminal: what is cut there are the examples.
-    table.add_column("column", style="bold", no_wrap=True, overflow="ellipsis", max_width=24)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("levels or range", no_wrap=True)
-    table.add_column("missing", justify="right", no_wrap=True)
+
+    # A column is a line, also on a narrow terminal: what is cut there are the examples, and names of great length.
+    longest = max(len(column["name"]) for column in found["columns"])
+    widest = max(len(column["values"]) for column in found["columns"])
+    table.add_column("column", style="bold", no_wrap=True, min_width=min(longest, 20), max_width=40)
+    table.add_column("kind", no_wrap=True, min_width=8)
+    table.add_column("levels or range", no_wrap=True, min_width=min(widest, 24))
+    table.add_column("missing", justify="right", no_wrap=True, min_width=7)
     table.add_column("why, and examples", style="dim", no_wrap=True, overflow="ellipsis")
     for column in found["columns"]:
         share = column["missing"] / found["rows"] if found["rows"] else 0.0
