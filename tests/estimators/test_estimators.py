@@ -327,7 +327,7 @@ def test_class_weight_may_have_a_label_that_a_fold_lacks() -> None:
     close(ours.coef_, theirs.coef_, 1e-5)
     for slip in ({0: 1.0, 5: 2.0}, {"1": 2.0}):
         for make in (LogisticRegression, TheirLogisticRegression):
-            with pytest.raises(ValueError, match="The classes, |class_weight has .*, and no weight for"):
+            with pytest.raises(ValueError, match=r"The classes, |class_weight has .*, and no weight for"):
                 make(class_weight=slip).fit(X3, Y3)
 
 

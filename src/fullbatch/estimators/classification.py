@@ -30,7 +30,6 @@ from fullbatch.estimators.inputs import (
     labels_at,
     on_host,
     read_target,
-    read_weight,
 )
 from fullbatch.estimators.job import Target
 from fullbatch.machine import arrays
@@ -228,7 +227,7 @@ def _given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarra
     if unknown and missing:
         raise ValueError(f"class_weight has {unknown}, which y has not, and no weight for {missing}, which y has.")
     for label, value in class_weight.items():
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
+        if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
             raise ValueError(f"class_weight must be finite numbers of at least 0; that of {label!r} is {value!r}.")
     return np.array([float(class_weight.get(label, 1.0)) for label in labels])
 
