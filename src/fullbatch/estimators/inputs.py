@@ -22,6 +22,7 @@ from fullbatch.core import door
 from fullbatch.core.probe import check_able
 from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators import frames
+from fullbatch.estimators.sparse import check_structure
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
@@ -143,6 +144,7 @@ def _read_host_table(estimator: Any, X: Any, reset: bool, dtype: str | None) -> 
     """
     if isinstance(X, (list, tuple)):
         X = _read_list(X)
+    check_structure(X)
     arrow = frames.arrow_table(X)
     frames.refuse_times(X, arrow)
     dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
@@ -222,7 +224,7 @@ def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _check_finite_sparse(table: Any, columns: Any) -> None:
-    for start, values in _row_blocks(table.data):
+    for start, values in _row_blocks(table.data[: table.nnz]):
         if np.isfinite(values).all():
             continue
         entry = start + int(np.flatnonzero(~np.isfinite(values))[0])
