@@ -18,22 +18,21 @@ def arrow_table(X: Any) -> Any:
 
     A pandas frame is read by scikit-learn, without a copy, unless it has columns of float32 that would lose their type.
     """
-    import pyarrow
-
-    if isinstance(X, pyarrow.Table):
-        return X
+    streams = any(hasattr(type(X), name) for name in ("__arrow_c_stream__", "__arrow_c_array__"))
+    if not streams and not hasattr(type(X), "__dataframe__"):
+        return None
     if is_pandas(X) and all(getattr(dtype, "numpy_dtype", None) != np.float32 for dtype in X.dtypes):
         return None
-    try:
-        if hasattr(type(X), "__arrow_c_stream__") or hasattr(type(X), "__arrow_c_array__"):
-            return pyarrow.table(X)
-        if hasattr(type(X), "__dataframe__"):
-            from pyarrow.interchange import from_dataframe
+    import pyarrow
 
-            return from_dataframe(X)
+    try:
+        if streams:
+            return X if isinstance(X, pyarrow.Table) else pyarrow.table(X)
+        from pyarrow.interchange import from_dataframe
+
+        return from_dataframe(X)
     except (pyarrow.ArrowException, TypeError):
-        pass  # a single column, or a pandas frame with more than Arrow knows: scikit-learn says what it makes of it
-    return None
+        return None  # a single column, or a pandas frame with more than Arrow knows: scikit-learn says what it is
 
 
 def is_pandas(X: Any) -> bool:

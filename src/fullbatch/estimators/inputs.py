@@ -291,9 +291,10 @@ def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
         return None
     if isinstance(weight, Number):
         weight = np.full(m, weight)
-    weight = _read_list(on_host("sample_weight", weight))
-    if isinstance(weight, np.ndarray) and weight.dtype.kind in "mM":
-        raise ValueError(frames.times_refused(f"sample_weight is of {weight.dtype}"))
+    weight = on_host("sample_weight", weight)
+    read = None if hasattr(weight, "toarray") else _read_list(weight)
+    if isinstance(read, np.ndarray) and read.dtype.kind in "mM":
+        raise ValueError(frames.times_refused(f"sample_weight is of {read.dtype}"))
     weight = check_array(
         weight,
         ensure_2d=False, dtype=np.dtype(dtype), order="C", input_name="sample_weight", ensure_min_samples=0,
@@ -377,10 +378,10 @@ def _code_type(classes: int) -> Any:
 def labels_at(home: Place, classes: np.ndarray) -> Any:
     """The classes as an array where the caller's table lies; None where they lie on the host or would not come back.
 
-    Text has no other place; JAX without x64 makes 1,410,065,408 of 10,000,000,000; torch has uint16 to uint64 but takes
-    nothing from them, so int64 stands in where it has room.
+    Text has no other place; JAX without x64 makes 1,410,065,408 of 10,000,000,000. Not every torch takes from its
+    uint16 to uint64, so int64 stands in where it has room.
     """
-    if home.name == "cpu" or classes.dtype.kind in "USO":
+    if home.name == "cpu" or classes.dtype.kind in "USOmM":
         return None
     for dtype in dict.fromkeys([classes.dtype, np.dtype(np.int64)]):
         try:
