@@ -27,7 +27,7 @@ def test_a_regression_predicts_in_the_targets_own_units():
     trained = train_table(table, "spends", QUICK)
     assert trained.model.task == "regress"
     model, guess = trained.scores()
-    assert set(model) == set(guess) == {"m", "cost", "r2", "mae"}
+    assert set(model) == set(guess) == {"m", "cost", "r2", "mae", "rmse"}
     assert model["r2"] > 0.7 > 0.1 > guess["r2"]
     assert 1e3 < model["mae"] < guess["mae"]
     new = people(80, seed=5)
