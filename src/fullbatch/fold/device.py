@@ -33,8 +33,8 @@ class OnDevice:
         if worker is not None:
             worker.close()
 
-    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
-        """``merge`` every leaf's Node, or (where, A[L]) of every block to predict, in order.
+    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[..., None]) -> None:
+        """``merge`` the Nodes, of leaves or segments, or (where, A[L]) of every block to predict, in order.
 
         Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
