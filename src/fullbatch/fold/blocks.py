@@ -64,16 +64,17 @@ def multiply_adds(network: Network) -> int:
     return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
 
 
-def workspace(network: Network, like: Any, block: int, precision: str = "") -> int:
+def workspace(network: Network, like: Any, block: int, precision: str = "", m: int = 0) -> int:
     """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
 
     And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
-    state and the next value.
+    state and the next value; and where there are several blocks of ``m`` examples, a sum for each level of the tree.
     """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
     step = steps.STEPS[steps.choose(network, like, precision)]
     examples = itemsize * block * step.numbers(network) + step.sums(network, block)
-    return examples + (8 * itemsize + 6 * 8) * count(network.sizes)
+    levels = max(1, -(-m // max(block, 1))).bit_length() - 1
+    return examples + (8 * itemsize + 6 * 8 + levels * 8) * count(network.sizes)
 
 
 def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
@@ -198,7 +199,7 @@ class Plan:
         """Choose blocks that take no more than ``room`` bytes."""
 
         def taken() -> int:
-            return workspace(self.network, self.like, min(self.block, self.m), self.precision)
+            return workspace(self.network, self.like, min(self.block, self.m), self.precision, self.m)
 
         while self.block > SHORTEST and taken() > room:
             self.halve(self.block)

@@ -73,7 +73,8 @@ class OnDevice:
         longest = max(length(block.where) for block in left)
         if longest <= sizes.SHORTEST:
             place = places.place_of(plan.like)
-            needed, free = sizes.workspace(plan.network, plan.like, longest, plan.precision), place.memory()[0]
+            needed = sizes.workspace(plan.network, plan.like, longest, plan.precision, plan.m)
+            free = place.memory()[0]
             raise DeviceError(
                 f"{place.name} is out of memory: a block of {longest} examples takes up to {needed:,} bytes and "
                 f"{free:,.0f} are free; free memory there, or choose device='cpu' [{' '.join(reason.split())[:200]}]."
