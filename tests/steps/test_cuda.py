@@ -18,7 +18,7 @@ from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.steps import ArrayStep, FusedStep, OnePassStep
-from fullbatch.steps.cuda import kernels, onepass, products
+from fullbatch.steps.cuda import kernels, onepass, products, segments
 from fullbatch.steps.cuda.kernels import Variant
 from reference import problem, relative
 
@@ -488,7 +488,10 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
-    for source, kernel in sources + [(variant.source, "onepass") for variant in ONE_PASS]:
+    sources += [(variant.source, "onepass") for variant in ONE_PASS]
+    for source, kernel in sources + [
+        (f"#define T {number}\n{segments.TREE}", "tree") for number in ("float", "double")
+    ]:
         try:
             program = core.Program(source, "c++", options)
         except Exception as error:  # it looks for the library here
