@@ -69,7 +69,7 @@ template <class N> __device__ __forceinline__ double sum_of(const N* from, long 
 }
 
 // out (nodes, n_head + n): from ``rows`` rows, a node for each 1 among their number's binary digits, the largest first.
-extern "C" __global__ void tree(
+extern "C" __global__ void __launch_bounds__(1024) tree(
         const double* head, const T* gradient, double* out, long long rows, long long n_head, long long n) {
     __shared__ double room[1024];
     const int lanes = blockDim.x / 32, lane = threadIdx.x / 32;
