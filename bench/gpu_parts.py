@@ -251,8 +251,8 @@ def pieces(scale: float = 1.0) -> Points:
 
     segment = step.segment(network)
 
-    def room(X: Any) -> Any:
-        return step.segments.room(-(-X.shape[1] // segment), backward=True)
+    def budget(X: Any) -> Any:
+        return step.segments.budget(-(-X.shape[1] // segment), backward=True)
 
     def hidden(X: Any) -> Any:
         return step._Z[0][: X.shape[1] * n_hidden].reshape(-1, n_hidden)
@@ -263,7 +263,7 @@ def pieces(scale: float = 1.0) -> Points:
 
     found: dict[str, tuple[Callable[[Any, Any, Any], Any], int]] = {
         "Z1 = X W1^T": (lambda X, Y, Z: step._forward(X, False, segment), n_in + n_hidden),
-        "tail": (lambda X, Y, Z: step._tail(Z, Y, None, room(X), segment), 2 * n_hidden + 1),
+        "tail": (lambda X, Y, Z: step._tail(Z, Y, None, budget(X), segment), 2 * n_hidden + 1),
         **{form: (partial(_form, product), n_in + n_hidden) for form, product in FORMS.items()},
         "all of the step": (lambda X, Y, Z: step.gradient(X, Y, None), 2 * n_in + 4 * n_hidden + 1),
     }
@@ -295,7 +295,7 @@ def _by_segments(dZ: Any, rows: Any) -> Any:
     (k, n), n_in = dZ.shape, rows.shape[1]
     step = steps.FusedStep(Network([n_in, n, 1]), rows, 0)
     segment = step.segment(step.network)
-    sums = step.segments.room(-(-k // segment), backward=True)
+    sums = step.segments.budget(-(-k // segment), backward=True)
     step.multiply.over_examples(dZ, rows, sums.gradient[:, : n * n_in].reshape(-1, n, n_in), segment)
     *rest, total = [node.vector[: n * n_in] for node in step.segments.gradients(sums, weights_of(k, None, segment))]
     return (sum(rest) + total).reshape(n, n_in)
@@ -434,7 +434,7 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
     }
 
 
-def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dict[str, Any]:
+def passes(p: Problem, examples: Examples, budget: float, found: list[Any]) -> dict[str, Any]:
     """Whole costs and gradients over the examples, timed; the outcomes go to ``found``."""
     import cupy
 
@@ -442,7 +442,7 @@ def passes(p: Problem, examples: Examples, room: float, found: list[Any]) -> dic
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
     held = pool.used_bytes()
-    with Objective(p.network, examples, room=room) as objective:
+    with Objective(p.network, examples, budget=budget) as objective:
         times = seconds_of(lambda: found.append(objective.cost_and_gradient(theta)), untimed=1, rounds=5, most=10)
         peak = pool.total_bytes() - held
         return {**times, "peak": peak, "note": objective.fold.note, "block": objective.fold.block}
@@ -458,15 +458,15 @@ def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     copies = copy_rates(p.table, int(2**30 * scale))
     yield {"what": "copies", **copies}
     place, outcomes = places.place("cuda"), list[Any]()
-    room = place.room(limit)
+    budget = place.budget(limit)
     there = Examples(Uploaded(Dense(p.X), place), Uploaded(Dense(p.Y), place))
-    streamed = passes(p, there, room, outcomes)
+    streamed = passes(p, there, budget, outcomes)
     rate = data / streamed["seconds"]
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": None, **copies,
     }  # fmt: skip
     there = Examples(*(Dense(resident(table, place).T) for table in (p.table, p.targets)))
-    whole = passes(p, there, room, outcomes)
+    whole = passes(p, there, budget, outcomes)
     same = len({tuple(_bits(outcome)) for outcome in outcomes}) == 1
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": same, **copies,

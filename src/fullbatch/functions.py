@@ -184,17 +184,17 @@ class Prepared(NamedTuple):
     """A caller's arrays, checked, where the passes run.
 
     theta : the parameters, one vector
-    home : whether results must come back to the host;  room : bytes that blocks may take at ``place``
+    home : whether results must come back to the host;  budget : bytes that blocks may take at ``place``
     """
 
     theta: Any
     examples: Examples
     home: bool
     place: Place
-    room: float
+    budget: float
 
     def objective(self, network: Network, l2: float, threads: int | None, precision: str | None) -> Objective:
-        return Objective(network, self.examples, l2=l2, threads=threads, precision=precision, room=self.room)
+        return Objective(network, self.examples, l2=l2, threads=threads, precision=precision, budget=self.budget)
 
     def as_params(self, vector: Any, network: Network) -> Params:
         """A vector like theta as Layers of its dtype, where the caller's arrays are."""
@@ -222,17 +222,17 @@ def prepare(
         theta = arrays.detached(flatten(layers))
         check_weights(sample_weight)
         if place.name == "cpu" or not arrays.is_numpy(X):
-            room = math.inf if device_memory is None else place.room(device_memory)
-            return Prepared(theta, Examples(Dense(X), Dense(Y), sample_weight), False, place, room)
-        room = place.room(device_memory)  # asked once, before anything is there: later it counts as taken too
+            budget = math.inf if device_memory is None else place.budget(device_memory)
+            return Prepared(theta, Examples(Dense(X), Dense(Y), sample_weight), False, place, budget)
+        budget = place.budget(device_memory)  # asked once, before anything is there: later it counts as taken too
         theta = place.put(theta)
         weight = None
         if sample_weight is not None:
             weight = place.put(sample_weight)
-            room = max(0.0, room - sample_weight.nbytes)
-        there = put_examples(X, Y, place, room)
-        room = math.inf if device_memory is None else room - there.taken
-        return Prepared(theta, Examples(there.X, there.Y, weight), True, place, room)
+            budget = max(0.0, budget - sample_weight.nbytes)
+        there = put_examples(X, Y, place, budget)
+        budget = math.inf if device_memory is None else budget - there.taken
+        return Prepared(theta, Examples(there.X, there.Y, weight), True, place, budget)
 
 
 def _place(X: Any, device: str | None) -> Place:

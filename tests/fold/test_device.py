@@ -226,9 +226,9 @@ def test_blocks_are_chosen_from_shape_and_dtype_and_fit_the_room():
     assert plain % 64 == 0
     assert plain * steps.ArrayStep.numbers(network) * 4 <= blocks.GPU_BLOCK
     room = blocks.workspace(network, like, plain, m=tall.m)
-    assert Fold(network, tall, room=room).block == plain
-    assert Fold(network, tall, room=room).note == ""
-    tight = Fold(network, tall, room=room / 3)
+    assert Fold(network, tall, budget=room).block == plain
+    assert Fold(network, tall, budget=room).note == ""
+    tight = Fold(network, tall, budget=room / 3)
     taken, larger = (blocks.workspace(network, like, block, m=tall.m) for block in (tight.block, 2 * tight.block + 64))
     assert taken <= room / 3 < larger
     assert "bits may differ" in tight.note
@@ -241,12 +241,12 @@ def test_a_limit_that_a_minimal_block_does_not_fit(m):
     like = there(np.empty((28, 0), dtype="float32"))
     source = SimpleNamespace(n=28, m=m, like=like)
     least = blocks.workspace(network, like, min(m, blocks.SHORTEST), m=m)
-    it = Fold(network, source, room=least)
+    it = Fold(network, source, budget=least)
     assert it.block == (blocks.SHORTEST if m > blocks.SHORTEST else Fold(network, source).block)
     assert (it.note == "") == (m <= blocks.SHORTEST)
     expected = rf"leaves {least - 1:,} bytes on .* of {min(m, 256)} examples takes up to {least:,}; raise device_memory"
     with pytest.raises(DeviceError, match=expected) as caught:
-        Fold(network, source, room=least - 1)
+        Fold(network, source, budget=least - 1)
     assert "\n" not in str(caught.value)
 
 
@@ -284,21 +284,21 @@ def test_the_room_on_a_gpu(cupy):
     place = gpu()
     assert place.memory() == (500, 1000)
     assert place.device.entered == place.device.left == 1
-    assert place.room(None) == 500
-    assert place.room(0.3) == 300
-    assert place.room(0.9) == 500
-    assert place.room(1) == 500
-    assert place.room(250) == 250
+    assert place.budget(None) == 500
+    assert place.budget(0.3) == 300
+    assert place.budget(0.9) == 500
+    assert place.budget(1) == 500
+    assert place.budget(250) == 250
     cupy.limit = 90  # what the user set for CuPy's pool is respected
-    assert place.room(None) == 40
-    assert place.room(0.3) == 40
+    assert place.budget(None) == 40
+    assert place.budget(0.3) == 40
     cupy.limit = 20
-    assert place.room(None) == 0
+    assert place.budget(None) == 0
 
 
 @pytest.mark.parametrize("bad", [0, -1, 0.0, -0.5, float("nan"), float("inf"), True, "8GB", [1]])
 def test_a_limit_that_is_none(bad, cupy):
-    for call in (lambda: places.check_memory(bad), lambda: gpu().room(bad), lambda: places.place("cpu").room(bad)):
+    for call in (lambda: places.check_memory(bad), lambda: gpu().budget(bad), lambda: places.place("cpu").budget(bad)):
         with pytest.raises(InputError, match=r"device_memory must be a number of bytes.*or a share") as caught:
             call()
         assert "\n" not in str(caught.value)
@@ -306,8 +306,8 @@ def test_a_limit_that_is_none(bad, cupy):
 
 def test_a_limit_above_the_card_s(cupy):
     with pytest.raises(InputError, match=r"device_memory is 1,001 bytes and cuda:0 has 1,000; give at most that"):
-        gpu().room(1001)
-    assert gpu().room(1000) == 500
+        gpu().budget(1001)
+    assert gpu().budget(1000) == 500
 
 
 @pytest.mark.parametrize("call", [fb.cost, fb.cost_and_gradients, fb.gradient_descent])
@@ -515,8 +515,8 @@ def test_data_on_the_device_are_taken_off_its_room_once(weighted, monkeypatch):
     network = fb.Network(SIZES, output="softmax")
     ready = functions.prepare(network, params, X, Y, weight, "cuda", 1.0)
     assert type(ready.examples.X) is Dense
-    assert ready.room == size - X.nbytes - Y.nbytes - (weight.nbytes if weighted else 0)
-    assert functions.prepare(network, params, X, Y, weight, "cuda", None).room == np.inf
+    assert ready.budget == size - X.nbytes - Y.nbytes - (weight.nbytes if weighted else 0)
+    assert functions.prepare(network, params, X, Y, weight, "cuda", None).budget == np.inf
 
 
 # --- On a card, or on one that fake_cupy.py pretends to be ----------------------------------------------------------
@@ -1087,7 +1087,7 @@ def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
     made = []
     monkeypatch.setattr(
         "fullbatch.estimators.base.Objective",
-        lambda *args, room, **options: made.append((type(args[1].X).__name__, room)) or Objective(*args, **options),
+        lambda *args, budget, **options: made.append((type(args[1].X).__name__, budget)) or Objective(*args, **options),
     )
 
     def fit(limit, **held_out):

@@ -92,7 +92,7 @@ def test_the_cpu_comes_first_and_is_always_usable():
     assert (cpu.name, cpu.usable) == ("cpu", True)
     assert "NumPy" in cpu.detail
     place = places.place("cpu")
-    assert (place.name, place.note) == ("cpu", "")
+    assert (place.name, place.reason) == ("cpu", "")
     array = np.ones(3)
     assert place.put(array) is array
 
@@ -118,7 +118,7 @@ def test_without_cupy_cuda_is_an_error_with_the_cure_and_auto_is_the_cpu(monkeyp
             places.place(device)
     place = places.place("auto")
     assert place.name == "cpu"
-    assert "CuPy is not installed" in place.note
+    assert "CuPy is not installed" in place.reason
     assert [(d.name, d.usable) for d in fb.devices()] == [("cpu", True), ("cuda", False)]
     assert "CuPy is not installed" in fb.devices()[1].detail
 
@@ -242,7 +242,7 @@ def test_each_fault_has_a_message_of_its_own_on_one_line(cupy, where, error, wor
     if words != "CUDA cannot be used":
         assert any(cure in message for cure in ("install", "nvidia-smi", "free it"))
     place = places.place("auto")
-    assert (place.name, place.note) == ("cpu", message)
+    assert (place.name, place.reason) == ("cpu", message)
     gpu = fb.devices()[1]
     assert (gpu.usable, gpu.detail) == (False, message)
 

@@ -50,11 +50,11 @@ def test_the_names_are_in_the_order_of_the_header():
         body = header.split(f"enum {enum} {{")[1].split("}")[0]
         return tuple(word.strip().removeprefix(prefix).lower() for word in body.split(","))
 
-    assert names("fb_activation", "FB_") == native.ACTIVATIONS
-    assert names("fb_output", "FB_OUT_") == native.OUTPUTS
+    assert names("fb_activation", "FB_") == native.C_ACTIVATIONS
+    assert names("fb_output", "FB_OUT_") == native.C_OUTPUTS
     assert names("fb_optimizer", "FB_") == KINDS
-    assert set(native.ACTIVATIONS) == set(ACTIVATIONS)
-    assert set(native.OUTPUTS) == set(OUTPUTS)
+    assert set(native.C_ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(native.C_OUTPUTS) == set(OUTPUTS)
 
 
 def native_library_root():

@@ -161,13 +161,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         dtype = None if first else arrays.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
         with inputs.place.computing():
-            room = inputs.place.room(self.device_memory)
+            budget = inputs.place.budget(self.device_memory)
             target = self._read_y(y, inputs.X.m, incremental)
             weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
             weight = self._weigh_classes(target, weight, incremental)
-            inputs = beside(inputs, room, target.values, target.classes, weight)
-            test, room = self._read_held_out(held_out, inputs, target)
-            inputs = replace(inputs, room=room)
+            inputs = beside(inputs, budget, target.values, target.classes, weight)
+            test, budget = self._read_held_out(held_out, inputs, target)
+            inputs = replace(inputs, budget=budget)
             rng = check_random_state(self.random_state)
             network = Network(
                 [inputs.X.n, *hidden, target.outputs],
@@ -194,12 +194,12 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _read_held_out(
         self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target
     ) -> tuple[Part | None, float]:
-        """The held-out examples, if there are some, and the room that they leave."""
+        """The held-out examples, if there are some, and the budget that they leave."""
         X, y, sample_weight = held_out
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y_val and sample_weight_val belong to X_val, which is missing.")
-            return None, inputs.room
+            return None, inputs.budget
         own = read_inputs(self, X, reset=False, dtype=inputs.dtype)
         if own.place.name != inputs.place.name:
             raise ValueError(f"X is on {inputs.place.name} and X_val on {own.place.name}; put both in one place.")
@@ -207,8 +207,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         if values.shape[1:] != target.values.shape[1:]:
             raise ValueError(f"y has shape {target.values.shape} and y_val {values.shape}; each needs as many outputs.")
         weight = read_weight(sample_weight, own.X.m, own.dtype)
-        own = beside(own, inputs.room, values, target.classes, weight)
-        return part(own, values, target.classes, weight), own.room
+        own = beside(own, inputs.budget, values, target.classes, weight)
+        return part(own, values, target.classes, weight), own.budget
 
     def _prepare(
         self, first: bool, network: Network, target: Target, inputs: Inputs, rng: np.random.RandomState
@@ -257,15 +257,15 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hooks: dict[str, Any],
     ) -> Job:
         threads = self._threads()
-        room = math.inf if self.device_memory is None else inputs.room
+        budget = math.inf if self.device_memory is None else inputs.budget
         limits: dict[str, Any] = {"precision": self.precision, "threads": threads}
         held_out = None
         if test is not None:  # both folds keep their arrays as long as the training lasts
-            room /= 2
-            cost = folds.enter_context(Objective(network, test.examples, room=room, **limits))
+            budget /= 2
+            cost = folds.enter_context(Objective(network, test.examples, budget=budget, **limits))
             held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test.target, test.weight))
         objective = folds.enter_context(
-            Objective(network, train.examples, l2=self._l2(), intercept=self._has_intercept(), room=room, **limits)
+            Objective(network, train.examples, l2=self._l2(), intercept=self._has_intercept(), budget=budget, **limits)
         )
         self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
         offset = self._loss_offset(train.target, train.weight)
@@ -330,8 +330,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             block = block if finish is None else finish(block)
             return arrays.to_host(block) if inputs.away else block
 
-        room = math.inf if self.device_memory is None else inputs.place.room(self.device_memory)
-        with inputs.place.computing(), Fold(network, inputs.X, threads=self._threads(), room=room) as fold:
+        budget = math.inf if self.device_memory is None else inputs.place.budget(self.device_memory)
+        with inputs.place.computing(), Fold(network, inputs.X, threads=self._threads(), budget=budget) as fold:
             return fold.predict(self._theta(inputs), made), inputs
 
     def _check_same_place(self, inputs: Inputs, method: str) -> None:

@@ -31,20 +31,20 @@ class Inputs:
     """A table that was checked.
 
     X : its examples, at ``place``;  home : where the caller's table lies: fitted attributes and predictions go there
-    place : where the passes run;  room : bytes that are left there for them and for more data
+    place : where the passes run;  budget : bytes that are left there for them and for more data
     """
 
     X: Columns
     home: Place
     place: Place
-    room: float = math.inf
+    budget: float = math.inf
 
     @property
     def away(self) -> bool:
         """Whether the passes run elsewhere than where the caller's table lies."""
         return self.home.name != self.place.name
 
-    def resident(self, room: float, target: int = 0, weight: int = 0) -> Inputs:
+    def resident(self, budget: float, target: int = 0, weight: int = 0) -> Inputs:
         """The same, with a dense table on the host copied to ``place`` as a whole, where it fits into so many bytes.
 
         For a training, which reads it many times; otherwise, and for other sources, it goes there block by block.
@@ -54,10 +54,10 @@ class Inputs:
         if isinstance(self.X, Uploaded) and isinstance(self.X.host, Dense):
             table = self.X.host.array.T
             size = table.nbytes + target + weight
-            there = resident(table, self.place) if fits(size, room) else None
+            there = resident(table, self.place) if fits(size, budget) else None
             if there is not None:
-                return Inputs(Dense(there.T), self.home, self.place, room - size)
-        return replace(self, room=max(0.0, room - weight - (0 if streamed else target)))
+                return Inputs(Dense(there.T), self.home, self.place, budget - size)
+        return replace(self, budget=max(0.0, budget - weight - (0 if streamed else target)))
 
     @property
     def dtype(self) -> str:
@@ -172,9 +172,9 @@ def check_finite(table: Any, name: str, columns: Any = None) -> None:
             if bool(xp.isfinite(xp.sum(rows))) or bool(xp.all(xp.isfinite(rows))):
                 continue
         block = arrays.to_host(rows)
-        place = np.argwhere(~np.isfinite(block))[0]
-        value = float(block[tuple(place)])
-        raise ValueError(_not_finite(name, value, block.dtype, int(place[0]) + start, place[1:], columns))
+        at = np.argwhere(~np.isfinite(block))[0]
+        value = float(block[tuple(at)])
+        raise ValueError(_not_finite(name, value, block.dtype, int(at[0]) + start, at[1:], columns))
 
 
 def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
@@ -306,21 +306,21 @@ def _count(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.bincount(shifted)
     present = np.flatnonzero(counts)
     code_type = _code_type(len(present))
-    places = np.zeros(len(counts), code_type)
-    places[present] = np.arange(len(present))
+    positions = np.zeros(len(counts), code_type)
+    positions[present] = np.arange(len(present))
     classes = np.array([int(low) + int(value) for value in present], dtype=y.dtype)
-    return classes, places[shifted]
+    return classes, positions[shifted]
 
 
 def encode_as(y: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur in y, and the position of each label in ``classes``; wrong where a class is not there."""
     found, codes = encode(y)
-    places = np.searchsorted(classes, found) if found.dtype.kind == classes.dtype.kind else _places(found, classes)
-    return found, places.astype(_code_type(len(classes) + 1))[codes]
+    positions = np.searchsorted(classes, found) if found.dtype.kind == classes.dtype.kind else _positions(found, classes)
+    return found, positions.astype(_code_type(len(classes) + 1))[codes]
 
 
-def _places(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    index = {value: place for place, value in enumerate(classes.tolist())}
+def _positions(found: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    index = {value: position for position, value in enumerate(classes.tolist())}
     return np.array([index.get(value, len(classes)) for value in found.tolist()], dtype=np.intp)
 
 

@@ -55,10 +55,10 @@ def part(inputs: Inputs, values: np.ndarray, classes: int, weight: np.ndarray | 
     return Part(Examples(inputs.X, target_columns(values, classes, inputs), there), values, weight)
 
 
-def beside(inputs: Inputs, room: float, values: np.ndarray, classes: int, weight: np.ndarray | None) -> Inputs:
-    """The inputs where the passes run, and the room that they, their target and their weights leave there."""
+def beside(inputs: Inputs, budget: float, values: np.ndarray, classes: int, weight: np.ndarray | None) -> Inputs:
+    """The inputs where the passes run, and the budget that they, their target and their weights leave there."""
     taken = target_bytes(values, classes, inputs.dtype)
-    return inputs.resident(room, taken, 0 if weight is None else weight.nbytes)
+    return inputs.resident(budget, taken, 0 if weight is None else weight.nbytes)
 
 
 def split(whole: Part, target: Target, share: float, rng: np.random.RandomState) -> tuple[Part, Part]:

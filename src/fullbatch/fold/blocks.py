@@ -195,19 +195,19 @@ class Plan:
             f"differ from those of a run with more memory, for blocks of {min(usual, self.unit):,} or more"
         )
 
-    def fit_into(self, room: float) -> None:
-        """Choose blocks that take no more than ``room`` bytes."""
+    def fit_into(self, budget: float) -> None:
+        """Choose blocks that take no more than ``budget`` bytes."""
 
         def taken() -> int:
             return workspace(self.network, self.like, min(self.block, self.m), self.precision, self.m)
 
-        while self.block > SHORTEST and taken() > room:
+        while self.block > SHORTEST and taken() > budget:
             self.halve(self.block)
-        if taken() > room:
+        if taken() > budget:
             place, m = places.place_of(self.like), min(self.block, self.m)
             free = place.memory()[0]
             raise DeviceError(
-                f"the limit of memory leaves {room:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
+                f"the limit of memory leaves {budget:,.0f} bytes on {place.name} for the passes ({free:,.0f} are free), "
                 f"and a block of {m} examples takes up to {taken():,}; raise device_memory, free memory there, or "
                 "choose device='cpu'."
             )

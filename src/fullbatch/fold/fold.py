@@ -39,7 +39,7 @@ class Fold:
         *,
         threads: int | None = None,
         precision: str | None = None,
-        room: float = math.inf,
+        budget: float = math.inf,
     ) -> None:
         self.network = network
         self.examples = examples if isinstance(examples, Examples) else Examples(examples)
@@ -58,7 +58,7 @@ class Fold:
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
             self.engine = OnThreads(self._make_worker, self.threads)
         else:
-            self.plan.fit_into(room)
+            self.plan.fit_into(budget)
             thread_count(threads)  # which refuses what is no number of threads
             self.threads = 1
             self.engine = OnDevice(self._make_worker, self.plan)

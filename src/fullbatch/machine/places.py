@@ -21,13 +21,13 @@ from fullbatch.machine import arrays, cuda
 class Place:
     """Where arrays are put: the library, its device, and how to get a host array there.
 
-    name : "cpu", "cuda:0", ...;  note : why "auto" did not take the GPU, or ""
+    name : "cpu", "cuda:0", ...;  reason : why "auto" did not take the GPU, or ""
     """
 
     name: str
     xp: Any
     device: Any = None
-    note: str = ""
+    reason: str = ""
 
     def put(self, array: np.ndarray) -> Any:
         """A host array, copied to this place; on the CPU it is the array itself."""
@@ -77,7 +77,7 @@ class Place:
                 free = min(free, pool.get_limit() - pool.used_bytes())
         return float(max(free, 0)), float(total)
 
-    def room(self, device_memory: float | None) -> float:
+    def budget(self, device_memory: float | None) -> float:
         """Bytes that we may take there: what is free, and no more than ``device_memory`` (see ``check_memory``)."""
         check_memory(device_memory)
         free, total = self.memory()
@@ -133,7 +133,7 @@ def place(device: str) -> Place:
         try:
             return _cuda_place(None)
         except DeviceError as error:
-            return Place("cpu", np, note=str(error))
+            return Place("cpu", np, reason=str(error))
     index = device.partition(":")[2]
     return _cuda_place(int(index) if index else None)
 

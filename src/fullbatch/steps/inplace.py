@@ -181,13 +181,13 @@ class InplaceStep:
         for l, (activation, n) in enumerate(zip(self.activations, self.network.sizes[1:-1], strict=True)):
             rows = block + WIDE // n  # the wide view may reach over the end by part of its last row
 
-            def room(n: int = n, rows: int = rows) -> Any:
+            def array_of(n: int = n, rows: int = rows) -> Any:
                 return self.xp.zeros(rows * n, dtype=self.dtype)
 
-            Z = room()
-            A = room() if activation.keeps_Z else Z
-            T = room() if activation.keeps_T else Z
-            D = A if self.one_output and l == last else room()
+            Z = array_of()
+            A = array_of() if activation.keeps_Z else Z
+            T = array_of() if activation.keeps_T else Z
+            D = A if self.one_output and l == last else array_of()
             self._flat.append((Z, A, T, D))
         self._ones = self.xp.ones((1, block), dtype=self.dtype)
         self._views: dict[int, list[Buffers]] = {}

@@ -19,8 +19,8 @@ from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
 from fullbatch.machine.native_library import Block
 
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
-OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+C_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
+C_OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 DTYPES = {"float32": 4, "float64": 8}
 OUT_OF_RANGE, NO_MEMORY = -2, -3  # of C's enum fb_status
 
@@ -32,7 +32,7 @@ class NativeStep:
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
-        known = all(activation.name in ACTIVATIONS for activation in network.activations)
+        known = all(activation.name in C_ACTIVATIONS for activation in network.activations)
         return known and arrays.is_numpy(like) and native_library.isa() is not None
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
@@ -94,14 +94,14 @@ def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
     if library is None or isa is None:
         raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
     sizes = network.sizes
-    codes = [ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
+    codes = [C_ACTIVATIONS.index(str(activation.name)) for activation in network.activations]
     return library, (
         isa[0],
         DTYPES[np.dtype(dtype).name],
         len(sizes) - 1,
         (ctypes.c_int64 * len(sizes))(*sizes),
         (ctypes.c_int32 * max(len(codes), 1))(*codes),
-        OUTPUTS.index(network.output.name),
+        C_OUTPUTS.index(network.output.name),
     )
 
 
@@ -114,7 +114,7 @@ def put_X(block: Block, X: Any, dtype: np.dtype, n: int) -> list[Any]:
         raise ValueError(f"X has the shape {X.shape} for a network of {n} inputs.")
     if isinstance(X, np.ndarray):
         X = X if in_elements(X, dtype) else np.array(X, dtype)
-        block.X, (block.x_feature, block.x_example) = X.ctypes.data, _steps(X)
+        block.X, (block.x_feature, block.x_example) = X.ctypes.data, _strides(X)
         return [X]
     # CSC of features by examples is CSR of examples by features.
     ends, stored = int(X.indptr[-1]), min(len(X.data), len(X.indices))
@@ -131,11 +131,11 @@ def put_targets(block: Block, Y: Any, weight: Any, dtype: np.dtype, shape: tuple
     if Y.shape != shape or (weight is not None and weight.shape != shape[1:]):
         raise ValueError(f"Y {Y.shape}, weights {None if weight is None else weight.shape} where Y is to be {shape}.")
     Y = Y if in_elements(Y, dtype) else np.array(Y, dtype)
-    block.Y, (block.y_unit, block.y_example) = Y.ctypes.data, _steps(Y)
+    block.Y, (block.y_unit, block.y_example) = Y.ctypes.data, _strides(Y)
     if weight is None:
         return [Y]
     weight = weight if in_elements(weight, dtype) else np.array(weight, dtype)
-    block.weight, (block.weight_example,) = weight.ctypes.data, _steps(weight)
+    block.weight, (block.weight_example,) = weight.ctypes.data, _strides(weight)
     return [Y, weight]
 
 
@@ -145,5 +145,5 @@ def in_elements(array: np.ndarray, dtype: np.dtype) -> bool:
     return bool(whole and array.flags.aligned)
 
 
-def _steps(array: np.ndarray) -> tuple[int, ...]:
+def _strides(array: np.ndarray) -> tuple[int, ...]:
     return tuple(stride // array.itemsize for stride in array.strides)

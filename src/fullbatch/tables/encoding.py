@@ -179,9 +179,9 @@ class TableEncoding:
         floats = [j for j, column in enumerate(columns) if column.dtype.kind == "f"]
         center = self.center[:, np.newaxis]
         factor = np.divide(1.0, self.scale, out=np.zeros(k), where=self.scale > 0)[:, np.newaxis]
-        step = max(BLOCK_BYTES // (8 * k), 64)
-        for first in range(0, table.m, step):
-            rows = slice(first, first + step)
+        at_once = max(BLOCK_BYTES // (8 * k), 64)
+        for first in range(0, table.m, at_once):
+            rows = slice(first, first + at_once)
             block = np.array([column[rows] for column in columns], np.float64)  # (k, rows)
             block -= center
             with np.errstate(over="ignore"):

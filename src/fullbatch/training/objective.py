@@ -22,7 +22,7 @@ class Objective:
     """The cost J of a network on examples, with its gradient. A context manager, as the fold that it holds.
 
     intercept : False holds the biases where they are, by a gradient of zero
-    precision : of products, None or "tf32";  room : bytes that blocks may take on a device
+    precision : of products, None or "tf32";  budget : bytes that blocks may take on a device
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Objective:
         threads: int | None = None,
         intercept: bool = True,
         precision: str | None = None,
-        room: float = math.inf,
+        budget: float = math.inf,
     ) -> None:
         self.l2 = check_number("l2", l2, at_least=0)
-        self.fold = Fold(network, examples, threads=threads, precision=precision, room=room)
+        self.fold = Fold(network, examples, threads=threads, precision=precision, budget=budget)
         self.network, self.examples = network, examples
         self.intercept = intercept
         self._spans = weight_spans(network.sizes)

@@ -54,9 +54,9 @@ def sgd(momentum: float = 0.9, nesterovs_momentum: bool = True) -> Optimizer:
     """
 
     def update(gradient: Any, kept: tuple[Any], theta: Any, learning_rate: float, t: int) -> tuple[Any, tuple[Any]]:
-        step = learning_rate * gradient
-        v = momentum * kept[0] - step
-        return theta + (momentum * v - step if nesterovs_momentum else v), (v,)
+        change = learning_rate * gradient
+        v = momentum * kept[0] - change
+        return theta + (momentum * v - change if nesterovs_momentum else v), (v,)
 
     return Optimizer("sgd", update, ("velocity",), {"momentum": momentum, "nesterovs_momentum": nesterovs_momentum})
 
@@ -73,11 +73,11 @@ def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> O
         square = gradient * gradient
         square *= 1 - beta_2
         square += beta_2 * kept[1]
-        step = xp.sqrt(square)
-        step += epsilon
-        step = mean / step
-        step *= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        return theta - step, (mean, square)
+        change = xp.sqrt(square)
+        change += epsilon
+        change = mean / change
+        change *= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        return theta - change, (mean, square)
 
     return Optimizer("adam", update, ("mean", "square"), {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon})
 

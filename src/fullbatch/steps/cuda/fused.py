@@ -71,17 +71,17 @@ class FusedStep(BySegments):
         self.capacity = block
         hidden = self.network.sizes[1:-1]
 
-        def room(n: int) -> Any:
+        def array_of(n: int) -> Any:
             return self.xp.empty(block * n, dtype=self.dtype)
 
-        self._Z = [room(n) for n in hidden]
-        self._A = [room(n) if keeps else Z for n, keeps, Z in zip(hidden, self.keeps_Z, self._Z, strict=True)]
+        self._Z = [array_of(n) for n in hidden]
+        self._A = [array_of(n) if keeps else Z for n, keeps, Z in zip(hidden, self.keeps_Z, self._Z, strict=True)]
         if self.has_tail and hidden:
             self._A[-1] = self._Z[-1]  # where the tail leaves dZ; it needs no room for A
         # dZ of a layer is made from that of the layer above: two arrays take turns.
         below = hidden[:-1] if self.has_tail else hidden
-        self._D = [room(max(below)) for _ in range(min(len(below), 2))]
-        self._out = room(self.network.sizes[-1])
+        self._D = [array_of(max(below)) for _ in range(min(len(below), 2))]
+        self._out = array_of(self.network.sizes[-1])
 
     def load(self, theta: Any) -> None:
         theta = self.xp.ascontiguousarray(theta)  # so that W is too, row by row, as the kernels and cuBLAS take it
@@ -111,7 +111,7 @@ class FusedStep(BySegments):
     def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
         k, done = X.shape[1], len(self.params)
         inputs = self._forward(X, not self.has_tail, segment)
-        rows = self.segments.room(-(-k // segment), backward=True)
+        rows = self.segments.array_of(-(-k // segment), backward=True)
         if self.has_tail:
             self._tail(inputs[-1], Y, weight, rows, segment)
             dZ, done = inputs[-1], done - 1  # the layer that dZ is of; its db is there
@@ -156,7 +156,7 @@ class FusedStep(BySegments):
     def costs(self, X: Any, Y: Any, weight: Any, segment: int) -> list[tuple[Any, Any]]:
         k = X.shape[1]
         inputs = self._forward(X, not self.has_tail, segment)
-        rows = self.segments.room(-(-k // segment), backward=False)
+        rows = self.segments.array_of(-(-k // segment), backward=False)
         if self.has_tail:
             self._tail(inputs[-1], Y, weight, rows, segment)
         else:

@@ -66,7 +66,7 @@ class Variant(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The examples that a warp of ``tail`` does at once: enough loads on their way, and room in the registers."""
+        """The examples that a warp of ``tail`` does at once: enough loads on their way, and slots in the registers."""
         return next(rows for rows, most in ((8, 1), (4, 4), (2, 8), (1, 32)) if self.per_lane <= most)
 
     def source(self, kernel: str) -> str:
@@ -177,14 +177,14 @@ __device__ __forceinline__ T unit_loss(T z, T y) {
 
 OF_THE_BLOCK = r"""
 // The sum of every thread's value in a fixed order; for thread 0 alone.
-__device__ double of_the_block(double value, double* room) {
-    room[threadIdx.x] = value;
+__device__ double of_the_block(double value, double* slots) {
+    slots[threadIdx.x] = value;
     for (unsigned half = THREADS / 2; half > 0; half /= 2) {
         __syncthreads();
-        if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        if (threadIdx.x < half) slots[threadIdx.x] += slots[threadIdx.x + half];
     }
     __syncthreads();
-    double sum = room[0];
+    double sum = slots[0];
     __syncthreads();  // before anybody writes there again
     return sum;
 }
@@ -195,8 +195,8 @@ KERNELS = {
 // A = g(Z + b) of k x n numbers; A may be Z.
 extern "C" __global__ void activate(const T* Z, const T* b, T* A, long long total, long long n) {
     const bool narrow = total <= 0xffffffffll;  // a remainder of 32 bits takes a fifth of the time
-    const long long step = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += step) {
+    const long long stride = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
         const long long c = narrow ? (long long)((unsigned)i % (unsigned)n) : i % n;
         A[i] = g(Z[i] + b[c]);
     }
@@ -207,7 +207,7 @@ extern "C" __global__ void activate(const T* Z, const T* b, T* A, long long tota
 // X is A, or Z without its bias where KEEPS_Z. A warp goes down 32 columns.
 extern "C" __global__ void descend(T* D, const T* X, const T* b, T* sums, long long k, long long segment,
                                    long long parameters, long long n) {
-    __shared__ double room[THREADS];
+    __shared__ double slots[THREADS];
     const long long c = (long long)blockIdx.x * 32 + threadIdx.x % 32;
     const int high = THREADS / 32, y = threadIdx.x / 32;
     const T bias = KEEPS_Z && c < n ? b[c] : (T)0;
@@ -233,11 +233,11 @@ extern "C" __global__ void descend(T* D, const T* X, const T* b, T* sums, long l
                 }
             }
         }
-        room[threadIdx.x] = sum;
+        slots[threadIdx.x] = sum;
         __syncthreads();
         if (y == 0 && c < n) {
             double all = 0;
-            for (int row = 0; row < high; ++row) all += room[row * 32 + threadIdx.x];
+            for (int row = 0; row < high; ++row) all += slots[row * 32 + threadIdx.x];
             sums[part * parameters + c] = (T)all;
         }
         __syncthreads();  // before anybody writes there again
@@ -248,7 +248,7 @@ extern "C" __global__ void descend(T* D, const T* X, const T* b, T* sums, long l
 // dZ[L] in place of Z[L] (k, n) if backward, and of each segment head = loss, weight. A thread does an example.
 extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_example, long long y_unit, const T* weight,
                                   double* head, long long k, long long segment, long long n, long long backward) {
-    __shared__ double room[THREADS];
+    __shared__ double slots[THREADS];
     const long long segments = (k + segment - 1) / segment;
     for (long long part = blockIdx.x; part < segments; part += gridDim.x) {
         const long long end = part * segment + segment < k ? part * segment + segment : k;
@@ -279,8 +279,8 @@ extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_exam
                 }
             }
         }
-        loss = of_the_block(loss, room);
-        total = of_the_block(total, room);
+        loss = of_the_block(loss, slots);
+        total = of_the_block(total, slots);
         if (threadIdx.x == 0) {
             head[2 * part] = loss;
             head[2 * part + 1] = total;
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
         T* Z, long long z_unit, long long z_example, const T* b, const T* w, const T* b_out, const T* Y,
         long long y_example, const T* weight, double* head, T* sums, long long k, long long segment,
         long long parameters, long long n, long long backward) {
-    __shared__ double room[THREADS];
+    __shared__ double slots[THREADS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = THREADS / 32;
     const int width = (int)n;
     const int mine = lane % ROWS;  // the example whose output unit this lane does; ROWS is a power of 2
@@ -379,19 +379,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
             if (LINEAR && which == 0) continue;
             #pragma unroll
             for (int j = 0; j < PER; ++j) {
-                room[threadIdx.x] = which == 0 ? db[j] : dw[j];
+                slots[threadIdx.x] = which == 0 ? db[j] : dw[j];
                 __syncthreads();
                 if (warp == 0 && lane + 32 * j < n) {
                     double all = 0;
-                    for (int other = 0; other < warps; ++other) all += room[32 * other + lane];
+                    for (int other = 0; other < warps; ++other) all += slots[32 * other + lane];
                     own[which * n + lane + 32 * j] = (T)all;
                 }
                 __syncthreads();
             }
         }
-        db_out = of_the_block(db_out, room);
-        loss = of_the_block(loss, room);
-        total = of_the_block(total, room);
+        db_out = of_the_block(db_out, slots);
+        loss = of_the_block(loss, slots);
+        total = of_the_block(total, slots);
         if (threadIdx.x == 0) {
             if (backward) own[2 * n] = (T)db_out;
             head[2 * part] = loss;
