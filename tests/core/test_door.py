@@ -38,7 +38,7 @@ DOORS = {
     "y of an estimator": lambda change: estimator().fit(TABLE, change(TARGET.copy())),
     "sample_weight of an estimator": lambda change: estimator().fit(TABLE, TARGET, sample_weight=change(np.ones(12))),
 }
-# What is no array of numbers yet, but is read as one.
+# What comes in beside X in other calls than fit.
 DOORS |= {
     "y of a score": lambda change: estimator().fit(TABLE, TARGET).score(TABLE, change(TARGET.copy())),
     "sample_weight of a score": lambda change: estimator().fit(TABLE, TARGET).score(TABLE, TARGET, change(np.ones(12))),

@@ -189,9 +189,10 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         else:
             by_class = _given_weights(self.class_weight, self.classes_.tolist())
         dtype = np.float64 if weight is None else weight.dtype
-        by_example = by_class.astype(dtype)[codes]
-        if weight is not None:
-            by_example *= weight
+        with arrays.quiet():
+            by_example = by_class.astype(dtype)[codes] * (1 if weight is None else weight)
+        if not np.isfinite(by_example).all():
+            raise ValueError(f"class_weight is too large for {np.dtype(dtype)}: {self.class_weight}.")
         if not by_example.any():
             beside = "" if weight is None else " together with sample_weight"
             raise ValueError(f"class_weight{beside} gives every example a weight of 0; one class must have another.")

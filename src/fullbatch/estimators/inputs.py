@@ -22,6 +22,8 @@ from fullbatch.core import door
 from fullbatch.core.network import Network
 from fullbatch.core.probe import check_able
 from fullbatch.errors import ArrayTypeError
+from fullbatch.estimators import frames
+from fullbatch.estimators.sparse import check_structure
 from fullbatch.machine import arrays, places
 from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
@@ -80,10 +82,7 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
         with place.computing():
             table = _read_device_array(estimator, X, reset, dtype)
         return Inputs(Dense(table.T), place, place)
-    dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
-    table = validate_data(
-        estimator, X, accept_sparse="csr", dtype=dtypes, ensure_all_finite=False, reset=reset
-    )  # finite: checked here, to name the place
+    table = _read_host_table(estimator, X, reset, dtype)
     names = getattr(estimator, "feature_names_in_", None)
     if hasattr(table, "indptr"):
         _check_finite_sparse(table, names)
@@ -136,6 +135,35 @@ def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> 
     check_able(X.like, Network)
     place = places.place_of(X.like)
     return Inputs(X, place, place)
+
+
+def _read_host_table(estimator: Any, X: Any, reset: bool, dtype: str | None) -> Any:
+    """A NumPy array or a CSR matrix, by scikit-learn's checks; what is not finite is left for us, to name the place.
+
+    Arrow data and frames that exchange it come with their names and their dtype, which not all keep on the way to
+    scikit-learn. Only pandas is left to it, because it reads that without a copy.
+    """
+    if isinstance(X, (list, tuple)):
+        X = _read_list(X)
+    check_structure(X)
+    arrow = frames.arrow_table(X)
+    frames.refuse_times(X, arrow)
+    dtypes = (np.float64, np.float32) if dtype is None else np.dtype(dtype)
+    checks: dict[str, Any] = {"accept_sparse": "csr", "dtype": dtypes, "ensure_all_finite": False}
+    if arrow is None:
+        return validate_data(estimator, X, reset=reset, **checks)
+    # Without a row scikit-learn looks at the names alone, and their number.
+    named = X.iloc[:0] if frames.is_pandas(X) else arrow.slice(0, 0)
+    validate_data(estimator, named, skip_check_array=True, reset=reset)
+    return check_array(frames.numbers(arrow, dtype), estimator=estimator, input_name="X", **checks)
+
+
+def _read_list(rows: Any) -> Any:
+    """What NumPy makes of a list, where it makes something of it; the rest is scikit-learn's to refuse."""
+    try:
+        return np.asarray(rows)
+    except (TypeError, ValueError):
+        return rows
 
 
 def _read_device_array(estimator: Any, X: Any, reset: bool, dtype: str | None) -> Any:
@@ -197,7 +225,7 @@ def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _check_finite_sparse(table: Any, columns: Any) -> None:
-    for start, values in _row_blocks(table.data):
+    for start, values in _row_blocks(table.data[: table.nnz]):
         if np.isfinite(values).all():
             continue
         entry = start + int(np.flatnonzero(~np.isfinite(values))[0])
@@ -237,8 +265,12 @@ def read_target(estimator: Any, y: Any, m: int, *, numeric: bool = False) -> np.
     if y.ndim == 0 or (y.ndim == 2 and y.shape[1] == 1):
         y = column_or_1d(y, warn=True)
     check_length(m, y)
+    if numeric and y.dtype.kind in "mM":
+        raise ValueError(frames.times_refused(f"y is of {y.dtype}"))
     if y.dtype.kind == "f":
         check_finite(y, "y")
+    elif y.dtype.kind in "mM" and np.isnat(y).any():
+        raise ValueError(f"Input y contains NaT. The first is in row {np.argwhere(np.isnat(y))[0][0]}, counted from 0.")
     elif y.dtype.kind == "O":
         missing = np.flatnonzero([_is_missing(value) for value in y.flat])
         if missing.size:
@@ -260,8 +292,12 @@ def read_weight(weight: Any, m: int, dtype: str) -> np.ndarray | None:
         return None
     if isinstance(weight, Number):
         weight = np.full(m, weight)
+    weight = on_host("sample_weight", weight)
+    read = None if hasattr(weight, "toarray") else _read_list(weight)
+    if isinstance(read, np.ndarray) and read.dtype.kind in "mM":
+        raise ValueError(frames.times_refused(f"sample_weight is of {read.dtype}"))
     weight = check_array(
-        on_host("sample_weight", weight),
+        weight,
         ensure_2d=False, dtype=np.dtype(dtype), order="C", input_name="sample_weight", ensure_min_samples=0,
     )  # fmt: skip
     if weight.ndim != 1:
@@ -343,10 +379,10 @@ def _code_type(classes: int) -> Any:
 def labels_at(home: Place, classes: np.ndarray) -> Any:
     """The classes as an array where the caller's table lies; None where they lie on the host or would not come back.
 
-    Text has no other place; JAX without x64 makes 1,410,065,408 of 10,000,000,000; torch has uint16 to uint64 but takes
-    nothing from them, so int64 stands in where it has room.
+    Text has no other place; JAX without x64 makes 1,410,065,408 of 10,000,000,000. Not every torch takes from its
+    uint16 to uint64, so int64 stands in where it has room.
     """
-    if home.name == "cpu" or classes.dtype.kind in "USO":
+    if home.name == "cpu" or classes.dtype.kind in "USOmM":
         return None
     for dtype in dict.fromkeys([classes.dtype, np.dtype(np.int64)]):
         try:
