@@ -118,9 +118,9 @@ def _of(where: Where, start: int, stop: int) -> Where:
 
 
 class Block(NamedTuple):
-    """Some examples of leaf number ``leaf``; ``last`` where they are the last of it. Or of that many leaves from it on.
+    """Some examples of leaf number ``leaf``, ``last`` where they are the last of it; or so many ``leaves`` from it on.
 
-    Of a step that sums by segments, a leaf stands for a segment here.
+    Where a step sums by segments, they take the place of leaves here: their number is that of a segment.
     """
 
     where: Where

@@ -80,11 +80,12 @@ class Cost(NamedTuple):
 
 
 class Leaves:
-    """Adds the blocks of a leaf in their order, and hands a leaf on when it is whole; of a GPU, of a segment.
+    """Adds the blocks of a leaf in their order, and hands the leaf on when it is whole.
 
-    A block of several comes as the list of the nodes that they became.
+    Where a step sums by segments, they take the place of leaves, as in ``Block``; a block of several of them comes as
+    the list of the nodes that they became.
 
-    Where that raises, all is as it was before the call: a device without memory for it does the block again.
+    Where a call raises, all is as it was before it: a device without memory for it does the block again.
     """
 
     def __init__(self, merge: Any) -> None:

@@ -127,7 +127,7 @@ class FusedStep(BySegments):
         return self.segments.gradients(rows, weights_of(k, weight, segment))
 
     def _tail(self, Z: Any, Y: Any, weight: Any, rows: Rows, segment: int) -> None:
-        """Loss, weight, the output layer's dW and db, and db of the layer below, whose dZ takes the place of Z.
+        """To ``rows``: loss, weight, the output layer's dW and db, and db of the layer below, whose dZ replaces Z.
 
         Without a hidden layer Z is X^T, and stays as it is.
         """
@@ -136,7 +136,7 @@ class FusedStep(BySegments):
         self.kernels.tail(Z, b, W, b_out, Y, weight, rows, segment)
 
     def _output(self, A: Any, Y: Any, weight: Any, rows: Rows, segment: int, backward: bool) -> Any:
-        """dZ[L] (k, n[L]), or Z[L] without its bias if not ``backward``; loss and weight."""
+        """dZ[L] (k, n[L]), or Z[L] without its bias if not ``backward``; loss and weight go to ``rows``."""
         W, b = self.params[-1]
         k, n = A.shape[0], W.shape[0]
         Z = self._out[: k * n].reshape(k, n)
@@ -145,7 +145,7 @@ class FusedStep(BySegments):
         return Z
 
     def _descend(self, l: int, dZ: Any, rows: Rows, segment: int) -> Any:
-        """dZ of hidden layer ``l`` (from 1), from dZ of the layer above; and db."""
+        """dZ of hidden layer ``l`` (from 1), from dZ of the layer above; db goes to ``rows``."""
         W, b = self.params[l][0], self.params[l - 1][1]
         k, n = dZ.shape[0], b.shape[0]
         D = self._D[l % len(self._D)][: k * n].reshape(k, n)

@@ -156,7 +156,7 @@ def weights_of(k: int, weight: Any, segment: int) -> list[Any]:
 
 
 class BySegments:
-    """What the steps that sum by segments share: their block as a whole, as other steps have it."""
+    """What the steps that sum by segments share: the sum over a block as a whole, which other steps make at once."""
 
     network: Any
 
