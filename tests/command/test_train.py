@@ -29,7 +29,7 @@ def test_json_is_one_object_on_the_last_line(run, folder, tmp_path, host_step):
     assert not found["interrupted"]
     status, out, _ = run("evaluate", folder / "pays.model", folder / "people.csv", "--json")
     scores = json.loads(out)
-    assert set(scores) == {"m", "cost", "accuracy", "auc", "log_loss"}
+    assert set(scores) == {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
     assert scores["m"] == 400
 
 

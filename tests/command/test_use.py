@@ -29,7 +29,7 @@ def test_a_regression_is_scored_by_r2_and_mae(run, folder, tmp_path):
     assert "the mean" in out
     _, out, _ = run("evaluate", model, folder / "people.csv", "--json")
     scores = json.loads(out)
-    assert set(scores) == {"m", "cost", "r2", "mae"}
+    assert set(scores) == {"m", "cost", "r2", "rmse", "mae"}
     assert scores["r2"] > 0.5
     _, out, _ = run("predict", model, folder / "people.csv")
     assert out.splitlines()[0] == "prediction"

@@ -93,7 +93,11 @@ def test_nothing_is_learned_from_the_held_out_rows(trained):
 
 def test_a_classification_beats_the_majority_guess(trained):
     model, guess = trained.scores()
-    assert set(model) == set(guess) == {"m", "cost", "accuracy", "auc", "log_loss"}
+    assert (
+        set(model)
+        == set(guess)
+        == {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
+    )
     assert model["accuracy"] > 0.9 > guess["accuracy"] + 0.1
     assert model["log_loss"] < 0.5 * guess["log_loss"]
     assert guess["auc"] == 0.5

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fullbatch.errors import InputError
 
+MOST_PRINTED_CLASSES = 8  # A confusion matrix of more classes is wider than a terminal; --json has it.
 MOST_LINES = 25  # So many lines of progress at most are printed where the output is not a terminal.
 PLOT_ENDINGS = (".png", ".pdf", ".svg")
 
@@ -152,14 +153,21 @@ def score(name: str, value: float) -> str:
 SCORES = {
     "accuracy": ("accuracy", "more is better"),
     "auc": ("AUC", "more is better"),
+    "average_precision": ("average precision", "more is better"),
     "log_loss": ("log-loss", "less is better"),
     "r2": ("R²", "more is better"),
+    "rmse": ("root mean squared error", "less is better"),
     "mae": ("mean absolute error", "less is better"),
 }
 
 
-def print_scores(out: Console, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
-    """The scores of one or more predictors, one column each; the first is the one that matters."""
+def print_scores(
+    out: Console, title: str, columns: Mapping[str, Mapping[str, Any]], classes: Sequence[Any] = ()
+) -> None:
+    """The scores of one or more predictors, one column each; the first is the one that matters.
+
+    classes : of a classification; where they are few, the first predictor's confusion matrix is printed
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for index, name in enumerate(columns):
@@ -172,6 +180,20 @@ def print_scores(out: Console, title: str, columns: Mapping[str, Mapping[str, fl
     out.print()
     out.print(Text(title, style="bold"))
     out.print(table)
+    if 2 <= len(classes) <= MOST_PRINTED_CLASSES:
+        out.print(confusion(classes, next(iter(columns.values()))["confusion_matrix"]))
+
+
+def confusion(classes: Sequence[Any], matrix: Sequence[Sequence[float]]) -> Table:
+    """Rows of each true class (a line) that are predicted as each class (a column)."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rows that are | predicted as", style="bold")
+    for label in classes:
+        table.add_column(Text(str(label)), justify="right")
+    for i, (label, counts) in enumerate(zip(classes, matrix, strict=True)):
+        cells = [Text(f"{value:,.6g}", style="bold green" if i == j else "") for j, value in enumerate(counts)]
+        table.add_row(Text(str(label)), *cells)
+    return table
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Table:

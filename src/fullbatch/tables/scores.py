@@ -1,4 +1,4 @@
-"""Scores of predictions: of classes by their probabilities, of numbers by their distance; scikit-learn computes them."""
+"""Scores of predictions, as scikit-learn computes them: of classes by their probabilities, of numbers by distance."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def score_numbers(predicted: np.ndarray, target: np.ndarray, weight: np.ndarray 
     }
 
 
-# --- A score by scikit-learn's name, and the threshold that is best by it ----------------------------------------------
+# --- A score by scikit-learn's name, and the threshold that is best by it --------------------------------------------
 
 
 def check_metric(metric: str, k: int | None = None) -> None:
