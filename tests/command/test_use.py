@@ -143,8 +143,9 @@ def test_a_model_of_a_gpu_is_used_without_one(run, folder, tmp_path):
     import fullbatch as fb
 
     model = fb.load(folder / "pays.model")
-    model.estimator.device = "cuda:7"
+    model.device = model.estimator_.device = "cuda:7"
     fb.save(model, tmp_path / "gpu.model")
+    assert fb.load(tmp_path / "gpu.model").device == "auto"
     assert run("evaluate", tmp_path / "gpu.model", folder / "people.csv")[0] == 0
 
 

@@ -16,10 +16,9 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import fullbatch as fb
+from fullbatch.command.app import main
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables import estimators
-from fullbatch.tables.fit import Settings, train_table
-from fullbatch.tables.raw import RawTable
 
 
 def frame(m=300):
@@ -39,14 +38,15 @@ X, LATE, COST = frame()
 SMALL = {"hidden": (8,), "epochs": 12, "learning_rate": 0.02}
 
 
-def test_it_trains_as_the_command_does():
-    towns = [town if isinstance(town, str) else None for town in X["town"]]
-    columns = {"size": X["size"].tolist(), "town": towns, "new": X["new"].tolist(), "late": LATE.tolist()}
-    table = RawTable.of(columns)
-    trained = train_table(table, "late", Settings(hidden=(8,), epochs=3, seed=4))
+def test_it_trains_as_the_command_does(tmp_path):
     some = X.drop(columns="since")
+    some.assign(late=LATE).to_parquet(tmp_path / "t.parquet")
+    arguments = ["train", tmp_path / "t.parquet", "--target", "late", "--hidden", "8", "--epochs", "3", "--seed", "4"]
+    assert main([str(one) for one in (*arguments, "-q", "--model", tmp_path / "m.model")]) == 0
+    command = fb.load(tmp_path / "m.model")
     model = fb.TableClassifier(hidden=(8,), epochs=3, random_state=4).fit(some.assign(late=LATE), target="late")
-    assert np.array_equal(model.predict_proba(some), trained.model.predict_proba(table))
+    assert np.array_equal(model.predict_proba(some), command.predict_proba(some))
+    assert command.get_params() == model.get_params()
     apart = fb.TableClassifier(hidden=(8,), epochs=3, random_state=4).fit(some, LATE)
     assert np.array_equal(apart.predict_proba(some), model.predict_proba(some))
 
@@ -125,7 +125,9 @@ def test_a_path_and_its_target(tmp_path):
         ((X, LATE), {"target": "town"}, "either as y or"),
         ((X,), {"target": "toun"}, "no target column 'toun'. Did you mean 'town'"),
         ((X, LATE[:10]), {}, "X has 300 rows and y 10"),
-        ((X, LATE.where(LATE == "yes")), {}, "missing"),
+        ((X, LATE.where(LATE == "none")), {}, "no row is left to learn from: 300 of 300 rows have no target"),
+        ((X, LATE), {"X_val": X}, "that of X_val is y_val"),
+        ((X, LATE), {"y_val": LATE}, "X_val, which is missing"),
     ],
 )
 def test_wrong_targets_are_said(arguments, options, says):

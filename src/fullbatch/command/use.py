@@ -13,7 +13,7 @@ from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TablePredictor
+    from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
 
@@ -66,14 +66,14 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def load_table_model(path: Path) -> TablePredictor:
+def load_table_model(path: Path) -> TableNetwork:
     """The network of a table in a file. ModelFileError where it holds another kind of model."""
     from fullbatch.saving.model_file import load_network
 
     return load_network(path)
 
 
-def _tell_unseen(model: TablePredictor, table: RawTable, strict: bool) -> None:
+def _tell_unseen(model: TableNetwork, table: RawTable, strict: bool) -> None:
     """Say which columns have levels that training had not, or refuse them."""
     for name, (share, first) in model.encoding.unseen(table).items():
         percent = f"{100 * share:.3g} %"

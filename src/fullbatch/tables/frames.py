@@ -15,14 +15,14 @@ from fullbatch.tables.reading import read_table
 
 TAKEN = (
     "a pandas or polars data frame, an Arrow table, anything with __arrow_c_stream__, a dict of columns, a NumPy array "
-    "of two axes, or a path"
+    "of two axes, or a path, or several"
 )
 
 
 def as_table(
     X: Any, *, columns: Sequence[str] | None = None, text: Collection[str] = (), missing: MissingWords = USUAL
 ) -> RawTable:
-    """A raw table of what a caller has; a path is read from its file.
+    """A raw table of what a caller has; a path, or several, is read from its file.
 
     columns : these alone, in the order that they have there; None: all of them
     text : columns that stay text where there is nothing but true and false
@@ -33,8 +33,8 @@ def as_table(
     """
     if isinstance(X, RawTable):
         return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
-    if isinstance(X, (str, os.PathLike)):
-        return read_table(os.fspath(X), columns=columns, text=text, missing=missing)
+    if paths := paths_of(X):
+        return read_table(paths, columns=columns, text=text, missing=missing)
     if isinstance(X, np.ndarray):
         X = _named(X)
     if isinstance(X, Mapping):
@@ -46,6 +46,14 @@ def as_table(
     require(columns or (), table.column_names, "column")
     chunks = {name: table.column(name).chunks for name in table.column_names if _is_wanted(name, columns)}
     return _built(chunks, text, missing)
+
+
+def paths_of(X: Any) -> list[str]:
+    """The path, or the paths, that X is; [] for what is a table itself."""
+    given = X if isinstance(X, (list, tuple)) else [X]
+    if not all(isinstance(one, (str, os.PathLike)) for one in given):
+        return []
+    return [os.fspath(one) for one in given]
 
 
 def _is_wanted(name: Any, columns: Sequence[str] | None) -> bool:
