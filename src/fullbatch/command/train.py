@@ -361,7 +361,7 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
 def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Which rows were left out, and which levels only held-out rows have."""
     lines = []
-    if text := rows_line(summary["left_out"], summary["m"] + sum(summary["left_out"].values())):
+    if text := rows_line(summary["left_out"], summary["report"]["rows"] + sum(summary["left_out"].values())):
         lines.append(("rows", text))
     if unseen := summary["unseen"]:
         columns = ", ".join(f"{name} {100 * share:.2g} %" for name, (share, _) in list(unseen.items())[:MOST_UNSEEN])

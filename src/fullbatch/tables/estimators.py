@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -32,7 +32,7 @@ from fullbatch.machine.plain_values import json_ready
 from fullbatch.tables import record
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, asks_for_the_model
-from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_rows, split_rows
+from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows, split_rows
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
@@ -92,8 +92,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : a table
             A pandas or polars data frame, an Arrow table or record batch, anything with ``__arrow_c_stream__``, a dict
-            of columns, a ``RawTable`` (of ``fullbatch.read_table``), a NumPy array (m, n), or a path of a file, or
-            several paths, as ``read_table`` takes them. A stream is read once.
+            of columns, a ``RawTable`` (of ``fullbatch.read_table``), an array (m, n), a list of rows, or a path, or
+            several, as ``read_table`` takes them. A stream is read once.
         y : array-like (m,), optional
             The target, where it is no column of X.
         target : str, optional
@@ -223,7 +223,11 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         """What tells this estimator's callbacks, of which some may be a meta-estimator's, of each epoch."""
         callbacks = getattr(self, "_skl_callbacks", [])
         if any(map(asks_for_the_model, callbacks)):
-            return [EpochsWithModel(self, context, hooks, network_of=lambda trainer: _network_of(encoding, trainer))]
+
+            def network_of(trainer: Any) -> TableNetwork:
+                return _network_of(encoding, trainer, self.record_)
+
+            return [EpochsWithModel(self, context, hooks, network_of=network_of)]
         return [Epochs(self, context, hooks)] if callbacks else []
 
     def _trainer(self, encoding: TableEncoding, settings: Settings, *, keep_best: bool) -> Any:
@@ -268,7 +272,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     def _take(self, encoding: TableEncoding, trainer: Any) -> None:
         """The attributes that the training gives, from the fitted estimator of numbers."""
         self.estimator_ = trainer
-        self.network_ = _network_of(encoding, trainer)
+        self.network_ = _network_of(encoding, trainer, self.record_)
         self.__dict__.update({name: getattr(trainer, name) for name in OF_THE_TRAINING if hasattr(trainer, name)})
 
     # Predictions and scores
@@ -286,7 +290,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
                 "as input."
             )
+        self._warn_of_others(X)
         return network.read(X)
+
+    def _warn_of_others(self, X: Any) -> None:
+        if others := self._network().unused(X):
+            warnings.warn(f"{said_of_columns(others)}.", TableWarning, stacklevel=4)
 
     def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """The scores that ``fullbatch evaluate`` prints; rows without a target are left out.
@@ -308,6 +317,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     def _with_target(self, X: Any, y: Any) -> RawTable:
         network = self._network()
         if y is None:
+            self._warn_of_others(X)
             return network.read(X, with_target=True)
         return _beside(self._table(X), y, str(network.encoding.target), text=network.encoding.text_names)
 
@@ -382,7 +392,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     Columns go by their names: their order is of no matter at predict, those that the model has not are ignored with a
     TableWarning, and one that is missing is an error. ``cross_val_score``, ``GridSearchCV`` and their kin take the rows
     of X apart, so they need a frame, an Arrow table or an array there: a path or a dict of columns has no rows for
-    them, and scikit-learn refuses it as input of inconsistent length. Read it first, for example by pandas.
+    them, and scikit-learn refuses it (no array-like, or of another length than y). Read it first, as a frame.
 
     Examples
     --------
@@ -503,9 +513,11 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         return MLPRegressor
 
 
-def _network_of(encoding: TableEncoding, trainer: Any) -> TableNetwork:
+def _network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) -> TableNetwork:
     output = SCIKIT_LEARNS.get(trainer.out_activation_, trainer.out_activation_)
-    return TableNetwork.of_layers(encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output)
+    return TableNetwork.of_layers(
+        encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output, record=made_of
+    )
 
 
 def _by_code(class_weight: Any, classes: Sequence[Any]) -> Any:
@@ -531,8 +543,10 @@ def _refuse_divergence(trainer: Any) -> None:
 
 def _with_target(table: RawTable, y: Any, target: str | None) -> tuple[RawTable, str]:
     """The table that has the target as a column, under a name that no other column has, and that name."""
-    if (y is None) == (target is None):
-        raise TableError("give the target either as y or, by the name of its column in X, as target=.")
+    if y is None and target is None:
+        raise TableError("it requires y to be passed, but the target y is None; or target=, a column of X by its name.")
+    if y is not None and target is not None:
+        raise TableError("give the target either as y or, by the name of its column in X, as target=; not both.")
     if target is not None:
         return table, target
     name = "y"
@@ -542,6 +556,9 @@ def _with_target(table: RawTable, y: Any, target: str | None) -> tuple[RawTable,
 
 
 def _beside(table: RawTable, y: Any, name: str, text: Sequence[str] = ()) -> RawTable:
+    y = on_host("y", y)
+    if getattr(y, "ndim", 1) == 2 or (hasattr(y, "__array__") and not hasattr(y, "__arrow_c_stream__")):
+        y = column_or_1d(y, warn=True)
     column = as_table({name: y}, text=text).columns[name]
     if len(column.values) != table.m:
         raise TableError(f"X has {table.m} rows and y {len(column.values)}; each row has a target.")

@@ -6,7 +6,7 @@ held out, is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -50,7 +50,7 @@ class Settings:
         whole = row is None or row.whole
         usual = min(max(2e7 / m, 50), 200) if whole else min(max(3000 / m**0.5, 2), 100)
         epochs = self.epochs or round(usual)
-        batch: int | Literal["full"] = self.batch_size or ("full" if whole else min(max(m // 100, 32), 1000))
+        batch: int | Literal["full"] = self.batch_size or ("full" if whole else min(max(m // 100, 32), 1000, m))
         # Larger batches have less noise and can take larger steps, in proportion to its standard deviation.
         noise = 1.0 if whole or batch == "full" else (min(batch, m) / 250) ** 0.5
         rate = self.learning_rate or (1e-3 if row is None else row.rate * noise)
@@ -93,6 +93,8 @@ def learnable(
     nothing = np.zeros(table.m, bool) if weight is None else (weight == 0) & ~gaps
     left_out = {"without_target": int(gaps.sum()), "weight_0": int(nothing.sum())}
     keep = np.flatnonzero(~(gaps | nothing))
+    if len(keep) == 1:
+        raise TableError(f"one row cannot be learned from (n_samples = 1); expected at least two. Target {target!r}.")
     if len(keep) == table.m:
         return Learnable(table, weight, left_out)
     if not len(keep):
@@ -108,6 +110,14 @@ def said_of_rows(left_out: Mapping[str, int], m: int) -> str:
     reasons = {"without_target": "have no target", "weight_0": "have a weight of 0"}
     found = [f"{count:,} of {m:,} rows {reasons[name]}" for name, count in left_out.items() if count]
     return " and ".join(found)
+
+
+def said_of_columns(others: Sequence[str]) -> str:
+    """What is said of columns that a model has no use for."""
+    from fullbatch.tables.raw import listed
+
+    noun, verb = ("column", "is") if len(others) == 1 else ("columns", "are")
+    return f"the model does not know {noun} {listed(others)}, which {verb} ignored"
 
 
 def task_of(table: RawTable, target: str) -> str:

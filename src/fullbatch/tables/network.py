@@ -99,6 +99,14 @@ class TableNetwork:
         """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
         return read_as(self.encoding, table, with_target=with_target)
 
+    def unused(self, table: Any) -> list[str]:
+        """The columns of a table that the model does not know: neither did it learn from them nor leave them out."""
+        from fullbatch.tables.frames import column_names
+
+        known = {*self.encoding.feature_names, self.encoding.target}
+        known |= {column["name"] for column in self.record.get("report", {}).get("columns", ())}
+        return [name for name in column_names(table) if name not in known]
+
     # Predictions
 
     def predict(self, table: Any) -> np.ndarray:
