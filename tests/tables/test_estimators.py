@@ -96,11 +96,8 @@ def test_scikit_learns_tools_take_frames_and_arrow():
     assert halving.fit(X, LATE).best_score_ > 0.6
     numbers = X[["size"]].to_numpy()
     assert cross_val_score(fb.TableRegressor(**SMALL), numbers, COST.to_numpy(), cv=2).shape == (2,)
-    for table in (
-        "t.parquet",
-        dict(X.items()),
-    ):  # scikit-learn's own sentence: it takes rows apart, and these have none
-        with pytest.raises(ValueError, match="must be an array-like|inconsistent numbers of samples"):
+    for table in ("t.parquet", dict(X.items())):  # scikit-learn's own words: it takes rows apart, and these have none
+        with pytest.raises(ValueError, match=r"must be an array-like|inconsistent numbers of samples"):
             cross_val_score(fb.TableClassifier(**SMALL), table, LATE.to_numpy(), cv=2)
     calibrated = CalibratedClassifierCV(fb.TableClassifier(**SMALL), cv=2).fit(X, LATE)
     assert calibrated.predict_proba(X[:3]).shape == (3, 2)

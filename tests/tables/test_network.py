@@ -68,20 +68,25 @@ def test_a_bare_estimator_is_refused(tmp_path):
         load_network(tmp_path / "m.model")
 
 
-def test_predicting_imports_no_scikit_learn_scipy_or_pandas(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [("predict", "prediction,probability_no,probability_yes\n"), ("evaluate", "{"), ("info", "{")],
+)
+def test_what_uses_a_model_imports_no_scikit_learn_scipy_or_pandas(tmp_path, command, begins):
     """Each takes longer than to predict."""
     model = fb.TableClassifier(epochs=1).fit(table(TARGETS["two classes"]), target="y")
     fb.save(model, tmp_path / "m.model")
-    (tmp_path / "one.csv").write_text("x,k,b\n0.5,level 3,true\n")
+    (tmp_path / "one.csv").write_text("x,k,b,y\n0.5,level 3,true,no\n")
     code = (
         "import sys; from fullbatch.__main__ import main\n"
-        "sys.argv = ['fullbatch', 'predict', *sys.argv[1:]]\n"
+        "sys.argv = ['fullbatch', *sys.argv[1:]]\n"
         "try: main()\n"
         "finally: print({'sklearn', 'scipy', 'pandas', 'joblib', 'cupy'} & set(sys.modules), file=sys.stderr)\n"
     )
-    arguments = [str(tmp_path / "m.model"), str(tmp_path / "one.csv")]
+    data = [] if command == "info" else [str(tmp_path / "one.csv")]
+    arguments = [command, str(tmp_path / "m.model"), *data, *([] if command == "predict" else ["--json"])]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("prediction,probability_no,probability_yes\n")
+    assert done.stdout.startswith(begins)
     if find_spec("cupy") is None:  # which brings what it needs, where it is
         assert done.stderr.strip().splitlines()[-1] == "set()"
 
