@@ -213,6 +213,10 @@ def test_rows_of_the_users_own_choose_the_epoch():
     named = X.assign(late=LATE)
     by_name = fb.TableClassifier(**SMALL).fit(named[:200], target="late", X_val=named[200:])
     assert np.array_equal(by_name.predict_proba(X), model.predict_proba(X))
+    late = LATE[200:].astype(object).where(LATE.index[200:] > 210, None)
+    with pytest.warns(TableWarning, match="of X_val 11 of 100 rows have no target"):
+        some = fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[200:], y_val=late)
+    assert some.record_["held_out"]["m"] == 89
     with pytest.raises(TableError, match="'maybe', a class that training had not"):
         fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[:2], y_val=["no", "maybe"])
     with pytest.raises(TableError, match="leave y_val away"):

@@ -132,7 +132,10 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         encoding = self._learn(rows.table, name, train, settings)
         scored = rows.rows(held_out) if len(held_out) else None
         if X_val is not None:
-            scored = learnable(_read_validation(encoding, X_val, y_val, apart=y is not None), name)
+            theirs = _read_validation(encoding, X_val, y_val, apart=y is not None)
+            scored = learnable(theirs, str(encoding.target))
+            if scored.left_out["without_target"]:
+                warnings.warn(f"of X_val {said_of_rows(scored.left_out, theirs.m)}.", TableWarning, stacklevel=3)
         elif y_val is not None:
             raise TableError("y_val is the target of X_val, which is missing.")
         settings = settings.for_rows(len(train))
