@@ -205,6 +205,17 @@ def test_weights_of_rows_and_of_classes():
         fb.TableClassifier().fit(X, LATE, sample_weight=-weight)
 
 
+def test_weights_of_classes_choose_the_epoch_too():
+    """Else the epoch is the one in which these weights have had the least effect."""
+    by_class = {"no": 1.0, "yes": 30.0}
+    model = fb.TableClassifier(**SMALL, class_weight=by_class).fit(X[:200], LATE[:200], X_val=X[200:], y_val=LATE[200:])
+    own = model.network_.encoding.encode_target(fb.TableClassifier._with_target(model, X[200:], LATE[200:]))
+    cost = -np.average(
+        model.predict_log_proba(X[200:])[np.arange(100), own], weights=np.array([1.0, 30.0])[own]
+    )  # fmt: skip
+    assert min(model.validation_costs_) == pytest.approx(cost, rel=1e-5)
+
+
 def test_rows_of_the_users_own_choose_the_epoch():
     model = fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[200:], y_val=LATE[200:])
     assert (model.record_["rows"], model.record_["held_out"]["m"]) == (200, 100)

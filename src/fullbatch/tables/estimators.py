@@ -32,11 +32,12 @@ from fullbatch.machine.plain_values import json_ready
 from fullbatch.tables import record
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, asks_for_the_model
-from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows, split_rows
+from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
+from fullbatch.tables.splits import HoldOut
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
@@ -128,7 +129,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         settings = self._settings()
         train, held_out = np.arange(rows.table.m), np.empty(0, np.intp)
         if X_val is None:
-            train, held_out = split_rows(rows.table, name, settings, self._task)
+            rule = HoldOut(settings.validation, seed=settings.random_state)
+            split = rule.split(rows.table, name, self._task)
+            train, held_out = split.train, split.held_out
         encoding = self._learn(rows.table, name, train, settings)
         scored = rows.rows(held_out) if len(held_out) else None
         if X_val is not None:
@@ -205,8 +208,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if scored is not None:
             validation = {
                 "X_val": encoding.encode(scored.table),
-                "y_val": encoding.encode_target(scored.table),
-                "sample_weight_val": scored.weight,
+                "y_val": (y_val := encoding.encode_target(scored.table)),
+                "sample_weight_val": self._choosing(scored.weight, y_val, y, weight),
             }
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
         context = self._init_callback_context(max_subtasks=settings.epochs)
@@ -264,6 +267,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     def _network_estimator(self, encoding: TableEncoding) -> Any:
         """What makes the estimator of numbers."""
         raise NotImplementedError
+
+    def _choosing(
+        self, scored: np.ndarray | None, target: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        """What each held-out row counts when the epoch is chosen: the cost there is the one that is minimised."""
+        return scored
 
     def _describe(self, encoding: TableEncoding, made_of: dict[str, Any]) -> None:
         """The attributes that tell of the table, and the record of the model's making."""
@@ -458,6 +467,19 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
 
     def _network_estimator(self, encoding: TableEncoding) -> Any:
         return partial(MLPClassifier, class_weight=_by_code(self.class_weight, encoding.classes))
+
+    def _choosing(
+        self, scored: np.ndarray | None, target: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        if self.class_weight is None:
+            return scored
+        k = len(self.classes_)
+        if self.class_weight == "balanced":
+            counts = np.bincount(y, weights=weight, minlength=k)
+            by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
+        else:
+            by_class = given_weights(self.class_weight, self.classes_.tolist())
+        return by_class[target] if scored is None else by_class[target] * scored
 
     def _describe(self, encoding: TableEncoding, made_of: dict[str, Any]) -> None:
         super()._describe(encoding, made_of)

@@ -1,19 +1,19 @@
 """What the estimators of tables and the command share of a training, without scikit-learn: defaults and rows.
 
-The defaults of the command and of the estimators are those of ``Settings``. Which rows are learned from, and which are
-held out, is decided here.
+The defaults of the command and of the estimators are those of ``Settings``. Which rows can be learned from is decided
+here; which of these are held out, in ``splits.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from fullbatch.errors import InputError, TableError
-from fullbatch.tables.encoding import MOST_CLASSES, decide_task, is_whole, numbers_of
+from fullbatch.errors import TableError
+from fullbatch.tables.encoding import decide_task, numbers_of
 from fullbatch.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -128,62 +128,3 @@ def task_of(table: RawTable, target: str) -> str:
     if not len(present):
         learnable(table, target)  # the same error as later
     return decide_task(target, column if len(present) == table.m else column.select(present), None)[0]
-
-
-# --- Rows that are held out ---------------------------------------------------------------------------------
-
-
-def split_rows(
-    table: RawTable, target: str, settings: Settings, task: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to learn from, and of those to hold out: both sorted, drawn with ``settings.random_state``.
-
-    A class keeps its share in both parts, to within one row, and at least one of its rows to learn from.
-    """
-    fraction = settings.validation
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation must be at least 0 and less than 1 (the share of rows held out); got {fraction}.")
-    strata = _strata(table, target, task)
-    rng = np.random.default_rng(settings.random_state)
-    # ``order`` has the rows stratum by stratum, in random order within each. Every 1/fraction-th row of it is held out:
-    # so many of each stratum as its share, to within one row.
-    order = rng.permutation(table.m)
-    order = order[np.argsort(strata[order], kind="stable")]
-    counted = np.floor(np.arange(table.m + 1) * fraction + rng.random())
-    chosen = np.diff(counted) > 0
-    # A stratum that would be held out as a whole keeps its first row, because a class that is not learned from would
-    # never be predicted. ``first`` has the index in ``order`` at which each stratum begins.
-    first = np.flatnonzero(np.diff(strata[order], prepend=-1))
-    chosen[first[np.logical_and.reduceat(chosen, first)]] = False
-    held_out = np.zeros(table.m, dtype=bool)
-    held_out[order[chosen]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
-    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity.
-
-    Classes are numbered as they are sorted, numbers by their value also where they are texts, so that the same rows are
-    held out however a file stores the classes.
-    """
-    table.require([target], "target column")
-    column = table.column(target)
-    if task == "regress":
-        return np.zeros(table.m, dtype=np.int64)
-    if (levels := column.levels) is not None:
-        order = sorted(range(len(levels)), key=lambda code: _rank(levels[code]))
-        ranks = np.empty(len(order) + 2, np.int64)
-        ranks[[*order, len(order), len(order) + 1]] = np.arange(len(ranks))
-        return ranks[column.values]
-    values, strata = np.unique(column.values, return_inverse=True)
-    if task == "classify" or (len(values) <= MOST_CLASSES and is_whole(column)):
-        return strata
-    return np.zeros(table.m, dtype=np.int64)
-
-
-def _rank(level: Any) -> tuple[bool, float, str]:
-    """What levels are sorted by: numbers by their value, then texts."""
-    try:
-        return False, float(level), ""
-    except ValueError:
-        return True, 0.0, str(level)
