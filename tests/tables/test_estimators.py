@@ -228,10 +228,84 @@ def test_rows_of_the_users_own_choose_the_epoch():
     with pytest.warns(TableWarning, match="of X_val 11 of 100 rows have no target"):
         some = fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[200:], y_val=late)
     assert some.record_["held_out"]["m"] == 89
-    with pytest.raises(TableError, match="'maybe', a class that training had not"):
-        fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[:2], y_val=["no", "maybe"])
+    with pytest.warns(TableWarning, match="1 of 2 held-out rows have a class that training had not, 'maybe'; they"):
+        few = fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[:2], y_val=["no", "maybe"])
+    assert (few.record_["not_scored"], few.record_["held_out"]["m"]) == ({"maybe": 1}, 1)
+    with pytest.raises(TableError, match=r"2 of 2 held-out rows .* 'maybe'; no row is left to score"):
+        fb.TableClassifier(**SMALL).fit(X[:200], LATE[:200], X_val=X[:2], y_val=["maybe", "maybe"])
     with pytest.raises(TableError, match="leave y_val away"):
         fb.TableClassifier(**SMALL).fit(named, target="late", X_val=named, y_val=LATE)
+
+
+def test_the_last_rows_by_a_column_are_held_out():
+    model = fb.TableClassifier(**SMALL, split_by="since", validation=0.2).fit(X, LATE)
+    assert model.record_["held_out_by"].startswith("since >= 2021-12-29")
+    assert 50 <= model.record_["held_out"]["m"] <= 70
+    assert "since" in model.feature_names_in_
+    without = fb.TableClassifier(**SMALL, split_by="since", drop=["since"], validation=0.2).fit(X, LATE)
+    assert without.record_["held_out_by"] == model.record_["held_out_by"]
+    assert "since" not in without.feature_names_in_
+    assert [c["why"] for c in without.columns_ if c["name"] == "since"] == ["it was to be left out"]
+    without.predict(X)  # and no warning of a column that it does not know
+
+
+def test_whole_groups_are_held_out_and_are_no_feature():
+    some = X.assign(user=np.arange(300) % 37, late=LATE)
+    model = fb.TableClassifier(**SMALL, group="user").fit(some, target="late")
+    assert model.record_["held_out_by"] == "whole groups of user"
+    assert model.feature_names_in_.tolist() == list(X)
+    assert [(c["kind"], c["why"]) for c in model.columns_ if c["name"] == "user"] == [
+        ("left out", "its values are groups, none of which is on both sides")
+    ]
+    assert np.array_equal(model.predict(some), model.predict(X))
+
+
+def test_a_class_that_only_held_out_rows_have_is_not_learned_and_not_scored():
+    late = LATE.astype(object).copy()
+    late[X["since"] > X["since"].sort_values().iloc[-4]] = "never"
+    with pytest.warns(TableWarning, match="held-out rows have a class that training had not, 'never'; they are not"):
+        model = fb.TableClassifier(**SMALL, split_by="since").fit(X, late)
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.record_["not_scored"] == {"never": 3}
+    assert model.record_["held_out"]["m"] + model.record_["rows"] == 297
+    early = LATE.where(X["since"] > X["since"].sort_values().iloc[-10], "no")
+    with pytest.raises(TableError, match="'no' in every row that is learned from"):
+        fb.TableClassifier(**SMALL, split_by="since").fit(X, early)
+
+
+@pytest.mark.parametrize(
+    ("params", "fit", "says"),
+    [
+        ({"split_by": "since", "group": "town"}, {}, "not by both"),
+        ({"split_by": "since", "validation": 0}, {}, "'since' has nothing to decide"),
+        ({"split_by": "since"}, {"X_val": X, "y_val": LATE}, "'since' has nothing to decide"),
+        ({"group": "town", "drop": ["town"]}, {}, "'town' is given as group and to be dropped"),
+        ({"group": "toun"}, {}, "no column 'toun'. Did you mean 'town'"),
+        ({"drop": ["toun"]}, {}, "no column 'toun'. Did you mean 'town'"),
+        ({"split_by": "town"}, {}, "'town' holds texts"),
+        ({"split_by": "size"}, {}, "'size' has no value in row"),
+    ],
+)
+def test_what_holds_out_rows_must_not_contradict_itself(params, fit, says):
+    with pytest.raises(ValueError, match=says):
+        fb.TableClassifier(**SMALL, **params).fit(X, LATE, **fit)
+
+
+def test_the_target_has_no_other_part():
+    named = X.assign(cost=COST)
+    for part in ("split_by", "group"):
+        with pytest.raises(InputError, match=f"'cost' is given as the target and {part}; choose one"):
+            fb.TableRegressor(**SMALL, **{part: "cost"}).fit(named, target="cost")
+    with pytest.raises(InputError, match="'cost' is given as the target and to be dropped"):
+        fb.TableRegressor(**SMALL, drop=["cost"]).fit(named, target="cost")
+
+
+def test_a_gap_is_named_by_its_row_in_the_whole_table():
+    late = LATE.astype(object).copy()
+    late[:5] = None
+    gap = X.assign(day=np.where(np.arange(300) == 20, np.nan, np.arange(300)))
+    with pytest.warns(TableWarning), pytest.raises(TableError, match="'day' has no value in row 21 and decides"):
+        fb.TableClassifier(**SMALL, split_by="day").fit(gap, late)
 
 
 def test_levels_that_only_held_out_rows_have_are_counted():

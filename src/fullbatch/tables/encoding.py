@@ -108,7 +108,7 @@ class TableEncoding:
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
         categorical, numeric : columns for which the rule for columns is overruled
 
-        The classes are those of all rows of ``table``: a class that only held-out rows have is one too.
+        The classes are those of these rows too: one that only held-out rows have would never be predicted.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
         that is missing somewhere or always the same.
         """
@@ -118,6 +118,8 @@ class TableEncoding:
         kind, classes, target_scale = None, (), (0.0, 1.0)
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        if target is not None and kind == "classify" and rows is not None:
+            classes = _classes_in(target, table.column(target), rows)
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), rows)
         numbers, scales, indicators, categories = [], [], [], []
@@ -236,10 +238,7 @@ class TableEncoding:
             mean, sd = self.target_scale
             return ((numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
         coded = _coded(column)
-        position = {level: i for i, level in enumerate(self.classes)}
-        text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text), -1) for level in coded.levels or ()]
-        codes = np.array([*lookup, -1, -1], np.int64)[coded.values]
+        codes = self._positions(coded)
         if (unknown := np.flatnonzero(codes < 0)).size:
             known = ", ".join(map(repr, self.classes[:10])) + (", ..." if len(self.classes) > 10 else "")
             raise TableError(
@@ -247,6 +246,23 @@ class TableEncoding:
                 f"the classes are {known}."
             )
         return codes
+
+    def known_classes(self, table: RawTable) -> tuple[np.ndarray, dict[str, int]]:
+        """Which rows have a class that training had, bool (m,); and of each other class how many rows have it."""
+        if self.task != "classify" or self.target is None:
+            return np.ones(table.m, bool), {}
+        coded = _coded(table.column(self.target))
+        known = self._positions(coded) >= 0
+        codes, counts = np.unique(coded.values[~known], return_counts=True)
+        levels = [*(coded.levels or ()), "", "another text"]
+        return known, {str(levels[code]): int(count) for code, count in zip(codes, counts, strict=True)}
+
+    def _positions(self, coded: RawColumn) -> np.ndarray:
+        """Of each value of the target its position in ``classes``, -1 where training had not this one: (m,) int64."""
+        position = {level: i for i, level in enumerate(self.classes)}
+        text = isinstance(self.classes[0], str)
+        lookup = [position.get(_as_kind(level, text), -1) for level in coded.levels or ()]
+        return np.array([*lookup, -1, -1], np.int64)[coded.values]
 
     def decode_target(self, values: np.ndarray) -> np.ndarray:
         """The inverse: the classes at these positions, or predictions in the target's own units, float64."""
@@ -360,6 +376,16 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     if len(classes) == 1:
         raise TableError(f"target {name!r} is {classes[0]!r} in every row; expected at least two classes.")
     return "classify", tuple(classes)
+
+
+def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ...]:
+    """The classes of these rows, sorted. TableError where it is but one."""
+    coded = _coded(column)
+    *counts, _, _ = _counts(coded, rows)
+    classes = sorted(level for level, count in zip(coded.levels or (), counts, strict=True) if count)
+    if len(classes) == 1:
+        raise TableError(f"target {name!r} is {classes[0]!r} in every row that is learned from; hold out other rows.")
+    return tuple(classes)
 
 
 def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:

@@ -37,7 +37,8 @@ from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
-from fullbatch.tables.splits import HoldOut
+from fullbatch.tables.roles import Roles, said_of_classes, scorable
+from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
@@ -57,6 +58,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "l2": [Interval(Real, 0, None, closed="left"), None],
         "validation": [Interval(Real, 0, 1, closed="left")],
+        "split_by": [str, None],
+        "group": [str, None],
+        "drop": ["array-like"],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "categorical": ["array-like"],
         "numeric": ["array-like"],
@@ -104,6 +108,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             are, and count for nothing. A TableWarning says how many rows have no target.
         X_val, y_val : a table and its target, optional
             Rows that choose the epoch, instead of a share of X. The target is a column of X_val, or y_val, as X has it.
+            Held-out rows of a class that training has not are left out of the scores, and a TableWarning says so.
 
         Returns
         -------
@@ -112,8 +117,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         TableError
-            For columns that do not fit, both or neither of ``y`` and ``target``, no row that has a target, a class that
-            only X_val has.
+            For columns that do not fit, both or neither of ``y`` and ``target``, no row that has a target, no held-out
+            row of a class that training has.
         ValueError
             For parameters and weights out of range (of which InputError is one).
         DeviceError
@@ -122,35 +127,49 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             For a cost that stopped being finite.
         """
         whole, name = _with_target(as_table(X), y, target)
+        roles = self._roles(name, X_val, y_val)
         weight = read_weight(sample_weight, whole.m, self.dtype)
         rows = learnable(whole, name, weight, numeric=self.numeric)
         if rows.left_out["without_target"]:
             warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
         settings = self._settings()
-        train, held_out = np.arange(rows.table.m), np.empty(0, np.intp)
-        if X_val is None:
-            rule = HoldOut(settings.validation, seed=settings.random_state)
-            split = rule.split(rows.table, name, self._task)
-            train, held_out = split.train, split.held_out
-        encoding = self._learn(rows.table, name, train, settings)
-        scored = rows.rows(held_out) if len(held_out) else None
+        split = self._split(rows, name, settings) if X_val is None else Split.nothing(rows.table.m, _name_of(X_val))
+        data = record.fingerprint(whole, paths_of(X))
+        whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
+        encoding = self._learn(rows.table, name, split.train, settings)
+        scored = rows.rows(split.held_out) if len(split.held_out) else None
         if X_val is not None:
-            theirs = _read_validation(encoding, X_val, y_val, apart=y is not None)
-            scored = learnable(theirs, str(encoding.target))
-            if scored.left_out["without_target"]:
-                warnings.warn(f"of X_val {said_of_rows(scored.left_out, theirs.m)}.", TableWarning, stacklevel=3)
-        elif y_val is not None:
-            raise TableError("y_val is the target of X_val, which is missing.")
-        settings = settings.for_rows(len(train))
-        made_of = self._made_of(whole, rows, scored, encoding, settings, len(train))
-        made_of["data"] = record.fingerprint(whole, paths_of(X))
-        self._describe(encoding, made_of)
+            scored = self._of_the_user(encoding, X_val, y_val, apart=y is not None)
+        settings = settings.for_rows(len(split.train))
+        scored, others = _scored(encoding, scored)
+        made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
+        self._describe(encoding, {"data": data, "held_out_by": split.how, "not_scored": others, **made_of})
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
-        learn = rows.rows(train) if len(held_out) else rows
+        learn = rows.rows(split.train) if len(split.held_out) else rows
         self._train(encoding, learn, scored, settings, hooks)
         return self
+
+    def _roles(self, target: str, X_val: Any, y_val: Any) -> Roles:
+        """The columns with a part of their own. InputError, or TableError, where what was asked contradicts itself."""
+        if X_val is None and y_val is not None:
+            raise TableError("y_val is the target of X_val, which is missing.")
+        if X_val is not None and (column := self.split_by or self.group):
+            raise InputError(f"X_val has the rows that are held out, so column {column!r} has nothing to decide.")
+        return Roles(target, self.split_by, self.group, tuple(self.drop))
+
+    def _split(self, rows: Learnable, target: str, settings: Settings) -> Split:
+        rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
+        return rule.split(rows.table, target, self._task, rows.kept)
+
+    def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, *, apart: bool) -> Learnable:
+        """The rows of X_val that can be scored."""
+        theirs = _read_validation(encoding, X_val, y_val, apart=apart)
+        rows = learnable(theirs, str(encoding.target))
+        if rows.left_out["without_target"]:
+            warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
+        return rows
 
     def _settings(self) -> Settings:
         """The parameters of a training as plain values; a generator, or None, gives the seed that is used."""
@@ -364,11 +383,20 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     solver, epochs, batch_size, learning_rate, l2
         As the options of ``fullbatch train``; None leaves the choice to its rules, by the number of rows.
     validation : float
-        The share of the rows that is held out, to choose the epoch; at least 0, less than 1.
+        The share of the rows that is held out, to choose the epoch; at least 0, less than 1. They are drawn, from each
+        class alike.
+    split_by : str, optional
+        A column of numbers or dates: the rows with its largest values are held out, as a model that is used later sees
+        later rows. It is a feature as any other, since seasons and trends are in it, unless ``drop`` names it too.
+    group : str, optional
+        A column whose values are groups (of a person, a place): whole groups are held out. It is no feature, since
+        what is learned of one group says nothing of those to come.
     max_levels : int
         Levels of a category column; rarer ones share one.
     categorical, numeric : sequences of str
         Columns of which the kind is decided here.
+    drop : sequence of str
+        Columns that are not learned from.
     class_weight : dict {class: weight}, "balanced" or None
         It multiplies ``sample_weight``, as in ``MLPClassifier``.
     dtype : "float32" or "float64"
@@ -387,7 +415,8 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     record_ : dict
         How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
         (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
-        ``left_out`` (rows without a target, and of weight 0), ``unseen`` (columns with levels that only held-out rows
+        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words), ``not_scored``
+        (classes that only held-out rows have, and how many), ``unseen`` (columns with levels that only held-out rows
         have: their share, and the first), ``held_out`` and ``guess`` (scores on the held-out rows, of the model and of
         the guess that knows the training targets alone; None where none were held out).
     n_features_in_, feature_names_in_
@@ -435,9 +464,12 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         learning_rate: float | None = DEFAULT.learning_rate,
         l2: float | None = DEFAULT.l2,
         validation: float = DEFAULT.validation,
+        split_by: str | None = DEFAULT.split_by,
+        group: str | None = DEFAULT.group,
         max_levels: int = DEFAULT.max_levels,
         categorical: Sequence[str] = (),
         numeric: Sequence[str] = (),
+        drop: Sequence[str] = (),
         class_weight: Any = None,
         dtype: str = DEFAULT.dtype,
         random_state: Any = DEFAULT.random_state,
@@ -513,9 +545,12 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         learning_rate: float | None = DEFAULT.learning_rate,
         l2: float | None = DEFAULT.l2,
         validation: float = DEFAULT.validation,
+        split_by: str | None = DEFAULT.split_by,
+        group: str | None = DEFAULT.group,
         max_levels: int = DEFAULT.max_levels,
         categorical: Sequence[str] = (),
         numeric: Sequence[str] = (),
+        drop: Sequence[str] = (),
         dtype: str = DEFAULT.dtype,
         random_state: Any = DEFAULT.random_state,
         device: str = DEFAULT.device,
@@ -561,6 +596,24 @@ def _refuse_divergence(trainer: Any) -> None:
             f"smaller than {trainer.learning_rate_init:g} (a tenth, to begin with).",
             iteration=len(costs),
         )
+
+
+# --- Rows that are held out -----------------------------------------------------------------------------------------
+
+
+def _name_of(X_val: Any) -> str:
+    """How the record calls rows that are a table of their own."""
+    return ", ".join(file["name"] for file in record.files(paths_of(X_val))) or "X_val"
+
+
+def _scored(encoding: TableEncoding, rows: Learnable | None) -> tuple[Learnable | None, dict[str, int]]:
+    """The held-out rows that can be scored, and how many have another class; a TableWarning says it."""
+    if rows is None:
+        return None, {}
+    found, others = scorable(encoding, rows)
+    if others:
+        warnings.warn(f"{said_of_classes(others, rows.table.m)}; they are not scored.", TableWarning, stacklevel=4)
+    return found, others
 
 
 # --- The target's column ------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Settings:
     learning_rate: float | None = None
     l2: float | None = None  # lambda of (lambda / 2m) sum ||W||^2, m the rows of a batch
     validation: float = 0.1  # the share of the rows that are held out
+    split_by: str | None = None  # hold out the last rows in the order of this column
+    group: str | None = None  # hold out whole groups, which are the values of this column
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     random_state: int = 0
