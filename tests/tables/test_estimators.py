@@ -205,6 +205,67 @@ def test_weights_of_rows_and_of_classes():
         fb.TableClassifier().fit(X, LATE, sample_weight=-weight)
 
 
+def test_a_column_of_weights_is_no_feature_and_weighs_the_scores_too():
+    weight = np.where(LATE == "yes", 5.0, 1.0)
+    weight[:30] = 0
+    given = fb.TableClassifier(**SMALL).fit(X, LATE, sample_weight=weight)
+    named = X.assign(w=weight, late=LATE)
+    model = fb.TableClassifier(**SMALL).fit(named, target="late", sample_weight="w")
+    assert np.array_equal(model.predict_proba(X), given.predict_proba(X))
+    assert model.record_["held_out"] == given.record_["held_out"]
+    assert model.record_["guess"] == given.record_["guess"]
+    assert model.record_["left_out"] == {"without_target": 0, "weight_0": 30}
+    assert [(c["kind"], c["why"]) for c in model.columns_ if c["name"] == "w"] == [("left out", "it weighs the rows")]
+    assert model.predict(named).shape == (300,)  # and no warning of a column that it does not know
+    assert model.evaluate(named, sample_weight="w") == model.evaluate(X[30:], LATE[30:], sample_weight=weight[30:])
+    scores = model.evaluate(named, sample_weight="w")
+    assert scores["accuracy"] == pytest.approx(model.score(X, LATE, weight))
+    assert (scores["m"], round(sum(map(sum, scores["confusion_matrix"])))) == (270, round(weight.sum()))
+    share = np.average(LATE[30:] == "yes", weights=weight[30:])
+    assert model.record_["guess"]["log_loss"] == pytest.approx(
+        -(share * np.log(share) + (1 - share) * np.log(1 - share)), abs=0.05
+    )
+    with pytest.raises(TableError, match="all rows that have the target 'late' have a weight of 0"):
+        model.evaluate(named[:30], sample_weight="w")
+
+
+def test_weights_of_the_users_own_rows():
+    weight = np.where(np.arange(100) < 50, 0.0, 1 + np.arange(100) % 3)
+    named = X.assign(w=np.r_[np.ones(200), weight], late=LATE)
+    model = fb.TableClassifier(**SMALL).fit(
+        X[:200], LATE[:200], X_val=X[200:], y_val=LATE[200:], sample_weight_val=weight
+    )
+    assert model.record_["held_out"]["m"] == 50
+    assert model.record_["held_out"]["accuracy"] == pytest.approx(model.score(X[200:], LATE[200:], weight))
+    by_name = fb.TableClassifier(**SMALL).fit(named[:200], target="late", sample_weight="w", X_val=named[200:])
+    assert by_name.record_["held_out"] == model.record_["held_out"]
+    for more, says in (
+        ({"sample_weight_val": weight}, "X_val, which is missing"),
+        ({"sample_weight": "w", "X_val": named[200:], "sample_weight_val": weight}, "leave sample_weight_val away"),
+        ({"sample_weight": "w", "X_val": named[200:].drop(columns="w")}, "no column 'w'"),
+        ({"sample_weight": "late"}, "'late' is given as the target and the weight"),
+        ({"sample_weight": "v"}, "no weight column 'v'"),
+    ):
+        with pytest.raises((InputError, TableError), match=says):
+            fb.TableClassifier(**SMALL).fit(named[:200], target="late", **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (["1", "two", "3"], "'w' must hold numbers, but row 2 has 'two'; correct it, or weigh the rows by another"),
+        ([1, -2, 3], "'w' has a negative weight in row 2, -2; 0 leaves a row out"),
+        ([1, None, 3], "'w' has no weight in row 2; give each row one"),
+        ([1, np.inf, 3], "'w' is infinite in row 2"),
+        ([1, 1e300, 3], "'w' is too large for float32 in row 2"),
+        ([0, 0, 0], "no row is left to learn from: 300 of 300 rows have a weight of 0"),
+    ],
+)
+def test_weights_that_are_none_are_named_by_row_and_value(values, says):
+    with pytest.raises(TableError, match=says):
+        fb.TableRegressor(**SMALL).fit(X.assign(w=values * 100, c=COST), target="c", sample_weight="w")
+
+
 def test_weights_of_classes_choose_the_epoch_too():
     """Else the epoch is the one in which these weights have had the least effect."""
     by_class = {"no": 1.0, "yes": 30.0}

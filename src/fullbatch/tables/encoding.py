@@ -481,11 +481,17 @@ def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return values if rows is None else values.take(rows)
 
 
-def numbers_of(name: str, column: RawColumn) -> np.ndarray:
-    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value."""
+OTHERWISE = "or train with this column as a categorical one"
+
+
+def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.ndarray:
+    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value.
+
+    otherwise : what is to be done about a text besides to correct it
+    """
     values = column.values
     if column.levels is not None:
-        _refuse_text(name, column)
+        _refuse_text(name, column, otherwise)
         levels = [_number(level) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
@@ -504,9 +510,7 @@ def _number(level: str | bool) -> float | None:
         return None
 
 
-def _refuse_text(
-    name: str, column: RawColumn, otherwise: str = "or train with this column as a categorical one"
-) -> None:
+def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
     """TableError for the first row whose text is no number."""
     bad = [_number(level) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None

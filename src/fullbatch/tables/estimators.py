@@ -37,7 +37,7 @@ from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
-from fullbatch.tables.roles import Roles, said_of_classes, scorable
+from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -90,6 +90,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         sample_weight: Any = None,
         X_val: Any = None,
         y_val: Any = None,
+        sample_weight_val: Any = None,
     ) -> Any:
         """Learn from a raw table X of m rows.
 
@@ -103,12 +104,15 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             The target, where it is no column of X.
         target : str, optional
             The name of the target's column in X. Either ``y`` or this.
-        sample_weight : array-like (m,), optional
-            Not negative. A weight multiplies the row's cost; rows of weight 0 are left out, as those without a target
-            are, and count for nothing. A TableWarning says how many rows have no target.
+        sample_weight : array-like (m,), or str, optional
+            Or the name of a column of X, which then is no feature. Not negative. A weight multiplies the row's cost,
+            and counts in the scores of held-out rows; rows of weight 0 are left out, as those without a target are, and
+            count for nothing. A TableWarning says how many rows have no target.
         X_val, y_val : a table and its target, optional
             Rows that choose the epoch, instead of a share of X. The target is a column of X_val, or y_val, as X has it.
             Held-out rows of a class that training has not are left out of the scores, and a TableWarning says so.
+        sample_weight_val : array-like, optional
+            The weights of X_val. Where ``sample_weight`` is a column of X, they are that of X_val by the same name.
 
         Returns
         -------
@@ -127,8 +131,10 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             For a cost that stopped being finite.
         """
         whole, name = _with_target(as_table(X), y, target)
-        roles = self._roles(name, X_val, y_val)
-        weight = read_weight(sample_weight, whole.m, self.dtype)
+        column = sample_weight if isinstance(sample_weight, str) else None
+        self._check_held_out(X_val, y_val, sample_weight_val, column)
+        roles = Roles(name, column, self.split_by, self.group, tuple(self.drop))
+        weight = self._weights(whole, sample_weight)
         rows = learnable(whole, name, weight, numeric=self.numeric)
         if rows.left_out["without_target"]:
             warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
@@ -139,34 +145,47 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         encoding = self._learn(rows.table, name, split.train, settings)
         scored = rows.rows(split.held_out) if len(split.held_out) else None
         if X_val is not None:
-            scored = self._of_the_user(encoding, X_val, y_val, apart=y is not None)
+            weight_val = sample_weight_val if column is None else column
+            scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
         settings = settings.for_rows(len(split.train))
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
         self._describe(encoding, {"data": data, "held_out_by": split.how, "not_scored": others, **made_of})
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
         learn = rows.rows(split.train) if len(split.held_out) else rows
         self._train(encoding, learn, scored, settings, hooks)
         return self
 
-    def _roles(self, target: str, X_val: Any, y_val: Any) -> Roles:
-        """The columns with a part of their own. InputError, or TableError, where what was asked contradicts itself."""
+    def _check_held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any, column: str | None) -> None:
+        """InputError, or TableError, where what was said of the rows to hold out contradicts itself."""
         if X_val is None and y_val is not None:
             raise TableError("y_val is the target of X_val, which is missing.")
-        if X_val is not None and (column := self.split_by or self.group):
-            raise InputError(f"X_val has the rows that are held out, so column {column!r} has nothing to decide.")
-        return Roles(target, self.split_by, self.group, tuple(self.drop))
+        if X_val is None and sample_weight_val is not None:
+            raise InputError("sample_weight_val is of the rows of X_val, which is missing.")
+        if sample_weight_val is not None and column is not None:
+            raise InputError(
+                f"the weight of X is its column {column!r}, so that of X_val is its own; leave sample_weight_val away."
+            )
+        if X_val is not None and (name := self.split_by or self.group):
+            raise InputError(f"X_val has the rows that are held out, so column {name!r} has nothing to decide.")
+
+    def _weights(self, table: RawTable, weight: Any) -> np.ndarray | None:
+        """The weights of the rows, from a column by its name, or as they are given."""
+        if isinstance(weight, str):
+            return weights_of(table, weight, self.dtype)
+        return read_weight(weight, table.m, self.dtype)
 
     def _split(self, rows: Learnable, target: str, settings: Settings) -> Split:
         rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
         return rule.split(rows.table, target, self._task, rows.kept)
 
-    def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, *, apart: bool) -> Learnable:
+    def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, weight: Any, *, apart: bool) -> Learnable:
         """The rows of X_val that can be scored."""
-        theirs = _read_validation(encoding, X_val, y_val, apart=apart)
-        rows = learnable(theirs, str(encoding.target))
+        more = [weight] if isinstance(weight, str) else []
+        theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
+        rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
         if rows.left_out["without_target"]:
             warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
         return rows
@@ -240,8 +259,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         self._take(encoding, trainer)
         if scored is not None:
             network = self._network()
-            self.record_["held_out"] = json_ready(network.evaluate(scored.table))
-            self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table))
+            self.record_["held_out"] = json_ready(network.evaluate(scored.table, scored.weight))
+            self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table, (weight, scored.weight)))
         context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
 
     def _epochs(self, context: Any, encoding: TableEncoding, hooks: dict[str, Any]) -> list[Epochs]:
@@ -313,7 +332,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         return self.network_.on(self.device, self.device_memory, self.n_jobs)
 
-    def _table(self, X: Any) -> RawTable:
+    def _table(self, X: Any, more: Sequence[str] = ()) -> RawTable:
         """The columns of X that the model needs, by name."""
         network = self._network()
         if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] != self.n_features_in_:
@@ -322,13 +341,13 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 "as input."
             )
         self._warn_of_others(X)
-        return network.read(X)
+        return network.read(X, more=more)
 
     def _warn_of_others(self, X: Any) -> None:
         if others := self._network().unused(X):
             warnings.warn(f"{said_of_columns(others)}.", TableWarning, stacklevel=4)
 
-    def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
         """The scores that ``fullbatch evaluate`` prints; rows without a target are left out.
 
         Parameters
@@ -336,21 +355,26 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         X : a table, as in ``fit``
         y : array-like (m,), optional
             The target, where it is no column of X by the name that it had in ``fit``.
+        sample_weight : array-like (m,), or str, optional
+            What each row counts, or the name of the column of X that has it.
 
         Returns
         -------
         dict
-            m, cost (without L2); of a classification accuracy, auc and log_loss, of a regression r2 and mae, which is
-            in the target's own units. NaN where one is not defined.
+            m, cost (without L2); of a classification accuracy, auc, average_precision (of two classes), log_loss and
+            confusion_matrix, of a regression r2, rmse and mae, which are in the target's own units. NaN where one is
+            not defined.
         """
-        return self._network().evaluate(self._with_target(X, y))
+        network = self._network()
+        table = self._with_target(X, y, [sample_weight] if isinstance(sample_weight, str) else [])
+        return network.evaluate(table, self._weights(table, sample_weight))
 
-    def _with_target(self, X: Any, y: Any) -> RawTable:
+    def _with_target(self, X: Any, y: Any, more: Sequence[str] = ()) -> RawTable:
         network = self._network()
         if y is None:
             self._warn_of_others(X)
-            return network.read(X, with_target=True)
-        return _beside(self._table(X), y, str(network.encoding.target), text=network.encoding.text_names)
+            return network.read(X, with_target=True, more=more)
+        return _beside(self._table(X, more), y, str(network.encoding.target), text=network.encoding.text_names)
 
     def _target_of(self, X: Any, y: Any) -> tuple[Any, Any]:
         """X and y as ``score`` compares them: y is the target's column of X where it is not given."""
@@ -643,12 +667,12 @@ def _beside(table: RawTable, y: Any, name: str, text: Sequence[str] = ()) -> Raw
     return replace(table, columns={**table.columns, name: column})
 
 
-def _read_validation(encoding: TableEncoding, X: Any, y: Any, *, apart: bool) -> RawTable:
+def _read_validation(encoding: TableEncoding, X: Any, y: Any, more: Sequence[str], *, apart: bool) -> RawTable:
     """The user's own held-out rows, their target given as that of X: ``apart``, or as a column."""
     if (y is not None) != apart:
         raise TableError(
             "the target of X is given as y, so that of X_val is y_val, which is missing." if apart else
             "the target of X is a column of it, so that of X_val is one too; leave y_val away."
         )  # fmt: skip
-    table = read_as(encoding, X, with_target=not apart)
+    table = read_as(encoding, X, with_target=not apart, more=more)
     return _beside(table, y, str(encoding.target), text=encoding.text_names) if apart else table
