@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 import fullbatch as fb
 from fullbatch.command.app import main
 from fullbatch.errors import InputError, TableError, TableWarning
+from fullbatch.saving.model_file import load_network
 from fullbatch.tables import estimators
 
 
@@ -374,6 +375,90 @@ def test_levels_that_only_held_out_rows_have_are_counted():
     some, others = X.assign(town=town)[:200], X.assign(town=town)[200:]
     model = fb.TableClassifier(**SMALL).fit(some, LATE[:200], X_val=others, y_val=LATE[200:])
     assert model.record_["unseen"] == {"town": [0.02, "Oslo"]}
+
+
+# --- What held-out rows choose
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+@pytest.mark.parametrize("callbacks", [False, True])
+def test_patience_ends_the_training_after_so_many_epochs_that_are_no_better(patience, callbacks):
+    over = {"hidden": (32,), "epochs": 60, "learning_rate": 0.1, "batch_size": 10, "validation": 0.3}
+    model = fb.TableClassifier(**over, patience=patience)
+    recorder = Recorder()
+    (model.set_callbacks(recorder) if callbacks else model).fit(X, LATE)
+    costs = model.validation_costs_
+    best = int(np.argmin(costs)) + 1
+    assert len(costs) == model.n_iter_ == best + patience < 60
+    assert all(min(costs[: i + 1]) == min(costs[i - patience + 1 : i + 1]) for i in range(patience, len(costs) - 1))
+    assert model.record_["ended"] == {"epoch": best + patience, "best": best}
+    assert model.record_["held_out_chose"] == ["epoch"]
+    assert model.record_["held_out"]["cost"] == pytest.approx(min(costs), rel=1e-5)
+    assert len(recorder.epochs) == (model.n_iter_ if callbacks else 0)
+
+
+def test_a_metric_is_scored_besides(tmp_path):
+    named = X.assign(late=LATE)
+    model = fb.TableClassifier(**SMALL, metric="f1").fit(named, target="late")
+    scores, guess = model.record_["held_out"], model.record_["guess"]
+    (_, wrong), (missed, right) = scores["confusion_matrix"]
+    assert scores["metric"] == {"name": "f1", "value": pytest.approx(2 * right / (2 * right + wrong + missed))}
+    assert guess["metric"]["name"] == "f1"
+    assert model.evaluate(named)["metric"]["name"] == "f1"
+    rmse = fb.TableRegressor(**SMALL, metric="neg_root_mean_squared_error").fit(X, COST).record_["held_out"]
+    assert rmse["metric"]["value"] == pytest.approx(-rmse["rmse"])
+    for task, metric, says in (
+        (fb.TableClassifier, "f11", "'f11' is no metric of scikit-learn's scoring; near are f1"),
+        (fb.TableClassifier, "r22", "no metric"),
+        (fb.TableRegressor, "accuracy", "'accuracy' does not fit here"),
+    ):
+        with pytest.raises(InputError, match=says):
+            task(hidden=(), epochs=10**6, metric=metric).fit(X, COST if task is fb.TableRegressor else LATE)
+
+
+@pytest.mark.parametrize("threshold", ["auto", 0.2])
+def test_a_threshold_decides_between_two_classes(tmp_path, threshold):
+    rare = LATE.where(np.arange(300) % 4 == 0, "no")
+    model = fb.TableClassifier(**SMALL, threshold=threshold, validation=0.3).fit(X, rare)
+    proba = model.predict_proba(X)[:, 1]
+    assert model.threshold_ == (0.2 if threshold == 0.2 else model.record_["chosen"]["threshold"])
+    assert 0 < model.threshold_ < 1
+    expected = np.where(proba >= model.threshold_, "yes", "no")
+    assert np.array_equal(model.predict(X), expected)
+    scores = model.record_["held_out"]
+    assert np.sum(scores["confusion_matrix"], axis=0)[1] > 0
+    assert model.record_["held_out_chose"] == (["epoch", "threshold"] if threshold == "auto" else ["epoch"])
+    fb.save(model, tmp_path / "m.model")
+    for back in (fb.load(tmp_path / "m.model"), load_network(tmp_path / "m.model")):
+        assert np.array_equal(back.predict(X), expected)
+    assert back.threshold == model.threshold_
+    assert fb.load(tmp_path / "m.model").threshold_ == model.threshold_
+    assert fb.TableClassifier(**SMALL).fit(X, LATE).threshold_ is None
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_with_lbfgs_the_held_out_rows_choose_the_threshold_alone():
+    assert fb.TableClassifier(**SMALL, solver="lbfgs").fit(X, LATE).record_["held_out_chose"] == []
+    chosen = fb.TableClassifier(**SMALL, solver="lbfgs", threshold="auto", metric="f1").fit(X, LATE)
+    assert chosen.record_["held_out_chose"] == ["threshold"]
+    assert fb.TableClassifier(**SMALL, validation=0).fit(X, LATE).record_["held_out_chose"] == []
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "says"),
+    [
+        ({"patience": 2, "validation": 0}, LATE, "patience needs held-out rows"),
+        ({"patience": 2, "solver": "lbfgs"}, LATE, "lbfgs stops by itself"),
+        ({"threshold": "auto", "validation": 0}, LATE, "threshold 'auto' needs held-out rows"),
+        ({"threshold": 0.5}, X["town"].fillna("Å"), "a threshold is of two classes; 'y' has 3"),
+        ({"threshold": 1.0}, LATE, "threshold"),
+        ({"threshold": "best"}, LATE, "threshold"),
+        ({"patience": 0}, LATE, "patience"),
+    ],
+)
+def test_choices_that_cannot_be_made_are_refused(params, y, says):
+    with pytest.raises(ValueError, match=says):
+        fb.TableClassifier(**{**SMALL, **params}).fit(X[["size", "since", "new"]], y)
 
 
 # --- Callbacks

@@ -31,13 +31,14 @@ from fullbatch.estimators.inputs import on_host, read_weight
 from fullbatch.machine.plain_values import json_ready
 from fullbatch.tables import record
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, asks_for_the_model
+from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, Patience, asks_for_the_model, best_epoch
 from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
+from fullbatch.tables.scores import best_threshold, check_metric
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -49,6 +50,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     """What the two share."""
 
     _task = ""
+    threshold: Any = None  # A regression has none.
+    threshold_: float | None
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden": ["array-like"],
         "activation": [StrOptions(set(map(str, ACTIVATIONS)))],
@@ -61,6 +64,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         "split_by": [str, None],
         "group": [str, None],
         "drop": ["array-like"],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "metric": [str, None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
         "categorical": ["array-like"],
         "numeric": ["array-like"],
@@ -130,6 +135,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         NonFiniteError
             For a cost that stopped being finite.
         """
+        settings = self._settings()
+        settings.check(own_rows=X_val is not None)
         whole, name = _with_target(as_table(X), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
@@ -138,11 +145,11 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         rows = learnable(whole, name, weight, numeric=self.numeric)
         if rows.left_out["without_target"]:
             warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
-        settings = self._settings()
         split = self._split(rows, name, settings) if X_val is None else Split.nothing(rows.table.m, _name_of(X_val))
         data = record.fingerprint(whole, paths_of(X))
         whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
         encoding = self._learn(rows.table, name, split.train, settings)
+        self._check_scores(encoding, settings)
         scored = rows.rows(split.held_out) if len(split.held_out) else None
         if X_val is not None:
             weight_val = sample_weight_val if column is None else column
@@ -168,8 +175,13 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             raise InputError(
                 f"the weight of X is its column {column!r}, so that of X_val is its own; leave sample_weight_val away."
             )
-        if X_val is not None and (name := self.split_by or self.group):
-            raise InputError(f"X_val has the rows that are held out, so column {name!r} has nothing to decide.")
+
+    def _check_scores(self, encoding: TableEncoding, settings: Settings) -> None:
+        """InputError where metric or threshold do not fit the classes: before the training, which may take hours."""
+        if settings.metric is not None:
+            check_metric(settings.metric, len(encoding.classes))
+        if settings.threshold is not None and len(encoding.classes) != 2:
+            raise InputError(f"a threshold is of two classes; {encoding.target!r} has {len(encoding.classes)}.")
 
     def _weights(self, table: RawTable, weight: Any) -> np.ndarray | None:
         """The weights of the rows, from a column by its name, or as they are given."""
@@ -226,6 +238,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             "chosen": {name: getattr(settings, name) for name in chosen},
             "rows": m,
             "left_out": rows.left_out,
+            "held_out_chose": [] if scored is None else _chosen_by_held_out(settings),
             "unseen": {} if scored is None else encoding.unseen(scored.table),
             "held_out": None,
             "guess": None,
@@ -252,27 +265,33 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
         context = self._init_callback_context(max_subtasks=settings.epochs)
         context.call_on_fit_task_begin(estimator=self, **hooks)
-        trainer.set_callbacks(*self._epochs(context, encoding, hooks))
+        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience))
         trainer.fit(X, y, sample_weight=weight, **validation)
         trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
         _refuse_divergence(trainer)
-        self._take(encoding, trainer)
+        self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
+        self.record_["ended"] = _ended(trainer, settings)
         if scored is not None:
-            network = self._network()
-            self.record_["held_out"] = json_ready(network.evaluate(scored.table, scored.weight))
-            self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table, (weight, scored.weight)))
+            if settings.threshold == "auto":
+                self._choose_threshold(scored, settings.metric)
+            network, metric = self._network(), settings.metric
+            self.record_["held_out"] = json_ready(network.evaluate(scored.table, scored.weight, metric))
+            self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table, (weight, scored.weight), metric))
         context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
 
-    def _epochs(self, context: Any, encoding: TableEncoding, hooks: dict[str, Any]) -> list[Epochs]:
-        """What tells this estimator's callbacks, of which some may be a meta-estimator's, of each epoch."""
+    def _epochs(
+        self, context: Any, encoding: TableEncoding, hooks: dict[str, Any], patience: int | None
+    ) -> list[Epochs | Patience]:
+        """What ends the training, and tells this estimator's callbacks, some perhaps of a search, of each epoch."""
+        last: list[Epochs | Patience] = [] if patience is None else [Patience(patience)]
         callbacks = getattr(self, "_skl_callbacks", [])
         if any(map(asks_for_the_model, callbacks)):
 
             def network_of(trainer: Any) -> TableNetwork:
                 return _network_of(encoding, trainer, self.record_)
 
-            return [EpochsWithModel(self, context, hooks, network_of=network_of)]
-        return [Epochs(self, context, hooks)] if callbacks else []
+            return [EpochsWithModel(self, context, hooks, network_of=network_of), *last]
+        return [Epochs(self, context, hooks), *last] if callbacks else last
 
     def _trainer(self, encoding: TableEncoding, settings: Settings, *, keep_best: bool) -> Any:
         """The estimator of numbers that trains the network.
@@ -281,7 +300,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         """
         # L-BFGS stops by itself. The other solvers run all of their epochs, because their rate falls to 0 in the last
         # one. What ``keep_best`` asks for is early stopping that never stops: the best epoch's parameters are kept.
-        runs_all_epochs = settings.solver != "lbfgs"
+        # ``Patience`` ends it.
+        runs_all_epochs = settings.chooses_epoch
         return self._network_estimator(encoding)(
             hidden_layer_sizes=settings.hidden,
             activation=settings.activation,
@@ -319,10 +339,19 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         self.record_ = made_of
         self.columns_ = made_of.get("report", {}).get("columns", [])
 
-    def _take(self, encoding: TableEncoding, trainer: Any) -> None:
+    def _choose_threshold(self, scored: Learnable, metric: str | None) -> None:
+        network = self._network()
+        proba, target = network.predict_proba(scored.table), network.encoding.encode_target(scored.table)
+        threshold = best_threshold(proba, target, metric or "balanced_accuracy", scored.weight)
+        self.network_.threshold = self.threshold_ = self.record_["chosen"]["threshold"] = threshold
+
+    def _take(self, encoding: TableEncoding, trainer: Any, threshold: float | None = None) -> None:
         """The attributes that the training gives, from the fitted estimator of numbers."""
         self.estimator_ = trainer
         self.network_ = _network_of(encoding, trainer, self.record_)
+        self.network_.threshold = threshold
+        if encoding.task == "classify":
+            self.threshold_ = threshold
         self.__dict__.update({name: getattr(trainer, name) for name in OF_THE_TRAINING if hasattr(trainer, name)})
 
     # Predictions and scores
@@ -362,12 +391,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         -------
         dict
             m, cost (without L2); of a classification accuracy, auc, average_precision (of two classes), log_loss and
-            confusion_matrix, of a regression r2, rmse and mae, which are in the target's own units. NaN where one is
-            not defined.
+            confusion_matrix, of a regression r2, rmse and mae, the last two in the target's own units; ``metric``, its
+            name and value, where the parameter asks for one. NaN where one is not defined.
         """
         network = self._network()
         table = self._with_target(X, y, [sample_weight] if isinstance(sample_weight, str) else [])
-        return network.evaluate(table, self._weights(table, sample_weight))
+        return network.evaluate(table, self._weights(table, sample_weight), self.metric)
 
     def _with_target(self, X: Any, y: Any, more: Sequence[str] = ()) -> RawTable:
         network = self._network()
@@ -415,6 +444,10 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     group : str, optional
         A column whose values are groups (of a person, a place): whole groups are held out. It is no feature, since
         what is learned of one group says nothing of those to come.
+    patience : int, optional
+        End the training after so many epochs without a better cost on the held-out rows; None: take all epochs.
+    metric : str, optional
+        A name of scikit-learn's ``scoring``, such as "f1": held-out rows are scored by it besides.
     max_levels : int
         Levels of a category column; rarer ones share one.
     categorical, numeric : sequences of str
@@ -422,7 +455,10 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     drop : sequence of str
         Columns that are not learned from.
     class_weight : dict {class: weight}, "balanced" or None
-        It multiplies ``sample_weight``, as in ``MLPClassifier``.
+        It multiplies ``sample_weight``, as in ``MLPClassifier``, and counts where held-out rows choose the epoch.
+    threshold : float, "auto" or None
+        Of two classes, the probability from which on the second one is predicted; "auto": that by which the held-out
+        rows have the highest ``metric``, or balanced accuracy; None: the more probable class is predicted.
     dtype : "float32" or "float64"
     random_state : int, RandomState or None
         Of the rows that are held out, the first parameters and the order of the rows.
@@ -440,11 +476,14 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
         (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
         ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words), ``not_scored``
-        (classes that only held-out rows have, and how many), ``unseen`` (columns with levels that only held-out rows
+        (classes that only held-out rows have, and how many), ``held_out_chose`` (of "epoch" and "threshold"),
+        ``ended`` (the last epoch, and the best), ``unseen`` (columns with levels that only held-out rows
         have: their share, and the first), ``held_out`` and ``guess`` (scores on the held-out rows, of the model and of
         the guess that knows the training targets alone; None where none were held out).
     n_features_in_, feature_names_in_
         The input columns; those of an array are called x0, x1, ...
+    threshold_ : float or None
+        That by which ``predict`` decides.
     network_ : TableNetwork
         What predicts.
     estimator_ : MLPClassifier or MLPRegressor
@@ -475,6 +514,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_TableEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -490,11 +530,14 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         validation: float = DEFAULT.validation,
         split_by: str | None = DEFAULT.split_by,
         group: str | None = DEFAULT.group,
+        patience: int | None = DEFAULT.patience,
+        metric: str | None = DEFAULT.metric,
         max_levels: int = DEFAULT.max_levels,
         categorical: Sequence[str] = (),
         numeric: Sequence[str] = (),
         drop: Sequence[str] = (),
         class_weight: Any = None,
+        threshold: Any = DEFAULT.threshold,
         dtype: str = DEFAULT.dtype,
         random_state: Any = DEFAULT.random_state,
         device: str = DEFAULT.device,
@@ -505,7 +548,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         self._keep(locals())
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row, (m,)."""
+        """The class of each row, the most probable one or, of two, by ``threshold_``: (m,)."""
         return self._network().predict(self._table(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -571,6 +614,8 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         validation: float = DEFAULT.validation,
         split_by: str | None = DEFAULT.split_by,
         group: str | None = DEFAULT.group,
+        patience: int | None = DEFAULT.patience,
+        metric: str | None = DEFAULT.metric,
         max_levels: int = DEFAULT.max_levels,
         categorical: Sequence[str] = (),
         numeric: Sequence[str] = (),
@@ -602,6 +647,18 @@ def _network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) 
     return TableNetwork.of_layers(
         encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output, record=made_of
     )
+
+
+def _chosen_by_held_out(settings: Settings) -> list[str]:
+    """What the held-out rows choose, so that they are not unseen."""
+    choices = {"epoch": settings.chooses_epoch, "threshold": settings.threshold == "auto"}
+    return [name for name, chosen in choices.items() if chosen]
+
+
+def _ended(trainer: Any, settings: Settings) -> dict[str, int | None]:
+    """In which epoch the training ended, and that whose parameters are kept where held-out rows choose it."""
+    costs = trainer.validation_costs_ if settings.chooses_epoch else None
+    return {"epoch": len(trainer.loss_curve_ or []), "best": best_epoch(costs) if costs else None}
 
 
 def _by_code(class_weight: Any, classes: Sequence[Any]) -> Any:

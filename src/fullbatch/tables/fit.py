@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from fullbatch.errors import TableError
+from fullbatch.errors import InputError, TableError
 from fullbatch.tables.encoding import decide_task, numbers_of
+from fullbatch.tables.scores import check_metric
+from fullbatch.tables.splits import HoldOut
 from fullbatch.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class Settings:
     validation: float = 0.1  # the share of the rows that are held out
     split_by: str | None = None  # hold out the last rows in the order of this column
     group: str | None = None  # hold out whole groups, which are the values of this column
+    patience: int | None = None  # end after so many epochs without a better held-out cost; None: take all epochs
+    metric: str | None = None  # a name of scikit-learn's scoring, by which held-out rows are scored besides
+    threshold: float | Literal["auto"] | None = None  # of two classes; "auto": the best one on the held-out rows
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     random_state: int = 0
@@ -45,6 +50,27 @@ class Settings:
     device_memory: float | None = None  # bytes of a GPU, or a share of its memory
     precision: str | None = None  # None: the dtype's; "tf32"
     n_jobs: int | None = None  # CPU threads; None: all cores
+
+    def check(self, *, own_rows: bool) -> None:
+        """InputError where parameters contradict each other, before any data is looked at.
+
+        own_rows : the rows that are held out are a table of their own
+        """
+        if own_rows and (column := self.split_by or self.group):
+            raise InputError(f"the rows that are held out are given, so column {column!r} has nothing to decide.")
+        asked = {"patience": self.patience is not None, "threshold 'auto'": self.threshold == "auto"}
+        for name in (name for name, given in asked.items() if given and not own_rows and not self.validation):
+            raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
+        if self.patience is not None and self.solver == "lbfgs":
+            raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
+        HoldOut(0.1 if own_rows else self.validation, self.split_by, self.group)
+        if self.metric is not None:
+            check_metric(self.metric)
+
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether the held-out rows choose the epoch whose parameters are kept: L-BFGS keeps the last ones."""
+        return self.solver != "lbfgs"
 
     def for_rows(self, m: int) -> Settings:
         """These settings with each None replaced by the default for ``m`` training rows."""
