@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fullbatch.command.columns import rows_line
-from fullbatch.command.options import AsJson, DataArgument, Metric, ModelArgument, Weight, check_distinct
+from fullbatch.command.options import AsJson, DataArgument, Metric, ModelArgument, Weight, check_distinct, column_names
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from fullbatch.tables.kept import Kept
     from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
@@ -64,6 +66,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Columns of DATA that are written too, as they are.", show_default=False),
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Predict each row of a table: a column `prediction`, and `probability_<class>` for each class."""
@@ -76,16 +82,29 @@ def predict(
         check_distinct({"MODEL": model, "DATA": data}, {"--out": out})
         check_output(out, "the predictions")
     loaded = load_table_model(model)
+    kept = _kept(loaded, data, keep) if keep else None
     with status(f"predicting {data}"):
         table = loaded.read(data)
-        _tell_left_out(loaded, table, data)
+        _tell_left_out(loaded, table, data, kept=kept.names if kept else ())
         _tell_unseen(loaded, table, strict)
         if out is None:
-            write_predictions(loaded, table, sys.stdout.buffer)
+            write_predictions(loaded, table, sys.stdout.buffer, kept=kept)
             return
         with replacing(out, "the predictions") as file:
-            write_predictions(loaded, table, file, ending_of(out.name) or ".csv")
+            write_predictions(loaded, table, file, ending_of(out.name) or ".csv", kept)
     say(f"{table.m:,} predictions are in {out}.")
+
+
+def _kept(model: TableNetwork, data: Path, keep: Sequence[str]) -> Kept:
+    """The columns of --keep. InputError for a name that the predictions have themselves."""
+    from fullbatch.tables.kept import Kept
+    from fullbatch.tables.predictions import names_of
+    from fullbatch.tables.reading import read_names
+
+    names = column_names(keep, read_names(data))
+    if both := sorted({*names} & {*names_of(model)}):
+        raise InputError(f"--keep {both[0]}: the predictions have a column of this name; rename that of {data}.")
+    return Kept(data, names, model.encoding.missing)
 
 
 def load_table_model(path: Path) -> TableNetwork:
@@ -95,11 +114,13 @@ def load_table_model(path: Path) -> TableNetwork:
     return load_network(path)
 
 
-def _tell_left_out(model: TableNetwork, table: RawTable, data: Path, weight: np.ndarray | None = None) -> None:
+def _tell_left_out(
+    model: TableNetwork, table: RawTable, data: Path, weight: np.ndarray | None = None, kept: Sequence[str] = ()
+) -> None:
     """Say which columns the model has no use for, and how many rows cannot be scored."""
     from fullbatch.tables.fit import said_of_columns
 
-    if others := [name for name in model.unused(data) if name not in table.columns]:
+    if others := [name for name in model.unused(data) if name not in table.columns and name not in kept]:
         say(f"{said_of_columns(others)}.")
     target = model.encoding.target
     if target is not None and target in table.columns:

@@ -36,7 +36,7 @@ from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.statistics import ColumnStatistics
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
-    from fullbatch.tables.raw import RawColumn, RawTable
+    from fullbatch.tables.raw import MissingWords, RawColumn, RawTable
 
 TAIL = 3.0  # The tail begins so many scales from the center.
 OUTLYING = 5.0  # An exception is farther than so many standard deviations from the center.
@@ -150,6 +150,13 @@ class TableEncoding:
     @property
     def _first_category(self) -> int:
         return max(len(self.numbers) + len(self.indicators), 1 if self.categories else 0)
+
+    @property
+    def missing(self) -> MissingWords:
+        """The texts that stand for a missing value, as in training."""
+        from fullbatch.tables.raw import USUAL, MissingWords
+
+        return MissingWords(*map(frozenset, self.missing_words)) if self.missing_words else USUAL
 
     @property
     def text_names(self) -> tuple[str, ...]:

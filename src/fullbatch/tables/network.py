@@ -237,11 +237,9 @@ class TableNetwork:
 def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False, more: Sequence[str] = ()) -> RawTable:
     """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
     from fullbatch.tables.frames import as_table
-    from fullbatch.tables.raw import USUAL, MissingWords
 
-    missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
     columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else []), *more]
-    return as_table(table, columns=list(dict.fromkeys(columns)), text=encoding.text_names, missing=missing)
+    return as_table(table, columns=list(dict.fromkeys(columns)), text=encoding.text_names, missing=encoding.missing)
 
 
 def _to_score(table: RawTable, target: str | None, weight: np.ndarray | None) -> tuple[RawTable, np.ndarray | None]:
