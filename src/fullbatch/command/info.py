@@ -78,7 +78,8 @@ def _model_info(path: Path, as_json: bool) -> None:
     if record["held_out"]:
         chose = record.get("held_out_chose", ["epoch"])
         title = scores_title(str(model.encoding.target), record["held_out"]["m"], chose)
-        print_scores(out, title, {"model": record["held_out"], "guess": record["guess"]}, model.classes)
+        columns = {"model": record["held_out"], "guess": record["guess"]}
+        print_scores(out, title, columns, model.classes, record.get("weight"))
     out.print(facts([*_making(record), *((name, _text(value)) for name, value in _settings(record).items())]))
 
 
@@ -94,6 +95,7 @@ def _making(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("made by", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("data", f"{files}{plural(data['rows'], 'row')}, checksum {data['crc32']}"),
         ("learned from", plural(record["rows"], "row") + (f"; {left_out}" if left_out else "")),
+        *([("weighed by", record["weight"])] if record.get("weight") else []),
         *([("held out", held_out_text(m, record["rows"], record["held_out_by"]))] if m else []),
     ]
 

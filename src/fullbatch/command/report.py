@@ -163,11 +163,16 @@ SCORES = {
 
 
 def print_scores(
-    out: Console, title: str, columns: Mapping[str, Mapping[str, Any]], classes: Sequence[Any] = ()
+    out: Console,
+    title: str,
+    columns: Mapping[str, Mapping[str, Any]],
+    classes: Sequence[Any] = (),
+    weight: str | None = None,
 ) -> None:
     """The scores of one or more predictors, one column each; the first is the one that matters.
 
     classes : of a classification; where they are few, the first predictor's confusion matrix is printed
+    weight : what the rows are weighed by, if they are
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -184,8 +189,8 @@ def print_scores(
     out.print(Text(title, style="bold"))
     out.print(table)
     if 2 <= len(classes) <= MOST_PRINTED_CLASSES:
-        out.print(confusion(classes, next(iter(columns.values()))["confusion_matrix"]))
-    if classes and (line := rare_line(classes, next(iter(columns.values()))["confusion_matrix"])):
+        out.print(confusion(classes, next(iter(columns.values()))["confusion_matrix"], weight))
+    if classes and (line := rare_line(classes, next(iter(columns.values()))["confusion_matrix"], weight)):
         out.print(Text(line))
 
 
@@ -196,7 +201,7 @@ def scores_title(target: str, m: int, chose: Sequence[str]) -> str:
     return f"{target}: scores on {m:,} rows that the model has not seen"
 
 
-def rare_line(classes: Sequence[Any], matrix: Sequence[Sequence[float]]) -> str:
+def rare_line(classes: Sequence[Any], matrix: Sequence[Sequence[float]], weight: str | None = None) -> str:
     """What is said of the rarest class, where accuracy says little because it is rare: else ""."""
     own = [sum(row) for row in matrix]
     there = [j for j, rows in enumerate(own) if rows]
@@ -205,9 +210,13 @@ def rare_line(classes: Sequence[Any], matrix: Sequence[Sequence[float]]) -> str:
     if len(there) < 2 or share >= RARE:
         return ""
     better = "average precision" if len(classes) == 2 and rarest == 1 else "the matrix"
+    right = matrix[rarest][rarest]
+    many, found = f", {own[rarest]:,.0f}", f"{right:,.0f}"
+    if weight is not None:
+        many, found = " by weight", f"{100 * right / own[rarest]:.2g} %"
     return (
-        f"{plain(classes[rarest])!r} is in {100 * share:.2g} % of these rows, {own[rarest]:,.6g}, of which "
-        f"{matrix[rarest][rarest]:,.6g} are found: accuracy says little here, {better} more."
+        f"{plain(classes[rarest])!r} is in {100 * share:.2g} % of these rows{many}, of which {found} are found: "
+        f"accuracy says little here, {better} more."
     )
 
 
@@ -230,14 +239,15 @@ def held_out_text(m: int, rows: int, how: str) -> str:
     return f"{m:,} rows, {100 * m / (m + rows):.3g} %: {how}"
 
 
-def confusion(classes: Sequence[Any], matrix: Sequence[Sequence[float]]) -> Table:
+def confusion(classes: Sequence[Any], matrix: Sequence[Sequence[float]], weight: str | None = None) -> Table:
     """Rows of each true class (a line) that are predicted as each class (a column)."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("rows that are | predicted as", style="bold")
+    table.add_column(f"{'rows' if weight is None else 'weights'} that are | predicted as", style="bold")
     for label in classes:
         table.add_column(Text(plain(label)), justify="right")
     for i, (label, counts) in enumerate(zip(classes, matrix, strict=True)):
-        cells = [Text(f"{value:,.6g}", style="bold green" if i == j else "") for j, value in enumerate(counts)]
+        texts = [f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}" for value in counts]
+        cells = [Text(text, style="bold green" if i == j else "") for j, text in enumerate(texts)]
         table.add_row(Text(plain(label)), *cells)
     return table
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import signal
 import sys
 import time
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, rows_line, short_lines
+from fullbatch.command.columns import doubt_lines, read_selected, rows_line
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -48,18 +46,13 @@ from fullbatch.command.options import (
 )
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.signals import stopping_with
+from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
 from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
     from fullbatch.tables.raw import RawTable
-
-OF_THE_RECORD = (
-    "held_out", "guess", "held_out_by", "held_out_rows", "held_out_chose", "ended", "left_out", "not_scored", "unseen",
-    "report",
-)  # fmt: skip
-MOST_UNSEEN = 5  # So many columns with levels that only held-out rows have are named.
 
 
 def train(
@@ -237,28 +230,17 @@ def train(
     stop = _fit(estimator.set_callbacks(progress, first), table, rows_of, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
-        _plot(plot, estimator, name)
-    summary = {**_summary(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
-    summary["model"] = model and str(model)
+        draw(plot, estimator, name)
+    found = {**summary_of(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
+    found["model"] = model and str(model)
     if as_json:
-        print_json(summary)
+        print_json(found)
     elif not quiet:
-        _print_training(summary, data, plot)
+        print_training(found, data, plot)
     if not quiet:
-        _hint(summary)
+        hint(found)
     if stop:
         raise typer.Exit(128 + stop)
-
-
-def _hint(summary: dict[str, Any]) -> None:
-    """Say what a person may miss in the scores."""
-    from fullbatch.command.report import one_class_line
-
-    scores = summary["held_out"]
-    if scores and summary["task"] == "classify":
-        line = one_class_line(summary["classes"], scores["confusion_matrix"], scores["m"], summary["threshold"])
-        if line:
-            say(line)
 
 
 def _check_before_training(
@@ -273,7 +255,8 @@ def _check_before_training(
     if file is not None:
         if not (file.exists() or any(mark in str(file) for mark in "*?[")):
             raise InputError(f"--validation {file} is neither a share of the rows, such as 0.1, nor a file.")
-        check_distinct({"DATA": inputs["DATA"]}, {"--validation": file})
+        if inputs["DATA"] is not None and file.resolve() == inputs["DATA"].resolve():
+            raise InputError(f"--validation and DATA are the same file, {file}; rows that are held out are other rows.")
     Settings(**params).check(own_rows=file is not None)
     place = places.place(params["device"])
     place.budget(params["device_memory"])
@@ -380,21 +363,11 @@ def _lines(said: Sequence[str], estimator: Any) -> list[str]:
     said : what is known before the training is put together
     """
     record = estimator.record_
-    lines = [*said, rows_line(record["left_out"], record["data"]["rows"]), _not_scored(record)]
+    lines = [*said, rows_line(record["left_out"], record["data"]["rows"]), not_scored(record)]
     if own := record["data"].get("held_out"):
         line = rows_line(own["left_out"], own["rows"])
         lines.append(f"of the held-out rows {line}" if line else "")
     return [*filter(None, lines), *doubt_lines(record["report"])]
-
-
-def _not_scored(found: dict[str, Any]) -> str:
-    """What is said of held-out rows that have a class of their own. found : a record, or a summary"""
-    from fullbatch.tables.roles import said_of_classes
-
-    classes = found["not_scored"]
-    if not classes:
-        return ""
-    return f"{said_of_classes(classes, found['held_out_rows'])}; they are not scored."
 
 
 def _fit(
@@ -432,123 +405,3 @@ def _fit(
         when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
         say(f"interrupted {when} of {progress.planned:,}: {kept}.")
     return signals.received
-
-
-def _plot(path: Path, estimator: Any, name: str) -> None:
-    from fullbatch.command.report import draw_costs
-    from fullbatch.machine.safe_output import replacing
-
-    title = f"{estimator.network_.encoding.target} of {name}"
-    with replacing(path, "the plot") as file:
-        draw_costs(file, path.suffix[1:].lower(), title, estimator.loss_curve_, estimator.validation_costs_ or ())
-
-
-def _summary(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
-    """What there is to say about a training, as its JSON has it."""
-    from fullbatch.machine.threads import thread_count
-
-    encoding, record = estimator.network_.encoding, estimator.record_
-    return {
-        "target": encoding.target,
-        "task": encoding.task,
-        "classes": list(encoding.classes),
-        "m": record["rows"],
-        "columns": len(encoding.feature_names),
-        "n": encoding.n,
-        "hidden": list(estimator.hidden),
-        "epochs": progress.epochs,
-        "planned": progress.planned,
-        "patient": estimator.patience is not None,
-        "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
-        **{name: record[name] for name in OF_THE_RECORD},
-        "threshold": estimator.network_.threshold,
-        "device": estimator.device_,
-        "step": estimator.step_,
-        "precision": estimator.precision_,
-        "note": estimator.note_,
-        "threads": thread_count(estimator.n_jobs),
-        "seconds": progress.seconds,
-        "examples_per_second": progress.examples_per_second,
-    }
-
-
-def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
-    from fullbatch.command.report import count, facts, print_scores, scores_title, seconds
-
-    out = console(sys.stdout)
-    if summary["held_out"]:
-        title = scores_title(summary["target"], summary["held_out"]["m"], summary["held_out_chose"])
-        guess = "majority guess" if summary["task"] == "classify" else "the mean"
-        print_scores(out, title, {"model": summary["held_out"], guess: summary["guess"]}, summary["classes"])
-    else:
-        out.print("No rows were held out, so there are no scores to show.")
-    threads = f", {plural(summary['threads'], 'thread')}" if summary["device"] == "cpu" else ""
-    layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
-    pairs = [
-        ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
-        *_rows_facts(summary),
-        *short_lines(summary["report"]),
-        ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
-        (
-            "training",
-            f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
-            f"{count(summary['examples_per_second'])} examples/s",
-        ),
-        *_choices(summary),
-        ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
-    ]
-    if summary["note"]:
-        pairs.append(("note", summary["note"]))
-    if plot:
-        pairs.append(("plot", str(plot)))
-    if summary["model"]:
-        pairs.append(("model", summary["model"]))
-    pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
-    out.print(facts(pairs))
-
-
-def _choices(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which epoch was kept, why the training ended before its time, and the threshold."""
-    from fullbatch.command.report import plain
-
-    lines = []
-    if (best := summary["ended"]["best"]) is not None:
-        last, planned = summary["ended"]["epoch"], summary["planned"]
-        early = summary["patient"] and last < planned
-        ended = f"ended in epoch {last:,} of {planned:,} by --patience; " if early else ""
-        lines.append(("", f"{ended}the parameters are those of epoch {best:,}, the best on the held-out rows"))
-    if summary["threshold"] is not None:
-        positive = plain(summary["classes"][1])
-        lines.append(("threshold", f"{summary['threshold']:.6g}: from this probability on, {positive!r} is predicted"))
-    return lines
-
-
-def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which rows were held out, which were left out, and which levels only held-out rows have."""
-    from fullbatch.command.report import held_out_text
-
-    lines = []
-    if text := rows_line(summary["left_out"], summary["report"]["rows"] + sum(summary["left_out"].values())):
-        lines.append(("rows", text))
-    if summary["held_out"]:
-        lines.append(("held out", held_out_text(summary["held_out_rows"], summary["m"], summary["held_out_by"])))
-    if text := _not_scored(summary):
-        lines.append(("", text))
-    if unseen := summary["unseen"]:
-        columns = ", ".join(f"{name} {100 * share:.2g} %" for name, (share, _) in list(unseen.items())[:MOST_UNSEEN])
-        more = ", ..." if len(unseen) > MOST_UNSEEN else ""
-        lines.append(("levels", f"held-out rows have some that the others have not: {columns}{more}"))
-    return lines
-
-
-def _next_command(summary: dict[str, Any], data: Path | None) -> str:
-    """What to try next: to use the model, or to keep it."""
-    if summary["model"]:
-        return shlex.join(["predict", summary["model"], str(data or "DATA.csv"), "--out", "predictions.csv"])
-    of = [str(data), "--target", summary["target"]] if data else []
-    return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
-
-
-def _outputs(summary: dict[str, Any]) -> int:
-    """The units of the output layer: one for each of several classes, else a single one."""
-    return len(summary["classes"]) if len(summary["classes"]) > 2 else 1

@@ -56,7 +56,7 @@ def evaluate(
         print_json(scores)
         return
     title = f"{loaded.encoding.target}: scores on {scores['m']:,} rows of {data}"
-    print_scores(console(sys.stdout), title, {"model": scores}, loaded.classes)
+    print_scores(console(sys.stdout), title, {"model": scores}, loaded.classes, weight)
 
 
 def predict(

@@ -159,7 +159,10 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         held_out_rows = 0 if scored is None else scored.table.m
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
-        made_of |= {"data": data, "held_out_by": split.how, "held_out_rows": held_out_rows, "not_scored": others}
+        made_of |= {
+            "data": data, "weight": _name_of_weight(sample_weight), "held_out_by": split.how,
+            "held_out_rows": held_out_rows, "not_scored": others,
+        }  # fmt: skip
         self._describe(encoding, made_of)
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
@@ -485,8 +488,8 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     record_ : dict
         How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
         (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
-        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words),
-        ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
+        ``weight`` (its column), ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in
+        words), ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
         ``held_out_chose`` (of "epoch" and "threshold"), ``ended`` (the last epoch, and the best), ``unseen`` (columns
         with levels that only held-out rows have: their share, and the first), ``held_out`` and ``guess`` (scores on the
         held-out rows, of the model and of the guess that knows the training targets alone; None where none were held
@@ -599,7 +602,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
 class TableRegressor(RegressorMixin, _TableEstimator):
     """A network that predicts a number, of a raw table; parameters and attributes as of ``TableClassifier``.
 
-    There are no classes, so neither ``class_weight`` nor ``classes_``.
+    There are no classes, so neither ``class_weight`` and ``threshold`` nor ``classes_`` and ``threshold_``.
 
     Examples
     --------
@@ -696,6 +699,13 @@ def _refuse_divergence(trainer: Any) -> None:
 def _name_of(X_val: Any) -> str:
     """How the record calls rows that are a table of their own."""
     return ", ".join(file["name"] for file in record.files(paths_of(X_val))) or "X_val"
+
+
+def _name_of_weight(sample_weight: Any) -> str | None:
+    """How the record calls what weighs the rows; None: nothing does."""
+    if sample_weight is None or isinstance(sample_weight, str):
+        return sample_weight
+    return "sample_weight"
 
 
 def _scored(encoding: TableEncoding, rows: Learnable | None) -> tuple[Learnable | None, dict[str, int]]:
