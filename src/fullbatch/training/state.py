@@ -49,7 +49,7 @@ class History:
 
 
 class TrainingState(NamedTuple):
-    """A training after an epoch, or between two batches where Ctrl-C ended it there. It is never changed.
+    """A training after an epoch, or between two batches of one. It is never changed, nor are its arrays.
 
     theta     : all parameters, one vector
     optimizer : the name of its row in OPTIMIZERS;  arrays : what it keeps, each like theta
@@ -61,6 +61,7 @@ class TrainingState(NamedTuple):
     best      : the least cost, or the greatest score with its sign changed;  best_theta : where it was, if asked for
     waited    : epochs since it was better by the tolerance
     stopped   : why the training is at its end; "" while it is not
+    place     : examples of the running epoch that are done: 0 between epochs;  total : of their J, as the batches add it
     """
 
     theta: Any
@@ -79,6 +80,8 @@ class TrainingState(NamedTuple):
     best_theta: Any = None
     waited: int = 0
     stopped: str = ""
+    place: int = 0
+    total: float = 0.0
 
     @classmethod
     def start(cls, theta: Any, optimizer: Optimizer, schedule: Schedule) -> TrainingState:
