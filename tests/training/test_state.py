@@ -126,13 +126,15 @@ def test_lbfgs_goes_on_from_its_start_and_the_log_of_its_evaluations(objective):
         return objective.cost_and_gradient(theta)
 
     with pytest.raises(KeyboardInterrupt):
-        optimizers.lbfgs(cut_short, theta, log=log, **limits)
+        optimizers.lbfgs(cut_short, theta, tell=log.append, **limits)
     assert len(log) == 9
     asked.clear()
-    rest = optimizers.lbfgs(evaluate, theta, log=log, **limits)
+    known = list(log)
+    log.clear()
+    rest = optimizers.lbfgs(evaluate, theta, known=known, tell=log.append, **limits)
     assert len(asked) == count - 9
     assert len(log) == count
     assert rest.x.tobytes() == whole.x.tobytes()
     assert (rest.fun, rest.nit, rest.nfev) == (whole.fun, whole.nit, whole.nfev)
     with pytest.raises(ValueError, match="belongs to another start"):
-        optimizers.lbfgs(evaluate, theta + 1, log=log, **limits)
+        optimizers.lbfgs(evaluate, theta + 1, known=log, **limits)

@@ -28,6 +28,7 @@ from fullbatch.estimators import lbfgs
 from fullbatch.estimators.descent import descend, is_finite
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
+from fullbatch.estimators.record import Record
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import thread_count
@@ -150,29 +151,34 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         sample_weight: Any,
         *,
         held_out: tuple[Any, Any, Any] = (None, None, None),
+        resume: Any = None,
         incremental: bool = False,
     ) -> Any:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        record = Record(self, resume, incremental)
+        first = resume is not None or not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()
-        dtype = None if first else arrays.dtype_name(self.coefs_[0])
+        dtype = record.dtype if first else arrays.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
         with inputs.place.computing():
             budget = inputs.place.budget(self.device_memory)
             target = self._read_y(y, inputs.X.m, incremental)
             weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
+            record.take_data("", inputs, target.values, weight)
             weight = self._weigh_classes(target, weight, incremental)
             inputs = beside(inputs, budget, target.values, target.classes, weight)
-            test, budget = self._read_held_out(held_out, inputs, target)
+            test, budget = self._read_held_out(held_out, inputs, target, record)
             inputs = replace(inputs, budget=budget)
-            rng = check_random_state(self.random_state)
+            record.check()
+            rng = record.random_state(check_random_state(self.random_state))
             network = Network(
                 [inputs.X.n, *hidden, target.outputs],
                 self._activation(),
                 SCIKIT_LEARNS.get(target.activation, target.activation),
             )
             self._prepare(first, network, target, inputs, rng)
+            record.restore(inputs)
             train = part(inputs, target.values, target.classes, weight)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
                 train, test = split(train, target, self.validation_fraction, rng)
@@ -182,7 +188,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
                 job = self._job(network, inputs, train, test, folds, context, hooks)
-                theta = descend(self, job, rng, incremental) if self.solver in OPTIMIZERS else lbfgs.minimize(self, job)
+                record.begin(job)
+                if self.solver in OPTIMIZERS:
+                    theta = descend(self, job, rng, incremental, record)
+                else:
+                    theta = lbfgs.minimize(self, job, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
                 self.note_ = job.objective.fold.note or scored
                 self._conclude(theta, inputs)
@@ -190,7 +200,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _read_held_out(
-        self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target
+        self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target, record: Record
     ) -> tuple[Part | None, float]:
         """The held-out examples, if there are some, and the budget that they leave."""
         X, y, sample_weight = held_out
@@ -205,6 +215,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         if values.shape[1:] != target.values.shape[1:]:
             raise ValueError(f"y has shape {target.values.shape} and y_val {values.shape}; each needs as many outputs.")
         weight = read_weight(sample_weight, own.X.m, own.dtype)
+        record.take_data("_val", own, values, weight)
         own = beside(own, inputs.budget, values, target.classes, weight)
         return part(own, values, target.classes, weight), own.budget
 
@@ -281,7 +292,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 f"preprocessed. It happened in iteration {max(self.n_iter_, 1)} of {self.solver}; where the data is "
                 f"scaled, a smaller learning_rate_init than {self.learning_rate_init} helps."
             )
-        self.__dict__.update(self._weights(theta, inputs))
+        self.__dict__.update(self._outcome(theta, inputs, self.n_iter_))
+
+    def _outcome(self, theta: Any, inputs: Inputs, iterations: int) -> dict[str, Any]:
+        """The fitted attributes that a training leaves after so many iterations."""
+        return {**self._weights(theta, inputs), "n_iter_": iterations}
 
     def _limits(self) -> dict[str, Any]:
         """Where L-BFGS stops, as scikit-learn's MLP has it."""
