@@ -207,7 +207,7 @@ class Checkpoint:
             self._log.sync()
             arrays: Arrays = {}
             write(path, _content(on_host, log, extra, arrays), arrays, WHAT)
-            self._log.remove_others()
+            self._log.remove_others(log)
 
         return run
 
@@ -314,20 +314,21 @@ class _Log:
 
     def at(self, moment: Moment) -> LogName | None:
         """The log as a checkpoint of this moment names it."""
-        if self.file is None or moment.search != self.search:
+        if not self.token or moment.search != self.search or moment.search == self.without:
             return None
-        return LogName(self.token, min(self.file.count, moment.state.updates))
+        count = self.kept if self.file is None else self.file.count
+        return LogName(self.token, min(count, moment.state.updates))
 
     def sync(self) -> None:
         if self.file is not None:
             self.file.sync()
 
-    def remove_others(self) -> None:
+    def remove_others(self, log: LogName | None) -> None:
         """Remove the logs of earlier trainings: no checkpoint of this name needs them any more."""
         ours = re.compile(re.escape(self.path.name) + r"\.([0-9a-f]{8})\.log")
         for name in os.listdir(self.path.parent):
             found = ours.fullmatch(name)
-            if found and (self.file is None or found[1] != self.token):
+            if found and (log is None or found[1] != log.token):
                 try:
                     self.path.with_name(name).unlink(missing_ok=True)
                 except OSError:  # Windows does not remove what is still being read
