@@ -208,7 +208,7 @@ class _Record:
             return self.ready.as_params(state.theta, self.network)
 
         if self.checkpoint is not None:
-            self.checkpoint.note(Moment(state, model, self.facts, last=last))
+            self.checkpoint.note(Moment(state, model, self.facts, last=last, anywhere=arrays.is_numpy(state.theta)))
 
     def is_over(self, iterations: int) -> str:
         """Why the training that is to go on was at its end, or ""; the user is told."""

@@ -48,6 +48,7 @@ class Record:
         self.active = bool(self.keepers) or self.resumed is not None
         self.facts: dict[str, Any] = {"data": {}, "settings": {}, "made_by": {}}
         self.generator: Any = None
+        self.on_host = False
         self.job: Job | None = None
         self.earlier: dict[str, list[float]] = {}
 
@@ -128,6 +129,7 @@ class Record:
         self.job = job
         if not self.active:
             return
+        self.on_host = job.inputs.place.name == job.inputs.home.name == "cpu"
         self.facts["made_by"] = made_by(job.objective, job.inputs.place.name)
         if self.resumed is not None:
             warn_of_other_bits(self.resumed, self.facts["made_by"])
@@ -138,7 +140,11 @@ class Record:
 
     def note(self, state: TrainingState, **of_the_moment: Any) -> None:
         for keeper in self.keepers:
-            keeper.note(Moment(state, lambda: self.model(state), self.facts, self.generator, **of_the_moment))
+            keeper.note(
+                Moment(
+                    state, lambda: self.model(state), self.facts, self.generator, anywhere=self.on_host, **of_the_moment
+                )
+            )
 
     def model(self, state: TrainingState) -> Any:
         """The estimator that Ctrl-C would leave at this state."""

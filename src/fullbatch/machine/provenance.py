@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fullbatch.machine import native_library
@@ -19,18 +17,21 @@ def provenance() -> dict[str, str]:
         "instruction set": "none" if isa is None else isa[1],
         "NumPy": np.__version__,
         "SciPy": scipy.__version__,
-        "BLAS": ", ".join(sorted({_name(library) for library in _blas()})) or "unknown",
+        "BLAS": _blas(),
         "fullbatch": __version__,
     }
 
 
-def _blas() -> list[dict[str, Any]]:
+def _blas() -> str:
+    """NumPy's own BLAS, with the kernels that it chose on this machine: both decide about the last digits.
+
+    Others are loaded or not, by what else the process has imported.
+    """
     from threadpoolctl import threadpool_info
 
-    return [library for library in threadpool_info() if library.get("user_api") == "blas"]
-
-
-def _name(library: dict[str, Any]) -> str:
-    """A BLAS with its version and the kernels that it chose: both decide about the last digits."""
-    facts = (library.get("internal_api"), library.get("version"), library.get("architecture"))
-    return " ".join(str(fact) for fact in facts if fact)
+    built = np.show_config(mode="dicts") or {}
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    found = [library for library in threadpool_info() if library.get("user_api") == "blas"]
+    found = [library for library in found if "numpy" in str(library.get("filepath"))] or found
+    kernels = sorted({str(library["architecture"]) for library in found if library.get("architecture")})
+    return " ".join([str(blas.get("name", "unknown")), str(blas.get("version", "")), *kernels]).strip()

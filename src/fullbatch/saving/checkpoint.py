@@ -197,10 +197,11 @@ class Checkpoint:
 
     def _writer(self, moment: Moment) -> Callable[[], None]:
         """What writes the moment, in any thread."""
-        on_host, log, path = self._on_host(moment), self._log.at(moment), self.path
-        extra = self._extra
+        made = None if moment.anywhere else self._on_host(moment)
+        log, path, extra = self._log.at(moment), self.path, self._extra
 
         def run() -> None:
+            on_host = made or self._on_host(moment)
             theta = on_host.moment.state.theta
             if not np.isfinite(theta).all():
                 return  # the training is about to end with an error, and what was kept before is of use

@@ -27,6 +27,7 @@ class Moment(NamedTuple):
     evaluations : those of its search so far, for a training that goes on; None where they are not kept
     search      : a name for that search, and for no other;  before : iterations that were over when it began
     last        : no other moment follows: it is to be kept at once
+    anywhere    : whether the model can be asked for in any thread, as where no device is concerned
     """
 
     state: TrainingState
@@ -39,6 +40,7 @@ class Moment(NamedTuple):
     search: str = ""
     before: int = 0
     last: bool = False
+    anywhere: bool = False
 
 
 class Checkpoint(Protocol):
