@@ -56,8 +56,8 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         sample_weight : (m,), not negative; weight 2 is the same as the example twice
         X_val, y_val, sample_weight_val : held-out examples. Their cost after each epoch goes to ``validation_costs_``,
             and ``early_stopping`` scores them instead of rows that it splits off
-        resume : a ``fullbatch.Checkpoint``, whose training goes on: with the same parameters (``max_iter`` may grow) and
-            the same data, and to the same bits
+        resume : a ``fullbatch.Checkpoint``, whose training goes on to the same bits: with the same data and parameters;
+            ``max_iter`` may grow
 
         Raises ValueError for input that cannot be used (NaN and infinity with row and column) and for a training that
         diverges. Ctrl-C ends the training with a warning and keeps the model so far.

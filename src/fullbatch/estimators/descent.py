@@ -133,9 +133,7 @@ def _train(
     return state
 
 
-def _start(
-    estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int
-) -> TrainingState:
+def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int) -> TrainingState:
     """A fresh state from the fitted attributes; ``partial_fit`` goes on with that of the last call.
 
     A fit begins to count anew, a warm start too: a best cost or score belongs to the data and the scoring that it was

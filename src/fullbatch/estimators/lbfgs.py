@@ -93,8 +93,8 @@ class _Search:
 
     def _begin_anew(self, reason: str) -> None:
         warnings.warn(
-            f"{reason}: the training goes on from the parameters that it had, without the memory of its search, so that "
-            "its bits will differ from those that it would have had.",
+            f"{reason}: the training goes on from the parameters that it had, without the memory of its search, so "
+            "that its bits will differ from those that it would have had.",
             stacklevel=7,
         )
         self.name, self.before, self.known = secrets.token_hex(4), self.state.epoch, ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -60,7 +59,8 @@ class Checkpoint:
     that it will not. What cannot be written later on, on a full disk, is a warning too: the training goes on, and the
     next writing is tried.
 
-    The file is a model as well: ``fullbatch.load(path)`` is the one that Ctrl-C would have left. To read it runs no code.
+    The file is a model as well: ``fullbatch.load(path)`` is the one that Ctrl-C would have left. Reading it runs no
+    code.
 
     Examples
     --------
@@ -181,13 +181,13 @@ class Checkpoint:
 
     def _on_host(self, moment: Moment) -> _OnHost:
         """The moment with its arrays on the host. They are never changed, so that on the host nothing is copied."""
-        model = self._model_of(moment.model())
-        if not isinstance(model, tuple):
-            own = copy.copy(getattr(model, "estimator", model))
-            vars(own).update({name: machine_arrays.moved(value, _host) for name, value in vars(own).items() if name[-1] == "_"})
-            model = own if not hasattr(model, "estimator") else type(model)(model.encoding, own, model.record)
-        else:
+        model = moment.model()
+        if isinstance(model, tuple):
             model = tuple(Layer(_host(W), _host(b)) for W, b in model)
+        else:
+            fitted = {name: value for name, value in vars(model).items() if name.endswith("_")}
+            vars(model).update({name: machine_arrays.moved(value, _host) for name, value in fitted.items()})
+            model = self._model_of(model)
         state = moment.state
         best = None if state.best_theta is None else _host(state.best_theta)
         state = state._replace(
@@ -249,7 +249,8 @@ class _Writing(threading.Thread):
 
     def __init__(self, write: Callable[[], None]) -> None:
         super().__init__(name="fullbatch-checkpoint")
-        self.write, self.error = write, None
+        self.write = write
+        self.error: Exception | None = None
 
     def run(self) -> None:
         try:
@@ -275,8 +276,8 @@ class _Log:
         self.close()
         if not self.name(log.token).exists():
             return None
-        self.token, self.search, self.kept = log.token, moment.search, log.count
-        return _Known(self.name(log.token), len(moment.state.theta), log.count)
+        self.token, self.search, self.kept = log.token, moment.search, log.entries
+        return _Known(self.name(log.token), len(moment.state.theta), log.entries)
 
     def take(self, moment: Moment, evaluation: Evaluation) -> None:
         """Append an evaluation, but for those that are there already."""
@@ -289,7 +290,8 @@ class _Log:
             if moment.number <= self.file.count:
                 return
             if not self.file.has_room():
-                self._give_up(moment, f"it has {self.file.count * self.file.entry:,} bytes, which is as much as it may take")
+                taken = self.file.count * self.file.entry
+                self._give_up(moment, f"it has {taken:,} bytes, and no more may be taken")
                 return
             self.file.append(evaluation)
         except OSError as error:
@@ -308,8 +310,8 @@ class _Log:
         self.without = moment.search
         path.unlink(missing_ok=True)
         warnings.warn(
-            f"the log of L-BFGS's evaluations, {path}, is given up ({reason}): the training goes on, and a checkpoint of "
-            "it keeps the parameters but not the memory of the search, so that a resumed one has other bits.",
+            f"the log of L-BFGS's evaluations, {path}, is given up ({reason}): the training goes on, and its checkpoint "
+            "keeps the parameters but not the memory of the search, so that a resumed one has other bits.",
             stacklevel=4,
         )
 

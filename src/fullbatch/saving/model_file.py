@@ -233,7 +233,7 @@ def load_network(path: PathLike) -> TableNetwork:
     content, arrays = read(path)
     with told_as_damage(path):
         kind = content["kind"]
-        estimator = {"class": "network"} if kind == "network" else content["estimator"]
+        estimator: Any = {"class": "network"} if kind == "network" else content["estimator"]
         name = str(estimator["class"])[:40]
     if kind in ("estimator", "network"):
         raise ModelFileError(

@@ -28,10 +28,10 @@ NUMBERS = ("learning_rate", "best", "total")
 
 
 class LogName(NamedTuple):
-    """Which log of L-BFGS's evaluations belongs to a checkpoint. token : of its name;  count : entries that count"""
+    """Which log of L-BFGS's evaluations belongs to a checkpoint. token : of its name;  entries : how many count"""
 
     token: str
-    count: int
+    entries: int
 
 
 class Once(Mapping[str, np.ndarray]):
@@ -128,7 +128,7 @@ def unpack_moment(
     log = None if content["log"] is None else LogName(**content["log"])
     if log is not None:
         _require(isinstance(log.token, str) and TOKEN.fullmatch(log.token) is not None, "log is damaged")
-        _require(_is_count(log.count) and log.count <= state.updates, "log is damaged")
+        _require(_is_count(log.entries) and log.entries <= state.updates, "log is damaged")
     return Moment(state, model, facts, _generator(generator), search=search, before=before), log
 
 
@@ -139,7 +139,7 @@ def _state(values: Mapping[str, Any]) -> TrainingState:
         _require(_is_float(values[name]), f"{name} is no number")
     for name in ("optimizer", "stopped"):
         _require(isinstance(values[name], str), f"{name} is no text")
-    histories = {}
+    histories: dict[str, Any] = {}
     for name in HISTORIES:
         _require(isinstance(values[name], list) and all(map(_is_float, values[name])), f"{name} are no numbers")
         histories[name] = History(values[name])

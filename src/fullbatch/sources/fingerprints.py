@@ -1,8 +1,8 @@
 """What tells two sets of examples apart: shape, dtype, and a checksum of every value.
 
-It guards against a slip, not against a forger: CRC-32 of each piece, then SHA-256 over those, at about 1.2 GB/s a core.
-The pieces follow from the shape and the dtype alone, and are taken row by row of the table, so that neither the layout in
-memory nor the number of threads changes it.
+It guards against a slip, not against a forger: CRC-32 of each piece, then SHA-256 over those, at about 1.2 GB/s a
+core. The pieces follow from the shape and the dtype alone, and are taken row by row of the table, so that neither the
+layout in memory nor the number of threads changes it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _of_blocks(X: Columns) -> str:
 
 def _crc(rows: Any) -> int:
     host = np.ascontiguousarray(arrays.to_host(rows))
-    return zlib.crc32(host.reshape(-1).view(np.uint8))
+    return zlib.crc32(memoryview(host.reshape(-1).view(np.uint8)))
 
 
 def _joined(checksums: list[str]) -> str:

@@ -110,7 +110,8 @@ def _check_data(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def warn_of_other_bits(moment: Moment, now: Mapping[str, str]) -> None:
     """Say what has changed of that which decides about the last digits."""
     kept = moment.facts["made_by"]
-    changed = [f"{name} {kept.get(name, 'unknown')} then and {now[name]} now" for name in now if now[name] != kept.get(name)]
+    others = [name for name in now if now[name] != kept.get(name)]
+    changed = [f"{name} {kept.get(name, 'unknown')} then and {now[name]} now" for name in others]
     if changed:
         warnings.warn(
             f"the training goes on, but its last digits will differ from those that it would have had: "
@@ -121,7 +122,8 @@ def warn_of_other_bits(moment: Moment, now: Mapping[str, str]) -> None:
 
 def check_place(state: TrainingState, m: int, batch_size: int) -> None:
     """A place within an epoch is one between two batches; another comes from a file that was tampered with."""
-    if not 0 <= state.place < m or state.place % batch_size or state.updates < state.place // batch_size:
+    between = state.place <= m and (state.place % batch_size == 0 or state.place == m)
+    if not between or state.updates < -(-state.place // batch_size):
         raise InputError(
             f"the checkpoint is damaged: example {state.place} of {m} is not between two batches of {batch_size}."
         )

@@ -81,14 +81,13 @@ def epochs(
             return before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
 
         batches.begin(before.place, before.total)
-        cost = 0.0
         try:
-            for cost in batches.run(order, rate):
+            for _ in batches.run(order, rate):
                 if between is not None and batches.place < m:
                     between(_with(before, batches))
         except KeyboardInterrupt as interrupt:
             raise Interrupted(_with(before, batches)) from interrupt
-        state = _judged(before, batches, cost + watch.offset, m, watch, getattr(orders, "state", None))
+        state = _judged(before, batches, batches.cost + watch.offset, m, watch, getattr(orders, "state", None))
         yield state
 
 

@@ -25,6 +25,11 @@ class Batches(Protocol):
     place: int
     total: float
 
+    @property
+    def cost(self) -> float:
+        """What ``run`` yielded last."""
+        ...
+
     def begin(self, place: int, total: float) -> None:
         """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
         ...
@@ -38,7 +43,6 @@ class Batches(Protocol):
         of the epoch's examples.
         """
         ...
-
 
 
 def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
@@ -57,6 +61,10 @@ class PythonBatches:
         self.objective, self.optimizer, self.batch_size = objective, optimizer, batch_size
         self.theta, self.arrays, self.updates = state.theta, state.arrays, state.updates
         self.place, self.total = state.place, state.total
+
+    @property
+    def cost(self) -> float:
+        return self.total
 
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total

@@ -70,7 +70,7 @@ class NativeBatches:
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
         self.batch_size, self.theta, self.arrays, self.updates = batch_size, theta, state.arrays, state.updates
-        self.place, self.total = state.place, state.total
+        self.place, self.total, self.length = state.place, state.total, examples.m
         kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(
             kind=KINDS.index(kind), a=a, b=b, epsilon=epsilon, fixed_biases=not intercept, l2=l2
@@ -101,6 +101,10 @@ class NativeBatches:
         work = self.batch_size * (self.theta.size - (n - entries) * n_1)
         return max(1, min(threads, int(2 * work / SHARE), -(-self.batch_size // TILE)))
 
+    @property
+    def cost(self) -> float:
+        return self.total / self.length
+
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total
 
@@ -108,13 +112,14 @@ class NativeBatches:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
+        self.length = length(order)
         cost = ctypes.c_double(self.total)  # one sum for the whole epoch: where runs end depends on the time
         for where in batches(remaining(order, self.place), max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
             rates = [rate(self.updates + i) for i in range(-(-len(index) // self.batch_size))]
             for _ in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
-                yield cost.value / length(order)
+                yield self.cost
             del kept
 
     def _run(

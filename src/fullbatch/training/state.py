@@ -61,7 +61,7 @@ class TrainingState(NamedTuple):
     best      : the least cost, or the greatest score with its sign changed;  best_theta : where it was, if asked for
     waited    : epochs since it was better by the tolerance
     stopped   : why the training is at its end; "" while it is not
-    place     : examples of the running epoch that are done: 0 between epochs;  total : of their J, as the batches add it
+    place     : examples of the running epoch that are done, 0 between epochs;  total : of their J, as the batches sum it
     """
 
     theta: Any
