@@ -18,33 +18,36 @@ from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import TrainingState
+from fullbatch.training.state import OrderState, TrainingState
 
 
 class Orders:
     """The order of the examples of each epoch, for ever. Where one batch takes them all the order does not matter.
 
-    state : None, or (the generator's state before the first epoch, the number of epochs, the generator's state): each
-    order is drawn from the one before, so that such a one draws them all once more, and keeps no indices. Given one, it
-    goes on
+    state : None, or what all orders follow from. Each is drawn from the one before, so that going on draws them all
+    once more, and no indices are kept
     """
 
-    def __init__(self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: Any = None) -> None:
-        self.m, self.rng, self.drawn = m, rng, 0
+    def __init__(
+        self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: OrderState | None = None
+    ) -> None:
+        self.m, self.rng, self.drawn, self.shared = m, rng, 0, False
         self.order: np.ndarray | None = None
         if not shuffled or batch_size >= m:
             return
         self.order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
         if state is not None:
-            start, drawn, now = state
-            rng.set_state(start)
-        self.start = rng.get_state()
-        if state is None:
-            return
-        for _ in range(drawn):
+            rng.set_state(state.start)
+        self.start = self.now = rng.get_state()
+        if state is not None:
+            self._go_on(state)
+
+    def _go_on(self, state: OrderState) -> None:
+        for _ in range(state.drawn):
             next(self)
-        if not _same_generator(rng, now):  # with the global generator, by whoever uses that
-            rng.set_state(now)
+        self.rng.set_state(state.now)
+        self.now, self.shared = state.now, state.shared
+        if state.shared:
             warnings.warn(
                 "random numbers were drawn from the training's generator by others too, so that the order of examples "
                 "will not be the one that it would have been.",
@@ -57,18 +60,18 @@ class Orders:
     def __next__(self) -> Where:
         if self.order is None:
             return slice(0, self.m)
+        self.shared = self.shared or not _same_generator(self.rng.get_state(), self.now)
         self.rng.shuffle(self.order)  # of the last epoch's order, as scikit-learn does, which copies it twice
-        self.drawn += 1
+        self.drawn, self.now = self.drawn + 1, self.rng.get_state()
         return self.order
 
     @property
-    def state(self) -> Any:
-        return None if self.order is None else (self.start, self.drawn, self.rng.get_state())
+    def state(self) -> OrderState | None:
+        return None if self.order is None else OrderState(self.start, self.drawn, self.now, self.shared)
 
 
-def _same_generator(rng: np.random.RandomState, state: Any) -> bool:
-    name, key, *rest = rng.get_state()
-    return (name, *rest) == (state[0], *state[2:]) and bool(np.array_equal(key, state[1]))
+def _same_generator(a: Any, b: Any) -> bool:
+    return (a[0], *a[2:]) == (b[0], *b[2:]) and bool(np.array_equal(a[1], b[1]))
 
 
 def make_optimizer(estimator: Any) -> Optimizer:

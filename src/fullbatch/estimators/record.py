@@ -151,7 +151,10 @@ class Record:
         assert self.job is not None
         model = copy.copy(self.estimator)
         model.__dict__.pop("_optimizer", None)  # of an earlier call
-        model.__dict__.update(model._outcome(kept_theta(model, state), self.job.inputs, state.epoch))
+        theta, inputs = kept_theta(model, state), self.job.inputs
+        if state.optimizer == "lbfgs":  # SciPy's vector
+            theta = inputs.place.put(theta.astype(inputs.dtype))
+        model.__dict__.update(model._outcome(theta, inputs, state.epoch))
         model.t_, model._no_improvement_count = state.examples, state.waited
         for name, of_state in HISTORIES.items():
             values = [*self.earlier[name], *getattr(state, of_state)]
@@ -174,8 +177,9 @@ def kept_theta(estimator: Any, state: TrainingState) -> Any:
 def _check_parameters(estimator: Any, model: Any) -> None:
     """Refuse to go on with another estimator, or with parameters that it cannot change."""
     if type(model) is not type(estimator):
+        kept = "a function's training" if isinstance(model, tuple) else type(model).__name__
         raise InputError(
-            f"the checkpoint is of {type(model).__name__}, and this is {type(estimator).__name__}: a training goes on "
+            f"the checkpoint is of {kept}, and this is {type(estimator).__name__}: a training goes on "
             "with the same estimator."
         )
     kept = model.get_params(deep=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fullbatch.machine import native_library
@@ -29,7 +31,7 @@ def _blas() -> str:
     """
     from threadpoolctl import threadpool_info
 
-    built = np.show_config(mode="dicts") or {}
+    built: Any = np.show_config(mode="dicts") or {}
     blas = built.get("Build Dependencies", {}).get("blas", {})
     found = [library for library in threadpool_info() if library.get("user_api") == "blas"]
     found = [library for library in found if "numpy" in str(library.get("filepath"))] or found

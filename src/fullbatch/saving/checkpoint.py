@@ -150,8 +150,9 @@ class Checkpoint:
         """Before a fit: nothing."""
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """After a fit, however it ended: no writing is under way any more."""
+        """After a fit, however it ended: no writing is under way any more, and no log is open."""
         self._ended()
+        self._log.close()
         self._training = None
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
@@ -300,7 +301,7 @@ class _Log:
     def _open(self, moment: Moment, size: int) -> None:
         """The log of this search: that which the training was read from, or a new one."""
         self.close()
-        if moment.search != self.search:
+        if moment.search != self.search or not self.token:
             self.token, self.search, self.kept = token_hex(4), moment.search, 0
         self.file = EvaluationLog(self.name(self.token), size, self.kept)
 
@@ -310,7 +311,7 @@ class _Log:
         self.without = moment.search
         path.unlink(missing_ok=True)
         warnings.warn(
-            f"the log of L-BFGS's evaluations, {path}, is given up ({reason}): the training goes on, and its checkpoint "
+            f"the log of L-BFGS's evaluations, {path}, is given up ({reason}): the training goes on, and a checkpoint "
             "keeps the parameters but not the memory of the search, so that a resumed one has other bits.",
             stacklevel=4,
         )
@@ -339,6 +340,7 @@ class _Log:
 
     def close(self) -> None:
         if self.file is not None:
+            self.kept = self.file.count
             self.file.close()
         self.file = None
 

@@ -16,7 +16,7 @@ from fullbatch.machine.plain_values import Arrays, pack, unpack
 from fullbatch.training.checkpoints import Moment
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import History, TrainingState
+from fullbatch.training.state import History, OrderState, TrainingState
 
 VERSION = 1
 MOST = 2**62  # of a count
@@ -99,8 +99,7 @@ def _pack_generator(state: Any) -> Any:
 
 
 def _pack_order(order: Any) -> list[Any]:
-    start, drawn, now = order
-    return [list(start), drawn, list(now)]
+    return [list(order.start), order.drawn, list(order.now), order.shared]
 
 
 # --- Read ----------------------------------------------------------------------------------------------------
@@ -165,9 +164,11 @@ def _schedule(values: Any) -> Schedule:
 def _order(values: Any, epoch: int) -> Any:
     if values is None:
         return None
-    start, drawn, now = values
-    _require(_is_count(drawn) and drawn == epoch, "order is not that of the epoch")
-    return _generator(start), drawn, _generator(now)
+    start, drawn, now, shared = values
+    _require(_is_count(drawn) and drawn == epoch and isinstance(shared, bool), "order is not that of the epoch")
+    start, now = _generator(start), _generator(now)
+    _require(start is not None and now is not None, "order has no generator")
+    return OrderState(start, drawn, now, shared)
 
 
 def _generator(values: Any) -> Any:

@@ -75,7 +75,7 @@ def _of_blocks(X: Columns) -> str:
 
 def _crc(rows: Any) -> int:
     host = np.ascontiguousarray(arrays.to_host(rows))
-    return zlib.crc32(memoryview(host.reshape(-1).view(np.uint8)))
+    return zlib.crc32(host.reshape(-1).view(np.uint8).data)
 
 
 def _joined(checksums: list[str]) -> str:
