@@ -185,7 +185,7 @@ class _Record:
         self.facts = {"data": data, "settings": settings, "made_by": made_by(objective, ready.place.name)}
         if self.resumed is not None:
             check_same(self.resumed, self.facts)
-            warn_of_other_bits(self.resumed, self.facts["made_by"])
+            warn_of_other_bits(self.resumed, self.facts["made_by"], stacklevel=4)
 
     def start(self, state: TrainingState) -> TrainingState:
         """Where the training begins, or goes on."""

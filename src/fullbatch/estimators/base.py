@@ -168,8 +168,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             record.take_data("", inputs, target.values, weight)
             weight = self._weigh_classes(target, weight, incremental)
             inputs = beside(inputs, budget, target.values, target.classes, weight)
-            test, budget = self._read_held_out(held_out, inputs, target, record)
-            inputs = replace(inputs, budget=budget)
+            test, inputs = self._read_held_out(held_out, inputs, target, record)
             record.check()
             rng = record.random_state(check_random_state(self.random_state))
             network = Network(
@@ -188,11 +187,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
                 job = self._job(network, inputs, train, test, folds, context, hooks)
-                record.begin(job)
-                if self.solver in OPTIMIZERS:
-                    theta = descend(self, job, rng, incremental, record)
-                else:
-                    theta = lbfgs.minimize(self, job, record)
+                theta = self._minimize(job, rng, incremental, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
                 self.note_ = job.objective.fold.note or scored
                 self._conclude(theta, inputs)
@@ -201,13 +196,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
 
     def _read_held_out(
         self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target, record: Record
-    ) -> tuple[Part | None, float]:
-        """The held-out examples, if there are some, and the budget that they leave."""
+    ) -> tuple[Part | None, Inputs]:
+        """The held-out examples, if there are some, and the inputs with the budget that these leave."""
         X, y, sample_weight = held_out
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y_val and sample_weight_val belong to X_val, which is missing.")
-            return None, inputs.budget
+            return None, inputs
         own = read_inputs(self, X, reset=False, dtype=inputs.dtype)
         if own.place.name != inputs.place.name:
             raise ValueError(f"X is on {inputs.place.name} and X_val on {own.place.name}; put both in one place.")
@@ -217,7 +212,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         weight = read_weight(sample_weight, own.X.m, own.dtype)
         record.take_data("_val", own, values, weight)
         own = beside(own, inputs.budget, values, target.classes, weight)
-        return part(own, values, target.classes, weight), own.budget
+        return part(own, values, target.classes, weight), replace(inputs, budget=own.budget)
 
     def _prepare(
         self, first: bool, network: Network, target: Target, inputs: Inputs, rng: np.random.RandomState
@@ -284,6 +279,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
 
         start = self._theta(inputs)
         return Job(objective, offset, inputs, train.examples.m, start, held_out, weights_of, context, hooks)
+
+    def _minimize(self, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
+        """Train by the solver: theta."""
+        record.begin(job)
+        if self.solver in OPTIMIZERS:
+            return descend(self, job, rng, incremental, record)
+        return lbfgs.minimize(self, job, record)
 
     def _conclude(self, theta: Any, inputs: Inputs) -> None:
         if not is_finite(theta):

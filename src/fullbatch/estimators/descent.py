@@ -51,7 +51,7 @@ class Orders:
             warnings.warn(
                 "random numbers were drawn from the training's generator by others too, so that the order of examples "
                 "will not be the one that it would have been.",
-                stacklevel=2,
+                stacklevel=9,
             )
 
     def __iter__(self) -> Iterator[Where]:
@@ -130,7 +130,7 @@ def _train(
         else:
             _warn_not_converged(estimator, incremental)
     except KeyboardInterrupt as interrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=6)
+        warnings.warn("Training interrupted by user.", stacklevel=7)
         state = getattr(interrupt, "state", state)
     record.note(state, last=True)
     return state
@@ -252,7 +252,7 @@ def _note_divergence(estimator: Any, good: Any, job: Job) -> None:
             f"The parameters had stopped being finite in epoch {estimator.n_iter_} of {estimator.solver}; the training "
             f"ends with the best so far. A smaller learning_rate_init than {estimator.learning_rate_init} helps.",
             ConvergenceWarning,
-            stacklevel=7,
+            stacklevel=8,
         )
 
 
@@ -263,7 +263,7 @@ def _warn_not_converged(estimator: Any, incremental: bool) -> None:
     warnings.warn(
         f"{name}: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't converged yet.",
         ConvergenceWarning,
-        stacklevel=7,
+        stacklevel=8,
     )
 
 
@@ -274,7 +274,7 @@ def _batch_size(estimator: Any, m: int) -> int:
         return min(200, m)
     if estimator.batch_size > m:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
         )
     return min(int(estimator.batch_size), m)
 

@@ -32,7 +32,7 @@ def minimize(estimator: Any, job: Job, record: Record) -> Any:
         with arrays.quiet():
             result = search.run()
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=6)
         search.note(last=True)
         return search.there(search.state.theta)
     search.end(result)
@@ -42,7 +42,7 @@ def minimize(estimator: Any, job: Job, record: Record) -> Any:
             f"{result.message}. Raise max_iter ({estimator.max_iter}) or max_fun ({estimator.max_fun}), or scale the "
             "data.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return search.there(result.x)
 
@@ -95,7 +95,7 @@ class _Search:
         warnings.warn(
             f"{reason}: the training goes on from the parameters that it had, without the memory of its search, so "
             "that its bits will differ from those that it would have had.",
-            stacklevel=7,
+            stacklevel=8,
         )
         self.name, self.before, self.known = secrets.token_hex(4), self.state.epoch, ()
         self.number = self.iteration = 0

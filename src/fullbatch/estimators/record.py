@@ -120,7 +120,7 @@ class Record:
             return False
         warnings.warn(
             f"the training in the checkpoint is at its end ({reason.rstrip('.')}); the model is left as it is.",
-            stacklevel=4,
+            stacklevel=7,
         )
         return True
 
@@ -132,7 +132,7 @@ class Record:
         self.on_host = job.inputs.place.name == job.inputs.home.name == "cpu"
         self.facts["made_by"] = made_by(job.objective, job.inputs.place.name)
         if self.resumed is not None:
-            warn_of_other_bits(self.resumed, self.facts["made_by"])
+            warn_of_other_bits(self.resumed, self.facts["made_by"], stacklevel=7)
         for name, of_state in HISTORIES.items():
             values = getattr(self.estimator, name, None) or []
             own = 0 if self.resumed is None else len(getattr(self.resumed.state, of_state))

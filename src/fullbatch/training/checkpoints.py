@@ -107,7 +107,7 @@ def _check_data(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                 )
 
 
-def warn_of_other_bits(moment: Moment, now: Mapping[str, str]) -> None:
+def warn_of_other_bits(moment: Moment, now: Mapping[str, str], stacklevel: int) -> None:
     """Say what has changed of that which decides about the last digits."""
     kept = moment.facts["made_by"]
     others = [name for name in now if now[name] != kept.get(name)]
@@ -116,7 +116,7 @@ def warn_of_other_bits(moment: Moment, now: Mapping[str, str]) -> None:
         warnings.warn(
             f"the training goes on, but its last digits will differ from those that it would have had: "
             f"{'; '.join(changed)}.",
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
 
 
