@@ -239,6 +239,7 @@ def _descend(
 ) -> Run:
     network, m = objective.network, ready.examples.m
     last, final, stopped = state, math.nan, "iterations"
+    note = record.note if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
     loop = epochs(objective, optimizer, state, orders=repeat(slice(0, m), iterations - state.epoch), batch_size=m)
     if over := record.is_over(iterations):
         loop, stopped = iter(()), over
@@ -247,7 +248,8 @@ def _descend(
             final = after.costs[-1]  # of the parameters before the update
             if not math.isfinite(final):
                 raise not_finite(final, state.epoch, ready.as_params(last.theta, network))
-            record.note(state)  # now that its cost is known to be a number
+            if note is not None:
+                note(state)  # now that its cost is known to be a number
             if state.epoch and tol > 0 and state.costs[-1] - final < tol:
                 stopped = "tolerance"
                 break

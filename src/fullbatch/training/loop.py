@@ -75,7 +75,9 @@ def epochs(
     batches = minibatches.make(objective, optimizer, state, batch_size)
     for order in orders:
         before = state
-        begun = before.updates - -(-before.place // batch_size)  # updates at the epoch's start
+        begun = before.updates  # at the epoch's start
+        if before.place:
+            begun -= -(-before.place // batch_size)
 
         def rate(updates: int, before: TrainingState = before, begun: int = begun) -> float:
             return before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)

@@ -72,15 +72,21 @@ class PythonBatches:
     def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
         m = length(order)
-        for batch in batches(remaining(order, self.place), self.batch_size):
+        for batch in batches(remaining(order, self.place) if self.place else order, self.batch_size):
             J, gradient = self.objective.cost_and_gradient(self.theta, batch)
             updates = self.updates + 1
             with arrays.quiet():
                 gradient = xp.astype(gradient, self.theta.dtype, copy=False)
                 updated = self.optimizer.update(gradient, self.arrays, self.theta, rate(self.updates), updates)
                 theta, kept = arrays.settled(updated)
-            total = self.total + J * (length(batch) / m)  # in this order: one batch gives J to the bit
-            place = self.place + length(batch)
+            done = length(batch)
+            total = self.total + J * (done / m)  # in this order: one batch gives J to the bit
             # At once: Ctrl-C finds them of one moment.
-            self.theta, self.arrays, self.updates, self.place, self.total = theta, kept, updates, place, total
+            self.theta, self.arrays, self.updates, self.place, self.total = (
+                theta,
+                kept,
+                updates,
+                self.place + done,
+                total,
+            )
             yield total
