@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.core.parameters import Layer
-from fullbatch.errors import FullbatchError, ModelFileError, check_number
+from fullbatch.errors import ModelFileError, check_number
 from fullbatch.machine import arrays as machine_arrays
 from fullbatch.machine.plain_values import Arrays, json_ready
 from fullbatch.machine.safe_output import check_output
@@ -57,7 +56,7 @@ class Checkpoint:
     ``max_iter`` and what is of the machine alone. On the same instruction set, and with the same versions of the
     libraries, the outcome has the bits of a training that was never interrupted; where they are others, a warning says
     that it will not. What cannot be written later on, on a full disk, is a warning too: the training goes on, and the
-    next writing is tried.
+    next writing is tried. A checkpoint is of one training at a time.
 
     The file is a model as well: ``fullbatch.load(path)`` is the one that Ctrl-C would have left. Reading it runs no
     code.
@@ -176,7 +175,7 @@ class Checkpoint:
         self._ended()
         check_replaceable(self.path)
         check_output(self.path, WHAT)
-        _content(self._on_host(moment), None, self._extra, {})
+        _content_of(self._on_host(moment).model, {})
         self._training = moment.facts
         self._due = time.monotonic() + self.seconds
 
@@ -215,12 +214,13 @@ class Checkpoint:
 
     def _ended(self) -> None:
         """Wait for the writing that is under way, and say what went wrong with it."""
-        writing, self._writing = self._writing, None
+        writing = self._writing
         if writing is None:
             return
         writing.join()
+        self._writing = None  # now: were Ctrl-C to come before, an older moment could take the place of a newer one
         if writing.error is not None:
-            warnings.warn(f"{writing.error} The training goes on without it.", stacklevel=3)
+            warnings.warn(f"{WHAT} {self.path} was not written: {writing.error} The next one is tried.", stacklevel=3)
 
 
 class _OnHost(NamedTuple):
@@ -229,12 +229,14 @@ class _OnHost(NamedTuple):
 
 
 def _content(on_host: _OnHost, log: LogName | None, extra: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
-    model = on_host.model
-    own = getattr(model, "estimator", model)
-    content = content_of_layers(model, arrays) if isinstance(model, tuple) else content_of(model, arrays)
+    own = getattr(on_host.model, "estimator", on_host.model)  # of a TableModel
+    content = _content_of(on_host.model, arrays)
     training = pack_moment(on_host.moment, theta_of(own), arrays, log)
-    json.dumps(training["facts"], allow_nan=False)
     return {**content, "training": training, **({"extra": extra} if extra else {})}
+
+
+def _content_of(model: Any, arrays: Arrays) -> dict[str, Any]:
+    return content_of_layers(model, arrays) if isinstance(model, tuple) else content_of(model, arrays)
 
 
 def _itself(model: Any) -> Any:
@@ -256,7 +258,7 @@ class _Writing(threading.Thread):
     def run(self) -> None:
         try:
             self.write()
-        except (FullbatchError, OSError, MemoryError) as error:
+        except Exception as error:  # of any kind: it is said where the training is, and not lost with the thread
             self.error = error
 
 
