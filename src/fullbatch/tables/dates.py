@@ -1,4 +1,4 @@
-"""Texts as dates and times: by a format of strptime's, or by the format that a column's own values leave as the only one.
+"""Texts as dates and times: by a format of strptime's, or by the only known one that all values of a column have.
 
 A format becomes one regular expression, which Arrow matches against all texts at once. (Arrow's own strptime is the C
 library's: it reads 31/02/2024 as the 2nd of March, and knows no fractions of a second.)
@@ -10,7 +10,7 @@ may be in March or in April, so a day above 12 has to be somewhere. Years of two
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
@@ -23,9 +23,9 @@ from fullbatch.errors import InputError
 ISO = "ISO 8601"  # a format beside strptime's: 2024-12-31, also with a time, its fraction and its zone
 DAY = 86_400
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_NAMES = "january february march april may june july august september october november december".split()
-_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
+_MONTHS = tuple(name[:3] for name in _NAMES)
+_WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _ZONE = r"[-+]\d\d(?::?[0-5]\d)?|Z"
 # What each directive matches, as Python's own strptime has it.
 _DIRECTIVES = {
@@ -66,15 +66,17 @@ class DateFormats:
     anywhere: tuple[str, ...] = ()
     guess: bool = True
 
-    @classmethod
-    def of(cls, given: str | Sequence[str] | Mapping[str, str]) -> DateFormats:
-        """What a caller gives: a format or several for all columns, or the format of each column. Else InputError."""
-        if isinstance(given, Mapping):
-            named, anywhere = {str(name): text for name, text in given.items()}, ()
-        else:
-            named, anywhere = {}, (given,) if isinstance(given, str) else tuple(given)
-        for text in (*named.values(), *anywhere):
+    def __post_init__(self) -> None:
+        for text in (*self.named.values(), *self.anywhere):
             check_format(text)
+
+    @classmethod
+    def of(cls, given: str | Sequence[str] | Mapping[str, str] | DateFormats) -> DateFormats:
+        """What a caller gives: a format or several for all columns, or the format of each column. Else InputError."""
+        if isinstance(given, DateFormats):
+            return given
+        named = {str(name): text for name, text in given.items()} if isinstance(given, Mapping) else {}
+        anywhere = () if named else (given,) if isinstance(given, str) else tuple(given)
         return cls(named, anywhere=anywhere)
 
     def conclude(self, name: str, texts: Sequence[str]) -> list[str]:
@@ -113,11 +115,18 @@ def seconds_of(texts: pa.Array, format: str) -> np.ndarray:
 
 def fitting(texts: Sequence[str], formats: Collection[str]) -> list[str]:
     """Those of the formats that fit all of the texts; of none, none does."""
-    if not texts or not any(map(_LOOKS_SO.match, texts[:1])) and not set(formats) - set(PROPOSED):
+    if not texts or (not _LOOKS_SO.match(texts[0]) and set(formats) <= set(PROPOSED)):
         return []
     few, rest = pa.array(texts[:100], pa.string()), pa.array(texts[100:], pa.string())
     found = [text for text in formats if not np.isnan(seconds_of(few, text)).any()]
     return [text for text in found if not np.isnan(seconds_of(rest, text)).any()]
+
+
+def fitting_seconds(texts: Sequence[str], format: str, missing: Container[str] = ()) -> np.ndarray | None:
+    """The seconds of these texts, NaN of those that stand for a missing value; None: the format does not fit one."""
+    array = pa.array([None if text in missing else text.strip() for text in texts], pa.string())
+    seconds = seconds_of(array, format)
+    return seconds if np.count_nonzero(np.isnan(seconds)) == array.null_count else None
 
 
 def kind_of(format: str) -> str:

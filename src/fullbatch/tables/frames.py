@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import USUAL, Builder, MissingWords, RawTable, check_names, finish, require
-from fullbatch.tables.reading import read_table
+from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, RawTable, check_names, finish, require
+from fullbatch.tables.reading import read_by_conventions
 
 TAKEN = (
     "a pandas or polars data frame, an Arrow table, anything with __arrow_c_stream__, a dict of columns, a NumPy array "
@@ -20,13 +20,17 @@ TAKEN = (
 
 
 def as_table(
-    X: Any, *, columns: Sequence[str] | None = None, text: Collection[str] = (), missing: MissingWords = USUAL
+    X: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    conventions: Conventions = USUAL_CONVENTIONS,
 ) -> RawTable:
     """A raw table of what a caller has; a path is read from its file.
 
     columns : these alone, in the order that they have there; None: all of them
     text : columns that stay text where there is nothing but true and false
-    missing : the texts that stand for a missing value
+    conventions : how its values are written
 
     Columns of an array are called x0, x1, ... A stream that can be read only once is read once. Raises TableError, with
     the column's name, for what is no table or holds what has no meaning here.
@@ -34,18 +38,18 @@ def as_table(
     if isinstance(X, RawTable):
         return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
     if isinstance(X, (str, os.PathLike)):
-        return read_table(os.fspath(X), columns=columns, text=text, missing=missing)
+        return read_by_conventions(os.fspath(X), conventions, columns, text)
     if isinstance(X, np.ndarray):
         X = _named(X)
     if isinstance(X, Mapping):
         wanted = {str(name): _arrow(str(name), values) for name, values in X.items() if _is_wanted(name, columns)}
         require(columns or (), [str(name) for name in X], "column")
-        return _built({name: [array] for name, array in wanted.items()}, text, missing)
+        return _built({name: [array] for name, array in wanted.items()}, text, conventions)
     table = _arrow_table(X)
     check_names(table.column_names)
     require(columns or (), table.column_names, "column")
     chunks = {name: table.column(name).chunks for name in table.column_names if _is_wanted(name, columns)}
-    return _built(chunks, text, missing)
+    return _built(chunks, text, conventions)
 
 
 def _is_wanted(name: Any, columns: Sequence[str] | None) -> bool:
@@ -90,8 +94,8 @@ def _arrow_table(X: Any) -> pa.Table:
     raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.")
 
 
-def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], missing: MissingWords) -> RawTable:
-    builders = {name: Builder(name, name in text, missing) for name in chunks}
+def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], conventions: Conventions) -> RawTable:
+    builders = {name: Builder(name, name in text, conventions) for name in chunks}
     for name, arrays in chunks.items():
         for array in arrays:
             builders[name].add(array)

@@ -50,12 +50,11 @@ class TablePredictor:
     def read(self, table: Any, *, with_target: bool = False) -> RawTable:
         """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
         from fullbatch.tables.frames import as_table
-        from fullbatch.tables.raw import USUAL, MissingWords
+        from fullbatch.tables.raw import Conventions
 
         encoding = self.encoding
-        missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
         columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-        return as_table(table, columns=columns, text=encoding.text_names, missing=missing)
+        return as_table(table, columns=columns, text=encoding.text_names, conventions=Conventions.of(encoding))
 
     def predict(self, table: Any) -> np.ndarray:
         """The most probable class of each row, or the predicted number in the target's own units: (m,).

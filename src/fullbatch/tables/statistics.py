@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -222,24 +223,34 @@ def _of_codes(column: RawColumn) -> ColumnStatistics:
     kept, beyond = _bounded(seen, m - missing)
     shapes = {}
     if column.kind == "text":
-        shapes = {shape: _shape(has, column, counts) for shape, has in _HAS_SHAPE.items()}
+        has_shape: dict[str, Callable[[str], Any]] = {
+            "number": partial(is_number, decimal=column.decimal),
+            **_HAS_SHAPE,
+        }
+        shapes = {shape: _shape(has, column, counts) for shape, has in has_shape.items()}
     return ColumnStatistics(
         m, missing, column.kind, levels=kept, beyond=beyond, unread=unread, shapes=shapes, counting=False
     )
 
 
-def is_number(text: str) -> bool:
-    """Whether Python reads it as a number."""
+def number_of(text: str | bool, decimal: str = ".") -> float | None:
+    """The number that a text is, as Python reads it, but with this decimal mark; None: it is none."""
+    if isinstance(text, str) and decimal != ".":
+        if "." in text:
+            return None
+        text = text.replace(decimal, ".")
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
-_HAS_SHAPE: dict[str, Callable[[str], Any]] = {
-    "number": is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
-}  # fmt: skip
+def is_number(text: str, decimal: str = ".") -> bool:
+    """Whether a text is a number."""
+    return number_of(text, decimal) is not None
+
+
+_HAS_SHAPE: dict[str, Callable[[str], Any]] = {shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
 
 
 def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) -> Shape:

@@ -1,0 +1,38 @@
+"""The parts of dates that repeat: weekday, month, hour. A network cannot see them in a number of seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+DAY = 86_400
+HOUR = 3600
+WEEK, YEAR = 7 * DAY, 366 * DAY
+LEVELS = {"weekday": tuple(range(7)), "month": tuple(range(1, 13)), "hour": tuple(range(24))}  # Monday is 0.
+FARTHEST = 2.5e11  # Seconds from 1970 to about the year 9900; what is farther is no date.
+
+
+def part_of(seconds: np.ndarray, part: str) -> np.ndarray:
+    """The position of each date's part in its LEVELS, (m,) uint8; their number where the date is missing."""
+    levels = LEVELS[part]
+    out = np.full(len(seconds), len(levels), np.uint8)
+    known = np.abs(seconds) < FARTHEST  # False where it is NaN.
+    seconds = seconds[known]
+    if part == "month":
+        out[known] = seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
+    elif part == "weekday":
+        out[known] = (np.floor_divide(seconds, DAY) + 3) % 7  # The first of January 1970 was a Thursday.
+    else:
+        out[known] = np.floor_divide(seconds % DAY, HOUR)
+    return out
+
+
+def parts_for(kind: str, least: float, greatest: float) -> tuple[str, ...]:
+    """The parts that values between these can have beside their number: a week has each weekday once, which it tells.
+
+    kind : "date", "clock" or "duration", as ``RawColumn.time`` has it
+    """
+    span = greatest - least
+    if kind == "date":
+        reaches = {"weekday": WEEK, "month": YEAR, "hour": DAY}
+        return tuple(part for part, reach in reaches.items() if span > reach)
+    return ("hour",) if kind == "clock" and span > 2 * HOUR else ()
