@@ -6,7 +6,7 @@ import numpy as np
 
 DAY = 86_400
 HOUR = 3600
-WEEK, YEAR = 7 * DAY, 366 * DAY
+WEEK, QUARTER = 7 * DAY, 92 * DAY
 LEVELS = {"weekday": tuple(range(7)), "month": tuple(range(1, 13)), "hour": tuple(range(24))}  # Monday is 0.
 FARTHEST = 2.5e11  # Seconds from 1970 to about the year 9900; what is farther is no date.
 
@@ -33,6 +33,6 @@ def parts_for(kind: str, least: float, greatest: float) -> tuple[str, ...]:
     """
     span = greatest - least
     if kind == "date":
-        reaches = {"weekday": WEEK, "month": YEAR, "hour": DAY}
+        reaches = {"weekday": WEEK, "month": QUARTER, "hour": DAY}
         return tuple(part for part, reach in reaches.items() if span > reach)
     return ("hour",) if kind == "clock" and span > 2 * HOUR else ()
