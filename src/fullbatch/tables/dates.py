@@ -48,7 +48,7 @@ KNOWN = (ISO, *map("".join, product(_DATES, _TIMES)), "%I:%M %p", "%I:%M:%S %p")
 _SHORT = [order.format(mark, "%y") for mark in "/.-" for order in _ORDERS]
 PROPOSED = (*KNOWN, *map("".join, product(_SHORT, _TIMES)))
 # What a text of these begins with, so that a column of names costs nothing.
-_LOOKS_SO = re.compile(r"\d{1,4}[-/.:]\d{1,2}(?:[-/.: ]|$)")
+_LOOKS_SO = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:[T ]|$)|\d{1,2}:\d")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ class RawColumn:
     levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
     integer : all values are whole, 1.0 too (where some are missing, ``values`` are floats)
     beyond : the texts that were not kept, as numbers, in the order of their rows; None: one of them is no number
-    stray : the row, and the text, of the first one of those that is no number
+    stray : where they are of no kind that all texts before have, numbers or dates, the row, and the text, of the first
+        one that is none
     time : "date", "clock" or "duration" where the values are the seconds of dates, times of the day or durations;
         "" where they are none
     format : of dates that were texts, what these were read by; None: they were none, or ISO 8601
@@ -228,6 +229,7 @@ class Builder:
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
+        self._levels_when_full: pa.Array | None = None
         self._dictionary_codes = np.empty(0, np.uint16)
 
     def add(self, array: pa.Array) -> None:
@@ -262,9 +264,12 @@ class Builder:
             self.codes = {}
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
-            entries = [self._code(level) for level in _levels(dictionary, self.name)]
+            full = len(self.codes) >= MOST_LEVELS and pa.types.is_string(dictionary.type)
+            entries = (
+                self._codes_when_full(dictionary) if full else list(map(self._code, _levels(dictionary, self.name)))
+            )
             # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
-            self._dictionary_codes = np.array([*entries, _MISSING_CODE], np.uint16)
+            self._dictionary_codes = np.append(np.array(entries, np.uint16), np.uint16(_MISSING_CODE))
             self._dictionary = dictionary
         # "clip", because Arrow does not say what index stands where a value is null.
         positions = _buffer(indices)
@@ -302,20 +307,25 @@ class Builder:
         different, back = np.unique(positions[rows], return_inverse=True)
         texts = [str(self._dictionary[int(position)]).strip() for position in different]
         if self.readings is None:
-            self.readings = [NUMBER, *self._formats()]
+            numbers_so_far = all(number_of(level, self.conventions.decimal) is not None for level in self.codes or ())
+            self.readings = [*([NUMBER] if numbers_so_far else []), *self._formats()]
+        wrong = np.ones(len(texts), bool)
         for reading in list(self.readings):
-            if reading == NUMBER:
-                numbers = [number_of(text, self.conventions.decimal) for text in texts]
-                values = None if None in numbers else np.array(numbers, np.float64)
+            values = self._read_as(texts, reading)
+            wrong = np.isnan(values) & np.array([text not in self.missing for text in texts])
+            if wrong.any():
+                self.readings.remove(reading)
             else:
-                values = fitting_seconds(texts, reading, self.missing)
-            if values is not None:
                 self.beyond[reading].append(values[back])
-                continue
-            self.readings.remove(reading)
-            if reading == NUMBER:
-                first = int(np.flatnonzero(np.array([number is None for number in numbers], bool)[back])[0])
-                self.stray = (self.m + int(rows[first]), texts[back[first]])
+        if not self.readings:
+            first = int(wrong[back].argmax())
+            self.stray = (self.m + int(rows[first]), texts[back[first]])
+
+    def _read_as(self, texts: Sequence[str], reading: str) -> np.ndarray:
+        """Numbers or seconds (k,), NaN where a text is none."""
+        if reading != NUMBER:
+            return seconds_of(pa.array(texts, pa.string()), reading)
+        return np.array([number_of(text, self.conventions.decimal) for text in texts], np.float64)
 
     def _formats(self) -> list[str]:
         """The formats of dates that all of the texts so far have."""
@@ -323,6 +333,17 @@ class Builder:
         if self.text or len(texts) < sum(level not in self.missing for level in self.codes or ()):
             return []
         return self.conventions.dates.conclude(self.name, texts)
+
+    def _codes_when_full(self, dictionary: pa.Array) -> np.ndarray:
+        """The codes of a dictionary's texts where no more levels are taken: Arrow looks them up, all at once."""
+        import pyarrow.compute as pc
+
+        if self._levels_when_full is None:
+            self._levels_when_full = pa.array(list(map(str, self.codes or ())), pa.string())
+        texts = pc.utf8_trim_whitespace(dictionary)
+        missing = pc.is_in(texts, pa.array([*self.missing.everywhere, None], pa.string()))
+        found = pc.fill_null(pc.index_in(texts, self._levels_when_full), _BEYOND_CODE)
+        return np.where(_bits(missing, 1), _MISSING_CODE, _buffer(found))
 
     def _code(self, level: Any) -> int:
         assert self.codes is not None
