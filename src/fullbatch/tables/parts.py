@@ -13,17 +13,19 @@ FARTHEST = 2.5e11  # Seconds from 1970 to about the year 9900; what is farther i
 
 def part_of(seconds: np.ndarray, part: str) -> np.ndarray:
     """The position of each date's part in its LEVELS, (m,) uint8; their number where the date is missing."""
-    levels = LEVELS[part]
-    out = np.full(len(seconds), len(levels), np.uint8)
     known = np.abs(seconds) < FARTHEST  # False where it is NaN.
-    seconds = seconds[known]
-    if part == "month":
-        out[known] = seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
-    elif part == "weekday":
-        out[known] = (np.floor_divide(seconds, DAY) + 3) % 7  # The first of January 1970 was a Thursday.
-    else:
-        out[known] = np.floor_divide(seconds % DAY, HOUR)
-    return out
+    if not known.all():
+        out = np.full(len(seconds), len(LEVELS[part]), np.uint8)
+        out[known] = part_of(seconds[known], part)
+        return out
+    whole = np.floor(seconds).astype(np.int64)
+    if part == "hour":
+        return (whole // HOUR % 24).astype(np.uint8)
+    days = whole // DAY
+    if part == "weekday":
+        return ((days + 3) % 7).astype(np.uint8)  # The first of January 1970 was a Thursday.
+    months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return (months % 12).astype(np.uint8)
 
 
 def parts_for(kind: str, least: float, greatest: float) -> tuple[str, ...]:
