@@ -38,25 +38,58 @@ def read_table(
 ) -> RawTable:
     """Read a table from a file, or from several: CSV, Parquet or Arrow IPC (Feather).
 
-    paths : a path, or several; each may be a pattern (``part-*.csv``), a folder, whose ``year=2024`` become columns, or
-        "-", standard input
-    columns : read these alone (the order in the file is kept); None: all of them
-    text : columns that are text whatever they look like (at prediction: ``TableEncoding.text_names``)
-    keep : columns that are not left out: without ``columns``, row numbers that pandas or R wrote are, and columns of
-        lists, structs, UUIDs or bytes (which then are an error); ``RawTable.left_out`` says which and why
-    format : "csv", "tsv", "parquet" or "arrow", where no name's ending says it
-    drop : columns that are not read
-    missing : the texts that stand for a missing value
-    decimal : the mark between the whole part of a number and its fraction, "." or ","; the separator of a CSV file is
-        another one, and a number with thousands apart is a text
-    date_format : the formats of dates as ``datetime.strptime`` has them: of some columns ({"born": "%d/%m/%Y"}), all
-        values of which must have theirs; or one or several for any column of text, where one fits all of its values.
-        Without it dates are read that are written by ISO 8601, or so that only one known format fits all of a column's
-        values: in 31/12/2024 the day is told by a number above 12
-
     A CSV file is UTF-8 with a header; comma, semicolon or tab separate its values; it may be compressed (gzip, zstd,
-    bz2). The files of one table have the same columns, in any order. Raises TableError: no such file, not a table, a
-    damaged one, no rows, ragged rows, unknown or duplicate column names, files with other columns.
+    bz2). The files of one table have the same columns, in any order.
+
+    Parameters
+    ----------
+    paths : str, Path or a sequence of them
+        Each may be a pattern (``part-*.csv``), a folder, whose ``year=2024`` become columns, or "-", standard input.
+    columns : sequence of str, optional
+        Read these alone (the order in the file is kept); None: all of them.
+    text : collection of str
+        Columns that are text whatever they look like (at prediction: ``TableEncoding.text_names``).
+    keep : collection of str
+        Columns that are not left out: without ``columns``, row numbers that pandas or R wrote are, and columns of
+        lists, structs, UUIDs or bytes (which then are an error); ``RawTable.left_out`` says which and why.
+    format : str, optional
+        "csv", "tsv", "parquet" or "arrow", where no name's ending says it.
+    drop : collection of str
+        Columns that are not read.
+    missing : MissingWords
+        The texts that stand for a missing value.
+    decimal : str
+        The mark between the whole part of a number and its fraction, "." or ",". The separator of a CSV file has to be
+        another one. A number with thousands apart, 1.234,5, is a text.
+    date_format : str, sequence of str, or mapping
+        Formats of dates as ``datetime.strptime`` has them: of some columns (``{"born": "%d/%m/%Y"}``), all values of
+        which must have theirs; or one or several for any column of text, where one fits all of its values. Without it,
+        columns are dates whose values are all written by ISO 8601, or so that of the known formats (with four digits
+        for the year) one alone fits them: 31/12/2024 does, 3/4/2024 needs a day above 12 in another row.
+
+    Returns
+    -------
+    RawTable
+        The columns as codes and numbers; dates, times and durations are seconds.
+
+    Raises
+    ------
+    TableError
+        No such file, not a table, a damaged one, no rows, ragged rows, unknown or duplicate column names, files with
+        other columns, a date of another format than that of its column, a format that no column has.
+    InputError
+        A decimal mark that separates the values, or is none; what is no format of dates.
+
+    Examples
+    --------
+    >>> import fullbatch as fb, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "sales.csv"
+    >>> _ = path.write_text("day;price\\n03.02.2024;4,5\\n04.02.2024;5,25\\n")
+    >>> table = fb.read_table(path, decimal=",", date_format={"day": "%d.%m.%Y"})
+    >>> table.column("price").values.tolist()
+    [4.5, 5.25]
+    >>> (table.column("day").values / 86_400).tolist()
+    [19756.0, 19757.0]
     """
     if format is not None and format not in FORMATS:
         raise TableError(f"the format is {format!r}; expected one of {listed(list(FORMATS), 'or')}.")
