@@ -14,7 +14,7 @@ from safetensors.numpy import save as to_bytes
 
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
-from fullbatch.saving.model_file import FORMAT, check_replaceable, load, save, sealed
+from fullbatch.saving.model_file import FORMAT, FORMAT_VERSION, check_replaceable, load, save, sealed
 from fullbatch.tables.raw import RawTable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -263,9 +263,9 @@ def parts(content: bytes) -> tuple[dict, dict]:
 
 def test_a_newer_version_is_named(tmp_path, content):
     values, arrays = parts(content)
-    newer = {**values, "format_version": 3, "fullbatch": "7.8"}
+    newer = {**values, "format_version": FORMAT_VERSION + 1, "fullbatch": "7.8"}
     message = refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(newer, arrays)}))
-    assert "newer fullbatch (7.8, format 3)" in message
+    assert f"newer fullbatch (7.8, format {FORMAT_VERSION + 1})" in message
     assert "pip install --upgrade fullbatch" in message
 
 

