@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbatch.core.losses import OUTPUTS, make_output
+from fullbatch.core.losses import CANONICAL, LOSSES, OUTPUTS, make_loss, make_output
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays
 from reference import loss as scalar_loss
@@ -31,7 +31,7 @@ def test_n12_activation_and_loss_are_the_definition(xp, name):
     Z, Y = 2 * rng.standard_normal((3, 8)), targets(rng, name, 3, 8)
     ours_Z, ours_Y = xp.array(Z), xp.array(Y)
     namespace = arrays.namespace(ours_Z)
-    A, L = OUTPUTS[name].activation(ours_Z, namespace), OUTPUTS[name].loss(ours_Z, ours_Y, namespace)
+    A, L = OUTPUTS[name].activation(ours_Z, namespace), CANONICAL[name].value(ours_Z, ours_Y, namespace)
     assert xp.has(A)
     assert xp.has(L)
     assert tuple(L.shape) == (8,)
@@ -52,7 +52,7 @@ def test_n12_dz_is_a_minus_y_by_central_differences(name, seed):
     dZ = OUTPUTS[name].activation(Z, np) - Y
     for k in range(3):
         step = h * np.eye(3)[:, k : k + 1]
-        above, below = OUTPUTS[name].loss(Z + step, Y, np)[0], OUTPUTS[name].loss(Z - step, Y, np)[0]
+        above, below = CANONICAL[name].value(Z + step, Y, np)[0], CANONICAL[name].value(Z - step, Y, np)[0]
         assert dZ[k, 0] == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=1e-8)
 
 
@@ -64,7 +64,7 @@ def test_n4_the_stable_form_is_exact_at_any_z(xp, z, sign, y):
     z = sign * z
     exact = max(z, 0.0) - z * y + math.log1p(math.exp(-min(abs(z), 745.0)))
     Z, Y = xp.array([[z]]), xp.array([[y]])
-    loss = float(OUTPUTS["sigmoid"].loss(Z, Y, arrays.namespace(Z))[0])
+    loss = float(CANONICAL["sigmoid"].value(Z, Y, arrays.namespace(Z))[0])
     assert loss == pytest.approx(exact, rel=1e-12 if xp.dtype == "float64" else 1e-6, abs=1e-300)
 
 
@@ -80,7 +80,7 @@ def test_n4_finite_for_every_finite_z(name, dtype, data):
     k = data.draw(st.integers(0, 2))
     Z, Y = np.array(z, dtype=dtype)[:, None], np.eye(3, dtype=dtype)[:, k : k + 1]
     with arrays.quiet():
-        assert np.all(np.isfinite(OUTPUTS[name].loss(Z, Y, np)))
+        assert np.all(np.isfinite(CANONICAL[name].value(Z, Y, np)))
         A = OUTPUTS[name].activation(Z, np)
     assert np.all((A >= 0) & (A <= 1))
 
@@ -89,7 +89,7 @@ def test_n4_finite_for_every_finite_z(name, dtype, data):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_n4_finite_at_the_largest_number_there_is(dtype, y):
     for z in (np.finfo(dtype).max, np.finfo(dtype).min):
-        L = OUTPUTS["sigmoid"].loss(np.array([[z]], dtype=dtype), np.array([[y]], dtype=dtype), np)
+        L = CANONICAL["sigmoid"].value(np.array([[z]], dtype=dtype), np.array([[y]], dtype=dtype), np)
         assert np.all(np.isfinite(L))
 
 
@@ -99,7 +99,7 @@ def test_the_softmax_of_a_right_answer_costs_nothing_at_the_largest_numbers(dtyp
     """The distance of the two is not a finite number, but the example is right and its loss is 0."""
     top = np.finfo(dtype).max
     Z, Y = np.array([[top], [-top]], dtype=dtype), np.array([[1], [0]], dtype=dtype)
-    assert OUTPUTS["softmax"].loss(Z, Y, np)[0] == 0.0
+    assert CANONICAL["softmax"].value(Z, Y, np)[0] == 0.0
     assert np.array_equal(OUTPUTS["softmax"].activation(Z, np), Y)
 
 
@@ -108,8 +108,8 @@ def test_the_softmax_does_not_see_a_shift(xp):
     Y = np.eye(3)[:, [2, 1]]
     near, far = xp.array(Z), xp.array(Z + 1024.0)
     namespace = arrays.namespace(near)
-    assert xp.host(OUTPUTS["softmax"].loss(far, xp.array(Y), namespace)) == pytest.approx(
-        xp.host(OUTPUTS["softmax"].loss(near, xp.array(Y), namespace)), rel=1e-5
+    assert xp.host(CANONICAL["softmax"].value(far, xp.array(Y), namespace)) == pytest.approx(
+        xp.host(CANONICAL["softmax"].value(near, xp.array(Y), namespace)), rel=1e-5
     )
     assert xp.host(namespace.sum(OUTPUTS["softmax"].activation(far, namespace), axis=0)) == pytest.approx([1.0, 1.0])
 
@@ -117,6 +117,6 @@ def test_the_softmax_does_not_see_a_shift(xp):
 def test_softmax_of_two_classes_is_the_sigmoid_of_the_difference():
     rng = np.random.default_rng(1)
     Z, y = rng.standard_normal((2, 9)), rng.integers(0, 2, size=9)
-    two = OUTPUTS["softmax"].loss(Z, np.eye(2)[:, y], np)
-    one = OUTPUTS["sigmoid"].loss(Z[1:] - Z[:1], y[None, :].astype(float), np)
+    two = CANONICAL["softmax"].value(Z, np.eye(2)[:, y], np)
+    one = CANONICAL["sigmoid"].value(Z[1:] - Z[:1], y[None, :].astype(float), np)
     assert two == pytest.approx(one, rel=1e-13)

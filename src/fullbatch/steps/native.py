@@ -34,6 +34,7 @@ class NativeStep:
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         known = all(activation.name in C_ACTIVATIONS for activation in network.activations)
+        known = known and network.loss.canonical
         return known and arrays.is_numpy(like) and native_library.isa() is not None
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
