@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fullbatch.core.losses import CANONICAL, LOSSES, OUTPUTS, make_loss, make_output
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays
+from reference import Q, loss_prime, output_unit, targets
 from reference import loss as scalar_loss
-from reference import output_unit, targets
 
 NAMES = ["sigmoid", "softmax", "identity", "exp"]
 
@@ -120,3 +120,77 @@ def test_softmax_of_two_classes_is_the_sigmoid_of_the_difference():
     two = CANONICAL["softmax"].value(Z, np.eye(2)[:, y], np)
     one = CANONICAL["sigmoid"].value(Z[1:] - Z[:1], y[None, :].astype(float), np)
     assert two == pytest.approx(one, rel=1e-13)
+
+
+# --- Losses that are two straight lines -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["absolute_error", "quantile"])
+def test_two_lines_are_the_definition(xp, name):
+    rng = np.random.default_rng(0)
+    Z, Y = rng.standard_normal((3, 8)), rng.standard_normal((3, 8))
+    Y[0, 0] = Z[0, 0]
+    ours = make_loss(name, Q if name == "quantile" else None)
+    Z, Y = (np.asarray(array, xp.dtype) for array in (Z, Y))
+    namespace = arrays.namespace(xp.array(Z))
+    L, dZ = (of(xp.array(Z), xp.array(Y), namespace) for of in (ours.value, ours.dZ))
+    assert xp.has(L)
+    assert xp.has(dZ)
+    assert tuple(L.shape) == (8,)
+    tolerance = 1e-12 if xp.dtype == "float64" else 2e-5
+    for i in range(8):
+        pairs = list(zip(Z[:, i].tolist(), Y[:, i].tolist(), strict=True))
+        assert float(xp.host(L)[i]) == pytest.approx(scalar_loss(name, *zip(*pairs, strict=True)), rel=tolerance)
+        assert xp.host(dZ)[:, i].tolist() == [loss_prime(name, a, t) for a, t in pairs]
+
+
+@pytest.mark.parametrize("name", ["absolute_error", "quantile"])
+def test_two_lines_where_there_is_no_difference_and_no_number(xp, name):
+    """0 where a = y, also for -0, and NaN where there is no number: it must not pass for a finished example."""
+    ours = make_loss(name, Q if name == "quantile" else None)
+    Z, Y = xp.array([[0.0, 1.0, math.nan, 0.0, math.inf, -math.inf]]), xp.array([[-0.0, 1.0, 0.0, math.nan, 0.0, 0.0]])
+    namespace = arrays.namespace(Z)
+    dZ, L = xp.host(ours.dZ(Z, Y, namespace)), xp.host(ours.value(Z, Y, namespace))
+    assert dZ[0, :2].tolist() == [0.0, 0.0]
+    assert np.isnan(dZ[0, 2:4]).all()
+    assert np.isnan(L[2:4]).all()
+    assert dZ[0, 4:].tolist() == ([1.0, -1.0] if name == "absolute_error" else [1 - Q, -Q])
+    assert L[4:].tolist() == [math.inf, math.inf]
+
+
+@given(seed=st.integers(0, 10_000), q=st.floats(0.01, 0.99))
+def test_two_lines_by_central_differences(seed, q):
+    rng = np.random.default_rng(seed)
+    Z, h = rng.standard_normal((3, 1)), 1e-6
+    Y = Z + rng.choice([-1, 1], (3, 1)) * rng.uniform(0.01, 2, (3, 1))  # away from the kink
+    for loss in (make_loss("absolute_error"), make_loss("quantile", q)):
+        dZ = loss.dZ(Z, Y, np)
+        for k in range(3):
+            step = h * np.eye(3)[:, k : k + 1]
+            slope = (loss.value(Z + step, Y, np)[0] - loss.value(Z - step, Y, np)[0]) / (2 * h)
+            assert dZ[k, 0] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+@given(seed=st.integers(0, 10_000), q=st.floats(0.01, 0.99))
+def test_the_least_quantile_loss_is_at_the_quantile(seed, q):
+    y = np.sort(np.random.default_rng(seed).standard_normal(101))[None, :]
+    each = [float(make_loss("quantile", q).value(np.full_like(y, at), y, np).sum()) for at in y[0]]
+    below = int(np.argmin(each))
+    assert below / 101 - 1e-9 <= q <= (below + 1) / 101 + 1e-9
+
+
+def test_a_loss_by_name():
+    assert [loss.name for loss in CANONICAL.values()] == [
+        "binary_cross_entropy", "cross_entropy", "squared_error", "poisson"
+    ]  # fmt: skip
+    assert all(make_loss(name) is LOSSES[name] for name in LOSSES if name != "quantile")
+    assert make_loss("quantile", 0.9).slopes == (0.9, 1 - 0.9)
+    with pytest.raises(InputError, match="unknown loss 'huber'; the known ones are .*, absolute_error, quantile"):
+        make_loss("huber")
+    with pytest.raises(InputError, match="loss='quantile' needs a quantile: a number between 0 and 1"):
+        make_loss("quantile")
+    with pytest.raises(InputError, match="quantile=0.5 belongs to loss='quantile'; the loss is 'poisson'"):
+        make_loss("poisson", 0.5)
+    for bad in (0, 1, -0.1, 1.5, math.nan, True, "0.5"):
+        with pytest.raises(InputError, match="quantile must be a number between 0 and 1, and neither of them; got"):
+            make_loss("quantile", bad)

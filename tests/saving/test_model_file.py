@@ -33,6 +33,8 @@ ESTIMATORS = {
     "lbfgs": (lambda: fb.MLPClassifier((4,), solver="lbfgs", max_iter=3, random_state=1), CODES > 0),
     "gd": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), solver="gd", max_iter=3, random_state=1), X[:, 0]),
     "counts": (lambda: fb.MLPRegressor("poisson", (4,), max_iter=3, random_state=1), CODES),
+    "absolute": (lambda: fb.MLPRegressor("absolute_error", (4,), max_iter=3, random_state=1), X[:, 0]),
+    "quantile": (lambda: fb.MLPRegressor("quantile", (4,), quantile=0.9, max_iter=3, random_state=1), X[:, 0]),
     "two outputs": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=1), X[:, :2]),
     "several labels": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), (X > 0).astype(int)),
     "one class": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), np.zeros(60, int)),
