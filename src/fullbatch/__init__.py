@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.saving.model_file import load, save
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
-    from fullbatch.tables.model import TableModel
     from fullbatch.tables.reading import read_table
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "Network",
     "Run",
     "TableClassifier",
-    "TableModel",
     "TableRegressor",
     "__version__",
     "cost",
@@ -56,7 +54,6 @@ _LAZY = {
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",
     "TableClassifier": "fullbatch.tables.estimators",
-    "TableModel": "fullbatch.tables.model",
     "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
     "read_table": "fullbatch.tables.reading",

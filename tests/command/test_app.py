@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fullbatch as fb
 from command.conftest import QUICK, write
 from fullbatch.command import app, info
 
@@ -31,8 +32,13 @@ def test_train_then_evaluate_and_predict(run, folder, tmp_path):
         status, out, _ = run("predict", model, data)
         assert out.splitlines()[0] == "prediction,probability_no,probability_yes"
         assert len(out.splitlines()) == 401
-    models = {(tmp_path / f"{kind}.model").read_bytes() for kind in ("csv", "parquet")}
-    assert len(models) == 1  # the same table and seed: the same bits
+    models = set()
+    for kind in ("csv", "parquet"):
+        model = fb.load(tmp_path / f"{kind}.model")
+        assert [file["name"] for file in model.record_["data"].pop("files")] == [f"people.{kind}"]
+        fb.save(model, tmp_path / "nameless.model")
+        models.add((tmp_path / "nameless.model").read_bytes())
+    assert len(models) == 1  # the same table and seed: the same bits, but for the name of the data
 
 
 def test_help_and_version(run):

@@ -81,7 +81,7 @@ def test_names_in_brackets_are_not_markup():
 def train(progress: report.TrainingProgress, epochs: int) -> None:
     """Call the hooks as an estimator does."""
     root = SimpleNamespace(max_subtasks=epochs)
-    estimator = SimpleNamespace(max_iter=epochs, loss_curve_=[], validation_costs_=[], t_=0)
+    estimator = SimpleNamespace(loss_curve_=[], validation_costs_=[], t_=0)
     progress.setup(estimator, root)
     progress.on_fit_task_begin(estimator, root)
     for epoch in range(epochs):

@@ -64,7 +64,7 @@ def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, 
 
 def test_the_beginning_of_a_fit_is_not_yet_that_of_an_epoch(capsys):
     """Between them the training is put together, which can be an error too."""
-    callback = train._BeforeTheFirstEpoch(["a line", "another"])
+    callback = train._BeforeTheFirstEpoch(lambda estimator: ["a line", "another"])
     for epochs, said in ((12, ""), (0, "fullbatch: a line\nfullbatch: another\n"), (0, "")):
         callback.on_fit_task_begin(None, SimpleNamespace(max_subtasks=epochs))
         assert capsys.readouterr().err == said
@@ -129,7 +129,7 @@ ROWS = "a,b,y\n1,x,no\n2,y,yes\n3,x,no\n4,y,yes\n5,x,no\n6,y,yes\n"
         ("column.csv", ROWS, "z", "'z'"),
         ("near.csv", ROWS.replace("y\n", "late\n", 1), "latte", "Did you mean 'late'"),
         ("one.csv", ROWS.replace("yes", "no"), "y", "at least two classes"),
-        ("gaps.csv", ROWS.replace("6,y,yes", "6,y,"), "y", "missing in 1 of 6 rows"),
+        ("gaps.csv", "a,y\n1,\n2,\n", "y", "no row is left to learn from: 2 of 2 rows have no target"),
         ("twice.csv", ROWS.replace("a,b", "a,a"), "y", "more than one is called 'a'"),
         ("only.csv", "y\nno\nyes\n", "y", "only column"),
         ("ragged.csv", ROWS + "7,x\n", "y", "row 7 .* has 2 values"),

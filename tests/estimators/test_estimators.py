@@ -858,7 +858,7 @@ class Halves:
 
 
 def test_n_jobs_counts_down_from_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullbatch.estimators.base.thread_count", lambda threads: 4)
+    monkeypatch.setattr("fullbatch.machine.threads.thread_count", lambda threads: 4)
     counts = [MLPClassifier(n_jobs=n_jobs)._threads() for n_jobs in (None, 3, -1, -2, -9)]
     assert counts == [None, 3, 4, 3, 1]
 

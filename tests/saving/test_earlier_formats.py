@@ -34,8 +34,14 @@ def test_an_estimator_of_format_1(kind, X):
     np.testing.assert_allclose(predicted, EXPECTED[kind], rtol=1e-12)
 
 
-def test_a_model_of_a_table_of_format_1(X):
+def test_a_model_of_a_table_of_format_1(X, tmp_path):
     model = fb.load(DATA / "table.v1.fullbatch")
     table = RawTable.of({"b": ["x" if value > 0 else "y" for value in X[:6, 1]], "a": X[:6, 0]})
-    assert model.classes == ("no", "yes")
+    assert type(model) is fb.TableClassifier
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert (model.hidden, model.epochs, model.record_, model.columns_) == ((3,), 5, {}, [])
     np.testing.assert_allclose(model.predict_proba(table), EXPECTED["table"], rtol=1e-5)
+    fb.save(model, tmp_path / "m.model")
+    again = fb.load(tmp_path / "m.model")
+    assert again.get_params() == model.get_params()
+    assert np.array_equal(again.predict_proba(table), model.predict_proba(table))

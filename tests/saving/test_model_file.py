@@ -15,8 +15,6 @@ from safetensors.numpy import save as to_bytes
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.saving.model_file import FORMAT, check_replaceable, load, save, sealed
-from fullbatch.tables.fit import Settings, train_table
-from fullbatch.tables.model import TableModel
 from fullbatch.tables.raw import RawTable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -60,9 +58,9 @@ def same(a, b) -> bool:
     return a == b and isinstance(b, (type(a), float, int, str, type(None)))
 
 
-def table_model() -> TableModel:
+def table_model() -> fb.TableClassifier:
     table = RawTable.of({"x": np.arange(40.0), "k": ["u", None, "v", "w"] * 10, "y": [True, False] * 20})
-    return train_table(table, "y", Settings(hidden=(3,), epochs=2)).model
+    return fb.TableClassifier(hidden=(3,), epochs=2).fit(table, target="y")
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +140,13 @@ def test_a_table_model_comes_back(tmp_path):
     model = table_model()
     save(model, tmp_path / "m.model")
     back = load(tmp_path / "m.model")
-    assert back.classes == (False, True)
+    assert back.classes_.tolist() == [False, True]
+    assert same({**vars(model), "n_jobs": None}, vars(back))
+    save(back, tmp_path / "again.model")
+    assert (tmp_path / "again.model").read_bytes() == (tmp_path / "m.model").read_bytes()
     new = RawTable.of({"k": ["u", "new", None], "x": [3.0, None, 500.0]})
     assert np.array_equal(model.predict_proba(new), back.predict_proba(new))
-    assert same(vars(model.encoding), vars(back.encoding))
+    assert same(vars(model.network_.encoding), vars(back.network_.encoding))
 
 
 def test_the_same_model_is_the_same_bytes(tmp_path, content):
@@ -243,7 +244,7 @@ def test_damaged_bytes_are_refused_or_harmless(tmp_path, content, data):
         model = load(path)
     except ModelFileError:  # and no other error
         return
-    assert isinstance(model, TableModel)
+    assert isinstance(model, fb.TableClassifier)
 
 
 def test_a_flipped_bit_in_a_weight_is_refused(tmp_path, content):
@@ -325,7 +326,7 @@ def test_values_that_cannot_be_are_refused(tmp_path, content, keys, to):
     values, arrays = parts(content)
     load_again = to_bytes(arrays, {FORMAT: sealed(values, arrays)})
     (tmp_path / "fine").write_bytes(load_again)
-    assert isinstance(load(tmp_path / "fine"), TableModel)  # so that it is the change that is refused
+    assert isinstance(load(tmp_path / "fine"), fb.TableClassifier)  # so that it is the change that is refused
     assert "damaged" in refused(
         tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(changed(values, *keys, to=to), arrays)})
     )

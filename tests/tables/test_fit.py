@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from fullbatch import TableClassifier
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.fit import Settings, split_rows, train_table
+from fullbatch.tables.fit import Settings, learnable, split_rows, task_of
 from fullbatch.tables.raw import RawTable
 from tables.conftest import QUICK, people
+
+SCORES = {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
 
 # --- Rows that are held out
 
@@ -26,7 +29,7 @@ from tables.conftest import QUICK, people
 def test_each_class_keeps_its_share_and_a_row_to_learn_from(counts, fraction, seed):
     labels = np.repeat([f"c{i}" for i in range(len(counts))], counts)
     table = RawTable.of({"x": np.arange(len(labels)), "y": labels})
-    learn, held_out = split_rows(table, "y", Settings(validation=fraction, seed=seed))
+    learn, held_out = split_rows(table, "y", Settings(validation=fraction, random_state=seed))
     assert np.array_equal(np.sort(np.concatenate([learn, held_out])), np.arange(table.m))
     assert np.all(np.diff(learn) > 0)
     assert np.all(np.diff(held_out) > 0)
@@ -38,9 +41,11 @@ def test_each_class_keeps_its_share_and_a_row_to_learn_from(counts, fraction, se
 
 def test_the_split_follows_the_seed():
     table = people()
-    first = split_rows(table, "pays", Settings(seed=1))
-    assert all(np.array_equal(*pair) for pair in zip(first, split_rows(table, "pays", Settings(seed=1)), strict=True))
-    assert not np.array_equal(first[1], split_rows(table, "pays", Settings(seed=2))[1])
+    first = split_rows(table, "pays", Settings(random_state=1))
+    assert all(
+        np.array_equal(*pair) for pair in zip(first, split_rows(table, "pays", Settings(random_state=1)), strict=True)
+    )
+    assert not np.array_equal(first[1], split_rows(table, "pays", Settings(random_state=2))[1])
 
 
 def test_a_quantity_is_not_split_by_its_values():
@@ -80,53 +85,51 @@ def test_a_share_out_of_range_is_refused(fraction):
 
 def test_nothing_is_learned_from_the_held_out_rows(trained):
     table = people()
-    learn, _ = split_rows(table, "pays", QUICK)
+    learn, _ = split_rows(table, "pays", Settings())
     income = table.column("income").values[learn]
-    encoding = trained.model.encoding
+    encoding = trained.network_.encoding
     assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
-    assert trained.m == len(learn)
-    assert trained.held_out.m == table.m - len(learn)
+    assert trained.record_["rows"] == len(learn)
+    assert trained.record_["held_out"]["m"] == table.m - len(learn)
 
 
 # --- The training
 
 
 def test_a_classification_beats_the_majority_guess(trained):
-    model, guess = trained.scores()
-    assert (
-        set(model)
-        == set(guess)
-        == {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
-    )
+    model, guess = trained.record_["held_out"], trained.record_["guess"]
+    assert set(model) == set(guess) == SCORES
     assert model["accuracy"] > 0.9 > guess["accuracy"] + 0.1
     assert model["log_loss"] < 0.5 * guess["log_loss"]
     assert guess["auc"] == 0.5
-    assert trained.model.task == "classify"
-    assert trained.model.classes == ("no", "yes")
+    assert trained.network_.task == "classify"
+    assert trained.network_.classes == ("no", "yes")
 
 
 def test_the_guess_knows_the_training_shares_alone(trained):
-    guess = trained.scores()[1]
-    share = np.mean(trained.targets)
-    target = trained.model.encoding.encode_target(trained.held_out)
+    table = people()
+    learn, held_out = split_rows(table, "pays", Settings())
+    target = trained.network_.encoding.encode_target(table)
+    share, target = np.mean(target[learn]), target[held_out]
+    guess = trained.record_["guess"]
     assert guess["log_loss"] == pytest.approx(metrics.log_loss(target, np.full(len(target), share)))
     assert guess["accuracy"] == np.mean(target == (share > 0.5))
 
 
 def test_the_seed_decides_the_model():
-    table = people(200)
-    first, again, other = (train_table(table, "pays", Settings(hidden=(4,), epochs=2, seed=s)) for s in (1, 1, 2))
+    def proba(seed):
+        return TableClassifier((4,), epochs=2, random_state=seed).fit(people(200), target="pays").predict_proba(new)
+
     new = people(20, seed=3)
-    assert np.array_equal(first.model.predict_proba(new), again.model.predict_proba(new))
-    assert not np.array_equal(first.model.predict_proba(new), other.model.predict_proba(new))
+    assert np.array_equal(proba(1), proba(1))
+    assert not np.array_equal(proba(1), proba(2))
 
 
 def test_without_held_out_rows_there_are_no_scores():
-    trained = train_table(people(60), "pays", Settings(hidden=(4,), epochs=2, validation=0))
-    assert trained.held_out is None
-    assert trained.m == 60
-    with pytest.raises(InputError, match="no rows were held out"):
-        trained.scores()
+    model = TableClassifier((4,), epochs=2, validation=0).fit(people(60), target="pays")
+    assert model.record_["rows"] == 60
+    assert model.record_["held_out"] is None
+    assert model.validation_costs_ is None
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")  # after so few iterations
@@ -134,14 +137,35 @@ def test_without_held_out_rows_there_are_no_scores():
     ("solver", "hidden"), [("gd", (4,)), ("sgd", (4, 3)), ("lbfgs", (4,)), ("adam", ()), ("gd", ())]
 )
 def test_each_solver_and_depth_trains(solver, hidden):
-    trained = train_table(people(300), "pays", Settings(hidden=hidden, solver=solver, epochs=20))
-    assert np.isfinite(trained.scores()[0]["log_loss"])
-    assert len(trained.model.estimator.coefs_) == len(hidden) + 1
+    model = TableClassifier(hidden, solver=solver, epochs=20).fit(people(300), target="pays")
+    assert np.isfinite(model.record_["held_out"]["log_loss"])
+    assert len(model.estimator_.coefs_) == len(hidden) + 1
 
 
 def test_an_unknown_target_is_named():
     with pytest.raises(TableError, match=r"'payz'.*'pays'"):
-        train_table(people(50), "payz", QUICK)
+        TableClassifier(**QUICK).fit(people(50), target="payz")
+    with pytest.raises(TableError, match=r"'payz'.*'pays'"):
+        task_of(people(50), "payz")
+
+
+# --- Rows that cannot be learned from
+
+
+def test_rows_without_a_target_and_of_weight_0_are_left_out():
+    table = RawTable.of({"x": np.arange(6.0), "y": ["a", None, "b", "a", None, "b"]})
+    rows = learnable(table, "y", np.array([1.0, 1, 0, 2, 0, 3]))
+    assert rows.table.column("x").values.tolist() == [0, 3, 5]
+    assert rows.weight.tolist() == [1, 2, 3]
+    assert rows.left_out == {"without_target": 2, "weight_0": 1}
+    assert task_of(table, "y") == "classify"
+    whole = RawTable.of({"x": np.arange(6.0), "y": list("ababab")})
+    assert learnable(whole, "y").table is whole
+    with pytest.raises(TableError, match="no row is left to learn from: 2 of 2 rows have no target"):
+        learnable(RawTable.of({"x": [1, 2], "y": [None, None]}), "y")
+    infinite = RawTable.of({"x": [1.0, 2, np.inf], "y": [None, "a", "b"]})
+    with pytest.raises(TableError, match="infinite in row 3"):  # of the whole table
+        learnable(infinite, "y")
 
 
 @given(m=st.integers(1, 10**9))

@@ -15,7 +15,6 @@ import fullbatch as fb
 from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.saving.model_file import load_network
-from fullbatch.tables.fit import Settings, train_table
 from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.predictions import _as_arrow
 from fullbatch.tables.raw import RawTable
@@ -37,17 +36,25 @@ def table(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_its_answers_are_those_of_the_model_to_the_bit(tmp_path, target, hidden):
     data = table(TARGETS[target])
-    fb.save(train_table(data, "y", Settings(hidden=hidden, epochs=3)).model, tmp_path / "m.model")
-    model, network = fb.load(tmp_path / "m.model"), load_network(tmp_path / "m.model")
+    kind = fb.TableRegressor if target == "numbers" else fb.TableClassifier
+    fb.save(kind(hidden=hidden, epochs=3).fit(data, target="y"), tmp_path / "m.model")
+    network = load_network(tmp_path / "m.model")
+    model = fb.load(tmp_path / "m.model")
     assert isinstance(network, TableNetwork)
-    assert (network.task, network.classes) == (model.task, model.classes)
+    assert network.classes == tuple(getattr(model, "classes_", ()))
+    trainer, encoded = model.estimator_, network.encoding.encode(data)
     for rows in (data, data.select(np.array([5]))):
         assert np.array_equal(network.predict(rows), model.predict(rows))
-        if model.task == "classify":
+        if network.task == "classify":
             assert np.array_equal(network.predict_proba(rows), model.predict_proba(rows))
         else:
             with pytest.raises(InputError, match="no probabilities"):
                 network.predict_proba(rows)
+    if network.task == "classify":
+        assert np.array_equal(network.predict_proba(data), trainer.predict_proba(encoded))
+        assert np.array_equal(network.predict_log_proba(data), trainer.predict_log_proba(encoded))
+    else:
+        assert np.array_equal(network.predict(data), network.encoding.decode_target(trainer.predict(encoded)))
     assert network.evaluate(data) == model.evaluate(data)
     assert repr(network).startswith("TableNetwork(target='y', task=")
 
@@ -61,19 +68,25 @@ def test_a_bare_estimator_is_refused(tmp_path):
         load_network(tmp_path / "m.model")
 
 
-def test_predicting_imports_no_scikit_learn_scipy_or_pandas(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [("predict", "prediction,probability_no,probability_yes\n"), ("info", "{")],
+)
+def test_predict_and_info_import_no_scikit_learn_scipy_or_pandas(tmp_path, command, begins):
     """Each takes longer than to predict."""
-    fb.save(train_table(table(TARGETS["two classes"]), "y", Settings(epochs=1)).model, tmp_path / "m.model")
-    (tmp_path / "one.csv").write_text("x,k,b\n0.5,level 3,true\n")
+    model = fb.TableClassifier(epochs=1).fit(table(TARGETS["two classes"]), target="y")
+    fb.save(model, tmp_path / "m.model")
+    (tmp_path / "one.csv").write_text("x,k,b,y\n0.5,level 3,true,no\n")
     code = (
         "import sys; from fullbatch.__main__ import main\n"
-        "sys.argv = ['fullbatch', 'predict', *sys.argv[1:]]\n"
+        "sys.argv = ['fullbatch', *sys.argv[1:]]\n"
         "try: main()\n"
         "finally: print({'sklearn', 'scipy', 'pandas', 'joblib', 'cupy'} & set(sys.modules), file=sys.stderr)\n"
     )
-    arguments = [str(tmp_path / "m.model"), str(tmp_path / "one.csv")]
+    data = [] if command == "info" else [str(tmp_path / "one.csv")]
+    arguments = [command, str(tmp_path / "m.model"), *data, *([] if command == "predict" else ["--json"])]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("prediction,probability_no,probability_yes\n")
+    assert done.stdout.startswith(begins)
     if find_spec("cupy") is None:  # which brings what it needs, where it is
         assert done.stderr.strip().splitlines()[-1] == "set()"
 

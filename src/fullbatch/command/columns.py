@@ -74,7 +74,8 @@ def columns(
         print_json(found)
         return
     print_columns(console(sys.stdout), found, str(data))
-    for line in doubt_lines(found):
+    gaps = next((column["missing"] for column in found["columns"] if column["kind"] == "target"), 0)
+    for line in [*filter(None, [rows_line({"without_target": gaps}, table.m)]), *doubt_lines(found)]:
         say(line)
 
 
@@ -142,6 +143,14 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
 def doubt_lines(found: Mapping[str, Any]) -> list[str]:
     """A line for each doubt."""
     return [f"warning: column {doubt['column']!r}: {doubt['what']}; {doubt['cure']}." for doubt in found["doubts"]]
+
+
+def rows_line(left_out: Mapping[str, int], m: int) -> str:
+    """What is said of the rows that cannot be learned from; "" where there are none."""
+    from fullbatch.tables.fit import said_of_rows
+
+    text = said_of_rows(left_out, m)
+    return f"{text}; they are left out." if text else ""
 
 
 def short_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ class TrainingProgress:
 
     def setup(self, estimator: Any, context: Any) -> None:
         self._start = time.perf_counter()
-        self.planned = estimator.max_iter
+        self.planned = context.max_subtasks
         if self.console.is_terminal and not self._quiet:
             self._bar = _bar(self.console)
             self._bar.add_task("", total=self.planned, cost="", rate="")

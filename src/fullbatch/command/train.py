@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, short_lines
+from fullbatch.command.columns import doubt_lines, read_selected, rows_line, short_lines
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -45,12 +44,12 @@ from fullbatch.command.options import (
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError, TableError
-from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.fit import Trained
     from fullbatch.tables.raw import RawTable
+
+MOST_UNSEEN = 5  # So many columns with levels that only held-out rows have are named.
 
 
 def train(
@@ -110,7 +109,9 @@ def train(
             show_default="the dtype's",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")] = DEFAULT.seed,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")
+    ] = DEFAULT.random_state,
     validation: Annotated[
         float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
     ] = DEFAULT.validation,
@@ -142,32 +143,33 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Train a network on a table and score it on rows that it has not seen."""
-    from fullbatch.tables.report import report
+    from fullbatch.command.report import TrainingProgress
 
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
-    settings = Settings(
-        hidden=layer_sizes(hidden), activation=activation, solver=solver, epochs=epochs, batch_size=rows,
-        learning_rate=learning_rate, l2=l2, validation=validation, max_levels=max_levels, dtype=dtype,
-        device=device, device_memory=memory_size(device_memory), precision=precision, seed=seed, threads=threads,
-    )  # fmt: skip
-    message = _check_before_training(data, model, plot, settings)
+    params: dict[str, Any] = {
+        "hidden": layer_sizes(hidden), "activation": activation, "solver": solver, "epochs": epochs, "batch_size": rows,
+        "learning_rate": learning_rate, "l2": l2, "validation": validation, "max_levels": max_levels, "dtype": dtype,
+        "device": device, "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed,
+        "n_jobs": threads,
+    }  # fmt: skip
+    message = _check_before_training(data, model, plot, params)
     started = time.perf_counter()
     read = partial(
         read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words
     )
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
-    columns = {
-        "categorical": column_names(categorical or (), table.names),
-        "numeric": column_names(numeric or (), table.names),
-    }
-    found = report(table, target, task=task, **columns).to_dict()
-    progress, trained, stop = _fit(table, target, settings, task, columns, found, model, quiet, message)
+    params["categorical"] = column_names(categorical or (), table.names)
+    params["numeric"] = column_names(numeric or (), table.names)
+    estimator = _estimator(table, target, task, params)
+    progress = TrainingProgress(console(sys.stderr), quiet=quiet)
+    first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, message))
+    stop = _fit(estimator.set_callbacks(progress, first), table, target, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
-        _plot(plot, trained, name)
-    summary = {**_summary(trained, progress), "data": name, "read_seconds": read_seconds, "model": model and str(model)}
-    summary |= {"interrupted": bool(stop), "report": found}
+        _plot(plot, estimator, name)
+    summary = {**_summary(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
+    summary["model"] = model and str(model)
     if as_json:
         print_json(summary)
     elif not quiet:
@@ -176,15 +178,15 @@ def train(
         raise typer.Exit(128 + stop)
 
 
-def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, settings: Settings) -> str:
+def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, params: dict[str, Any]) -> str:
     """Find out now what would otherwise be found out when the work is done; return what is to be said of the device."""
     from fullbatch.machine import cuda, places
     from fullbatch.machine.safe_output import check_output
 
     check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
-    place = places.place(settings.device)
-    place.budget(settings.device_memory)
-    cuda.check_precision(settings.precision, place.empty(settings.dtype))
+    place = places.place(params["device"])
+    place.budget(params["device_memory"])
+    cuda.check_precision(params["precision"], place.empty(params["dtype"]))
     if model:
         from fullbatch.saving.model_file import check_replaceable
 
@@ -215,19 +217,32 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
     return table, target
 
 
-class _BeforeTheFirstEpoch:
-    """A callback that says lines when the first epoch begins: an error before that stays a line of its own."""
+def _estimator(table: RawTable, target: str, task: str | None, params: dict[str, Any]) -> Any:
+    """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
+    from fullbatch.tables.estimators import TableClassifier, TableRegressor
+    from fullbatch.tables.fit import task_of
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = list(lines)
+    kind = TableClassifier if (task or task_of(table, target)) == "classify" else TableRegressor
+    return kind(**params)
+
+
+class _BeforeTheFirstEpoch:
+    """A callback that says lines when the first epoch begins: an error before that stays a line of its own.
+
+    lines : gives them, of the estimator; None: nothing is said
+    """
+
+    def __init__(self, lines: Callable[[Any], Sequence[str]] | None) -> None:
+        self.lines = lines
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         if context.max_subtasks == 0:  # An epoch has no subtasks; the whole fit has its epochs.
-            while self.lines:
-                say(self.lines.pop(0))
+            lines, self.lines = self.lines, None
+            for line in lines(estimator) if lines else ():
+                say(line)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         pass
@@ -236,96 +251,74 @@ class _BeforeTheFirstEpoch:
         pass
 
 
+def _lines(message: str, estimator: Any) -> list[str]:
+    """What is said before the first epoch: of the device, of rows that are left out, of doubtful columns."""
+    record = estimator.record_
+    return [
+        *filter(None, [message, rows_line(record["left_out"], record["data"]["rows"])]),
+        *doubt_lines(record["report"]),
+    ]
+
+
 def _fit(
-    table: RawTable,
-    target: str,
-    settings: Settings,
-    task: str | None,
-    columns: dict[str, Any],
-    found: dict[str, Any],
-    model: Path | None,
-    quiet: bool,
-    message: str,
-) -> tuple[TrainingProgress, Trained, int]:
-    """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did).
+    estimator: Any, table: RawTable, target: str, data: Path | None, model: Path | None, progress: TrainingProgress
+) -> int:
+    """Train, and write the model; the signal that stopped the training (0: none did)."""
+    from fullbatch.tables.record import files
 
-    found : the report of the columns, which the model keeps
-    message : what is to be said before the first epoch, or ""
-    """
-    from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.fit import train_table
-
-    progress = TrainingProgress(console(sys.stderr), quiet=quiet)
-    lines = [] if quiet else [*([message] if message else []), *doubt_lines(found)]
-    callbacks = [progress, _BeforeTheFirstEpoch(lines)]
     # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
     with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
         try:
-            trained = train_table(table, target, settings, task=task, callbacks=callbacks, **columns)
+            estimator.fit(table, target=target)
         except KeyboardInterrupt:
-            say("interrupted before the training began; there is no model to keep.")
-            raise typer.Exit(128 + signals.received) from None
+            if not hasattr(estimator, "network_"):  # Else it came when the network was trained, and only scores lack.
+                say("interrupted before the training began; there is no model to keep.")
+                raise typer.Exit(128 + signals.received) from None
         except ValueError as error:  # Where scikit-learn's contract fixes the words, the estimators raise it plain.
             raise error if isinstance(error, FullbatchError) else InputError(str(error)) from error
         signals.raising = False  # Nothing may come between the model and its file.
         if model:
             from fullbatch.saving.model_file import save
 
-            trained.model.record = _record(trained, found)
-            save(trained.model, model)
+            estimator.record_["data"]["files"] = files([data] if data else [])
+            save(estimator, model)
     if signals.received:
         kept = f"the model so far is in {model}" if model else "without --model FILE the model so far is not kept"
         when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
         say(f"interrupted {when} of {progress.planned:,}: {kept}.")
-    return progress, trained, signals.received
+    return signals.received
 
 
-def _record(trained: Trained, found: dict[str, Any]) -> dict[str, Any]:
-    """How the model was made, which its file keeps: without what is of the machine alone."""
-    settings = {
-        name: value
-        for name, value in asdict(trained.settings).items()
-        if name not in ("device", "device_memory", "threads")
-    }
-    held_out, guess = trained.scores() if trained.held_out else (None, None)
-    return {"report": found, "settings": settings, "rows": trained.m, "held_out": held_out, "guess": guess}
-
-
-def _plot(path: Path, trained: Trained, name: str) -> None:
+def _plot(path: Path, estimator: Any, name: str) -> None:
     from fullbatch.command.report import draw_costs
     from fullbatch.machine.safe_output import replacing
 
-    estimator = trained.model.estimator
+    title = f"{estimator.network_.encoding.target} of {name}"
     with replacing(path, "the plot") as file:
-        draw_costs(
-            file, path.suffix[1:].lower(), f"{trained.model.encoding.target} of {name}",
-            estimator.loss_curve_, getattr(estimator, "validation_costs_", None) or (),
-        )  # fmt: skip
+        draw_costs(file, path.suffix[1:].lower(), title, estimator.loss_curve_, estimator.validation_costs_ or ())
 
 
-def _summary(trained: Trained, progress: TrainingProgress) -> dict[str, Any]:
+def _summary(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
     """What there is to say about a training, as its JSON has it."""
     from fullbatch.machine.threads import thread_count
 
-    estimator, encoding = trained.model.estimator, trained.model.encoding
-    held_out, guess = trained.scores() if trained.held_out else (None, None)
+    encoding, record = estimator.network_.encoding, estimator.record_
     return {
         "target": encoding.target,
         "task": encoding.task,
         "classes": list(encoding.classes),
-        "m": trained.m,
+        "m": record["rows"],
         "columns": len(encoding.feature_names),
         "n": encoding.n,
-        "hidden": list(trained.settings.hidden),
+        "hidden": list(estimator.hidden),
         "epochs": progress.epochs,
         "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
-        "held_out": held_out,
-        "guess": guess,
+        **{name: record[name] for name in ("held_out", "guess", "left_out", "unseen", "report")},
         "device": estimator.device_,
         "step": estimator.step_,
         "precision": estimator.precision_,
         "note": estimator.note_,
-        "threads": thread_count(trained.settings.threads),
+        "threads": thread_count(estimator.n_jobs),
         "seconds": progress.seconds,
         "examples_per_second": progress.examples_per_second,
     }
@@ -345,6 +338,7 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
     layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
     pairs = [
         ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
+        *_rows_facts(summary),
         *short_lines(summary["report"]),
         ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
         (
@@ -362,6 +356,18 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
         pairs.append(("model", summary["model"]))
     pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
     out.print(facts(pairs))
+
+
+def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which rows were left out, and which levels only held-out rows have."""
+    lines = []
+    if text := rows_line(summary["left_out"], summary["report"]["rows"] + sum(summary["left_out"].values())):
+        lines.append(("rows", text))
+    if unseen := summary["unseen"]:
+        columns = ", ".join(f"{name} {100 * share:.2g} %" for name, (share, _) in list(unseen.items())[:MOST_UNSEEN])
+        more = ", ..." if len(unseen) > MOST_UNSEEN else ""
+        lines.append(("levels", f"held-out rows have some that the others have not: {columns}{more}"))
+    return lines
 
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:

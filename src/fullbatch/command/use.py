@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fullbatch.command.columns import rows_line
 from fullbatch.command.options import AsJson, DataArgument, ModelArgument, check_distinct
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TablePredictor
+    from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
 
@@ -27,6 +28,7 @@ def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False, 
     loaded = load_table_model(model)
     with status(f"scoring {data}"):
         table = loaded.read(data, with_target=True)
+        _tell_left_out(loaded, table, data)
         _tell_unseen(loaded, table, strict)
         scores = loaded.evaluate(table)
     if as_json:
@@ -57,6 +59,7 @@ def predict(
     loaded = load_table_model(model)
     with status(f"predicting {data}"):
         table = loaded.read(data)
+        _tell_left_out(loaded, table, data)
         _tell_unseen(loaded, table, strict)
         if out is None:
             write_predictions(loaded, table, sys.stdout.buffer)
@@ -66,14 +69,27 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def load_table_model(path: Path) -> TablePredictor:
+def load_table_model(path: Path) -> TableNetwork:
     """The network of a table in a file. ModelFileError where it holds another kind of model."""
     from fullbatch.saving.model_file import load_network
 
     return load_network(path)
 
 
-def _tell_unseen(model: TablePredictor, table: RawTable, strict: bool) -> None:
+def _tell_left_out(model: TableNetwork, table: RawTable, data: Path) -> None:
+    """Say which columns the model has no use for, and how many rows cannot be scored."""
+    from fullbatch.tables.fit import said_of_columns
+
+    if others := model.unused(data):
+        say(f"{said_of_columns(others)}.")
+    target = model.encoding.target
+    if target is not None and target in table.columns:
+        gaps = int(table.column(target).missing.sum())
+        if line := rows_line({"without_target": gaps}, table.m):
+            say(line)
+
+
+def _tell_unseen(model: TableNetwork, table: RawTable, strict: bool) -> None:
     """Say which columns have levels that training had not, or refuse them."""
     for name, (share, first) in model.encoding.unseen(table).items():
         percent = f"{100 * share:.3g} %"

@@ -30,7 +30,7 @@ from fullbatch.estimators.inputs import Inputs, read_inputs, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
-from fullbatch.machine.threads import thread_count
+from fullbatch.machine.threads import of_jobs
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -347,11 +347,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             )
 
     def _threads(self) -> int | None:
-        if self.n_jobs is None or self.n_jobs > 0:
-            return self.n_jobs
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs == 0 has no meaning; -1 stands for all cores.")
-        return max(1, thread_count(None) + 1 + self.n_jobs)
+        return of_jobs(self.n_jobs)
 
     # Copies and pickles
 

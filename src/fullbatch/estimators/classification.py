@@ -187,7 +187,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             counts = np.bincount(codes, weights=weight, minlength=k)
             by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
         else:
-            by_class = _given_weights(self.class_weight, self.classes_.tolist())
+            by_class = given_weights(self.class_weight, self.classes_.tolist())
         dtype = np.float64 if weight is None else weight.dtype
         with arrays.quiet():
             by_example = by_class.astype(dtype)[codes] * (1 if weight is None else weight)
@@ -205,7 +205,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return float(accuracy_score(target, predicted, sample_weight=weight))
 
 
-def _given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
+def given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
     """The weight of each label; 1 for one that has none.
 
     A label that y lacks is ignored, since a fold of a cross-validation may lack a class. Where a label of y has no

@@ -38,6 +38,15 @@ def thread_count(threads: int | None) -> int:
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
 
 
+def of_jobs(n_jobs: int | None) -> int | None:
+    """scikit-learn's ``n_jobs`` as a number of threads; None: all. -1 stands for all cores, -2 for all but one."""
+    if n_jobs is None or n_jobs > 0:
+        return n_jobs
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning; -1 stands for all cores.")
+    return max(1, thread_count(None) + 1 + n_jobs)
+
+
 @cache
 def _cpu_count(affinity: frozenset[int], limit: str | None) -> int:
     """joblib's count of cores. It reads a cgroup's files, which takes as long as the gradient of 500 examples, so it is

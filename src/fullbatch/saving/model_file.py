@@ -8,7 +8,10 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     kind             "estimator" or "table"
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
     encoding         of a table: TableEncoding.to_dict
-    record           of a table: how the model was made (TableModel.record), if that is known
+    params           of a table: those of its TableClassifier or TableRegressor, packed; earlier files lack them
+    record           of a table: how the model was made (``record_`` of its estimator), if that is known
+
+Of a table, "estimator" is what trained its network on the encoded rows.
 """
 
 from __future__ import annotations
@@ -23,13 +26,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.core.activations import SCIKIT_LEARNS
-from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.model import TableModel
+from fullbatch.tables.record import OF_THE_MACHINE
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.version import __version__
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 FORMAT = "fullbatch-model"
 FORMAT_VERSION = 2
 OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
-OF_THE_MACHINE = ("device", "device_memory", "n_jobs")  # where a TableModel was trained is not where it is used
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
 
@@ -48,27 +48,41 @@ PathLike = str | os.PathLike[str]
 
 
 def save(model: Any, path: PathLike) -> None:
-    """Write a fitted estimator, of tables too, or a TableModel to ``path``: under a temporary name first, then renamed.
+    """Write a fitted estimator to ``path``: under a temporary name first, then renamed.
 
-    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
-    is saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of
-    threads. Raises InputError for an object that cannot be saved (another type, not fitted, a user's own activation
-    functions) and for a path that cannot be written; a file that was there before is then still whole.
+    Parameters
+    ----------
+    model : estimator
+        A fitted MLPClassifier, MLPRegressor, LogisticRegression, TableClassifier or TableRegressor.
+    path : str or path
+        A file that is there is replaced.
+
+    Raises
+    ------
+    InputError
+        For an object that cannot be saved (another type, not fitted, a user's own activation functions) and for a path
+        that cannot be written; a file that was there before is then still whole.
+
+    Notes
+    -----
+    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one. One of a table is
+    saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of threads.
+
+    Examples
+    --------
+    >>> import fullbatch as fb, tempfile
+    >>> model = fb.LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     fb.save(model, file.name)
+    ...     fb.load(file.name).predict([[2.0]]).tolist()
+    ['yes']
     """
     from safetensors.numpy import save as to_bytes
 
     arrays: Arrays = {}
     content: dict[str, Any]
-    model = getattr(model, "model_", model)  # of a TableClassifier or TableRegressor
-    if isinstance(model, TableModel):
-        encoding, encoding_arrays = model.encoding.to_dict()
-        arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})
-        content = {
-            "kind": "table",
-            "encoding": encoding,
-            **({"record": json_ready(model.record)} if model.record else {}),
-            "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
-        }
+    if type(model) in _of_tables().values():
+        content = _pack_table(model, arrays)
     else:
         content = {"kind": "estimator", "estimator": _pack_estimator(model, arrays)}
     content = {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
@@ -91,14 +105,32 @@ def _checksum(content: dict[str, Any], arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
+def _pack_table(model: Any, arrays: Arrays) -> dict[str, Any]:
+    _require_fitted(model, "network_")
+    encoding, encoding_arrays = model.network_.encoding.to_dict()
+    arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})
+    params = {name: value for name, value in model.get_params(deep=False).items() if name not in OF_THE_MACHINE}
+    return {
+        "kind": "table",
+        "encoding": encoding,
+        "params": {name: pack(value, f"params.{name}", arrays) for name, value in params.items()},
+        **({"record": json_ready(model.record_)} if model.record_ else {}),
+        "estimator": _pack_estimator(model.estimator_, arrays, leave_out=OF_THE_MACHINE),
+    }
+
+
+def _require_fitted(model: Any, attribute: str) -> None:
+    if not hasattr(model, attribute):
+        raise InputError(f"this {type(model).__name__} is not fitted, so there is nothing to save; call fit first.")
+
+
 def _pack_estimator(estimator: Any, arrays: Arrays, leave_out: Collection[str] = ()) -> dict[str, Any]:
     name = type(estimator).__name__
     if type(estimator) is not _estimators().get(name):
         raise InputError(
-            f"an object of type {name} cannot be saved; save a fitted {', '.join(_estimators())} or a TableModel."
+            f"an object of type {name} cannot be saved; save a fitted {', '.join([*_estimators(), *_of_tables()])}."
         )
-    if not hasattr(estimator, "coefs_"):
-        raise InputError(f"this {name} is not fitted, so there is nothing to save; call fit first.")
+    _require_fitted(estimator, "coefs_")
     fitted = {key: getattr(estimator, key) for key in FITTED if key in vars(estimator)}
     params = estimator.get_params(deep=False)
     state = vars(estimator).get("_optimizer")
@@ -117,14 +149,36 @@ def _estimators() -> dict[str, type[Any]]:
     return {kind.__name__: kind for kind in kinds}
 
 
+def _of_tables() -> dict[str, type[Any]]:
+    from fullbatch.tables.estimators import TableClassifier, TableRegressor
+
+    return {"TableClassifier": TableClassifier, "TableRegressor": TableRegressor}
+
+
 # --- Load ---------------------------------------------------------------------------------------------------
 
 
 def load(path: PathLike) -> Any:
-    """The model that ``save`` wrote: a fitted estimator or a TableModel.
+    """The fitted estimator that ``save``, or the command, wrote: of a table a TableClassifier or a TableRegressor.
 
-    Raises ModelFileError, on one line, for a file that is missing, truncated, damaged, foreign or of a newer
-    version.
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    estimator
+        Its parameters are those of its training; a table's model has the default ``device``, ``device_memory`` and
+        ``n_jobs``, which its file does not keep. No code of the file is run.
+
+    Raises
+    ------
+    ModelFileError
+        On one line, for a file that is missing, truncated, damaged, foreign or of a newer version.
+
+    Examples
+    --------
+    See ``save``.
     """
     content, arrays = _read(path)
     with _told_as_damage(path):
@@ -135,7 +189,31 @@ def load(path: PathLike) -> Any:
             return estimator
         _require(content["kind"] == "table", f"it holds a model of kind {content['kind']!r}")
         encoding = _encoding_for(vars(estimator), content["encoding"], arrays)
-        return TableModel(encoding, estimator, _record(content.get("record")))
+        return _of_table(content, encoding, estimator, arrays)
+
+
+def _of_table(content: dict[str, Any], encoding: TableEncoding, estimator: Any, arrays: Arrays) -> Any:
+    """The estimator of a table, fitted: it holds the one that trained the network."""
+    kind = _of_tables()["TableClassifier" if encoding.task == "classify" else "TableRegressor"]
+    if "params" in content:
+        params = {name: unpack(value, arrays) for name, value in content["params"].items()}
+    else:
+        params = _table_params(estimator, encoding)
+    model = kind(**params)
+    model._validate_params()
+    model._describe(encoding, _record(content.get("record")))
+    model._take(encoding, estimator)
+    return model
+
+
+def _table_params(estimator: Any, encoding: TableEncoding) -> dict[str, Any]:
+    """The parameters of a table's estimator, as far as that which trained its network knows them."""
+    names = {
+        "hidden": "hidden_layer_sizes", "activation": "activation", "solver": "solver", "epochs": "max_iter",
+        "batch_size": "batch_size", "learning_rate": "learning_rate_init", "l2": "alpha", "precision": "precision",
+        "random_state": "random_state",
+    }  # fmt: skip
+    return {"dtype": encoding.dtype, **{name: getattr(estimator, theirs) for name, theirs in names.items()}}
 
 
 def load_network(path: PathLike) -> TableNetwork:
@@ -161,10 +239,9 @@ def load_network(path: PathLike) -> TableNetwork:
         params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
         _check_layers(fitted, _sizes_of(params["hidden_layer_sizes"]), encoding.task == "classify")
         hidden, output = (_by_our_names(name) for name in (params["activation"], fitted["out_activation_"]))
-        sizes = [fitted["n_features_in_"], *_sizes_of(params["hidden_layer_sizes"]), fitted["n_outputs_"]]
-        layers = zip(fitted["coefs_"], fitted["intercepts_"], strict=True)
-        theta = flatten(tuple(Layer(W.T, b) for W, b in layers))
-        return TableNetwork(encoding, Network(sizes, hidden, output), theta, record=_record(content.get("record")))
+        return TableNetwork.of_layers(
+            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, record=_record(content.get("record"))
+        )
 
 
 @contextmanager

@@ -1,28 +1,46 @@
-"""A table's network without its estimator: what predicting takes, and nothing of scikit-learn, which takes a second."""
+"""A model of a raw table, as far as predicting goes: nothing of scikit-learn, which takes a second to import."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer, flatten
+from fullbatch.errors import InputError, TableError
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
+from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Columns, Uploaded
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.model import TablePredictor
+from fullbatch.tables.scores import score_classes, score_numbers
+
+if TYPE_CHECKING:
+    from fullbatch.tables.raw import RawTable
 
 
-class TableNetwork(TablePredictor):
-    """A table encoding, and the parameters of a network of what it encodes: predicts and scores raw tables.
+class TableNetwork:
+    """How the columns of a raw table become numbers, and a network of these: it predicts and scores raw tables.
 
-    Its answers are those of the ``TableModel`` of the same file, to the bit.
+    ``TableClassifier`` and ``TableRegressor`` hold one, and ``load_network`` reads a model file as one. Everything goes
+    block by block through the network, so that the encoded table never exists as a whole.
 
-    theta : all parameters, one vector on the host, of the encoding's dtype
-    device : as ``device=`` of the estimators
+    Parameters
+    ----------
+    encoding : TableEncoding
+    network : Network
+        Of what the encoding makes.
+    theta : array
+        All parameters, one vector on the host, of the encoding's dtype.
+    record : dict
+        How the model was made, as JSON has it (``fullbatch.tables.record``); {}: not known.
+    device, device_memory, n_jobs
+        Where it is computed, as the estimators have it.
     """
 
     def __init__(
@@ -31,20 +49,139 @@ class TableNetwork(TablePredictor):
         network: Network,
         theta: np.ndarray,
         *,
-        device: str = "auto",
         record: dict[str, Any] | None = None,
+        device: str = "auto",
+        device_memory: float | None = None,
+        n_jobs: int | None = None,
     ) -> None:
-        super().__init__(encoding, record)
-        self.network, self.theta, self.device = network, theta, device
+        self.encoding = encoding
+        self.network, self.theta = network, theta
+        self.record = record or {}
+        self.device, self.device_memory, self.n_jobs = device, device_memory, n_jobs
+
+    @classmethod
+    def of_layers(
+        cls,
+        encoding: TableEncoding,
+        coefs: Sequence[np.ndarray],
+        intercepts: Sequence[np.ndarray],
+        hidden: Any,
+        output: str,
+        **more: Any,
+    ) -> TableNetwork:
+        """One of an estimator's ``coefs_`` and ``intercepts_``; ``hidden`` and ``output`` as ``Network`` takes them."""
+        sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
+        theta = flatten(tuple(Layer(W.T, b) for W, b in zip(coefs, intercepts, strict=True)))
+        return cls(encoding, Network(sizes, hidden, output), theta, **more)
 
     def __repr__(self) -> str:
         return f"TableNetwork(target={self.encoding.target!r}, task={self.task!r}, network={self.network!r})"
 
+    def on(self, device: str, device_memory: float | None, n_jobs: int | None) -> TableNetwork:
+        """The same model, computed elsewhere."""
+        other = copy.copy(self)
+        other.device, other.device_memory, other.n_jobs = device, device_memory, n_jobs
+        return other
+
+    @property
+    def task(self) -> str:
+        """ "classify" or "regress"."""
+        return str(self.encoding.task)
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The classes as they are in the table, sorted; () for a regression."""
+        return self.encoding.classes
+
+    # Tables in
+
+    def read(self, table: Any, *, with_target: bool = False) -> RawTable:
+        """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
+        return read_as(self.encoding, table, with_target=with_target)
+
+    def unused(self, table: Any) -> list[str]:
+        """The columns of a table that the model does not know: neither did it learn from them nor leave them out."""
+        from fullbatch.tables.frames import column_names
+
+        known = {*self.encoding.feature_names, self.encoding.target}
+        known |= {column["name"] for column in self.record.get("report", {}).get("columns", ())}
+        return [name for name in column_names(table) if name not in known]
+
+    # Predictions
+
+    def predict(self, table: Any) -> np.ndarray:
+        """The most probable class of each row, or the predicted number in the target's own units: (m,).
+
+        table : see ``read``; columns go by name, and others than the model's are ignored
+        """
+        if self.task == "classify":
+            return self.most_probable(self.predict_proba(table))
+        return self.encoding.decode_target(self._numbers(self.encoding.encode(self.read(table))))
+
+    def most_probable(self, proba: np.ndarray) -> np.ndarray:
+        """The most probable class of each row of probabilities (m, k): (m,)."""
+        return self.encoding.decode_target(np.argmax(proba, axis=1))
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """The probability of each class, in the order of ``classes``: (m, k). InputError for a regression."""
+        self._require_classes()
+        return self._forward(self.encoding.encode(self.read(table)), self.network, probabilities).T
+
+    def predict_log_proba(self, table: Any) -> np.ndarray:
+        """The logarithms of ``predict_proba``, computed without a detour over it, so that they stay finite."""
+        self._require_classes()
+        return self._log_probabilities(self.encoding.encode(self.read(table)))
+
+    def _require_classes(self) -> None:
+        if self.task != "classify":
+            raise InputError("a regression has no probabilities; use predict.")
+
+    # Scores
+
+    def evaluate(self, table: Any) -> dict[str, float]:
+        """Score the predictions of a table that has the target column; rows without a target are left out.
+
+        Keys: m, cost (without L2) and, for a classification, accuracy, auc (of several classes: one against
+        the rest, the mean over classes), log_loss; for a regression r2 and mae, which is in the target's own
+        units, while cost is the half squared error of the target scaled as in training. auc and r2 are NaN
+        where they are not defined: where the rows have one class, or one value. Raises TableError for a class
+        that training had not.
+        """
+        table = rows_with_target(self.read(table, with_target=True), self.encoding.target)
+        target = self.encoding.encode_target(table)
+        encoded = self.encoding.encode(table)
+        if self.task == "classify":
+            return score_classes(self._log_probabilities(encoded), target)
+        scaled = self._numbers(encoded).astype(np.float64)
+        return self._score_numbers(scaled, target)
+
+    def _score_numbers(self, scaled: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """The cost of what is scaled as in training; the other scores in the target's own units."""
+        in_own_units = self.encoding.decode_target
+        return {
+            "m": len(target),
+            "cost": float(np.mean((scaled - target) ** 2) / 2),
+            **score_numbers(in_own_units(scaled), in_own_units(target)),
+        }
+
+    def evaluate_guess(self, learned_from: np.ndarray, table: RawTable) -> dict[str, float]:
+        """The scores, with the same keys, of one guess for every row that knows the training targets alone.
+
+        It is the share of each class among them, or their mean.
+        learned_from : encoded training targets, (rows,)
+        """
+        target = self.encoding.encode_target(table)
+        if self.task == "classify":
+            share = np.bincount(learned_from, minlength=len(self.classes)) / len(learned_from)
+            log_share = np.log(np.maximum(share, np.finfo(float).tiny))
+            return score_classes(np.broadcast_to(log_share, (len(target), len(share))), target)
+        guess = np.full(len(target), np.mean(learned_from, dtype=np.float64))
+        return self._score_numbers(guess, target)
+
+    # The forward pass
+
     def _numbers(self, encoded: Columns) -> np.ndarray:
         return self._forward(encoded, self.network, lambda yhat: yhat)[0]
-
-    def _probabilities(self, encoded: Columns) -> np.ndarray:
-        return self._forward(encoded, self.network, probabilities).T
 
     def _log_probabilities(self, encoded: Columns) -> np.ndarray:
         softmax = self.network.output.name == "softmax"
@@ -54,7 +191,30 @@ class TableNetwork(TablePredictor):
     def _forward(self, encoded: Columns, network: Network, finish: Callable[[Any], Any]) -> np.ndarray:
         """What ``finish`` makes of yhat (n[L], m), on the host."""
         place = places.place(self.device)
+        budget = math.inf if self.device_memory is None else place.budget(self.device_memory)
         X = encoded if place.name == "cpu" else Uploaded(encoded, place)
-        with place.computing(), Fold(network, X) as fold:
+        with place.computing(), Fold(network, X, threads=of_jobs(self.n_jobs), budget=budget) as fold:
             made = fold.predict(place.put(self.theta), lambda block: arrays.to_host(finish(block)))
         return np.asarray(made)
+
+
+def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False) -> RawTable:
+    """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
+    from fullbatch.tables.frames import as_table
+    from fullbatch.tables.raw import USUAL, MissingWords
+
+    missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
+    columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
+    return as_table(table, columns=columns, text=encoding.text_names, missing=missing)
+
+
+def rows_with_target(table: RawTable, target: str | None) -> RawTable:
+    """The rows whose target is not missing: nothing can be learned from the others, nor can they be scored."""
+    if target is None or target not in table.columns:
+        return table
+    gaps = table.column(target).missing
+    if not gaps.any():
+        return table
+    if gaps.all():
+        raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
+    return table.select(np.flatnonzero(~gaps))
