@@ -69,6 +69,11 @@ class Loss:
         """Whether its gradient is A[L] - Y."""
         return self.dZ is _residual
 
+    @property
+    def quantile(self) -> float | None:
+        """Of the targets, which one is the constant of the least loss: 0.5, the median; None: it is their mean."""
+        return None if self.slopes is None else self.slopes[0] / sum(self.slopes)
+
 
 def _residual(A: Any, Y: Any, xp: Any) -> Any:
     return A - Y

@@ -82,8 +82,8 @@ class Network:
     def __repr__(self) -> str:
         names = [activation.name or "custom" for activation in self.activations]
         loss = "" if self.loss.canonical else f", loss={self.loss.name!r}"
-        if self.loss.name == QUANTILE and self.loss.slopes is not None:
-            loss += f", quantile={self.loss.slopes[0]}"
+        if self.loss.name == QUANTILE:
+            loss += f", quantile={self.loss.quantile}"
         return f"Network({list(self.sizes)}, hidden={names}, output={self.output.name!r}{loss})"
 
     def init(
