@@ -185,11 +185,11 @@ def test_a_loss_by_name():
     ]  # fmt: skip
     assert all(make_loss(name) is LOSSES[name] for name in LOSSES if name != "quantile")
     assert make_loss("quantile", 0.9).slopes == (0.9, 1 - 0.9)
-    with pytest.raises(InputError, match="unknown loss 'huber'; the known ones are .*, absolute_error, quantile"):
+    with pytest.raises(InputError, match=r"unknown loss 'huber'; the known ones are .*, absolute_error, quantile"):
         make_loss("huber")
     with pytest.raises(InputError, match="loss='quantile' needs a quantile: a number between 0 and 1"):
         make_loss("quantile")
-    with pytest.raises(InputError, match="quantile=0.5 belongs to loss='quantile'; the loss is 'poisson'"):
+    with pytest.raises(InputError, match=r"quantile=0\.5 belongs to loss='quantile'; the loss is 'poisson'"):
         make_loss("poisson", 0.5)
     for bad in (0, 1, -0.1, 1.5, math.nan, True, "0.5"):
         with pytest.raises(InputError, match="quantile must be a number between 0 and 1, and neither of them; got"):

@@ -137,9 +137,7 @@ def test_a_loss_of_two_lines_leaves_out_an_example_of_weight_0(xp, output):
     found = fb.cost_and_gradients(
         network, xp.params(params), xp.array(X), xp.array(Y), l2=0.1, sample_weight=xp.array(weight)
     )
-    expected = fb.cost_and_gradients(
-        network, xp.params(params), xp.array(X[:, twice]), xp.array(Y[:, twice]), l2=0.1
-    )
+    expected = fb.cost_and_gradients(network, xp.params(params), xp.array(X[:, twice]), xp.array(Y[:, twice]), l2=0.1)
     assert found[0] == pytest.approx(expected[0], rel=xp.tolerance)
     assert relative(xp.hosts(found[1]), xp.hosts(expected[1])) < xp.tolerance
 
@@ -147,7 +145,9 @@ def test_a_loss_of_two_lines_leaves_out_an_example_of_weight_0(xp, output):
 def test_a_loss_goes_with_its_output_unit():
     network = fb.Network([3, 2], output="identity", loss="quantile", quantile=0.9)
     assert repr(network) == "Network([3, 2], hidden=[], output='identity', loss='quantile', quantile=0.9)"
-    assert repr(fb.Network([3, 2], output="identity", loss="squared_error")) == repr(fb.Network([3, 2], output="identity"))
+    assert repr(fb.Network([3, 2], output="identity", loss="squared_error")) == repr(
+        fb.Network([3, 2], output="identity")
+    )
     with pytest.raises(InputError, match="loss='poisson' goes with output='exp'; the output is 'sigmoid'"):
         fb.Network([3, 2], loss="poisson")
     with pytest.raises(InputError, match="loss='quantile' needs a quantile"):

@@ -136,6 +136,17 @@ def test_names_of_features_come_back(tmp_path):
     assert load(tmp_path / "m.model").feature_names_in_.tolist() == ["a", "b", "ü"]
 
 
+@pytest.mark.parametrize("name", ["absolute", "quantile", "counts"])
+def test_the_loss_comes_back(tmp_path, name):
+    """``partial_fit`` goes on by the same one."""
+    make, y = ESTIMATORS[name]
+    model = make().fit(X, y)
+    save(model, tmp_path / "m.model")
+    back = load(tmp_path / "m.model")
+    assert (back.loss, back.quantile, back.step_) == (model.loss, model.quantile, model.step_)
+    assert same(model.partial_fit(X, y).coefs_, back.partial_fit(X, y).coefs_)
+
+
 def test_a_table_model_comes_back(tmp_path):
     model = table_model()
     save(model, tmp_path / "m.model")

@@ -373,7 +373,7 @@ def test_poisson_takes_the_target_by_its_mean():
     encoding, table = target_of(counts, loss="poisson")
     assert encoding.encode_target(table).tolist() == (counts / 4).tolist()
     assert encoding.decode_target(np.array([0.0, 0.5, 2.5])).tolist() == [0.0, 2.0, 10.0]
-    with pytest.raises(TableError, match="target 'y': the loss 'poisson' needs numbers of at least 0, but row 2 has -3"):
+    with pytest.raises(TableError, match="the loss 'poisson' needs numbers of at least 0, but row 2 has -3"):
         target_of([1, -3, 5], loss="poisson")
 
 
@@ -448,7 +448,13 @@ def test_an_encoding_of_before_the_least_target_was_kept():
 
 @pytest.mark.parametrize(
     "change",
-    [{"target_scale": [1.0]}, {"target_scale": [1.0, "x"]}, {"target_unit": 0.0}, {"target_unit": -1}, {"target_least": True}],
+    [
+        {"target_scale": [1.0]},
+        {"target_scale": [1.0, "x"]},
+        {"target_unit": 0.0},
+        {"target_unit": -1},
+        {"target_least": True},
+    ],
     ids=str,
 )
 def test_a_damaged_target_scale_is_told(change):

@@ -1,4 +1,4 @@
-"""Output units and losses: each loss beside the gradient by the output unit's pre-activation, and the unit it goes with.
+"""Output units and losses: each loss beside its gradient by the output unit's pre-activation, and the unit it needs.
 
 Four pairs are *canonical links*, and for each the gradient of the loss is the same short expression,
 
@@ -165,7 +165,7 @@ def make_output(name: Any) -> Output:
 
 
 def make_loss(name: Any, quantile: Any = None) -> Loss:
-    """The loss of that name; ``quantile``, within (0, 1), is the q of the loss of that name, and None for all others."""
+    """The loss of that name; ``quantile``, within (0, 1), is the q of the loss "quantile", and None for the others."""
     if not isinstance(name, str) or name not in LOSSES:
         raise InputError(f"unknown loss {name!r}; the known ones are {', '.join(LOSSES)}.")
     check_quantile(name, quantile)
@@ -179,5 +179,5 @@ def check_quantile(loss: str, quantile: Any) -> None:
             raise InputError(f"quantile={quantile!r} belongs to loss={QUANTILE!r}; the loss is {loss!r}.")
     elif quantile is None:
         raise InputError(f"loss={QUANTILE!r} needs a quantile: a number between 0 and 1, 0.9 for example.")
-    elif not isinstance(quantile, Real) or isinstance(quantile, bool) or not 0 < quantile < 1:
+    elif not isinstance(quantile, Real) or isinstance(quantile, bool) or not 0 < float(quantile) < 1:
         raise InputError(f"quantile must be a number between 0 and 1, and neither of them; got {quantile!r}.")

@@ -127,7 +127,9 @@ class TableEncoding:
             kind, classes = decide_task(target, table.column(target), task)
         if kind != "regress" and (loss != "squared_error" or log_target):
             asked = "log_target" if log_target else f"loss={loss!r}"
-            raise InputError(f"{asked} belongs to a regression, and the target {target!r} is classified: ask to regress.")
+            raise InputError(
+                f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
+            )
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), rows, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
@@ -374,9 +376,7 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
-def _target_scale(
-    name: str, column: RawColumn, rows: np.ndarray | None, loss: str, log_target: bool
-) -> TargetScale:
+def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None, loss: str, log_target: bool) -> TargetScale:
     column = replace(column, values=numbers_of(name, column), levels=None)
     counted = ColumnStatistics.of(column, rows)
     _, scale = _center_and_scale(name, counted)

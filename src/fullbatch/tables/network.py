@@ -72,7 +72,7 @@ class TableNetwork:
         quantile: float | None = None,
         **more: Any,
     ) -> TableNetwork:
-        """One of an estimator's ``coefs_`` and ``intercepts_``; ``hidden`` to ``quantile`` as ``Network`` takes them."""
+        """One of an estimator's ``coefs_`` and ``intercepts_``; the others as ``Network`` takes them."""
         sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
         theta = flatten(tuple(Layer(W.T, b) for W, b in zip(coefs, intercepts, strict=True)))
         return cls(encoding, Network(sizes, hidden, output, loss, quantile), theta, **more)
