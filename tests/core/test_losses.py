@@ -179,6 +179,15 @@ def test_the_least_quantile_loss_is_at_the_quantile(seed, q):
     assert below / 101 - 1e-9 <= q <= (below + 1) / 101 + 1e-9
 
 
+def test_the_least_poisson_loss_is_at_y(xp):
+    Y = np.array([[0.0, 1.0, 2.5], [4.0, 0.0, 1.0]])
+    loss, namespace = LOSSES["poisson"], arrays.namespace(xp.array(Y))
+    least = loss.least(xp.array(Y), namespace)
+    at_y = CANONICAL["exp"].value(np.log(np.maximum(Y, 1e-300)), Y, np)
+    assert xp.has(least)
+    assert xp.host(least) == pytest.approx(at_y, rel=1e-6, abs=1e-6)
+
+
 def test_a_loss_by_name():
     assert [loss.name for loss in CANONICAL.values()] == [
         "binary_cross_entropy", "cross_entropy", "squared_error", "poisson"

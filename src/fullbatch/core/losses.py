@@ -56,6 +56,8 @@ class Loss:
 
     name : what the estimators, the command and model files call it;  output : the unit that it goes with
     slopes : (below, above) of one that is two straight lines, for the twins of the pass; else None
+    least : (Y, xp) -> the least L of any z, per example (m,), which no parameter changes: with it taken away half the
+        Poisson deviance is what is reported; None: it is 0, or is reported as it is
     """
 
     name: str
@@ -63,6 +65,7 @@ class Loss:
     value: Callable[[Any, Any, Any], Any]
     dZ: Callable[[Any, Any, Any], Any]
     slopes: tuple[float, float] | None = None
+    least: Callable[[Any, Any], Any] | None = None
 
     @property
     def canonical(self) -> bool:
@@ -114,6 +117,10 @@ def _poisson(Z: Any, Y: Any, xp: Any) -> Any:
     return xp.sum(xp.exp(Z) - Y * Z, axis=0)  # the term log(y!) does not depend on z and is left out
 
 
+def _least_poisson(Y: Any, xp: Any) -> Any:
+    return xp.sum(Y - Y * xp.log(xp.where(Y > 0, Y, xp.ones_like(Y))), axis=0)  # at e^z = y
+
+
 def _two_lines(below: float, above: float, Z: Any, Y: Any, xp: Any) -> Any:
     D = Z - Y
     return xp.sum(xp.maximum(above * D, -below * D), axis=0)
@@ -147,7 +154,7 @@ LOSSES = {
         Loss("binary_cross_entropy", "sigmoid", _binary_cross_entropy, _residual),
         Loss("cross_entropy", "softmax", _categorical_cross_entropy, _residual),
         Loss("squared_error", "identity", _half_squared_error, _residual),
-        Loss("poisson", "exp", _poisson, _residual),
+        Loss("poisson", "exp", _poisson, _residual, least=_least_poisson),
         two_lines("absolute_error", 1.0, 1.0),
         two_lines(QUANTILE, 0.5, 0.5),
     )

@@ -148,11 +148,11 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         return y
 
     def _loss_offset(self, target: np.ndarray, weight: np.ndarray | None) -> float:
-        if self.loss != "poisson":
+        least = LOSSES[self.loss].least
+        if least is None:
             return 0.0
         y = target.astype(np.float64).reshape(len(target), -1)
-        terms = y * np.log(np.where(y > 0, y, 1)) - y  # with J it makes half the Poisson deviance
-        return float(np.sum(np.average(terms, axis=0, weights=weight)))
+        return float(-np.average(least(y.T, np), weights=weight))
 
     def _score_of(self, target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
         return float(r2_score(target, predicted, sample_weight=weight))

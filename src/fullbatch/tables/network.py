@@ -169,10 +169,11 @@ class TableNetwork:
 
     def _cost(self, scaled: np.ndarray, target: np.ndarray) -> float:
         """The mean of the network's loss, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
-        Z = scaled
+        loss, Z, Y = self.network.loss, scaled[np.newaxis, :], target[np.newaxis, :]
         if self.network.output.name == "exp":
-            Z = np.log(np.maximum(scaled, np.finfo(np.float64).tiny))
-        return float(np.mean(self.network.loss.value(Z[np.newaxis, :], target[np.newaxis, :], np)))
+            Z = np.log(np.maximum(Z, np.finfo(np.float64).tiny))
+        least = 0.0 if loss.least is None else loss.least(Y, np)
+        return float(np.mean(loss.value(Z, Y, np) - least))
 
     def evaluate_guess(self, learned_from: np.ndarray, table: RawTable) -> dict[str, float]:
         """The scores, with the same keys, of one guess for every row that knows the training targets alone.
