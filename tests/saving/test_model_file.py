@@ -31,6 +31,8 @@ ESTIMATORS = {
     "lbfgs": (lambda: fb.MLPClassifier((4,), solver="lbfgs", max_iter=3, random_state=1), CODES > 0),
     "gd": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), solver="gd", max_iter=3, random_state=1), X[:, 0]),
     "counts": (lambda: fb.MLPRegressor("poisson", (4,), max_iter=3, random_state=1), CODES),
+    "absolute": (lambda: fb.MLPRegressor("absolute_error", (4,), max_iter=3, random_state=1), X[:, 0]),
+    "quantile": (lambda: fb.MLPRegressor("quantile", (4,), quantile=0.9, max_iter=3, random_state=1), X[:, 0]),
     "two outputs": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=1), X[:, :2]),
     "several labels": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), (X > 0).astype(int)),
     "one class": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), np.zeros(60, int)),
@@ -132,6 +134,17 @@ def test_names_of_features_come_back(tmp_path):
     model = fb.LogisticRegression(max_iter=3).fit(frame, CODES)
     save(model, tmp_path / "m.model")
     assert load(tmp_path / "m.model").feature_names_in_.tolist() == ["a", "b", "ü"]
+
+
+@pytest.mark.parametrize("name", ["absolute", "quantile", "counts"])
+def test_the_loss_comes_back(tmp_path, name):
+    """``partial_fit`` goes on by the same one."""
+    make, y = ESTIMATORS[name]
+    model = make().fit(X, y)
+    save(model, tmp_path / "m.model")
+    back = load(tmp_path / "m.model")
+    assert (back.loss, back.quantile, back.step_) == (model.loss, model.quantile, model.step_)
+    assert same(model.partial_fit(X, y).coefs_, back.partial_fit(X, y).coefs_)
 
 
 def test_a_table_model_comes_back(tmp_path):

@@ -329,9 +329,12 @@ def load_network(path: PathLike) -> TableNetwork:
         params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
         _check_layers(fitted, _sizes_of(params["hidden_layer_sizes"]), encoding.task == "classify")
         hidden, output = (_by_our_names(name) for name in (params["activation"], fitted["out_activation_"]))
+        # A classifier has no such parameters, nor has the loss of a regressor that an earlier version wrote a quantile.
+        loss = {name: unpack(estimator["params"].get(name), arrays) for name in ("loss", "quantile")}
         return TableNetwork.of_layers(
-            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, record=_record(content.get("record"))
-        )
+            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, **loss,
+            record=_record(content.get("record")),
+        )  # fmt: skip
 
 
 @contextmanager

@@ -28,6 +28,8 @@ for all 0.9803; means of three seeds.)
 
 A missing number becomes the center, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
+
+A regression's target is scaled as ``target.py`` says.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.statistics import ColumnStatistics, number_of
+from fullbatch.tables.target import TargetScale
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -108,7 +111,7 @@ class TableEncoding:
     target: str | None
     task: str | None  # "classify" | "regress"; None without a target
     classes: tuple[Any, ...]  # sorted; str, int, bool or float as they were in the table; () for a regression
-    target_scale: tuple[float, float]  # mean and standard deviation of a regression's target
+    target_scale: TargetScale  # of a regression's target
     feature_names: tuple[str, ...]  # the input columns, in the training table's order
     numbers: tuple[str, ...]
     center: np.ndarray  # (len(numbers),) float64
@@ -133,25 +136,34 @@ class TableEncoding:
         max_levels: int = 1024,
         dtype: str = "float32",
         rows: np.ndarray | None = None,
+        loss: str = "squared_error",
+        log_target: bool = False,
     ) -> TableEncoding:
         """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
         target : the column to predict; None: there is none
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
         categorical, numeric : columns for which the rule for columns is overruled
+        loss : of a regression, as ``MLPRegressor`` has it: the target is scaled for it
+        log_target : whether a regression learns the target's logarithm (``tables/target.py`` says when that helps)
 
         The classes are those of all rows of ``table``: a class that only held-out rows have is one too.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
-        that is missing somewhere or always the same.
+        that is missing somewhere, always the same, or negative where the loss or the logarithm needs another.
         """
         if max_levels < 1:
             raise InputError(f"max_levels must be at least 1; it is {max_levels}.")
         names = input_names(table, target, categorical, numeric)
-        kind, classes, target_scale = None, (), (0.0, 1.0)
+        kind, classes, target_scale = None, (), TargetScale()
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        if kind != "regress" and (loss != "squared_error" or log_target):
+            asked = "log_target" if log_target else f"loss={loss!r}"
+            raise InputError(
+                f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
+            )
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows)
+            target_scale = _target_scale(target, table.column(target), rows, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
@@ -256,7 +268,7 @@ class TableEncoding:
             out[rows, :k] = block.T
 
     def encode_target(self, table: RawTable) -> np.ndarray:
-        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED to mean 0 and sd 1 (m,).
+        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED (m,), as ``TargetScale`` says.
 
         Raises TableError: no such column, missing or infinite values, a class that training had not.
         """
@@ -266,8 +278,7 @@ class TableEncoding:
         column = table.column(self.target)
         _refuse_missing(self.target, column)
         if self.task == "regress":
-            mean, sd = self.target_scale
-            return ((numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
+            return self.target_scale.encode(numbers_of(self.target, column)).astype(self.dtype)
         coded = _coded(column)
         position = {level: i for i, level in enumerate(self.classes)}
         text = isinstance(self.classes[0], str)
@@ -281,12 +292,14 @@ class TableEncoding:
             )
         return codes
 
-    def decode_target(self, values: np.ndarray) -> np.ndarray:
-        """The inverse: the classes at these positions, or predictions in the target's own units, float64."""
+    def decode_target(self, values: np.ndarray, *, predicted: bool = True) -> np.ndarray:
+        """The inverse: the classes at these positions, or numbers in the target's own units, float64.
+
+        predicted : whether these are predictions, none of which is negative where no target was in training
+        """
         if self.task == "classify":
             return np.array(self.classes)[values]
-        mean, sd = self.target_scale
-        return np.asarray(values, np.float64) * sd + mean
+        return self.target_scale.decode(values, predicted=predicted)
 
     def to_dict(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What JSON can hold, and arrays by name: together all that ``from_dict`` needs."""
@@ -294,7 +307,7 @@ class TableEncoding:
             "target": self.target,
             "task": self.task,
             "classes": list(self.classes),
-            "target_scale": list(self.target_scale),
+            **self.target_scale.to_dict(),
             "feature_names": list(self.feature_names),
             "numbers": list(self.numbers),
             "indicators": list(self.indicators),
@@ -311,10 +324,11 @@ class TableEncoding:
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
         """The inverse of ``to_dict``. ModelFileError where the parts do not fit."""
         try:
-            tuples = ("classes", "target_scale", "feature_names", "numbers", "indicators")
+            tuples = ("classes", "feature_names", "numbers", "indicators")
             encoding = cls(
                 target=meta["target"],
                 task=meta["task"],
+                target_scale=TargetScale.from_dict(meta),
                 **{name: tuple(meta[name]) for name in tuples},
                 center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
@@ -411,12 +425,13 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
-def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None, loss: str, log_target: bool) -> TargetScale:
+    column = replace(column, values=numbers_of(name, column), levels=None)
+    counted = ColumnStatistics.of(column, rows)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
-    return counted.mean, counted.deviation
+    return TargetScale.learn(name, column, rows, counted, loss=loss, log=log_target)
 
 
 def _refuse_missing(name: str, column: RawColumn) -> None:
