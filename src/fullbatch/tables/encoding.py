@@ -43,6 +43,7 @@ import numpy as np
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
+from fullbatch.tables.sound import require_sound
 from fullbatch.tables.statistics import ColumnStatistics, number_of
 from fullbatch.tables.target import TargetScale
 
@@ -338,22 +339,9 @@ class TableEncoding:
                 decimal=_decimal(meta.get("decimal", ".")),
                 date_formats=tuple(_format_of(*pair) for pair in meta.get("date_formats", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
-        categories = encoding.categories
-        names = (*encoding.feature_names, *encoding.numbers, *encoding.indicators, *(c.name for c in categories))
-        values = (*encoding.classes, *(level for c in categories for level in c.levels))
-        if not (
-            isinstance(encoding.target, str | None)
-            and all(isinstance(name, str) for name in names)
-            and all(isinstance(value, (str, bool, int, float)) for value in values)
-        ):
-            raise ModelFileError("the model's table encoding is damaged: a name is no text, or a level no value.")
-        if encoding.center.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.center.shape:
-            raise ModelFileError(
-                f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but centers "
-                f"of shape {encoding.center.shape} and scales of shape {encoding.scale.shape}."
-            )
+            require_sound(encoding)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"the model's table encoding is damaged: {error or type(error).__name__}.") from None
         return encoding
 
 
