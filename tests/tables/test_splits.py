@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbatch.errors import InputError, TableError
-from fullbatch.tables.raw import RawTable
 from fullbatch.tables import splits
+from fullbatch.tables.raw import RawTable
 from fullbatch.tables.splits import HoldOut
 
 

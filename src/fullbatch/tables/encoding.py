@@ -33,7 +33,7 @@ import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.tables.statistics import ColumnStatistics
+from fullbatch.tables.statistics import ColumnStatistics, Folding
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -101,12 +101,15 @@ class TableEncoding:
         max_levels: int = 1024,
         dtype: str = "float32",
         rows: np.ndarray | None = None,
+        tallies: Tallies | None = None,
     ) -> TableEncoding:
         """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
         target : the column to predict; None: there is none
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
         categorical, numeric : columns for which the rule for columns is overruled
+        tallies : what is known of the training rows of a table that was read in parts: ``table`` then says what its
+            columns are, by few rows that have all classes
 
         The classes are those of all rows of ``table``: a class that only held-out rows have is one too.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
@@ -118,18 +121,19 @@ class TableEncoding:
         kind, classes, target_scale = None, (), (0.0, 1.0)
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        tallies = tallies or Tallies(table, rows)
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows)
+            target_scale = _target_scale(target, tallies.numbers(target))
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
             if name in categorical or (name not in numeric and column.levels is not None):
-                categories.append(_category(name, column, rows, max_levels))
+                categories.append(_category(name, *tallies.levels(name), max_levels))
                 continue
-            counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+            counted = tallies.numbers(name)
             both = name not in numeric and is_category(column, counted)
             if both:
-                categories.append(_category(name, column, rows, max_levels))
+                categories.append(_category(name, *tallies.levels(name), max_levels))
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
             if _many_missing(counted) and not both:  # The category has a feature for missing.
@@ -362,8 +366,7 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
-def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+def _target_scale(name: str, counted: ColumnStatistics) -> tuple[float, float]:
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
@@ -391,12 +394,29 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
-def _category(name: str, column: RawColumn, rows: np.ndarray | None, max_levels: int) -> Category:
-    coded = _coded(column)
-    *counts, missing, beyond = _counts(coded, rows)
-    seen = sorted((-count, level) for level, count in zip(coded.levels or (), counts, strict=True) if count)
-    levels = tuple(sorted(level for _, level in seen[:max_levels]))
-    return Category(name, levels, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
+class Tallies:
+    """What an encoding is learned from: of each column, what its training rows hold. Of a table in memory."""
+
+    def __init__(self, table: RawTable, rows: np.ndarray | None) -> None:
+        self.table, self.rows = table, rows
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        """The statistics of a column as numbers."""
+        folding = Folding()
+        folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
+        return folding.total()
+
+    def levels(self, name: str) -> tuple[Sequence[Any], list[int]]:
+        """The levels of a column as a category, and the count of each; then of missing values, and of texts beyond."""
+        coded = _coded(self.table.column(name))
+        return coded.levels or (), _counts(coded, self.rows)
+
+
+def _category(name: str, levels: Sequence[Any], all_counts: Sequence[int], max_levels: int) -> Category:
+    *counts, missing, beyond = all_counts
+    seen = sorted((-count, level) for level, count in zip(levels, counts, strict=True) if count)
+    kept = tuple(sorted(level for _, level in seen[:max_levels]))
+    return Category(name, kept, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
 
 
 def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:

@@ -135,10 +135,10 @@ def _end(window: float, share: float) -> int:
 
 def _uniform(keys: np.ndarray, seed: int) -> np.ndarray:
     """A number in [0, 1) for each key, by the key and the seed alone."""
-    return (_hash(keys, seed) >> np.uint64(11)) * 2.0**-53
+    return (hashed(keys, seed) >> np.uint64(11)) * 2.0**-53
 
 
-def _hash(keys: np.ndarray, seed: int) -> np.ndarray:
+def hashed(keys: np.ndarray, seed: int) -> np.ndarray:
     """64 mixed bits of each integer key and the seed, by the function of SplitMix64.
 
     References
@@ -209,14 +209,14 @@ def _groups(table: RawTable, name: str, share: float, seed: int) -> tuple[np.nda
 def _group_hashes(column: RawColumn, name: str, seed: int) -> np.ndarray:
     """64 bits for each row that follow from its group and the seed; numbers go by value, also where they are texts."""
     if column.levels is None:
-        return _hash(_bits(column.values), seed)
+        return hashed(_bits(column.values), seed)
     if (column.values == len(column.levels) + 1).any():
         raise TableError(
             f"column {name!r} has more than {len(column.levels):,} different texts, too many for groups; give them "
             "as numbers."
         )
     keys = np.array([_level_key(level) for level in column.levels], dtype=np.uint64)
-    return _hash(keys, seed)[column.values]
+    return hashed(keys, seed)[column.values]
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
