@@ -15,6 +15,7 @@ short under one ends the process, and the first touch of its pages takes longer 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -245,8 +246,23 @@ class Part:
         return int(self.file.content["leaf"])
 
     @property
+    def window(self) -> int:
+        """So many leaves are mixed with one another in mini-batches."""
+        return int(self.file.content["window"])
+
+    @property
+    def kinds(self) -> dict[str, tuple[np.dtype, int]]:
+        """Dtype and width of each field."""
+        return self.file.kinds
+
+    @property
     def leaves(self) -> int:
         return -(-self.m // self.leaf)
+
+    def expect(self, leaf: int) -> None:
+        """Have the system read this leaf, which comes soon."""
+        if leaf < self.leaves:
+            self.file.expect(self.first + leaf)
 
     def reader(self, name: str) -> Callable[[Where], np.ndarray]:
         """Gives a field of some rows, in a buffer of its own that is good until the next call."""
@@ -273,8 +289,8 @@ class Part:
         while row < where.stop:
             leaf, start = divmod(row, self.leaf)
             count = min(self.leaf - start, where.stop - row)
-            if start == 0 and name == FIELDS[0] and leaf + 1 < self.leaves:
-                self.file.expect(self.first + leaf + 1)
+            if start == 0 and name == FIELDS[0]:
+                self.expect(leaf + 1)
             self.file.read(name, self.first + leaf, start, out[done : done + count])
             done, row = done + count, row + count
 
@@ -289,10 +305,46 @@ class Part:
 
 
 @dataclass(frozen=True)
+class LoadedPart:
+    """The same of rows in memory, in leaves and windows as they were in the file."""
+
+    loaded: StoredArrays
+    leaf: int
+    window: int
+
+    @property
+    def m(self) -> int:
+        return len(self.loaded.y)
+
+    @property
+    def leaves(self) -> int:
+        return -(-self.m // self.leaf)
+
+    @property
+    def kinds(self) -> dict[str, tuple[np.dtype, int]]:
+        there = {name: array for name, array in self.loaded._asdict().items() if array is not None}
+        return {name: (array.dtype, array.shape[1] if array.ndim == 2 else 0) for name, array in there.items()}
+
+    def expect(self, leaf: int) -> None:
+        pass
+
+    def reader(self, name: str) -> Callable[[Where], np.ndarray]:
+        array = getattr(self.loaded, name)
+        return lambda where: array[where]
+
+    def fill(self, name: str, where: Where, out: np.ndarray) -> None:
+        out[...] = getattr(self.loaded, name)[where]
+
+    def arrays(self, where: Where = None) -> StoredArrays:
+        where = slice(0, self.m) if where is None else where
+        return StoredArrays(*(None if array is None else array[where] for array in self.loaded))
+
+
+@dataclass(frozen=True)
 class StoredTable:
     """The features of a store's rows as a ``Columns`` source: those that EncodedTable would have of them in memory."""
 
-    part: Part
+    part: Part | LoadedPart
     n: int
 
     @property
@@ -301,23 +353,23 @@ class StoredTable:
 
     @property
     def like(self) -> Array:
-        dtype, k = self.part.file.kinds["numbers"]
+        dtype, k = self.part.kinds["numbers"]
         return np.empty((0, k), dtype)
 
     def reader(self) -> Reader:
-        if "codes" in self.part.file.kinds:
+        if "codes" in self.part.kinds:
             return OneHotReader(self._rows(), self.n)
         read = self.part.reader("numbers")
         return lambda where: read(where).T
 
     def sparse_reader(self, share: float) -> Reader | None:
-        kinds = self.part.file.kinds
+        kinds = self.part.kinds
         entries = kinds["numbers"][1] + (kinds["codes"][1] if "codes" in kinds else 0)
         return SparseReader(self._rows(), self.n) if entries <= share * self.n else None
 
     def _rows(self) -> Callable[[Where], tuple[np.ndarray, np.ndarray]]:
         numbers = self.part.reader("numbers")
-        if "codes" not in self.part.file.kinds:
+        if "codes" not in self.part.kinds:
             return lambda where: (numbers(where), np.empty((length(where), 0), np.uint8))
         codes = self.part.reader("codes")
         return lambda where: (numbers(where), codes(where))
@@ -330,7 +382,7 @@ class StoredTarget:
     classes : how many there are; 0 for numbers
     """
 
-    part: Part
+    part: Part | LoadedPart
     classes: int
 
     @property
@@ -343,10 +395,10 @@ class StoredTarget:
 
     @property
     def like(self) -> Array:
-        return np.empty((self.n, 0), self.part.file.kinds["numbers"][0])
+        return np.empty((self.n, 0), self.part.kinds["numbers"][0])
 
     def reader(self) -> Reader:
-        read, dtype = self.part.reader("y"), self.part.file.kinds["numbers"][0]
+        read, dtype = self.part.reader("y"), self.part.kinds["numbers"][0]
 
         def block(where: Where) -> Array:
             y = target_of(read(where), self.classes, dtype)
@@ -364,11 +416,11 @@ def target_of(y: np.ndarray, classes: int, dtype: Any) -> Columns:
 class StoredWeight:
     """The weights of a store's rows, as far as a fold asks an array for them."""
 
-    part: Part
+    part: Part | LoadedPart
     dtype: np.dtype = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", self.part.file.kinds["weight"][0])
+        object.__setattr__(self, "dtype", self.part.kinds["weight"][0])
 
     @property
     def shape(self) -> tuple[int]:
@@ -389,8 +441,8 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = StoreFile(Path(path))
         rows = self.file.content["rows"]
-        self.train = Part(self.file, 0, rows["train"])
-        self.held_out = Part(self.file, self.train.leaves, rows["held_out"])
+        self.train: Part | LoadedPart = Part(self.file, 0, rows["train"])
+        self.held_out: Part | LoadedPart = Part(self.file, self.train.leaves, rows["held_out"])
 
     @property
     def path(self) -> Path:
@@ -439,12 +491,7 @@ class Store:
         """What the order of the rows, and the held-out ones, were drawn with."""
         return int(self.content["seed"])
 
-    @property
-    def window(self) -> int:
-        """So many leaves are mixed with one another in mini-batches."""
-        return int(self.content["window"])
-
-    def examples(self, part: Part) -> Examples:
+    def examples(self, part: Part | LoadedPart) -> Examples:
         """The rows of a part, read as a fold needs them."""
         weight: Any = StoredWeight(part) if "weight" in self.file.kinds else None
         return Examples(StoredTable(part, self.n), StoredTarget(part, len(self.classes)), weight)
@@ -459,10 +506,13 @@ class Store:
         """
         return (self.held_out if held_out else self.train).arrays()
 
-    def in_memory(self, *, held_out: bool = False) -> Examples:
-        """The same rows as examples that a fold reads from memory."""
-        found = self.to_arrays(held_out=held_out)
-        return examples_of(found, self.n, len(self.classes))
+    def load(self) -> Store:
+        """The same store with all rows in memory: what is trained from it has the same bits."""
+        loaded = copy.copy(self)
+        for name in ("train", "held_out"):
+            part = getattr(self, name)
+            setattr(loaded, name, LoadedPart(part.arrays(), part.leaf, part.window))
+        return loaded
 
     def __len__(self) -> int:
         """How many leaves there are to learn from."""
@@ -490,7 +540,7 @@ class Store:
 
 
 def examples_of(arrays: StoredArrays, n: int, classes: int) -> Examples:
-    """Rows of a store that lie in memory, as examples."""
+    """Rows of a store that lie in memory, as examples that are read there as any others are."""
     codes = np.empty((len(arrays.numbers), 0), np.uint8) if arrays.codes is None else arrays.codes
     X = EncodedTable(arrays.numbers, codes, n)
     return Examples(X, target_of(arrays.y, classes, arrays.numbers.dtype), arrays.weight)

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from fullbatch.machine import arrays
 from fullbatch.sources import Where, batches, length
+from fullbatch.sources.windows import part_of
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
+from fullbatch.training.windows import WindowBatches
 
 
 class Batches(Protocol):
@@ -34,6 +36,8 @@ class Batches(Protocol):
 def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
     """The fastest that can run."""
     fold = objective.fold
+    if part_of(fold.examples) is not None and batch_size < fold.examples.m:
+        return WindowBatches(objective, optimizer, state, batch_size, make)
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):
         return NativeBatches(
             fold.network, fold.examples, optimizer, state,
