@@ -24,11 +24,13 @@ from fullbatch.version import __version__
 
 if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.reading import read_table
 
 __all__ = [
+    "Checkpoint",
     "GradientSum",
     "Layer",
     "LogisticRegression",
@@ -50,6 +52,7 @@ __all__ = [
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
+    "Checkpoint": "fullbatch.saving.checkpoint",
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",

@@ -241,8 +241,8 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
         assert sliced.costs == whole.costs
         assert np.array_equal(sliced.theta, whole.theta)
 
-        def third(self, updates):
-            store(self, updates)
+        def third(self, *done):
+            store(self, *done)
             if self.updates == 3:
                 raise KeyboardInterrupt
 
@@ -251,8 +251,11 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
             list(epochs(objective, adam, start(params, adam), orders=[np.arange(90)], batch_size=20))
         monkeypatch.setattr(NativeBatches, "_store", store)
         three = train(objective, start(params, adam), adam, [np.arange(60)], 20, NativeBatches)
-    state = caught.value.state
-    assert (state.updates, state.epoch) == (3, 0)
+        state = caught.value.state
+        rest = train(objective, state, adam, [np.arange(90)], 20, NativeBatches)
+    assert rest.costs == whole.costs
+    assert np.array_equal(rest.theta, whole.theta)
+    assert (state.updates, state.epoch, state.place) == (3, 0, 60)
     assert np.array_equal(state.theta, three.theta)
     assert all(map(np.array_equal, state.arrays, three.arrays))
 

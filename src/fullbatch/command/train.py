@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,7 @@ from fullbatch.command.options import (
     share,
 )
 from fullbatch.command.printing import console, plural, print_json, say
-from fullbatch.command.signals import stopping_with
+from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.errors import FullbatchError, InputError, TableError
 
 if TYPE_CHECKING:
@@ -264,10 +264,12 @@ def _fit(
     estimator: Any, table: RawTable, target: str, data: Path | None, model: Path | None, progress: TrainingProgress
 ) -> int:
     """Train, and write the model; the signal that stopped the training (0: none did)."""
+    from fullbatch.machine.safe_output import only_writer
     from fullbatch.tables.record import files
 
-    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
-    with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
+    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so all the signals raise one.
+    alone = only_writer(model, "the model") if model else nullcontext()
+    with alone, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:
             estimator.fit(table, target=target)
         except KeyboardInterrupt:

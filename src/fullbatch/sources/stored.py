@@ -5,8 +5,8 @@
     y         the class's position, in the smallest unsigned type; of a regression the scaled target
     weight    float32|64; only where rows have weights
 
-The rows to learn from come first, then the held-out ones, in leaves of their own. All leaves of a part but its last have
-the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a record
+The rows to learn from come first, then the held-out ones, in leaves of their own. All leaves of a part but its last
+have the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a record
 batch holds the CRC-32 of its leaf: of the bytes of its columns, one after another.
 
 Rows are read with pread into buffers that each reader owns. A memory map would spare the copy, but a file that is cut
@@ -22,7 +22,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -259,6 +259,11 @@ class Part:
     def leaves(self) -> int:
         return -(-self.m // self.leaf)
 
+    def checksum(self) -> str:
+        """Of all leaves."""
+        leaves = self.file.leaves[self.first : self.first + self.leaves]
+        return _joined(f"{leaf.checksum:08x}" for leaf in leaves)
+
     def expect(self, leaf: int) -> None:
         """Have the system read this leaf, which comes soon."""
         if leaf < self.leaves:
@@ -304,6 +309,10 @@ class Part:
         return StoredArrays(**found)
 
 
+def _joined(checksums: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(checksums).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class LoadedPart:
     """The same of rows in memory, in leaves and windows as they were in the file."""
@@ -324,6 +333,16 @@ class LoadedPart:
     def kinds(self) -> dict[str, tuple[np.dtype, int]]:
         there = {name: array for name, array in self.loaded._asdict().items() if array is not None}
         return {name: (array.dtype, array.shape[1] if array.ndim == 2 else 0) for name, array in there.items()}
+
+    def checksum(self) -> str:
+        """Of all leaves, as the file has it."""
+        found = []
+        for start in range(0, self.m, self.leaf):
+            checksum = 0
+            for array in self.arrays(slice(start, start + self.leaf)):
+                checksum = checksum if array is None else zlib.crc32(np.ascontiguousarray(array), checksum)
+            found.append(f"{checksum:08x}")
+        return _joined(found)
 
     def expect(self, leaf: int) -> None:
         pass
@@ -355,6 +374,10 @@ class StoredTable:
     def like(self) -> Array:
         dtype, k = self.part.kinds["numbers"]
         return np.empty((0, k), dtype)
+
+    def checksum(self) -> str:
+        """Of all rows, their targets and weights."""
+        return self.part.checksum()
 
     def reader(self) -> Reader:
         if "codes" in self.part.kinds:
@@ -556,8 +579,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     Returns
     -------
     Store
-        ``fit`` of the estimators and ``cost_and_gradients`` take it as it is. It has ``shape`` (rows to learn from, and
-        features), ``columns``, ``target``, ``task``, ``classes``, ``seed`` and ``to_arrays()``; to iterate over it gives
+        ``fit`` of the estimators and ``cost_and_gradients`` take it as it is. It has ``shape`` (rows to learn from,
+        and features), ``columns``, ``target``, ``task``, ``classes``, ``seed`` and ``to_arrays()``; to iterate over it gives
         its leaves one by one. A context manager; ``close`` closes the file. Several may be open at once.
 
     Raises

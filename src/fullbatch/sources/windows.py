@@ -45,25 +45,6 @@ class WindowOrder:
         return np.random.RandomState([self.seed, self.epoch, *of]).permutation(count)
 
 
-class WindowOrders:
-    """The orders of all epochs. state : (seed, epochs so far)."""
-
-    def __init__(self, m: int, seed: int | None, epoch: int = 0) -> None:
-        self.m, self.seed, self.epoch = m, seed, epoch
-
-    def __iter__(self) -> Iterator[WindowOrder]:
-        return self
-
-    def __next__(self) -> WindowOrder:
-        order = WindowOrder(self.m, self.seed, self.epoch)
-        self.epoch += 1
-        return order
-
-    @property
-    def state(self) -> Any:
-        return None if self.seed is None else (self.seed, self.epoch)
-
-
 def part_of(examples: Examples) -> Part | LoadedPart | None:
     """The part of a store that examples are; None: they are no store's."""
     X = examples.X.host if isinstance(examples.X, Uploaded) else examples.X

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fullbatch.sources import Where, length
-from fullbatch.sources.windows import Window
+from fullbatch.sources.windows import Window, WindowOrder
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
-from fullbatch.training.state import TrainingState
+from fullbatch.training.state import OrderState, TrainingState
 
 if TYPE_CHECKING:
     from fullbatch.training.minibatches import Batches
@@ -41,10 +41,51 @@ class WindowBatches:
     def updates(self) -> int:
         return self.inner.updates
 
+    @property
+    def place(self) -> int:
+        return self.inner.place
+
+    @property
+    def total(self) -> float:
+        return self.inner.total
+
+    @property
+    def cost(self) -> float:
+        return self.inner.cost
+
+    def begin(self, place: int, total: float) -> None:
+        self.inner.begin(place, total)
+
     def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
-        total, m = 0.0, length(order)
+        first, m = 0, length(order)
         for chunk in self.window.chunks(order):
-            share, cost = length(chunk) / m, 0.0
-            for cost in self.inner.run(chunk, rate):
-                yield total + cost * share
-            total += cost * share
+            if first + length(chunk) > self.inner.place:  # else a training that goes on has done it
+                yield from self.inner.run(chunk, rate, first, m)
+            first += length(chunk)
+
+
+class WindowOrders:
+    """The orders of a store's rows, for ever: epoch e's follows from e and a seed that the generator gave first.
+
+    state : None, or what all orders follow from
+    """
+
+    def __init__(self, m: int, shuffled: bool, rng: Any, state: OrderState | None = None) -> None:
+        if state is not None:
+            rng.set_state(state.start)
+        self.m, self.drawn, self.start = m, 0 if state is None else state.drawn, rng.get_state()
+        self.seed = int(rng.randint(2**31 - 1)) if shuffled else None
+        self.now = rng.get_state() if state is None else state.now
+        rng.set_state(self.now)
+
+    def __iter__(self) -> Iterator[WindowOrder]:
+        return self
+
+    def __next__(self) -> WindowOrder:
+        order = WindowOrder(self.m, self.seed, self.drawn)
+        self.drawn += 1
+        return order
+
+    @property
+    def state(self) -> OrderState | None:
+        return None if self.seed is None else OrderState(self.start, self.drawn, self.now)
