@@ -29,7 +29,8 @@ from fullbatch.estimators import MLPClassifier, MLPRegressor
 from fullbatch.estimators.classification import given_weights
 from fullbatch.estimators.inputs import on_host, read_weight
 from fullbatch.machine.plain_values import json_ready
-from fullbatch.tables import record
+from fullbatch.sources.stored import Store
+from fullbatch.tables import from_store, record
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, asks_for_the_model
 from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows, split_rows
@@ -37,9 +38,11 @@ from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
+from fullbatch.tables.store import encoding_of
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
+CHOSEN = ("epochs", "batch_size", "learning_rate", "l2", "random_state")  # by the number of rows, if at all
 OF_THE_TRAINING = (*TOLD, "device_", "step_", "precision_", "note_")  # attributes of the network's own estimator
 
 
@@ -93,7 +96,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         X : a table
             A pandas or polars data frame, an Arrow table or record batch, anything with ``__arrow_c_stream__``, a dict
             of columns, a ``RawTable`` (of ``fullbatch.read_table``), an array (m, n), a list of rows, or a path, or
-            several, as ``read_table`` takes them. A stream is read once.
+            several, as ``read_table`` takes them. A stream is read once. Or a store (``fullbatch.open_store``), alone:
+            target, held-out rows and how the columns are understood were decided when it was made.
         y : array-like (m,), optional
             The target, where it is no column of X.
         target : str, optional
@@ -120,6 +124,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         NonFiniteError
             For a cost that stopped being finite.
         """
+        if isinstance(X, Store):
+            given = {"y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+            return self._fit_store(X, given)
         whole, name = _with_target(as_table(X), y, target)
         weight = read_weight(sample_weight, whole.m, self.dtype)
         rows = learnable(whole, name, weight, numeric=self.numeric)
@@ -147,6 +154,29 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
         learn = rows.rows(train) if len(held_out) else rows
         self._train(encoding, learn, scored, settings, hooks)
+        return self
+
+    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
+        """Learn from an encoded table on the disk."""
+        from_store.check_parameters(self, store, given, DEFAULT)
+        encoding = encoding_of(store.content)
+        settings = self._settings().for_rows(store.train.m)
+        made_of = {
+            **from_store.described(store),
+            "versions": record.versions(),
+            "parameters": record.parameters(self.get_params(deep=False)),
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
+            "held_out": None,
+            "guess": None,
+        }
+        self._describe(encoding, json_ready(made_of))
+        hooks = {"X": store, "y": None, "metadata": None}
+        trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        if store.held_out.m:
+            found = from_store.scores(self._network(), store)
+            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
+        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
         return self
 
     def _settings(self) -> Settings:
@@ -177,12 +207,11 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         m: int,
     ) -> dict[str, Any]:
         """The record of the model's making, as far as it is known before the first epoch."""
-        chosen = ("epochs", "batch_size", "learning_rate", "l2", "random_state")
         return json_ready({
             "versions": record.versions(),
             "report": report(whole, encoding.target, rows=rows.kept, **self._columns()).to_dict(),
             "parameters": record.parameters(self.get_params(deep=False)),
-            "chosen": {name: getattr(settings, name) for name in chosen},
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
             "rows": m,
             "left_out": rows.left_out,
             "unseen": {} if scored is None else encoding.unseen(scored.table),
@@ -209,18 +238,31 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 "sample_weight_val": scored.weight,
             }
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
-        context = self._init_callback_context(max_subtasks=settings.epochs)
-        context.call_on_fit_task_begin(estimator=self, **hooks)
-        trainer.set_callbacks(*self._epochs(context, encoding, hooks))
-        trainer.fit(X, y, sample_weight=weight, **validation)
-        trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
-        _refuse_divergence(trainer)
-        self._take(encoding, trainer)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, X, y, sample_weight=weight, **validation)
         if scored is not None:
             network = self._network()
             self.record_["held_out"] = json_ready(network.evaluate(scored.table))
             self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table))
         context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
+
+    def _fit_trainer(
+        self,
+        trainer: Any,
+        encoding: TableEncoding,
+        settings: Settings,
+        hooks: dict[str, Any],
+        *examples: Any,
+        **more: Any,
+    ) -> Any:
+        """Fit it, with this estimator's callbacks, whose context is given back."""
+        context = self._init_callback_context(max_subtasks=settings.epochs)
+        context.call_on_fit_task_begin(estimator=self, **hooks)
+        trainer.set_callbacks(*self._epochs(context, encoding, hooks))
+        trainer.fit(*examples, **more)
+        trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
+        _refuse_divergence(trainer)
+        self._take(encoding, trainer)
+        return context
 
     def _epochs(self, context: Any, encoding: TableEncoding, hooks: dict[str, Any]) -> list[Epochs]:
         """What tells this estimator's callbacks, of which some may be a meta-estimator's, of each epoch."""

@@ -116,7 +116,7 @@ class TableNetwork:
         """
         if self.task == "classify":
             return self.most_probable(self.predict_proba(table))
-        return self.encoding.decode_target(self._numbers(self.encoding.encode(self.read(table))))
+        return self.encoding.decode_target(self.numbers(self.encoding.encode(self.read(table))))
 
     def most_probable(self, proba: np.ndarray) -> np.ndarray:
         """The most probable class of each row of probabilities (m, k): (m,)."""
@@ -130,7 +130,7 @@ class TableNetwork:
     def predict_log_proba(self, table: Any) -> np.ndarray:
         """The logarithms of ``predict_proba``, computed without a detour over it, so that they stay finite."""
         self._require_classes()
-        return self._log_probabilities(self.encoding.encode(self.read(table)))
+        return self.log_probabilities(self.encoding.encode(self.read(table)))
 
     def _require_classes(self) -> None:
         if self.task != "classify":
@@ -151,8 +151,8 @@ class TableNetwork:
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
-            return score_classes(self._log_probabilities(encoded), target)
-        scaled = self._numbers(encoded).astype(np.float64)
+            return score_classes(self.log_probabilities(encoded), target)
+        scaled = self.numbers(encoded).astype(np.float64)
         return self._score_numbers(scaled, target)
 
     def _score_numbers(self, scaled: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -180,10 +180,12 @@ class TableNetwork:
 
     # The forward pass
 
-    def _numbers(self, encoded: Columns) -> np.ndarray:
+    def numbers(self, encoded: Columns) -> np.ndarray:
+        """What a regression predicts of encoded rows, scaled as in training: (m,)."""
         return self._forward(encoded, self.network, lambda yhat: yhat)[0]
 
-    def _log_probabilities(self, encoded: Columns) -> np.ndarray:
+    def log_probabilities(self, encoded: Columns) -> np.ndarray:
+        """The logarithms of the probabilities of encoded rows: (m, k)."""
         softmax = self.network.output.name == "softmax"
         scores = Network(self.network.sizes, self.network.activations, "identity")  # whose yhat is Z[L] itself
         return self._forward(encoded, scores, lambda Z: log_probabilities(Z, softmax=softmax)).T

@@ -131,7 +131,7 @@ def convert(
         dtype=dtype, tallies=counts,
     )  # fmt: skip
     layout = Layout.of(encoding, counts.weighted)
-    content = _content(encoding, counts, rule, layout)
+    content = {**_content(encoding, counts, rule, layout), "max_levels": max_levels}
     _check_space(Path(out), counts, layout, planned)
     with replacing(out, "the store") as file, ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".fullbatch-", dir=_folder(out)))
