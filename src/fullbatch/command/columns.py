@@ -30,6 +30,7 @@ from fullbatch.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
 MOST_CLASSES_SHOWN = 8
@@ -63,20 +64,62 @@ def columns(
     as_json: AsJson = False,
 ) -> None:
     """Show how the columns of a table are understood, and what is doubtful about them, without training."""
+    from fullbatch.sources.stored import Store
+    from fullbatch.tables.from_store import report_of
     from fullbatch.tables.report import report
 
-    table = read_selected(data, target, drop, only, missing, keep_missing_words)
+    table = table_or_store(data, target, drop, only, missing, keep_missing_words)
+    if isinstance(table, Store):
+        refuse_options({"--task": task, "--categorical": categorical, "--numeric": numeric}, data)
+        _show(report_of(table), as_json, f"{data}, of those to learn from")
+        return
     found = report(
         table, target, task=task, categorical=column_names(categorical or (), table.names),
         numeric=column_names(numeric or (), table.names),
     ).to_dict()  # fmt: skip
+    _show(found, as_json, str(data))
     if as_json:
-        print_json(found)
         return
-    print_columns(console(sys.stdout), found, str(data))
     gaps = next((column["missing"] for column in found["columns"] if column["kind"] == "target"), 0)
     for line in [*filter(None, [rows_line({"without_target": gaps}, table.m)]), *doubt_lines(found)]:
         say(line)
+
+
+def _show(found: dict[str, Any], as_json: bool, name: str) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print_columns(console(sys.stdout), found, name)
+
+
+def table_or_store(
+    data: Path,
+    target: str | None,
+    drop: Sequence[str] | None,
+    only: Sequence[str] | None,
+    missing: Sequence[str] | None,
+    keep_missing_words: bool,
+) -> RawTable | Store:
+    """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
+    from fullbatch.sources.stored import is_store, open_store
+
+    if not is_store(data):
+        return read_selected(data, target, drop, only, missing, keep_missing_words)
+    asked = {"--drop": drop, "--columns": only, "--missing": missing, "--keep-missing-words": keep_missing_words}
+    refuse_options(asked, data)
+    store = open_store(data)
+    if target not in (None, store.target):
+        raise InputError(
+            f"the target of the store {data} is {store.target!r}, and not {target!r}; convert for that one."
+        )
+    return store
+
+
+def refuse_options(asked: Mapping[str, Any], store: Path) -> None:
+    """InputError for an option that is given, where a store has decided."""
+    for name, value in asked.items():
+        if value:
+            raise InputError(f"{name} was decided when the store {store} was made; convert the table anew for another.")
 
 
 def read_selected(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, rows_line, short_lines
+from fullbatch.command.columns import doubt_lines, rows_line, short_lines, table_or_store
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -47,6 +47,7 @@ from fullbatch.errors import FullbatchError, InputError, TableError
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
 MOST_UNSEEN = 5  # So many columns with levels that only held-out rows have are named.
@@ -57,7 +58,7 @@ def train(
         Path | None,
         typer.Argument(
             metavar="[DATA]",
-            help="A table: .csv, .csv.gz or .parquet. Without it: handwritten digits.",
+            help="A table: .csv, .csv.gz or .parquet; or a store. Without it: handwritten digits.",
             show_default=False,
         ),
     ] = None,
@@ -155,7 +156,7 @@ def train(
     message = _check_before_training(data, model, plot, params)
     started = time.perf_counter()
     read = partial(
-        read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words
+        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words
     )
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
@@ -201,8 +202,11 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
     return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
 
 
-def _table_and_target(data: Path | None, target: str | None, read: Callable[[Path], RawTable]) -> tuple[RawTable, str]:
-    """The table that is learned from, handwritten digits where no file is given, and the name of its target column."""
+def _table_and_target(
+    data: Path | None, target: str | None, read: Callable[[Path], RawTable | Store]
+) -> tuple[RawTable | Store, str]:
+    """The table, or the store, that is learned from, handwritten digits where no file is given, and the name of its target column."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
     if data is None:
@@ -212,17 +216,21 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
     table = read(data)
+    if isinstance(table, Store):
+        return table, table.target
     if target is None:
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
     return table, target
 
 
-def _estimator(table: RawTable, target: str, task: str | None, params: dict[str, Any]) -> Any:
+def _estimator(table: RawTable | Store, target: str, task: str | None, params: dict[str, Any]) -> Any:
     """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.fit import task_of
 
-    kind = TableClassifier if (task or task_of(table, target)) == "classify" else TableRegressor
+    found = task or (table.task if isinstance(table, Store) else task_of(table, target))
+    kind = TableClassifier if found == "classify" else TableRegressor
     return kind(**params)
 
 
@@ -261,7 +269,12 @@ def _lines(message: str, estimator: Any) -> list[str]:
 
 
 def _fit(
-    estimator: Any, table: RawTable, target: str, data: Path | None, model: Path | None, progress: TrainingProgress
+    estimator: Any,
+    table: RawTable | Store,
+    target: str,
+    data: Path | None,
+    model: Path | None,
+    progress: TrainingProgress,
 ) -> int:
     """Train, and write the model; the signal that stopped the training (0: none did)."""
     from fullbatch.machine.safe_output import only_writer

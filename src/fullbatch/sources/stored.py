@@ -492,6 +492,11 @@ class Store:
         return tuple(self.content["encoding"]["feature_names"])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All columns of that table, as a raw table has them."""
+        return tuple(column["name"] for column in self.content["columns"] if column["kind"] != "left out")
+
+    @property
     def target(self) -> str:
         return str(self.content["encoding"]["target"])
 
@@ -567,6 +572,20 @@ def examples_of(arrays: StoredArrays, n: int, classes: int) -> Examples:
     codes = np.empty((len(arrays.numbers), 0), np.uint8) if arrays.codes is None else arrays.codes
     X = EncodedTable(arrays.numbers, codes, n)
     return Examples(X, target_of(arrays.y, classes, arrays.numbers.dtype), arrays.weight)
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a store does; it may still be damaged, or cut short."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(6) != b"ARROW1":
+                return False
+            import pyarrow as pa
+
+            file.seek(8)
+            return KEY in (pa.ipc.read_schema(pa.ipc.read_message(file)).metadata or {})
+    except (OSError, ValueError):  # Arrow's errors are of these
+        return False
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:

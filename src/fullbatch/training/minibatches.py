@@ -36,9 +36,7 @@ class Batches(Protocol):
         """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
         ...
 
-    def run(
-        self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
-    ) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order, in batches of one size, the last one maybe smaller.
 
         rate : of the number of updates done so far
@@ -76,9 +74,7 @@ class PythonBatches:
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total
 
-    def run(
-        self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
-    ) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
         m, done = m or length(order), self.place - first
         for batch in batches(remaining(order, done) if done else order, self.batch_size):

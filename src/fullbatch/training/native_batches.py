@@ -108,9 +108,7 @@ class NativeBatches:
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total
 
-    def run(
-        self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
-    ) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
