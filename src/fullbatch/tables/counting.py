@@ -111,7 +111,7 @@ class Counts:
         self.folded: dict[str, Folding | ColumnStatistics] = {}
         self.counted: dict[str, np.ndarray] = {}
         self.numbers_counted: dict[str, Counter[Any]] = {}
-        self.shown: dict[str, RawColumn] = {}
+        self.shown: dict[str, list[np.ndarray]] = {}
 
     def read(self, names: Sequence[str], tell: Callable[[str, int, int], None] | None) -> None:
         """The first pass."""
@@ -122,8 +122,8 @@ class Counts:
             held_out = draw.add(self.strata(table))
             rows = np.flatnonzero(~held_out) if held_out.any() else None
             for name in names:
-                if name not in self.shown:
-                    self.shown[name] = piece.column(name).select(np.arange(min(SHOWN, piece.m)))
+                if first < SHOWN:
+                    self.shown.setdefault(name, []).append(piece.column(name).values[: SHOWN - first])
                 with rows_from(first):
                     self._add(name, table.column(name), rows)
             self.held_out += int(held_out.sum())
@@ -147,9 +147,7 @@ class Counts:
     def _add(self, name: str, column: RawColumn, rows: np.ndarray | None) -> None:
         is_target = name == self.target.of.name
         as_levels = name in self.categorical or (name not in self.numeric and column.levels is not None)
-        if is_target and self.target.task == "classify":
-            self._count(name, column, rows)
-        elif as_levels and not is_target:
+        if self.target.task == "classify" if is_target else as_levels:
             self._count(name, column, rows)
         else:
             values = numbers_of(name, column)
@@ -198,7 +196,7 @@ class Counts:
     def table(self) -> RawTable:
         """What the columns are, by few rows; of the target, all different values."""
         columns = self.pieces.columns
-        known = {name: replace(columns[name], values=shown.values) for name, shown in self.shown.items()}
+        known = {name: replace(columns[name], values=np.concatenate(shown)) for name, shown in self.shown.items()}
         assert self.target.column is not None
         known[self.target.of.name] = self.target.column
         return RawTable(known, SHOWN, self.pieces.left_out, self.pieces.missing)

@@ -17,7 +17,7 @@ from fullbatch.tables.scores import NOTHING, score_classes
 ROWS = 2**18  # that are scored at a time
 EXACT = 2**20  # So many rows are scored at once, as those of a table are; of more, ranks come from a histogram.
 BINS = 2**20
-FARTHEST = 20.0  # Logits and logarithms beyond this are one bin.
+FARTHEST = 64.0  # Logits and logarithms beyond this are one bin.
 
 
 def check_parameters(estimator: Any, store: Store, given: dict[str, Any], default: Settings) -> None:
@@ -127,7 +127,9 @@ class Ranks:
         self.counts = np.zeros((2, BINS), np.int64)
 
     def add(self, values: np.ndarray, positive: np.ndarray) -> None:
-        bins = np.clip((values + FARTHEST) * (BINS / (2 * FARTHEST)), 0, BINS - 1).astype(np.int64)
+        # Bins are narrowest around 0, where most logits are: 9e-6 there, 4e-5 at 4.
+        end = np.arcsinh(FARTHEST)
+        bins = np.clip((np.arcsinh(values) + end) * (BINS / (2 * end)), 0, BINS - 1).astype(np.int64)
         for counts, rows in zip(self.counts, (~positive, positive), strict=True):
             counts += np.bincount(bins[rows], minlength=BINS)
 
@@ -137,6 +139,7 @@ class Ranks:
         return float(((np.cumsum(negative) - negative / 2) @ positive) / pairs) if pairs else NOTHING
 
     def average_precision(self) -> float:
+        """The rows of a bin have one threshold, as those of one value have."""
         negative, positive = self.counts[:, ::-1].astype(np.float64)
         if not positive.sum() or not negative.sum():
             return NOTHING
