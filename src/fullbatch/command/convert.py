@@ -90,7 +90,8 @@ def convert(
     started, tell = time.perf_counter(), _Progress()
     content = write_store(
         list(data), out, target, task=task, categorical=column_names(categorical or (), names),
-        numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation, seed=seed,
+        numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
+        seed=seed,
         columns=chosen or None, drop=dropped,
         missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words),
         planned=None if quiet else planned, tell=None if quiet else tell,
@@ -144,10 +145,7 @@ def facts_of(content: dict[str, Any]) -> list[tuple[str, str]]:
         *([("left out", ", ".join(f"{name}: {count:,}" for name, count in left_out.items()))] if left_out else []),
         ("features", f"{found['n']:,} of {found['dtype']}"),
         ("target", f"{found['target']}, to {found['task']}"),
-        (
-            "leaves",
-            f"of {plural(found['leaf'], 'row')}, mixed by windows of {plural(window, 'leaf').replace('leafs', 'leaves')}",
-        ),
+        ("leaves", f"of {plural(found['leaf'], 'row')}; {window} of them are mixed with one another"),
         ("seed", str(found["seed"])),
     ]
 

@@ -205,7 +205,7 @@ def _check_before_training(data: Path | None, model: Path | None, plot: Path | N
 def _table_and_target(
     data: Path | None, target: str | None, read: Callable[[Path], RawTable | Store]
 ) -> tuple[RawTable | Store, str]:
-    """The table, or the store, that is learned from, handwritten digits where no file is given, and the name of its target column."""
+    """The table, or the store, that is learned from, handwritten digits without a file, and its target's name."""
     from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
@@ -387,8 +387,18 @@ def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:
     """What to try next: to use the model, or to keep it."""
+    from fullbatch.sources.stored import is_store
+
     if summary["model"]:
-        return shlex.join(["predict", summary["model"], str(data or "DATA.csv"), "--out", "predictions.csv"])
+        return shlex.join(
+            [
+                "predict",
+                summary["model"],
+                str(data) if data and not is_store(data) else "DATA.csv",
+                "--out",
+                "predictions.csv",
+            ]
+        )
     of = [str(data), "--target", summary["target"]] if data else []
     return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
 

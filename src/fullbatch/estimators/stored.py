@@ -9,11 +9,9 @@ import numpy as np
 from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
-from fullbatch.machine.places import Place
-from fullbatch.sources import Examples, Uploaded
 from fullbatch.sources.fingerprints import fingerprint
-from fullbatch.sources.stored import Store
 from fullbatch.sources.stored import Part as StorePart
+from fullbatch.sources.stored import Store
 
 
 def read_store(
@@ -40,11 +38,11 @@ def read_store(
         record.facts["data"]["X"] = fingerprint(whole.X)
     test = None
     if store.held_out.m:
-        examples = store.examples(store.held_out)
-        test = Part(_there(examples, inputs.place), _labels(estimator, store.held_out), None)
+        examples = store.examples(store.held_out, inputs.place)
+        test = Part(examples, _labels(estimator, store.held_out), None)
     elif estimator.early_stopping:
         raise ValueError(f"early_stopping needs held-out rows, and {store.path} has none: convert it with a share.")
-    return inputs, target, Part(_there(whole, inputs.place), target.values, None), test
+    return inputs, target, Part(store.examples(store.train, inputs.place), target.values, None), test
 
 
 def _check(estimator: Any, store: Store, given: tuple[Any, ...], dtype: str | None) -> None:
@@ -71,12 +69,3 @@ def _labels(estimator: Any, part: StorePart) -> np.ndarray:
     y = np.empty(part.m, part.kinds["y"][0])
     part.fill("y", slice(0, part.m), y)
     return y
-
-
-def _there(examples: Examples, place: Place) -> Examples:
-    """The examples for passes at a place: on a device they are uploaded block by block, the weights as a whole."""
-    if place.name == "cpu":
-        return examples
-    assert examples.Y is not None
-    weight = None if examples.weight is None else place.put(examples.weight[slice(0, examples.m)])
-    return Examples(Uploaded(examples.X, place), Uploaded(examples.Y, place), weight)

@@ -6,8 +6,8 @@
     weight    float32|64; only where rows have weights
 
 The rows to learn from come first, then the held-out ones, in leaves of their own. All leaves of a part but its last
-have the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a record
-batch holds the CRC-32 of its leaf: of the bytes of its columns, one after another.
+have the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a
+record batch holds the CRC-32 of its leaf: of the bytes of its columns, one after another.
 
 Rows are read with pread into buffers that each reader owns. A memory map would spare the copy, but a file that is cut
 short under one ends the process, and the first touch of its pages takes longer than the copy.
@@ -33,6 +33,7 @@ from fullbatch.errors import StoreError
 from fullbatch.sources.columns import Array, Columns, Examples, Reader, Where, length
 from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader
 from fullbatch.sources.memory import Dense, OneHot
+from fullbatch.sources.uploaded import Uploaded
 
 KEY = b"fullbatch-store"
 CHECKSUM = b"crc32"
@@ -519,10 +520,17 @@ class Store:
         """What the order of the rows, and the held-out ones, were drawn with."""
         return int(self.content["seed"])
 
-    def examples(self, part: Part | LoadedPart) -> Examples:
-        """The rows of a part, read as a fold needs them."""
-        weight: Any = StoredWeight(part) if "weight" in self.file.kinds else None
-        return Examples(StoredTable(part, self.n), StoredTarget(part, len(self.classes)), weight)
+    def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
+        """The rows of a part, read as a fold needs them.
+
+        place : where the passes run, if not on the host: there they are uploaded block by block, the weights as a whole
+        """
+        X, Y = StoredTable(part, self.n), StoredTarget(part, len(self.classes))
+        weight: Any = StoredWeight(part) if "weight" in part.kinds else None
+        if place is None or place.name == "cpu":
+            return Examples(X, Y, weight)
+        weight = None if weight is None else place.put(weight[slice(0, part.m)])
+        return Examples(Uploaded(X, place), Uploaded(Y, place), weight)
 
     def to_arrays(self, *, held_out: bool = False) -> StoredArrays:
         """The rows to learn from, or the held-out ones, in memory.

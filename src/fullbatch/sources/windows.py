@@ -1,8 +1,8 @@
-"""A store's rows in the order of mini-batches: leaves in an order drawn anew for each epoch, rows mixed within windows.
+"""A store's rows in the order of mini-batches: leaves in an order drawn for each epoch, rows mixed within windows.
 
-A window is so many leaves as the store says, whatever the memory of a machine: the order decides bits. Its rows are read
-into one buffer, as the leaves lie on the disk, and taken from there in any order. What is left of a window when no whole
-batch can be made of it comes first in the next one, so that all batches but an epoch's last have one size.
+A window is so many leaves as the store says, whatever the memory of a machine: the order decides bits. Its rows are
+read into one buffer, as the leaves lie on the disk, and taken from there in any order. What is left of a window when no
+whole batch can be made of it comes first in the next one, so that all batches but an epoch's last have one size.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.stored import LoadedPart, Part, StoredArrays, StoredTable, StoredTarget, examples_of
 from fullbatch.sources.uploaded import Uploaded
@@ -70,6 +71,8 @@ class Window:
             StoredArrays(empty["numbers"], empty.get("codes"), empty["y"], empty.get("weight")), whole.X.n, Y.classes
         )
         if isinstance(whole.X, Uploaded):
+            if whole.weight is not None:
+                raise InputError("mini-batches of a store with weights run on the CPU alone; give device='cpu'.")
             place = whole.X.place
             assert self.examples.Y is not None
             self.examples = Examples(Uploaded(self.examples.X, place), Uploaded(self.examples.Y, place))

@@ -266,8 +266,8 @@ def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) 
 class Folding:
     """The statistics of numbers that come in parts, to the same bits however they are cut into these.
 
-    They are counted by leaves of LEAF values, whose statistics are added by the tree of ``fold``. Of a column of numbers
-    only, and levels are kept only where they are few and near each other, as those of a category are.
+    They are counted by leaves of LEAF values, whose statistics are added by the tree of ``fold``. Levels are kept only
+    where they are few and near each other, as those of a category of numbers are.
     """
 
     def __init__(self) -> None:

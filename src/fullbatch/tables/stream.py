@@ -132,9 +132,8 @@ class Stream:
                 lacking, more = sorted(names - found), sorted(found - names)
                 said = [f"lacks {listed(lacking)}"] if lacking else []
                 said += [f"has {listed(more)} besides"] if more else []
-                raise TableError(
-                    f"{other.path} has other columns than {first.path}: it {' and '.join(said)}; expected the same ones."
-                )
+                but = " and ".join(said)
+                raise TableError(f"{other.path} has other columns than {first.path}: it {but}; expected the same ones.")
         for name in self.names:
             kinds = {_kind(file.types[name], name in file.declared) for file in self.files} - {"nothing"}
             if len(kinds) > 1:

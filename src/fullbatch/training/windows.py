@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WindowBatches:
-    """The batches of an epoch of a store's rows; see minibatches.Batches. What runs each window is ``make``'s choice."""
+    """The batches of an epoch of a store's rows; see minibatches.Batches. What runs a window is ``make``'s choice."""
 
     def __init__(
         self,
