@@ -5,8 +5,8 @@
 It makes a Parquet file of so many rows of 28 float32 in pieces, converts it, and trains 28-64-1 from the store; each
 step is a process of its own, whose peak of anonymous memory is looked at every 10 ms. ``--limit BYTES`` runs the
 conversion and the training inside a memory cgroup of that size, version 1 or 2, in which the page cache counts: only
-root can make one, and where none can be made it says so. All files are removed at the end; the figures are one JSON line
-each.
+root can make one, and where none can be made it says so. All files are removed at the end; the figures are one JSON
+line each.
 """
 
 from __future__ import annotations

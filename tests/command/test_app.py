@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
@@ -10,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -100,11 +98,14 @@ def test_a_training_outlives_its_terminal_long_enough_to_keep_the_model(run, fol
     parent, child = pty.openpty()
     args = (folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
     environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), "TERM": "xterm"}
-    command = [sys.executable, "-m", "fullbatch", "train", *map(str, args), "--epochs", "1000000"]
+    begin = (  # The terminal becomes the process's own, so that its end is a signal to it.
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'fullbatch', *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", begin, "train", *map(str, args), "--epochs", "1000000"]
     process = subprocess.Popen(
-        command, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # the terminal is the process's own
-    )  # fmt: skip
+        command, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+    )
     os.close(child)
     shown = b""
     while b"cost" not in shown:
@@ -117,8 +118,14 @@ def test_a_training_outlives_its_terminal_long_enough_to_keep_the_model(run, fol
 
 def test_a_hangup_that_nohup_has_ignored_ends_nothing(folder, tmp_path):
     args = (folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
-    with start(
-        "train", *args, "--epochs", "30", "--json", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    command = ["sh", "-c", 'trap "" HUP; exec "$0" -m fullbatch train "$@"', sys.executable, *map(str, args)]
+    with subprocess.Popen(
+        [*command, "--epochs", "30", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         while not process.stderr.readline().startswith("epoch 1/"):
             pass

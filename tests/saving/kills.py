@@ -90,13 +90,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=SOLVERS)
     parser.add_argument("--train", nargs=3, metavar=("SOLVER", "PATH", "SECONDS"))
     given = parser.parse_args()
     if given.train:
         train(given.train[0], given.train[1], float(given.train[2]))
         return 0
     wrong = 0
-    for solver in SOLVERS:
+    for solver in given.solvers:
         truth, draw, early, over = whole(solver), random.Random(f"{given.seed} {solver}"), 0, 0
         for number in range(given.kills):
             with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,8 @@ def store(request, tmp_path, monkeypatch):
 
 
 WHERES = [
-    slice(0, 10), slice(LEAF - 3, LEAF + 5), slice(0, 1000), slice(7, 7), np.array([900, 0, 255, 256]), slice(1000, 1200)
+    slice(0, 10), slice(LEAF - 3, LEAF + 5), slice(0, 1000), slice(7, 7), np.array([900, 0, 255, 256]),
+    slice(1000, 1200),
 ]  # fmt: skip
 
 
@@ -107,9 +108,10 @@ def test_the_functions_take_a_store(store):
     assert run.costs[0] == J
     with pytest.raises(fb.errors.InputError, match="Y and sample_weight"):
         fb.cost(net, params, store, Y)
+    wrong = fb.Network([4, 1], output="sigmoid")
+    params = tuple(fb.Layer(W.astype("f4"), b.astype("f4")) for W, b in wrong.init(seed=1))
     with pytest.raises(fb.errors.InputError, match=r"X has shape \(3, 1\)"):
-        wrong = fb.Network([4, 1], output="sigmoid")
-        fb.cost(wrong, tuple(fb.Layer(W.astype("f4"), b.astype("f4")) for W, b in wrong.init(seed=1)), store)
+        fb.cost(wrong, params, store)
 
 
 def test_threads_that_check_a_damaged_leaf_all_say_so(store):

@@ -373,7 +373,7 @@ def test_a_disk_that_is_full_or_will_be(file, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(stores, "_put", full)
-    with pytest.raises(InputError, match="cannot write the store .*No space left"):
+    with pytest.raises(InputError, match=r"cannot write the store .*No space left"):
         convert(file, tmp_path / "out", "late")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,15 @@ from fullbatch.command.options import (
     AsJson,
     Categorical,
     DataArgument,
+    DateFormat,
+    Decimal,
     Drop,
     KeepMissingWords,
     Missing,
     Numeric,
     OnlyColumns,
     column_names,
+    date_formats,
     one_of,
 )
 from fullbatch.command.printing import console, plural, print_json, say, status
@@ -61,6 +65,8 @@ def columns(
     only: OnlyColumns = None,
     missing: Missing = None,
     keep_missing_words: KeepMissingWords = False,
+    decimal: Decimal = ".",
+    date_format: DateFormat = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how the columns of a table are understood, and what is doubtful about them, without training."""
@@ -68,9 +74,11 @@ def columns(
     from fullbatch.tables.from_store import report_of
     from fullbatch.tables.report import report
 
-    table = table_or_store(data, target, drop, only, missing, keep_missing_words)
+    table = table_or_store(
+        data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric
+    )
     if isinstance(table, Store):
-        refuse_options({"--task": task, "--categorical": categorical, "--numeric": numeric}, data)
+        refuse_options({"--task": task}, data)
         _show(report_of(table), as_json, f"{data}, of those to learn from")
         return
     found = report(
@@ -99,13 +107,22 @@ def table_or_store(
     only: Sequence[str] | None,
     missing: Sequence[str] | None,
     keep_missing_words: bool,
+    decimal: str,
+    date_format: Sequence[str] | None,
+    categorical: Sequence[str] | None,
+    numeric: Sequence[str] | None,
 ) -> RawTable | Store:
     """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
     from fullbatch.sources.stored import is_store, open_store
 
     if not is_store(data):
-        return read_selected(data, target, drop, only, missing, keep_missing_words)
-    asked = {"--drop": drop, "--columns": only, "--missing": missing, "--keep-missing-words": keep_missing_words}
+        return read_selected(
+            data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric
+        )
+    asked = {
+        "--drop": drop, "--columns": only, "--missing": missing, "--keep-missing-words": keep_missing_words,
+        "--decimal": decimal != ".", "--date-format": date_format, "--categorical": categorical, "--numeric": numeric,
+    }  # fmt: skip
     refuse_options(asked, data)
     store = open_store(data)
     if target not in (None, store.target):
@@ -129,16 +146,24 @@ def read_selected(
     only: Sequence[str] | None,
     missing: Sequence[str] | None,
     keep_missing_words: bool,
+    decimal: str,
+    date_format: Sequence[str] | None,
+    categorical: Sequence[str] | None,
+    numeric: Sequence[str] | None,
 ) -> RawTable:
     """The table as options select its columns; its ``left_out`` says why the others are left out."""
+    from fullbatch.tables.dates import DateFormats
     from fullbatch.tables.raw import MissingWords
     from fullbatch.tables.reading import read_names, read_table
 
     words = MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words)
+    named, anywhere = date_formats(date_format or ())
+    check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
+    read = partial(read_table, missing=words, decimal=decimal, date_format=DateFormats(named, anywhere=anywhere))
     keep = [] if target is None else [target]
     with status(f"reading {data}"):
         if not drop and not only:
-            return read_table(data, keep=keep, missing=words)
+            return read(data, keep=keep)
         names = read_names(data)
         dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
         if target is not None and target in dropped:
@@ -146,9 +171,17 @@ def read_selected(
         if both := sorted(set(dropped) & set(chosen)):
             raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
         if not only:
-            return read_table(data, keep=keep, drop=dropped, missing=words)
-        table = read_table(data, columns=[*chosen, *keep], missing=words)
+            return read(data, keep=keep, drop=dropped)
+        table = read(data, columns=[*chosen, *keep])
         return replace(table, left_out={name: "not in --columns" for name in names if name not in table.columns})
+
+
+def check_formats(named: Mapping[str, str], others: Mapping[str, Sequence[str] | None]) -> None:
+    """InputError where a column has a date format and another option that says what it is, or that it is left out."""
+    for option, values in others.items():
+        for name in column_names(values or (), tuple(named)):
+            if name in named:
+                raise InputError(f"column {name!r} is in --date-format and in {option}; choose one.")
 
 
 # --- How the report is printed ------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from fullbatch.command.columns import check_formats
 from fullbatch.command.options import (
     DEFAULT,
     DTYPES,
     TASKS,
     AsJson,
     Categorical,
+    DateFormat,
+    Decimal,
     Drop,
     KeepMissingWords,
     Missing,
@@ -22,6 +25,7 @@ from fullbatch.command.options import (
     OnlyColumns,
     check_distinct,
     column_names,
+    date_formats,
     one_of,
     share,
 )
@@ -64,16 +68,21 @@ def convert(
     only: OnlyColumns = None,
     missing: Missing = None,
     keep_missing_words: KeepMissingWords = False,
+    decimal: Decimal = ".",
+    date_format: DateFormat = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
+    from fullbatch.tables.dates import DateFormats
     from fullbatch.tables.raw import MissingWords
     from fullbatch.tables.reading import read_names
     from fullbatch.tables.store import Planned
     from fullbatch.tables.store import convert as write_store
 
     check_distinct({f"DATA {path}": path for path in data}, {"--out": out})
+    named, anywhere = date_formats(date_format or ())
+    check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
     names = read_names(data[0])
     dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
     if target in dropped:
@@ -93,7 +102,8 @@ def convert(
         numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
         seed=seed,
         columns=chosen or None, drop=dropped,
-        missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words),
+        missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
+        date_format=DateFormats(named, anywhere=anywhere),
         planned=None if quiet else planned, tell=None if quiet else tell,
     )  # fmt: skip
     seconds = time.perf_counter() - started

@@ -100,6 +100,23 @@ def column_names(values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
     return tuple(names)
 
 
+def date_formats(values: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The formats of columns, "born=%d/%m/%Y", and those of any column, "%d/%m/%Y".
+
+    The name is what stands before the last "=" that no "%" comes before; a format has none there.
+    """
+    named: dict[str, str] = {}
+    anywhere: list[str] = []
+    for value in values:
+        before, percent, behind = value.partition("%")
+        name, equals, start = before.rpartition("=")
+        if not equals:
+            anywhere.append(value)
+        elif named.setdefault(name, start + percent + behind) != start + percent + behind:
+            raise InputError(f"--date-format gives column {name!r} two formats; expected one.")
+    return named, tuple(anywhere)
+
+
 DEFAULT = Settings()
 Categorical = Annotated[
     list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
@@ -115,6 +132,15 @@ Missing = Annotated[
 ]
 KeepMissingWords = Annotated[
     bool, typer.Option("--keep-missing-words", help="NA and its like are texts; only empty cells are missing.")
+]
+Decimal = Annotated[
+    str, typer.Option(metavar="MARK", help="Before the decimals of numbers: . or a comma.", callback=one_of((".", ",")))
+]
+DateFormat = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--date-format", metavar="[COLUMN=]F", help="A format of dates, as born=%d/%m/%Y.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]

@@ -26,6 +26,8 @@ from fullbatch.command.options import (
     TASKS,
     AsJson,
     Categorical,
+    DateFormat,
+    Decimal,
     Drop,
     KeepMissingWords,
     Missing,
@@ -131,6 +133,8 @@ def train(
     only: OnlyColumns = None,
     missing: Missing = None,
     keep_missing_words: KeepMissingWords = False,
+    decimal: Decimal = ".",
+    date_format: DateFormat = None,
     max_levels: Annotated[
         int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
     ] = DEFAULT.max_levels,
@@ -156,8 +160,9 @@ def train(
     message = _check_before_training(data, model, plot, params)
     started = time.perf_counter()
     read = partial(
-        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words
-    )
+        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
+        decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
+    )  # fmt: skip
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
     params["categorical"] = column_names(categorical or (), table.names)

@@ -134,6 +134,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _weigh_classes(self, target: Target, weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
         return weight
 
+    def _loss(self) -> dict[str, Any]:
+        """Loss and quantile as ``Network`` takes them; nothing: the output unit's own."""
+        return {}
+
     def _loss_offset(self, target: np.ndarray, weight: np.ndarray | None) -> float:
         return 0.0
 
@@ -174,6 +178,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 [inputs.X.n, *hidden, target.outputs],
                 self._activation(),
                 SCIKIT_LEARNS.get(target.activation, target.activation),
+                **self._loss(),
             )
             self._prepare(first, network, target, inputs, rng)
             record.restore(inputs)

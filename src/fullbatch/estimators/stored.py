@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.core.losses import check_quantile
 from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
@@ -56,8 +57,10 @@ def _check(estimator: Any, store: Store, given: tuple[Any, ...], dtype: str | No
         raise ValueError(f"{type(estimator).__name__} cannot learn from {store.path}, which was made to {store.task}.")
     if getattr(estimator, "class_weight", None) is not None:
         raise ValueError("class_weight is refused with a store: convert the table with a column of weights.")
-    if getattr(estimator, "loss", "squared_error") not in ("squared_error", "log_loss"):
-        raise ValueError(f"loss={estimator.loss!r} is refused with a store, whose target is scaled to mean 0.")
+    if not classifies and estimator.loss == "poisson":
+        raise ValueError("loss='poisson' is refused with a store, whose target is scaled to mean 0.")
+    if not classifies:
+        check_quantile(estimator.loss, estimator.quantile)
     if dtype not in (None, store.dtype.name):
         raise ArrayTypeError(f"the store is of {store.dtype.name} and it must be of {dtype}.")
 

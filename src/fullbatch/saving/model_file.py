@@ -3,7 +3,8 @@
 Loading runs no code: there is no pickle, the class is looked up in a fixed table, its attributes too, and
 what the file holds is checked before it is used. The metadata's one entry, "fullbatch-model", is JSON:
 
-    format_version   2; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names
+    format_version   3; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names, in 2
+                     a table's encoding had no parts of dates, no formats of dates and no decimal mark
     fullbatch        the version that wrote the file
     kind             "estimator", "table", or "network": the layers alone, in the checkpoint of a function's training
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
@@ -21,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,10 +30,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fullbatch.core.activations import SCIKIT_LEARNS
+from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
-from fullbatch.errors import InputError, ModelFileError
+from fullbatch.errors import DeviceError, InputError, ModelFileError
+from fullbatch.machine import places
 from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
+from fullbatch.machine.threads import of_jobs
 from fullbatch.saving.training_state import VERSION, LogName, Once, unpack_moment
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.record import OF_THE_MACHINE
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from fullbatch.tables.network import TableNetwork
 
 FORMAT = "fullbatch-model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
@@ -204,7 +209,10 @@ def load(path: PathLike) -> Any:
         kept = unpack_checkpoint(path, content, arrays)
         return kept.model
     with told_as_damage(path):
-        return _model(content, arrays)
+        once = Once(arrays)
+        model = _model(content, once)
+        _require(not once, "it holds arrays that nothing names")
+        return model
 
 
 class Kept(NamedTuple):
@@ -274,12 +282,18 @@ def _of_table(
     kind = _of_tables()["TableClassifier" if encoding.task == "classify" else "TableRegressor"]
     if "params" in content:
         params = {name: unpack(value, arrays) for name, value in content["params"].items()}
+        _require(not set(params) & set(OF_THE_MACHINE), "params has what belongs to a machine")
+        known = _table_params(estimator, encoding)
+        for name in ("hidden", "activation", "solver", "dtype"):
+            mine, theirs = (list(one) if isinstance(one, tuple) else one for one in (params[name], known[name]))
+            _require(mine == theirs, f"{name} of params is not that of the training")
     else:
         params = _table_params(estimator, encoding)
     model = kind(**params)
     model._validate_params()
     model._describe(encoding, _record(content.get("record")))
     model._take(encoding, estimator)
+    model.network_.predict({name: [None] for name in encoding.feature_names})  # a row, to see that all parts fit
     return model
 
 
@@ -328,9 +342,12 @@ def load_network(path: PathLike) -> TableNetwork:
         params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
         _check_layers(fitted, _sizes_of(params["hidden_layer_sizes"]), encoding.task == "classify")
         hidden, output = (_by_our_names(name) for name in (params["activation"], fitted["out_activation_"]))
+        # A classifier has no such parameters, nor has the loss of a regressor that an earlier version wrote a quantile.
+        loss = {name: unpack(estimator["params"].get(name), arrays) for name in ("loss", "quantile")}
         return TableNetwork.of_layers(
-            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, record=_record(content.get("record"))
-        )
+            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, **loss,
+            record=_record(content.get("record")),
+        )  # fmt: skip
 
 
 @contextmanager
@@ -363,6 +380,9 @@ def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Mapping[str, np.nda
     outputs = 1 if encoding.task == "regress" or classes == 2 else classes
     _require(encoding.dtype == fitted["coefs_"][0].dtype.name, "the table's dtype is not the network's")
     _require(("classes_" in fitted) == (encoding.task == "classify"), "the task and the estimator differ")
+    if encoding.task == "classify":
+        codes = fitted["classes_"]  # The estimator learned the classes' indices.
+        _require(codes.dtype.kind in "iu" and np.array_equal(codes, np.arange(classes)), "classes differ")
     found = fitted["n_features_in_"], fitted["n_outputs_"]
     _require(
         (encoding.n, outputs) == found,
@@ -382,12 +402,29 @@ def _unpack_estimator(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     kind = _estimators()[content["class"]]
     estimator = kind(**{name: unpack(value, arrays) for name, value in content["params"].items()})
     estimator._validate_params()
+    of_jobs(estimator.n_jobs)
     fitted = _fitted(content, arrays)
     vars(estimator).update(fitted)
     _check_layers(fitted, estimator._hidden_sizes(), hasattr(estimator, "predict_proba"))
+    output = SCIKIT_LEARNS.get(estimator.out_activation_, estimator.out_activation_)
+    Network(
+        [estimator.n_features_in_, *estimator._hidden_sizes(), estimator.n_outputs_], estimator._activation(), output
+    )
+    estimator.device = _device_there(estimator.device)
     if content["optimizer"] is not None:
         estimator._optimizer = _state(unpack(content["optimizer"], arrays), estimator)
     return estimator
+
+
+def _device_there(device: str) -> str:
+    """The device, or "auto", with a warning, where it is a GPU that is not to be had."""
+    places.check_device(device)
+    try:
+        places.place(device)
+    except DeviceError as error:
+        warnings.warn(f"the model was saved with device={device!r}, and 'auto' takes its place: {error}", stacklevel=4)
+        return "auto"
+    return device
 
 
 def _fitted(content: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -548,9 +585,12 @@ def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
     """The content and the arrays of a file of this format and of no newer version."""
     from safetensors import SafetensorError, safe_open
 
+    if not isinstance(path, (str, os.PathLike)):  # ``open`` would take a number for a descriptor of this process.
+        raise InputError(f"a model file is given by its path; got {type(path).__name__}.")
+    path = os.fsdecode(path)
     try:
         _check_header(path)
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             content = json.loads((file.metadata() or {})[FORMAT])
             _check_version(path, content)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -562,6 +602,9 @@ def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
         raise ModelFileError(f"{path} is a folder, not a model file; give the file in it.") from None
     except OSError as error:
         raise ModelFileError(f"cannot read the model file {path}: {error.strerror or error}.") from error
+    except MemoryError as error:
+        size = os.path.getsize(path)
+        raise ModelFileError(f"{path} has {size:,} bytes, and there is not enough memory to load it.") from error
     except (SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullbatch.machine.plain_values import Arrays, pack, unpack
+from fullbatch.machine.plain_values import Arrays, mt19937_state, pack, unpack
 from fullbatch.training.checkpoints import Moment
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.training.schedules import Schedule
@@ -172,14 +172,10 @@ def _order(values: Any, epoch: int) -> Any:
 
 
 def _generator(values: Any) -> Any:
-    """The state of NumPy's RandomState, which takes whatever it is given: a wrong one reads beyond its own memory."""
+    """The state of a generator, or None."""
     if values is None:
         return None
-    name, key, position, has_gauss, gauss = values
-    fits = name == "MT19937" and isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (624,)
-    fits = fits and _is_count(position) and position <= 624 and has_gauss in (0, 1) and _is_count(has_gauss)
-    _require(fits and _is_float(gauss) and math.isfinite(gauss) and bool(key.any()), "a generator's state is damaged")
-    return name, key, position, has_gauss, float(gauss)
+    return mt19937_state(*values)
 
 
 def _vector(value: Any, arrays: Mapping[str, np.ndarray], model_theta: np.ndarray) -> Any:

@@ -607,8 +607,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     -------
     Store
         ``fit`` of the estimators and ``cost_and_gradients`` take it as it is. It has ``shape`` (rows to learn from,
-        and features), ``columns``, ``target``, ``task``, ``classes``, ``seed`` and ``to_arrays()``; to iterate over it gives
-        its leaves one by one. A context manager; ``close`` closes the file. Several may be open at once.
+        and features), ``columns``, ``target``, ``task``, ``classes``, ``seed`` and ``to_arrays()``; to iterate over it
+        gives its leaves one by one. A context manager; ``close`` closes the file. Several may be open at once.
 
     Raises
     ------

@@ -13,6 +13,7 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.tables.encoding import numbers_of
+from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.raw import RawColumn, RawTable
 from fullbatch.tables.splits import Draw, HoldOut
 from fullbatch.tables.statistics import ColumnStatistics, Folding
@@ -110,6 +111,7 @@ class Counts:
         self.train = self.held_out = 0
         self.folded: dict[str, Folding | ColumnStatistics] = {}
         self.counted: dict[str, np.ndarray] = {}
+        self.parts_counted: dict[tuple[str, str], Any] = {}
         self.numbers_counted: dict[str, Counter[Any]] = {}
         self.shown: dict[str, list[np.ndarray]] = {}
 
@@ -153,7 +155,10 @@ class Counts:
             values = numbers_of(name, column)
             folding = self.folded.setdefault(name, Folding())
             assert isinstance(folding, Folding)
-            folding.add(values if rows is None else values[rows])
+            values = values if rows is None else values[rows]
+            folding.add(values)
+            if column.time:
+                self._count_parts(name, column.time, values)
 
     def _count(self, name: str, column: RawColumn, rows: np.ndarray | None) -> None:
         values = column.values if rows is None else column.values[rows]
@@ -168,6 +173,11 @@ class Counts:
         found.update(dict(zip(different[~gaps].tolist(), counts[~gaps].tolist(), strict=True)))
         if len(found) > MOST_NUMBERS:
             raise TableError(f"column {name!r} has more than {MOST_NUMBERS:,} different numbers, too many for levels.")
+
+    def _count_parts(self, name: str, kind: str, seconds: np.ndarray) -> None:
+        for part in parts_for(kind, -np.inf, np.inf):
+            counts = np.bincount(part_of(seconds, part), minlength=len(LEVELS[part]) + 1)
+            self.parts_counted[name, part] = self.parts_counted.get((name, part), 0) + counts
 
     # What the encoding asks
 
@@ -188,6 +198,18 @@ class Counts:
         found = self.numbers(name)
         return list(found.levels), [*found.levels.values(), found.missing, 0]
 
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        kind = self.pieces.columns[name].time
+        if not kind or counted.least is None or counted.greatest is None:
+            return {}
+        found = {}
+        for part in parts_for(kind, counted.least, counted.greatest):
+            counts = self.parts_counted[name, part]
+            levels = tuple(level for level, count in zip(LEVELS[part], counts, strict=False) if count)
+            if len(levels) > 1:
+                found[part] = levels
+        return found
+
     def of_class(self, label: Any) -> int:
         """How many rows to learn from are of a class."""
         levels, counts = self.levels(self.target.of.name)
@@ -199,7 +221,7 @@ class Counts:
         known = {name: replace(columns[name], values=np.concatenate(shown)) for name, shown in self.shown.items()}
         assert self.target.column is not None
         known[self.target.of.name] = self.target.column
-        return RawTable(known, SHOWN, self.pieces.left_out, self.pieces.missing)
+        return RawTable(known, SHOWN, self.pieces.left_out, self.pieces.missing, self.pieces.decimal)
 
     def statistics(self, name: str) -> ColumnStatistics:
         """What a report is made of."""

@@ -173,6 +173,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         hooks = {"X": store, "y": None, "metadata": None}
         trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
         context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        if encoding.classes:
+            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
         if store.held_out.m:
             found = from_store.scores(self._network(), store)
             self.record_["held_out"], self.record_["guess"] = map(json_ready, found)

@@ -154,7 +154,8 @@ def _scores_of_numbers(network: TableNetwork, store: Store) -> tuple[dict[str, A
     for X, y in _blocks(store, ROWS):
         scaled = network.numbers(X).astype(np.float64)
         for errors, predicted in ((model, scaled), (guess, np.zeros(len(y)))):
-            errors.add(predicted - y, decode(predicted) - decode(y), decode(y))
+            own = decode(y, predicted=False)
+            errors.add(predicted - y, decode(predicted) - own, own)
     return model.scores(), guess.scores()
 
 

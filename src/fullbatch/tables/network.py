@@ -67,12 +67,15 @@ class TableNetwork:
         intercepts: Sequence[np.ndarray],
         hidden: Any,
         output: str,
+        *,
+        loss: str | None = None,
+        quantile: float | None = None,
         **more: Any,
     ) -> TableNetwork:
-        """One of an estimator's ``coefs_`` and ``intercepts_``; ``hidden`` and ``output`` as ``Network`` takes them."""
+        """One of an estimator's ``coefs_`` and ``intercepts_``; the others as ``Network`` takes them."""
         sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
         theta = flatten(tuple(Layer(W.T, b) for W, b in zip(coefs, intercepts, strict=True)))
-        return cls(encoding, Network(sizes, hidden, output), theta, **more)
+        return cls(encoding, Network(sizes, hidden, output, loss, quantile), theta, **more)
 
     def __repr__(self) -> str:
         return f"TableNetwork(target={self.encoding.target!r}, task={self.task!r}, network={self.network!r})"
@@ -143,7 +146,7 @@ class TableNetwork:
 
         Keys: m, cost (without L2) and, for a classification, accuracy, auc (of several classes: one against
         the rest, the mean over classes), log_loss; for a regression r2 and mae, which is in the target's own
-        units, while cost is the half squared error of the target scaled as in training. auc and r2 are NaN
+        units, while cost is the mean loss, of the target scaled as in training. auc and r2 are NaN
         where they are not defined: where the rows have one class, or one value. Raises TableError for a class
         that training had not.
         """
@@ -160,14 +163,23 @@ class TableNetwork:
         in_own_units = self.encoding.decode_target
         return {
             "m": len(target),
-            "cost": float(np.mean((scaled - target) ** 2) / 2),
-            **score_numbers(in_own_units(scaled), in_own_units(target)),
+            "cost": self._cost(scaled, target.astype(np.float64)),
+            **score_numbers(in_own_units(scaled), in_own_units(target, predicted=False)),
         }
+
+    def _cost(self, scaled: np.ndarray, target: np.ndarray) -> float:
+        """The mean of the network's loss, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
+        loss, Z, Y = self.network.loss, scaled[np.newaxis, :], target[np.newaxis, :]
+        if self.network.output.name == "exp":
+            Z = np.log(np.maximum(Z, np.finfo(np.float64).tiny))
+        least = 0.0 if loss.least is None else loss.least(Y, np)
+        return float(np.mean(loss.value(Z, Y, np) - least))
 
     def evaluate_guess(self, learned_from: np.ndarray, table: RawTable) -> dict[str, float]:
         """The scores, with the same keys, of one guess for every row that knows the training targets alone.
 
-        It is the share of each class among them, or their mean.
+        It is the share of each class among them, or what the loss makes of a constant: their mean, in the target's own
+        units, their median or their quantile.
         learned_from : encoded training targets, (rows,)
         """
         target = self.encoding.encode_target(table)
@@ -175,8 +187,17 @@ class TableNetwork:
             share = np.bincount(learned_from, minlength=len(self.classes)) / len(learned_from)
             log_share = np.log(np.maximum(share, np.finfo(float).tiny))
             return score_classes(np.broadcast_to(log_share, (len(target), len(share))), target)
-        guess = np.full(len(target), np.mean(learned_from, dtype=np.float64))
-        return self._score_numbers(guess, target)
+        return self._score_numbers(np.full(len(target), self._constant(learned_from)), target)
+
+    def _constant(self, learned_from: np.ndarray) -> float:
+        """The best constant for the loss, scaled as the training targets ``learned_from`` are."""
+        quantile = self.network.loss.quantile
+        if quantile is not None:
+            return float(np.quantile(learned_from.astype(np.float64), quantile))
+        scale = self.encoding.target_scale
+        if scale.unit is None:
+            return float(np.mean(learned_from, dtype=np.float64))
+        return float(scale.encode(np.mean(scale.decode(learned_from, predicted=False))))
 
     # The forward pass
 
@@ -203,11 +224,10 @@ class TableNetwork:
 def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False) -> RawTable:
     """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
     from fullbatch.tables.frames import as_table
-    from fullbatch.tables.raw import USUAL, MissingWords
+    from fullbatch.tables.raw import Conventions
 
-    missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
     columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-    return as_table(table, columns=columns, text=encoding.text_names, missing=missing)
+    return as_table(table, columns=columns, text=encoding.text_names, conventions=Conventions.of(encoding))
 
 
 def rows_with_target(table: RawTable, target: str | None) -> RawTable:

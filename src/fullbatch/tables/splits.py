@@ -183,7 +183,7 @@ def _last(table: RawTable, name: str, share: float) -> tuple[np.ndarray, str]:
         raise TableError(f"column {name!r} has one value in all rows, so no rows are the last ones by it.")
     after = table.m - np.cumsum(counts)[:-1]  # rows beyond the first, the second, ... value
     first = int(np.argmin(np.abs(after - share * table.m))) + 1
-    return column.values >= values[first], f"{name} >= {_shown(values[first], time=column.time)}"
+    return column.values >= values[first], f"{name} >= {_shown(values[first], time=bool(column.time))}"
 
 
 def _shown(value: Any, *, time: bool) -> str:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -51,7 +52,7 @@ class ColumnStatistics:
     """What is known of the values of a column, or of a part of its rows.
 
     kind : "number", "text", "boolean" or "category" as in ``RawColumn``; None where no value was seen
-    whole : all numbers are whole, and so small that floats tell them apart
+    whole : all numbers are whole, and so small that floats tell them apart; those of dates and times are not taken so
     least, greatest, mean, deviations, zeros : of numbers. ``deviations`` is the sum of (x - mean)^2, from which the
         sum of squares follows; kept so, because of a sum of squares nothing is left where the mean is large.
     levels : how often each value of a text, a truth or a whole number occurs. Where there are more than
@@ -84,7 +85,8 @@ class ColumnStatistics:
         column = column if rows is None else column.select(rows)
         if not len(column.values):
             return cls()
-        return _of_numbers(column.values) if column.levels is None else _of_codes(column)
+        # The seconds of dates are no levels, though most are whole: to count each takes longer than all else.
+        return _of_numbers(column.values, bool(column.time)) if column.levels is None else _of_codes(column)
 
     @property
     def present(self) -> int:
@@ -145,7 +147,7 @@ class ColumnStatistics:
 # ---- one part ------------------------------------------------------------------------------------
 
 
-def _of_numbers(values: np.ndarray) -> ColumnStatistics:
+def _of_numbers(values: np.ndarray, time: bool = False) -> ColumnStatistics:
     m = len(values)
     if values.dtype.kind == "f" and np.isnan(values.min()):  # Where one value is NaN, so is the least.
         values = values[~np.isnan(values)]
@@ -153,7 +155,7 @@ def _of_numbers(values: np.ndarray) -> ColumnStatistics:
         return ColumnStatistics(m, m, counting=False)
     missing = m - len(values)
     least, greatest = values.min().item(), values.max().item()
-    whole = _is_whole(values, least, greatest)
+    whole = not time and _is_whole(values, least, greatest)
     if whole and values.dtype.kind == "f":
         values, least, greatest = values.astype(np.int64), int(least), int(greatest)
     if whole and greatest - least < SMALL_RANGE:
@@ -225,24 +227,34 @@ def _of_codes(column: RawColumn) -> ColumnStatistics:
     kept, beyond = _bounded(seen, m - missing)
     shapes = {}
     if column.kind == "text":
-        shapes = {shape: _shape(has, column, counts) for shape, has in _HAS_SHAPE.items()}
+        has_shape: dict[str, Callable[[str], Any]] = {
+            "number": partial(is_number, decimal=column.decimal),
+            **_HAS_SHAPE,
+        }
+        shapes = {shape: _shape(has, column, counts) for shape, has in has_shape.items()}
     return ColumnStatistics(
         m, missing, column.kind, levels=kept, beyond=beyond, unread=unread, shapes=shapes, counting=False
     )
 
 
-def is_number(text: str) -> bool:
-    """Whether Python reads it as a number."""
+def number_of(text: str | bool, decimal: str = ".") -> float | None:
+    """The number that a text is, as Python reads it, but with this decimal mark; None: it is none."""
+    if isinstance(text, str) and decimal != ".":
+        if "." in text:
+            return None
+        text = text.replace(decimal, ".")
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
-_HAS_SHAPE: dict[str, Callable[[str], Any]] = {
-    "number": is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
-}  # fmt: skip
+def is_number(text: str, decimal: str = ".") -> bool:
+    """Whether a text is a number."""
+    return number_of(text, decimal) is not None
+
+
+_HAS_SHAPE: dict[str, Callable[[str], Any]] = {shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
 
 
 def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) -> Shape:

@@ -26,11 +26,13 @@ from fullbatch.fold.tree import leaf_size
 from fullbatch.machine.safe_output import check_output, replacing
 from fullbatch.sources.stored import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
 from fullbatch.tables.counting import Counts, Target, TargetCounts, usable
+from fullbatch.tables.dates import DateFormats
 from fullbatch.tables.encoding import TableEncoding, decide_task, input_names
 from fullbatch.tables.fit import said_of_rows
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.inputs import files_of
-from fullbatch.tables.raw import USUAL, MissingWords, RawTable
+from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
+from fullbatch.tables.reading import Wanted, check_formats, read_files
 from fullbatch.tables.report import column_report
 from fullbatch.tables.splits import HoldOut, hashed
 from fullbatch.tables.stream import InMemory, Pieces, Stream, is_streamed
@@ -70,6 +72,8 @@ def convert(
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     missing: MissingWords = USUAL,
+    decimal: str = ".",
+    date_format: Any = (),
     planned: Callable[[Planned], None] | None = None,
     tell: Tell | None = None,
 ) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def convert(
         The share of the rows that is held out: of each class one of every 1 / share rows.
     seed : int
         Of the order and of what is held out.
-    columns, drop, missing
+    columns, drop, missing, decimal, date_format
         As ``read_table`` has them.
     planned : callable, optional
         Called with what is going to be written, before it is.
@@ -119,11 +123,13 @@ def convert(
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
     check_output(out, "the store")
-    pieces = _pieces_of(data, [target, *([weight] if weight else [])], columns, drop, missing)
+    conventions = Conventions(missing, decimal, DateFormats.of(date_format))
+    pieces = _pieces_of(data, [target, *([weight] if weight else [])], columns, drop, conventions)
     wanted = Target(target, weight)
     names = [name for name in pieces.names if name != weight]
     _check_names(pieces, target, weight, categorical, numeric)
     found = _settled(pieces, wanted, task, tell)
+    check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
     counts = Counts(pieces, found, rule, categorical, numeric)
     counts.read(names, tell)
     encoding = TableEncoding.learn(
@@ -147,19 +153,17 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 
 
 def _pieces_of(
-    data: Any, keep: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], missing: MissingWords
+    data: Any, keep: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], conventions: Conventions
 ) -> Pieces:
     """What there is to read in pieces; what cannot be read so is read as a whole."""
     paths = paths_of(data)
     chosen = None if columns is None else [*dict.fromkeys([*columns, *keep])]
     if not paths:
-        return InMemory(as_table(data, columns=chosen, missing=missing))
+        return InMemory(as_table(data, columns=chosen, conventions=conventions))
     files = files_of(paths)
     if not any(files.values()) and all(map(is_streamed, files)):
-        return Stream(list(files), columns=chosen, drop=drop, keep=keep, missing=missing)
-    from fullbatch.tables.reading import read_table
-
-    return InMemory(read_table(paths, columns=chosen, keep=keep, drop=drop, missing=missing))
+        return Stream(list(files), columns=chosen, drop=drop, keep=keep, conventions=conventions)
+    return InMemory(read_files(files, Wanted(chosen, (), keep, None, drop, conventions)))
 
 
 def _check_names(

@@ -20,8 +20,10 @@ from fullbatch.tables import parquet
 from fullbatch.tables.inputs import kind_of
 from fullbatch.tables.raw import (
     DROPPED,
-    USUAL,
+    NUMBER,
+    USUAL_CONVENTIONS,
     Builder,
+    Conventions,
     MissingWords,
     RawColumn,
     RawTable,
@@ -45,6 +47,7 @@ class Pieces(Protocol):
     names: tuple[str, ...]
     left_out: dict[str, str]
     missing: MissingWords
+    decimal: str
 
     @property
     def columns(self) -> dict[str, RawColumn]: ...
@@ -62,7 +65,8 @@ class InMemory:
     """``Pieces`` of a table in memory."""
 
     def __init__(self, table: RawTable) -> None:
-        self.table, self.names, self.missing = table, table.names, table.missing
+        self.table, self.names = table, table.names
+        self.missing, self.decimal = table.missing, table.decimal
         self.left_out = dict(table.left_out)
 
     @property
@@ -103,9 +107,10 @@ class Stream:
         columns: Sequence[str] | None = None,
         drop: Collection[str] = (),
         keep: Collection[str] = (),
-        missing: MissingWords = USUAL,
+        conventions: Conventions = USUAL_CONVENTIONS,
     ) -> None:
-        self.files, self.missing = [], missing
+        self.files: list[Opened] = []
+        self.missing, self.decimal = conventions.missing, conventions.decimal
         self.left_out: dict[str, str] = {}
         for path in files:
             opened, left_out = _look(path, {*keep, *(columns or ())})
@@ -119,7 +124,7 @@ class Stream:
         self.left_out |= dict.fromkeys(drop, DROPPED)
         self.names = tuple(name for name in first.types if name not in self.left_out)
         self._check_columns()
-        self.builders = {name: Builder(name, False, missing) for name in self.names}
+        self.builders = {name: Builder(name, False, conventions) for name in self.names}
         self.tables: dict[str, tuple[np.ndarray, RawColumn]] = {}  # of each column of codes, what the codes stand for
         self.present: set[str] = set()  # columns of numbers in which a value was seen
         self.rows: list[int | None] = [None for _ in self.files]
@@ -149,7 +154,8 @@ class Stream:
         if name in self.tables:
             return replace(self.tables[name][1], values=self.tables[name][1].values[:0])
         builder = self.builders[name]
-        return RawColumn(np.empty(0), None, builder.integer and name in self.present, time=builder.time)
+        integer = builder.integer and name in self.present
+        return RawColumn(np.empty(0), None, integer, time=builder.time, format=builder.format)
 
     def settle(self, also: Sequence[str]) -> None:
         kinds = {name: {_kind(file.types[name], name in file.declared) for file in self.files} for name in self.names}
@@ -160,6 +166,7 @@ class Stream:
                 if name in open_ones and not pa.types.is_null(array.type):
                     self.builders[name].add(array)
                     self.builders[name].forget()
+                    self.builders[name].beyond.pop(NUMBER, None)  # They are levels, whatever number each is.
         for name in self.names:
             builder = self.builders[name]
             if kinds[name] == {"boolean"}:
@@ -171,7 +178,7 @@ class Stream:
         for batch in self._batches([name for name in self.names if name in names]):
             columns = {name: self._piece(name, array) for name, array in batch.items()}
             m = len(next(iter(columns.values())).values)
-            yield RawTable(columns, m, self.left_out, self.missing)
+            yield RawTable(columns, m, self.left_out, self.missing, self.decimal)
 
     def _piece(self, name: str, array: pa.Array) -> RawColumn:
         builder = self.builders[name]
@@ -183,13 +190,8 @@ class Stream:
         if name not in self.tables:
             if values.dtype.kind != "f" or not np.isnan(values).all():
                 self.present.add(name)
-            return RawColumn(values, None, builder.integer, time=builder.time)
+            return RawColumn(values, None, builder.integer, time=builder.time, format=builder.format)
         table, column = self.tables[name]
-        if column.levels is None and builder.codes is not None and (values == 65_534).any():
-            raise TableError(
-                f"column {name!r} has more than {len(builder.codes):,} different texts that are numbers or dates; "
-                "write it as numbers or dates to convert it."
-            )
         return replace(column, values=table[values])
 
     def _batches(self, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
@@ -212,9 +214,15 @@ def _finished(builder: Builder) -> tuple[np.ndarray, RawColumn]:
     """The values that the builder's codes stand for, by code, and the column that they make, without rows."""
     assert builder.codes is not None
     count = len(builder.codes)
+    if set(builder.readings or ()) - {NUMBER}:
+        raise TableError(
+            f"column {builder.name!r} has more than {count:,} different texts that are dates; write it as dates to "
+            "convert it."
+        )
     builder.chunks = [np.append(np.arange(count), 65_535).astype(np.uint16)]
-    builder.stray = builder.stray or (0, "")  # Texts beyond those that are kept are not looked at any more.
+    builder.readings = builder.readings and []  # Texts beyond those that are kept are of no kind of their own.
     column = replace(builder.finish(), stray=None, beyond=None)
+    builder.readings = []
     beyond = np.nan if column.levels is None else len(column.levels) + 1
     values = column.values if column.levels is None else column.values.astype(np.min_scalar_type(beyond))
     table = np.full(65_536, beyond, values.dtype)
