@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
 
 import pyarrow as pa
 import pytest
@@ -88,3 +91,17 @@ def test_bad_input_is_one_line(fails, folder, store, tmp_path):
         "convert", folder / "people.parquet", tmp_path / "t.parquet", "--target", "pays", "--out", tmp_path / "x"
     )
     assert not (tmp_path / "x").exists()
+
+
+def test_ending_it_leaves_nothing_behind(run, folder, tmp_path, monkeypatch):
+    from fullbatch.tables import store as stores
+
+    def write(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(stores, "_write", write)
+    status, out, err = run("convert", folder / "people.parquet", "--target", "pays", "--out", tmp_path / "x", "--quiet")
+    assert (status, out) == (128 + signal.SIGTERM, "")
+    assert err == "fullbatch: interrupted; nothing of the store is kept.\n"
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []

@@ -447,3 +447,27 @@ def test_ranks_of_a_histogram():
     assert abs(ranks.auc() - roc_auc_score(y, z)) < 1e-6
     assert abs(ranks.average_precision() - average_precision_score(y, z)) < 1e-6
     assert np.isnan(from_store.Ranks().auc())
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(file, path, tmp_path):
+    (tmp_path / ".out.buckets").mkdir()
+    (tmp_path / ".out.buckets" / "b0").write_bytes(b"rows")
+    convert(file, tmp_path / "out", "late", validation=0.2, seed=3)
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_texts_that_are_dates_have_the_encoding_of_the_table_in_memory(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    days = [str(np.datetime64("2023-01-01") + int(day)) for day in rng.integers(0, 700, 900)]
+    if kind != "%Y-%m-%d":
+        days = [".".join(reversed(day.split("-"))) for day in days]
+    table = pa.table({"day": days, "x": rng.normal(size=900), "late": rng.choice(["no", "yes"], 900)})
+    parquet.write_table(table, tmp_path / "t.parquet", row_group_size=100)
+    content = convert(tmp_path / "t.parquet", tmp_path / "out", "late", validation=0.2, seed=3)
+    raw, split = in_memory(tmp_path / "t.parquet")
+    learned, arrays = TableEncoding.learn(raw, "late", rows=split.train).to_dict()
+    assert content["encoding"] == learned
+    assert {category["part"] for category in learned["categories"]} == {"weekday", "month"}
+    assert content["encoding_arrays"] == {name: array.tolist() for name, array in arrays.items()}

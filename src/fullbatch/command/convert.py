@@ -30,6 +30,7 @@ from fullbatch.command.options import (
     share,
 )
 from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.errors import InputError
 
 EVERY = 5.0  # seconds between two lines of progress where no terminal is
@@ -97,15 +98,20 @@ def convert(
         )
 
     started, tell = time.perf_counter(), _Progress()
-    content = write_store(
-        list(data), out, target, task=task, categorical=column_names(categorical or (), names),
-        numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
-        seed=seed,
-        columns=chosen or None, drop=dropped,
-        missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
-        date_format=DateFormats(named, anywhere=anywhere),
-        planned=None if quiet else planned, tell=None if quiet else tell,
-    )  # fmt: skip
+    with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
+        try:
+            content = write_store(
+                list(data), out, target, task=task, categorical=column_names(categorical or (), names),
+                numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
+                seed=seed,
+                columns=chosen or None, drop=dropped,
+                missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
+                date_format=DateFormats(named, anywhere=anywhere),
+                planned=None if quiet else planned, tell=None if quiet else tell,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            say("interrupted; nothing of the store is kept.")
+            raise typer.Exit(128 + signals.received) from None
     seconds = time.perf_counter() - started
     if as_json:
         print_json({**summary(content), "store": str(out), "bytes": out.stat().st_size, "seconds": seconds})

@@ -166,7 +166,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         first = resume is not None or not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()
         dtype = record.dtype if first else arrays.dtype_name(self.coefs_[0])
-        known = {"first": first, "dtype": dtype, "record": record}
+        known: dict[str, Any] = {"first": first, "dtype": dtype, "record": record}
         if isinstance(X, Store):
             inputs, target, train, test = read_store(self, X, (y, sample_weight, *held_out), **known)
         else:

@@ -11,8 +11,8 @@ from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
 from fullbatch.sources.fingerprints import fingerprint
+from fullbatch.sources.stored import LoadedPart, Store
 from fullbatch.sources.stored import Part as StorePart
-from fullbatch.sources.stored import Store
 
 
 def read_store(
@@ -65,7 +65,7 @@ def _check(estimator: Any, store: Store, given: tuple[Any, ...], dtype: str | No
         raise ArrayTypeError(f"the store is of {store.dtype.name} and it must be of {dtype}.")
 
 
-def _labels(estimator: Any, part: StorePart) -> np.ndarray:
+def _labels(estimator: Any, part: StorePart | LoadedPart) -> np.ndarray:
     """The held-out target in memory where a score needs it; the loss does not."""
     if not estimator.early_stopping or estimator.scoring == "loss":
         return np.empty(0)

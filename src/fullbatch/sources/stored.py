@@ -124,7 +124,7 @@ class StoreFile:
                 for at in range(start, start + size, AT_ONCE):
                     part = buffer[: min(AT_ONCE, start + size - at)]
                     self._pread(part, at)
-                    found = zlib.crc32(part, found)
+                    found = zlib.crc32(part.data, found)
             if found != self.leaves[leaf].checksum:
                 raise StoreError(
                     f"{self.path}: leaf {leaf} of {len(self.leaves)} is damaged: its checksum is {found:08x} and not "
@@ -141,7 +141,7 @@ class StoreFile:
     def _pread(self, out: np.ndarray, offset: int) -> None:
         if not self._close.alive:
             raise StoreError(f"the store {self.path} is closed.")
-        view = memoryview(out.reshape(-1)).cast("B") if out.size else memoryview(b"")
+        view = out.reshape(-1).data.cast("B") if out.size else memoryview(b"")
         while view:
             count = os.preadv(self.handle, [view], offset)
             if not count:
@@ -341,7 +341,7 @@ class LoadedPart:
         for start in range(0, self.m, self.leaf):
             checksum = 0
             for array in self.arrays(slice(start, start + self.leaf)):
-                checksum = checksum if array is None else zlib.crc32(np.ascontiguousarray(array), checksum)
+                checksum = checksum if array is None else zlib.crc32(np.ascontiguousarray(array).data, checksum)
             found.append(f"{checksum:08x}")
         return _joined(found)
 
@@ -357,7 +357,10 @@ class LoadedPart:
 
     def arrays(self, where: Where = None) -> StoredArrays:
         where = slice(0, self.m) if where is None else where
-        return StoredArrays(*(None if array is None else array[where] for array in self.loaded))
+        numbers, codes, y, weight = (None if array is None else array[where] for array in self.loaded)
+        assert numbers is not None
+        assert y is not None
+        return StoredArrays(numbers, codes, y, weight)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -161,7 +161,7 @@ class TableEncoding:
         kind, classes, target_scale = None, (), TargetScale()
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
-        tallies = tallies or Tallies(table, rows)
+        tallies = tallies or TalliesInMemory(table, rows)
         if kind != "regress" and (loss != "squared_error" or log_target):
             asked = "log_target" if log_target else f"loss={loss!r}"
             raise InputError(
@@ -449,25 +449,38 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
-class Tallies:
-    """What an encoding is learned from: of each column, what its training rows hold. Of a table in memory."""
+class Tallies(Protocol):
+    """What an encoding is learned from: of each column, what its training rows hold."""
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        """The statistics of a column as numbers."""
+        ...
+
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        """The levels of a column as a category, and the count of each; then of missing values, and of texts beyond."""
+        ...
+
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        """The parts of a column's dates that differ, each with its levels."""
+        ...
+
+
+class TalliesInMemory:
+    """``Tallies`` of some rows (indices) of a table in memory; None: of all."""
 
     def __init__(self, table: RawTable, rows: np.ndarray | None) -> None:
         self.table, self.rows = table, rows
 
     def numbers(self, name: str) -> ColumnStatistics:
-        """The statistics of a column as numbers."""
         folding = Folding()
         folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
         return folding.total()
 
-    def levels(self, name: str) -> tuple[Sequence[Any], list[int]]:
-        """The levels of a column as a category, and the count of each; then of missing values, and of texts beyond."""
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
         coded = _coded(self.table.column(name))
         return coded.levels or (), _counts(coded, self.rows)
 
     def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
-        """The parts of a column's dates that differ, each with its levels."""
         return date_parts(name, self.table.column(name), counted, self.rows)
 
 

@@ -54,7 +54,7 @@ def described(store: Store) -> dict[str, Any]:
         "data": {
             "rows": rows + sum(content["left_out"].values()),
             "columns": len(content["columns"]),
-            "crc32": store.examples(store.train).X.checksum()[:8],
+            "crc32": store.train.checksum()[:8],
             "files": [],
         },
     }
@@ -113,11 +113,11 @@ def _scores_of_classes(log_proba: Callable[[Any], np.ndarray], store: Store) -> 
                 one.add(found[:, j], own == j)
     m = int(matrix.sum())
     areas = [area for one in ranks if not np.isnan(area := one.auc())]
-    found = {"m": m, "cost": loss / m, "accuracy": float(np.trace(matrix) / m)}
-    found["auc"] = float(np.mean(areas)) if areas else NOTHING
+    scored = {"m": m, "cost": loss / m, "accuracy": float(np.trace(matrix) / m)}
+    scored["auc"] = float(np.mean(areas)) if areas else NOTHING
     if k == 2:
-        found["average_precision"] = ranks[0].average_precision()
-    return {**found, "log_loss": loss / m, "confusion_matrix": matrix.tolist(), "bins": BINS}
+        scored["average_precision"] = ranks[0].average_precision()
+    return {**scored, "log_loss": loss / m, "confusion_matrix": matrix.tolist(), "bins": BINS}
 
 
 class Ranks:

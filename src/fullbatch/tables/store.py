@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ import pyarrow as pa
 
 from fullbatch.errors import InputError, StoreError, TableError
 from fullbatch.fold.tree import leaf_size
-from fullbatch.machine.safe_output import check_output, replacing
+from fullbatch.machine.safe_output import check_output, only_writer, replacing
 from fullbatch.sources.stored import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
 from fullbatch.tables.counting import Counts, Target, TargetCounts, usable
 from fullbatch.tables.dates import DateFormats
@@ -139,9 +138,12 @@ def convert(
     layout = Layout.of(encoding, counts.weighted)
     content = {**_content(encoding, counts, rule, layout), "max_levels": max_levels}
     _check_space(Path(out), counts, layout, planned)
-    with replacing(out, "the store") as file, ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".fullbatch-", dir=_folder(out)))
-        buckets = Buckets(Path(folder), layout, counts, seed)
+    with only_writer(out, "the store"), replacing(out, "the store") as file, ExitStack() as stack:
+        folder = _folder(out) / f".{Path(os.path.realpath(out)).name[:100]}.buckets"
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed conversion left
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        buckets = Buckets(folder, layout, counts, seed)
         stack.callback(buckets.close)
         _scatter(pieces, names, encoding, counts, buckets, tell)
         _write(file, content, layout, buckets, counts, tell)
@@ -409,7 +411,7 @@ def _file(folder: Path, name: str) -> IO[bytes]:
 
 def _put(file: IO[bytes], records: np.ndarray) -> None:
     """Write all of them: a file without a buffer may take a part, on a disk that gets full."""
-    left = memoryview(records.view(np.uint8))
+    left = records.view(np.uint8).data
     while left:
         left = left[file.write(left) :]
 

@@ -21,11 +21,20 @@ class Batches(Protocol):
     place : examples of the epoch that are done;  total : the sum so far of their J, as this twin adds it
     """
 
-    theta: Any
-    arrays: tuple[Any, ...]
-    updates: int
-    place: int
-    total: float
+    @property
+    def theta(self) -> Any: ...
+
+    @property
+    def arrays(self) -> tuple[Any, ...]: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def total(self) -> float: ...
 
     @property
     def cost(self) -> float:
