@@ -621,13 +621,13 @@ def open_store(path: str | os.PathLike[str]) -> Store:
 
     Examples
     --------
-    >>> import fullbatch as fb, os, tempfile
+    >>> import fullbatch as fb, pathlib, tempfile
     >>> from fullbatch.tables.store import convert
+    >>> table = {"x": [0.5 * i for i in range(10)], "late": ["no", "yes"] * 5}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table, out = os.path.join(folder, "t.csv"), os.path.join(folder, "t.store")
-    ...     _ = open(table, "w").write("x,late" + "".join(f"\\n{i},{'yes' if i > 4 else 'no'}" for i in range(10)))
-    ...     _ = convert(table, out, "late", validation=0.0)
-    ...     with fb.open_store(out) as store:
+    ...     path = pathlib.Path(folder) / "late.store"
+    ...     _ = convert(table, path, "late", validation=0.0)
+    ...     with fb.open_store(path) as store:
     ...         store.shape, store.columns, store.classes
     ((10, 1), ('x',), ('no', 'yes'))
     """
