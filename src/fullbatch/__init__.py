@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
+    from fullbatch.sources.stored import open_store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.reading import read_table
 
@@ -46,6 +47,7 @@ __all__ = [
     "devices",
     "gradient_descent",
     "load",
+    "open_store",
     "read_table",
     "save",
 ]
@@ -59,6 +61,7 @@ _LAZY = {
     "TableClassifier": "fullbatch.tables.estimators",
     "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
+    "open_store": "fullbatch.sources.stored",
     "read_table": "fullbatch.tables.reading",
     "save": "fullbatch.saving.model_file",
 }

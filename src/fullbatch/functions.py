@@ -19,6 +19,7 @@ from fullbatch.machine.given import plain
 from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, put_examples
 from fullbatch.sources.fingerprints import fingerprint, fingerprint_of_array
+from fullbatch.sources.stored import Store
 from fullbatch.training import optimizers
 from fullbatch.training.checkpoints import (
     Checkpoint,
@@ -40,7 +41,7 @@ def cost(
     network: Network,
     params: Sequence[Any],
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     l2: float = 0.0,
     sample_weight: Any = None,
@@ -55,7 +56,8 @@ def cost(
     as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
     arrays: "cpu", "cuda", "cuda:N" or "auto"; device_memory, in bytes or as a share of the GPU's, limits what we take
     there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
-    factors to 10 bits: faster where products are large, and off by about 1e-3.
+    factors to 10 bits: faster where products are large, and off by about 1e-3. X may be a store (``open_store``),
+    alone: it has Y and the weights itself.
 
     Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype; a unit, a mask or names,
     which would be dropped), DeviceError (no such device, or no memory there for a block of 256 examples) and
@@ -70,7 +72,7 @@ def cost_and_gradients(
     network: Network,
     params: Sequence[Any],
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     l2: float = 0.0,
     sample_weight: Any = None,
@@ -117,7 +119,7 @@ def gradient_descent(
     network: Network,
     params: Sequence[Any],
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     learning_rate: float,
     iterations: int,
@@ -318,6 +320,8 @@ def prepare(
     device_memory: float | None = None,
 ) -> Prepared:
     """Check the caller's arrays; place host arrays on ``device``: as a whole where they fit, else block by block."""
+    if isinstance(X, Store):
+        return _prepare_store(network, params, X, (Y, sample_weight), device, device_memory)
     door.check_array("Y", Y)
     places.check_memory(device_memory)
     layers = network.check(params, X, Y, sample_weight)
@@ -341,6 +345,29 @@ def prepare(
         there = put_examples(X, Y, place, budget)
         budget = math.inf if device_memory is None else budget - there.taken
         return Prepared(theta, Examples(there.X, there.Y, weight), True, place, budget)
+
+
+def _prepare_store(
+    network: Network,
+    params: Sequence[Any],
+    store: Store,
+    given: tuple[Any, Any],
+    device: str | None,
+    device_memory: float | None,
+) -> Prepared:
+    """The same of a store's rows to learn from, which are read block by block."""
+    if any(one is not None for one in given):
+        raise InputError(f"the store {store.path} has its own Y and sample_weight, and takes none beside it.")
+    places.check_memory(device_memory)
+    examples = store.examples(store.train)
+    assert examples.Y is not None
+    X, Y = (source.reader()(slice(0, 1)) for source in (examples.X, examples.Y))
+    layers = network.check(params, X, Y, None)
+    place = places.home(X, device)
+    with place.computing():
+        budget = math.inf if device_memory is None else place.budget(device_memory)
+        theta = place.put(flatten(tuple(Layer(plain(W), plain(b)) for W, b in layers)))
+        return Prepared(theta, store.examples(store.train, place), place.name != "cpu", place, budget)
 
 
 def check_weights(sample_weight: Any) -> None:

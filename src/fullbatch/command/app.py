@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from fullbatch.command.columns import columns
+from fullbatch.command.convert import convert
 from fullbatch.command.info import info
 from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.train import train
@@ -35,6 +36,7 @@ app = typer.Typer(
 # Help lists the commands in this order.
 app.command()(train)
 app.command()(columns)
+app.command()(convert)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(info)

@@ -48,6 +48,12 @@ def not_negative(value: float | None) -> float | None:
     return value
 
 
+def share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < 1:
+        raise typer.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
+    return value
+
+
 def share_or_file(value: str) -> float | Path:
     """The share of the rows to hold out; or a file, where it is no number."""
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, rows_line, short_lines
+from fullbatch.command.columns import doubt_lines, rows_line, short_lines, table_or_store
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -56,6 +56,7 @@ from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
 OF_THE_RECORD = (
@@ -71,7 +72,7 @@ def train(
         Path | None,
         typer.Argument(
             metavar="[DATA]",
-            help="A table: .csv, .csv.gz or .parquet. Without it: handwritten digits.",
+            help="A table: .csv, .csv.gz or .parquet; or a store. Without it: handwritten digits.",
             show_default=False,
         ),
     ] = None,
@@ -241,7 +242,7 @@ def train(
     started = time.perf_counter()
     used = {"--weight": weight, "--group": group, "--split-by": split_by}
     read = partial(
-        read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
+        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
         decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
         used={option: column for option, column in used.items() if column is not None},
     )  # fmt: skip
@@ -314,8 +315,11 @@ def _check_before_training(
     return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
 
 
-def _table_and_target(data: Path | None, target: str | None, read: Callable[[Path], RawTable]) -> tuple[RawTable, str]:
-    """The table that is learned from, handwritten digits where no file is given, and the name of its target column."""
+def _table_and_target(
+    data: Path | None, target: str | None, read: Callable[[Path], RawTable | Store]
+) -> tuple[RawTable | Store, str]:
+    """The table, or the store, that is learned from, handwritten digits without a file, and its target's name."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
     if data is None:
@@ -325,15 +329,21 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
     table = read(data)
+    if isinstance(table, Store):
+        return table, table.target
     if target is None:
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
     return table, target
 
 
-def _check_validation_file(file: Path | None, table: RawTable, data: Path | None) -> str:
+def _check_validation_file(file: Path | None, table: RawTable | Store, data: Path | None) -> str:
     """InputError where the file lacks columns of DATA; what is to be said of those that it has besides."""
+    from fullbatch.sources.stored import Store
+
     if file is None:
         return ""
+    if isinstance(table, Store):
+        raise InputError(f"--validation {file}: the store {data} has held-out rows of its own.")
     from fullbatch.tables.fit import said_of_columns
     from fullbatch.tables.raw import listed
     from fullbatch.tables.reading import read_names
@@ -356,12 +366,16 @@ def _decides_alone(
     return (split_by,) if split_by is not None and dropped else ()
 
 
-def _estimator(table: RawTable, target: str, task: str | None, params: dict[str, Any]) -> Any:
+def _estimator(table: RawTable | Store, target: str, task: str | None, params: dict[str, Any]) -> Any:
     """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.fit import task_of
 
-    found, classes = task_of(table, target, task)
+    if isinstance(table, Store):
+        found, classes = task or table.task, table.classes
+    else:
+        found, classes = task_of(table, target, task)
     if found == "classify":
         if params["loss"] != DEFAULT.loss or params["log_target"]:
             raise InputError(f"--loss and --log-target are of numbers, and {target!r} is classified.")
@@ -431,7 +445,7 @@ def _not_scored(found: dict[str, Any]) -> str:
 
 def _fit(
     estimator: Any,
-    table: RawTable,
+    table: RawTable | Store,
     rows_of: dict[str, Any],
     data: Path | None,
     model: Path | None,
@@ -587,8 +601,18 @@ def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:
     """What to try next: to use the model, or to keep it."""
+    from fullbatch.sources.stored import is_store
+
     if summary["model"]:
-        return shlex.join(["predict", summary["model"], str(data or "DATA.csv"), "--out", "predictions.csv"])
+        return shlex.join(
+            [
+                "predict",
+                summary["model"],
+                str(data) if data and not is_store(data) else "DATA.csv",
+                "--out",
+                "predictions.csv",
+            ]
+        )
     of = [str(data), "--target", summary["target"]] if data else []
     return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
 

@@ -29,9 +29,11 @@ from fullbatch.estimators.descent import descend, is_finite
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
 from fullbatch.estimators.record import Record
+from fullbatch.estimators.stored import read_store
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
+from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -164,15 +166,12 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         first = resume is not None or not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()
         dtype = record.dtype if first else arrays.dtype_name(self.coefs_[0])
-        inputs = read_inputs(self, X, reset=first, dtype=dtype)
+        known: dict[str, Any] = {"first": first, "dtype": dtype, "record": record}
+        if isinstance(X, Store):
+            inputs, target, train, test = read_store(self, X, (y, sample_weight, *held_out), **known)
+        else:
+            inputs, target, train, test = self._read(X, y, sample_weight, held_out, incremental, **known)
         with inputs.place.computing():
-            budget = inputs.place.budget(self.device_memory)
-            target = self._read_y(y, inputs.X.m, incremental)
-            weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
-            record.take_data("", inputs, target.values, weight)
-            weight = self._weigh_classes(target, weight, incremental)
-            inputs = beside(inputs, budget, target.values, target.classes, weight)
-            test, inputs = self._read_held_out(held_out, inputs, target, record)
             record.check()
             rng = record.random_state(check_random_state(self.random_state))
             network = Network(
@@ -183,7 +182,6 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             )
             self._prepare(first, network, target, inputs, rng)
             record.restore(inputs)
-            train = part(inputs, target.values, target.classes, weight)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
                 train, test = split(train, target, self.validation_fraction, rng)
             metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -198,6 +196,30 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 self._conclude(theta, inputs)
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
+
+    def _read(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        held_out: tuple[Any, Any, Any],
+        incremental: bool,
+        *,
+        first: bool,
+        dtype: str | None,
+        record: Record,
+    ) -> tuple[Inputs, Target, Part, Part | None]:
+        """The inputs, the target, and the examples to learn from and, where they are given, to score."""
+        inputs = read_inputs(self, X, reset=first, dtype=dtype)
+        with inputs.place.computing():
+            budget = inputs.place.budget(self.device_memory)
+            target = self._read_y(y, inputs.X.m, incremental)
+            weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
+            record.take_data("", inputs, target.values, weight)
+            weight = self._weigh_classes(target, weight, incremental)
+            inputs = beside(inputs, budget, target.values, target.classes, weight)
+            test, inputs = self._read_held_out(held_out, inputs, target, record)
+            return inputs, target, part(inputs, target.values, target.classes, weight), test
 
     def _read_held_out(
         self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target, record: Record

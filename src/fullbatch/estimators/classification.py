@@ -41,7 +41,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -52,7 +52,8 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         """Learn from X (m, n) and labels y (m,), or indicators (m, k) of several labels at once.
 
         X : an array, a data frame, an Arrow table, a sparse matrix, or a ``fullbatch.sources.Columns``; integers, and
-            whatever else is not float32, are made float64
+            whatever else is not float32, are made float64; or a store (``fullbatch.open_store``), alone: it has y,
+            weights and held-out rows itself, which are scored as X_val is
         sample_weight : (m,), not negative; weight 2 is the same as the example twice
         X_val, y_val, sample_weight_val : held-out examples. Their cost after each epoch goes to ``validation_costs_``,
             and ``early_stopping`` scores them instead of rows that it splits off

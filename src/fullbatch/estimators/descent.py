@@ -14,11 +14,13 @@ from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
 from fullbatch.sources import Where
+from fullbatch.sources.windows import part_of
 from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
+from fullbatch.training.windows import WindowOrders
 
 
 class Orders:
@@ -101,7 +103,11 @@ def _train(
     batch_size: int,
 ) -> TrainingState:
     """To the end, to an interruption or to a divergence: the state then."""
-    orders = Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
+    orders: Orders | WindowOrders
+    if part_of(job.objective.examples) is not None and batch_size < job.m:
+        orders = WindowOrders(job.m, estimator.shuffle, rng, state.order)
+    else:
+        orders = Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
     record.note(state)
     loop = epochs(
         job.objective, make_optimizer(estimator), state,

@@ -106,7 +106,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -114,7 +114,10 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         sample_weight_val: Any = None,
         resume: Any = None,
     ) -> Any:
-        """Learn from X (m, n) and numbers y, (m,) or (m, k); the rest is as in ``MLPClassifier.fit``."""
+        """Learn from X (m, n) and numbers y, (m,) or (m, k); the rest is as in ``MLPClassifier.fit``.
+
+        A store's target is scaled, and so are the predictions; ``TableRegressor`` has them in the target's own units.
+        """
         return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val), resume=resume)
 
     @available_if(can_step)

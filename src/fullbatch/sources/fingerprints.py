@@ -24,8 +24,10 @@ PIECE = 2**22  # bytes of a piece: it stays in a cache while its rows are brough
 
 def fingerprint(X: Columns, threads: int | None = None) -> dict[str, Any]:
     """Of a source (n, m): ``shape`` [m, n], ``dtype`` and ``checksum``, as JSON has them."""
-    layout = in_memory(X)
-    if layout is None or layout.through is not None:
+    layout, own = in_memory(X), getattr(X, "checksum", None)
+    if own is not None:  # A store has the checksums of its leaves.
+        checksum = own()
+    elif layout is None or layout.through is not None:
         checksum = _of_blocks(X)
     else:
         checksum = _joined([_of_array(array, threads) for array in _parts(layout)])

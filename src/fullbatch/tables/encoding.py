@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.sound import require_sound
-from fullbatch.tables.statistics import ColumnStatistics, number_of
+from fullbatch.tables.statistics import ColumnStatistics, Folding, number_of
 from fullbatch.tables.target import TargetScale
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
@@ -139,6 +139,7 @@ class TableEncoding:
         rows: np.ndarray | None = None,
         loss: str = "squared_error",
         log_target: bool = False,
+        tallies: Tallies | None = None,
     ) -> TableEncoding:
         """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
@@ -147,6 +148,8 @@ class TableEncoding:
         categorical, numeric : columns for which the rule for columns is overruled
         loss : of a regression, as ``MLPRegressor`` has it: the target is scaled for it
         log_target : whether a regression learns the target's logarithm (``tables/target.py`` says when that helps)
+        tallies : what is known of the training rows of a table that was read in parts: ``table`` then says what its
+            columns are, by few rows that have all classes
 
         The classes are those of these rows too: one that only held-out rows have would never be predicted.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
@@ -158,6 +161,7 @@ class TableEncoding:
         kind, classes, target_scale = None, (), TargetScale()
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        tallies = tallies or TalliesInMemory(table, rows)
         if kind != "regress" and (loss != "squared_error" or log_target):
             asked = "log_target" if log_target else f"loss={loss!r}"
             raise InputError(
@@ -166,15 +170,15 @@ class TableEncoding:
         if target is not None and kind == "classify" and rows is not None:
             classes = _classes_in(target, table.column(target), rows)
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows, loss, log_target)
+            target_scale = _target_scale(target, table.column(target), rows, tallies, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
             if name in categorical or (name not in numeric and column.levels is not None):
-                categories.append(_category(name, column, rows, max_levels))
+                categories.append(_category(name, *tallies.levels(name), max_levels))
                 continue
-            counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
-            beside = [] if name in numeric else _beside(name, column, counted, rows, max_levels)
+            counted = tallies.numbers(name)
+            beside = [] if name in numeric else _beside(name, column, counted, tallies, max_levels)
             categories += beside
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
@@ -439,9 +443,11 @@ def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ..
     return tuple(classes)
 
 
-def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None, loss: str, log_target: bool) -> TargetScale:
+def _target_scale(
+    name: str, column: RawColumn, rows: np.ndarray | None, tallies: Tallies, loss: str, log_target: bool
+) -> TargetScale:
     column = replace(column, values=numbers_of(name, column), levels=None)
-    counted = ColumnStatistics.of(column, rows)
+    counted = tallies.numbers(name)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
@@ -469,14 +475,56 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
+class Tallies(Protocol):
+    """What an encoding is learned from: of each column, what its training rows hold."""
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        """The statistics of a column as numbers."""
+        ...
+
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        """The levels of a column as a category, and the count of each; then of missing values, and of texts beyond."""
+        ...
+
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        """The parts of a column's dates that differ, each with its levels."""
+        ...
+
+
+class TalliesInMemory:
+    """``Tallies`` of some rows (indices) of a table in memory; None: of all."""
+
+    def __init__(self, table: RawTable, rows: np.ndarray | None) -> None:
+        self.table, self.rows = table, rows
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        folding = Folding()
+        folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
+        return folding.total()
+
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        coded = _coded(self.table.column(name))
+        return coded.levels or (), _counts(coded, self.rows)
+
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        return date_parts(name, self.table.column(name), counted, self.rows)
+
+
+def _category(name: str, levels: Sequence[Any], all_counts: Sequence[int], max_levels: int) -> Category:
+    *counts, missing, beyond = all_counts
+    seen = sorted((-count, level) for level, count in zip(levels, counts, strict=True) if count)
+    kept = tuple(sorted(level for _, level in seen[:max_levels]))
+    return Category(name, kept, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
+
+
 def _beside(
-    name: str, column: RawColumn, counted: ColumnStatistics, rows: np.ndarray | None, max_levels: int
+    name: str, column: RawColumn, counted: ColumnStatistics, tallies: Tallies, max_levels: int
 ) -> list[Category]:
     """The categories of a column that is a number too: its integers if they are few, or the parts of its dates."""
     if is_category(column, counted):
-        return [_category(name, column, rows, max_levels)]
+        return [_category(name, *tallies.levels(name), max_levels)]
     found = []
-    for part, levels in date_parts(name, column, counted, rows).items():
+    for part, levels in tallies.parts(name, counted).items():
         found.append(Category(name, levels, other=False, missing=False, part=part))
     return found
 
@@ -499,14 +547,6 @@ def date_parts(
 
 def _part(column: RawColumn, seconds: np.ndarray, part: str) -> RawColumn:
     return replace(column, values=part_of(seconds, part), levels=LEVELS[part])
-
-
-def _category(name: str, column: RawColumn, rows: np.ndarray | None, max_levels: int) -> Category:
-    coded = _coded(column)
-    *counts, missing, beyond = _counts(coded, rows)
-    seen = sorted((-count, level) for level, count in zip(coded.levels or (), counts, strict=True) if count)
-    levels = tuple(sorted(level for _, level in seen[:max_levels]))
-    return Category(name, levels, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
 
 
 def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:

@@ -30,7 +30,8 @@ from fullbatch.estimators import MLPClassifier, MLPRegressor
 from fullbatch.estimators.classification import given_weights
 from fullbatch.estimators.inputs import on_host, read_weight
 from fullbatch.machine.plain_values import json_ready
-from fullbatch.tables import record
+from fullbatch.sources.stored import Store
+from fullbatch.tables import from_store, record
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, Patience, asks_for_the_model, best_epoch
 from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows
@@ -41,9 +42,11 @@ from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
 from fullbatch.tables.scores import best_threshold, check_metric
 from fullbatch.tables.splits import HoldOut, Split
+from fullbatch.tables.store import encoding_of
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
+CHOSEN = ("epochs", "batch_size", "learning_rate", "l2", "random_state")  # by the number of rows, if at all
 OF_THE_TRAINING = (*TOLD, "device_", "step_", "precision_", "note_")  # attributes of the network's own estimator
 
 
@@ -110,7 +113,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         X : a table
             A pandas or polars data frame, an Arrow table or record batch, anything with ``__arrow_c_stream__``, a dict
             of columns, a ``RawTable`` (of ``fullbatch.read_table``), an array (m, n), a list of rows, or a path, or
-            several, as ``read_table`` takes them. A stream is read once.
+            several, as ``read_table`` takes them. A stream is read once. Or a store (``fullbatch.open_store``), alone:
+            target, held-out rows and how the columns are understood were decided when it was made.
         y : array-like (m,), optional
             The target, where it is no column of X.
         target : str, optional
@@ -143,6 +147,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         """
         settings = self._settings()
         settings.check(own_rows=X_val is not None)
+        if isinstance(X, Store):
+            given = {
+                "y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val,
+                "sample_weight_val": sample_weight_val,
+            }  # fmt: skip
+            return self._fit_store(X, given)
         whole, name = _with_target(as_table(X), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
@@ -218,6 +228,34 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
         return rows
 
+    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
+        """Learn from an encoded table on the disk."""
+        from_store.check_parameters(self, store, given, DEFAULT)
+        encoding = encoding_of(store.content)
+        settings = self._settings().for_rows(store.train.m)
+        self._check_scores(encoding, settings)
+        held_out = store.held_out.m
+        made_of = {
+            **from_store.described(store),
+            "versions": record.versions(),
+            "parameters": record.parameters(self.get_params(deep=False)),
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
+            "held_out_chose": _chosen_by_held_out(settings) if held_out else [],
+            "held_out": None,
+            "guess": None,
+        }
+        self._describe(encoding, json_ready(made_of))
+        hooks = {"X": store, "y": None, "metadata": None}
+        trainer = self._trainer(encoding, settings, keep_best=held_out > 0)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        if encoding.classes:
+            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
+        if held_out:
+            found = from_store.scores(self._network(), store)
+            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
+        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
+        return self
+
     def _settings(self) -> Settings:
         """The parameters of a training as plain values; a generator, or None, gives the seed that is used."""
         values = {field.name: getattr(self, field.name) for field in fields(Settings)}
@@ -247,12 +285,11 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         m: int,
     ) -> dict[str, Any]:
         """The record of the model's making, as far as it is known before the first epoch."""
-        chosen = ("epochs", "batch_size", "learning_rate", "l2", "random_state")
         return json_ready({
             "versions": record.versions(),
             "report": report(whole, encoding.target, rows=rows.kept, **self._columns()).to_dict(),
             "parameters": record.parameters(self.get_params(deep=False)),
-            "chosen": {name: getattr(settings, name) for name in chosen},
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
             "rows": m,
             "left_out": rows.left_out,
             "held_out_chose": [] if scored is None else _chosen_by_held_out(settings),
@@ -280,14 +317,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 "sample_weight_val": self._choosing(scored.weight, y_val, y, weight),
             }
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
-        context = self._init_callback_context(max_subtasks=settings.epochs)
-        context.call_on_fit_task_begin(estimator=self, **hooks)
-        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience))
-        trainer.fit(X, y, sample_weight=weight, **validation)
-        trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
-        _refuse_divergence(trainer)
-        self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
-        self.record_["ended"] = _ended(trainer, settings)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, X, y, sample_weight=weight, **validation)
         if scored is not None:
             if settings.threshold == "auto":
                 self._choose_threshold(scored, settings.metric)
@@ -295,6 +325,26 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             self.record_["held_out"] = json_ready(network.evaluate(scored.table, scored.weight, metric))
             self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table, (weight, scored.weight), metric))
         context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
+
+    def _fit_trainer(
+        self,
+        trainer: Any,
+        encoding: TableEncoding,
+        settings: Settings,
+        hooks: dict[str, Any],
+        *examples: Any,
+        **more: Any,
+    ) -> Any:
+        """Fit it, with this estimator's callbacks, whose context is given back."""
+        context = self._init_callback_context(max_subtasks=settings.epochs)
+        context.call_on_fit_task_begin(estimator=self, **hooks)
+        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience))
+        trainer.fit(*examples, **more)
+        trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
+        _refuse_divergence(trainer)
+        self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
+        self.record_["ended"] = _ended(trainer, settings)
+        return context
 
     def _epochs(
         self, context: Any, encoding: TableEncoding, hooks: dict[str, Any], patience: int | None

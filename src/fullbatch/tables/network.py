@@ -126,7 +126,7 @@ class TableNetwork:
         """
         if self.task == "classify":
             return self.decided(self.predict_proba(table))
-        return self.encoding.decode_target(self._numbers(self.encoding.encode(self.read(table))))
+        return self.encoding.decode_target(self.numbers(self.encoding.encode(self.read(table))))
 
     def decided(self, proba: np.ndarray) -> np.ndarray:
         """The predicted class of each row of probabilities (m, k), the most probable without a threshold: (m,)."""
@@ -140,7 +140,7 @@ class TableNetwork:
     def predict_log_proba(self, table: Any) -> np.ndarray:
         """The logarithms of ``predict_proba``, computed without a detour over it, so that they stay finite."""
         self._require_classes()
-        return self._log_probabilities(self.encoding.encode(self.read(table)))
+        return self.log_probabilities(self.encoding.encode(self.read(table)))
 
     def _require_classes(self) -> None:
         if self.task != "classify":
@@ -164,8 +164,8 @@ class TableNetwork:
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
-            return self._score_classes(self._log_probabilities(encoded), target, weight, metric, self.threshold)
-        return self._score_numbers(self._numbers(encoded).astype(np.float64), target, weight, metric)
+            return self._score_classes(self.log_probabilities(encoded), target, weight, metric, self.threshold)
+        return self._score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
 
     def _score_classes(
         self,
@@ -239,10 +239,12 @@ class TableNetwork:
 
     # The forward pass
 
-    def _numbers(self, encoded: Columns) -> np.ndarray:
+    def numbers(self, encoded: Columns) -> np.ndarray:
+        """What a regression predicts of encoded rows, scaled as in training: (m,)."""
         return self._forward(encoded, self.network, lambda yhat: yhat)[0]
 
-    def _log_probabilities(self, encoded: Columns) -> np.ndarray:
+    def log_probabilities(self, encoded: Columns) -> np.ndarray:
+        """The logarithms of the probabilities of encoded rows: (m, k)."""
         softmax = self.network.output.name == "softmax"
         scores = Network(self.network.sizes, self.network.activations, "identity")  # whose yhat is Z[L] itself
         return self._forward(encoded, scores, lambda Z: log_probabilities(Z, softmax=softmax)).T

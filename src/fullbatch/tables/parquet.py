@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fullbatch.errors import TableError
+from fullbatch.sources.stored import KEY
 from fullbatch.tables.indexes import INDEX, pandas_indexes
 from fullbatch.tables.raw import (
     DROPPED,
@@ -97,7 +98,10 @@ def _opened(file: Any) -> tuple[Any, bool]:
     """Arrow's reader, and whether it is of a file; else it is of a stream."""
     whole = file.read(6) == b"ARROW1"
     file.seek(0)
-    return (pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)), whole
+    reader = pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)
+    if KEY in (reader.schema.metadata or {}):
+        raise TableError("it is a store, whose rows are encoded; expected the table that it was made of, or its like.")
+    return reader, whole
 
 
 def arrow_names(path: Path) -> list[str]:

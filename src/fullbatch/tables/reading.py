@@ -96,11 +96,11 @@ def read_table(
     files = files_of(paths)
     dates = DateFormats.of(date_format)
     table = read_files(files, Wanted(columns, text, keep, format, drop, Conventions(missing, decimal, dates)))
-    _check_formats(table, dates)
+    check_formats(table, dates)
     return table
 
 
-def _check_formats(table: RawTable, dates: DateFormats) -> None:
+def check_formats(table: RawTable, dates: DateFormats) -> None:
     """TableError for a format that was given and has no column to read."""
     table.require(list(dates.named), "column of dates")
     for name, text in dates.named.items():

@@ -109,7 +109,7 @@ def report(
     for name, column in table.columns.items():
         forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
         classes = len(told.classes) if told is not None and name == target else None
-        columns.append(_column(name, column, counted[name], forced, classes))
+        columns.append(column_report(name, column, counted[name], forced, classes))
         if name in names:
             doubts += doubts_of_column(name, column, counted[name], forced, goal, table.delimiter)
     gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in table.left_out.items()]
@@ -119,10 +119,10 @@ def report(
 # ---- one column ----------------------------------------------------------------------------------
 
 
-def _column(
+def column_report(
     name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, classes: int | None
 ) -> ColumnReport:
-    """``classes`` : of the target, how many; None: an input column"""
+    """How a column was understood. ``classes`` : of the target, how many; None: an input column"""
     kind, why = _kind(name, column, counted, forced)
     shown = _levels(counted) if kind in ("category", "boolean") or classes else _range(column, counted)
     return ColumnReport(name, kind if classes is None else "target", why, shown, counted.missing, _examples(column))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -17,12 +17,15 @@ from zlib import crc32
 import numpy as np
 
 from fullbatch.errors import TableError
+from fullbatch.fold.tree import Node, Tree
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn
 
 MOST_COUNTED = 65_000  # So many levels of a column are counted; of more, those of the least hashes.
 SMALL_RANGE = 65_536  # Integers of no larger range are counted by their distance from the least, without sorting.
+LEAF = 65_536  # So many values are counted at a time where the order of their sums is fixed.
+WIDE = 64  # Of numbers in a larger range, levels are not kept there.
 EXACT = 2.0**53  # Up to here a float64 tells each whole number from the next.
 
 _MARKED = r"[-+(]?\s?[$€£¥]?\s?(\d{1,3}([., '’]\d{3})+|\d+)([.,]\d+)?\)?\s?[%$€£¥]?"
@@ -267,6 +270,45 @@ def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) 
             firsts.append((row, levels[column.values[row]]))
             break
     return Shape(count, min(firsts, default=None))
+
+
+# ---- many parts ----------------------------------------------------------------------------------
+
+
+class Folding:
+    """The statistics of numbers that come in parts, to the same bits however they are cut into these.
+
+    They are counted by leaves of LEAF values, whose statistics are added by the tree of ``fold``. Levels are kept only
+    where they are few and near each other, as those of a category of numbers are.
+    """
+
+    def __init__(self) -> None:
+        self.tree, self.leaves = Tree(), 0
+        self.waiting: list[np.ndarray] = []  # less than a leaf
+
+    def add(self, values: np.ndarray) -> None:
+        """The next values, NaN where missing; they may be changed afterwards."""
+        waiting = sum(map(len, self.waiting))
+        while waiting + len(values) >= LEAF:
+            head, values = values[: LEAF - waiting], values[LEAF - waiting :]
+            self._add_leaf(np.concatenate([*self.waiting, head]) if self.waiting else head)
+            self.waiting, waiting = [], 0
+        if len(values):
+            self.waiting.append(values.copy())
+
+    def total(self) -> ColumnStatistics:
+        """Of all values that were added; nothing may be added after it."""
+        if self.waiting:
+            self._add_leaf(np.concatenate(self.waiting))
+            self.waiting = []
+        return self.tree.total() if self.leaves else ColumnStatistics()
+
+    def _add_leaf(self, values: np.ndarray) -> None:
+        counted = _of_numbers(values)
+        if counted.least is not None and counted.greatest is not None and counted.greatest - counted.least >= WIDE:
+            counted = replace(counted, levels={}, beyond=counted.present)
+        self.tree.add(Node(self.leaves, 1, counted))
+        self.leaves += 1
 
 
 # ---- two parts -----------------------------------------------------------------------------------

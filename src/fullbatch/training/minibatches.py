@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from fullbatch.machine import arrays
 from fullbatch.sources import Where, batches, length, remaining
+from fullbatch.sources.windows import part_of
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
+from fullbatch.training.windows import WindowBatches
 
 
 class Batches(Protocol):
@@ -19,11 +21,20 @@ class Batches(Protocol):
     place : examples of the epoch that are done;  total : the sum so far of their J, as this twin adds it
     """
 
-    theta: Any
-    arrays: tuple[Any, ...]
-    updates: int
-    place: int
-    total: float
+    @property
+    def theta(self) -> Any: ...
+
+    @property
+    def arrays(self) -> tuple[Any, ...]: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def total(self) -> float: ...
 
     @property
     def cost(self) -> float:
@@ -34,10 +45,11 @@ class Batches(Protocol):
         """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
         ...
 
-    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order, in batches of one size, the last one maybe smaller.
 
         rate : of the number of updates done so far
+        first, m : where ``order`` is a part of the epoch's: the examples before it, and those of the epoch
 
         Yields after each batch, or after several: the sum so far of their J, each before its update, times their share
         of the epoch's examples.
@@ -48,6 +60,8 @@ class Batches(Protocol):
 def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
     """The fastest that can run."""
     fold = objective.fold
+    if part_of(fold.examples) is not None and batch_size < fold.examples.m:
+        return WindowBatches(objective, optimizer, state, batch_size, make)
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):
         return NativeBatches(
             fold.network, fold.examples, optimizer, state,
@@ -69,10 +83,10 @@ class PythonBatches:
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total
 
-    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
-        m = length(order)
-        for batch in batches(remaining(order, self.place) if self.place else order, self.batch_size):
+        m, done = m or length(order), self.place - first
+        for batch in batches(remaining(order, done) if done else order, self.batch_size):
             J, gradient = self.objective.cost_and_gradient(self.theta, batch)
             updates = self.updates + 1
             with arrays.quiet():

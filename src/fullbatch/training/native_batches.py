@@ -108,13 +108,14 @@ class NativeBatches:
     def begin(self, place: int, total: float) -> None:
         self.place, self.total = place, total
 
-    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
-        self.length = length(order)
+        self.length = m or length(order)
         cost = ctypes.c_double(self.total)  # one sum for the whole epoch: where runs end depends on the time
-        for where in batches(remaining(order, self.place), max(self.per_chunk // self.batch_size, 1) * self.batch_size):
+        left = remaining(order, self.place - first)
+        for where in batches(left, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
             rates = [rate(self.updates + i) for i in range(-(-len(index) // self.batch_size))]
