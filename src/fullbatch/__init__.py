@@ -24,11 +24,14 @@ from fullbatch.version import __version__
 
 if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
+    from fullbatch.sources.stored import open_store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.reading import read_table
 
 __all__ = [
+    "Checkpoint",
     "GradientSum",
     "Layer",
     "LogisticRegression",
@@ -44,18 +47,21 @@ __all__ = [
     "devices",
     "gradient_descent",
     "load",
+    "open_store",
     "read_table",
     "save",
 ]
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
+    "Checkpoint": "fullbatch.saving.checkpoint",
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",
     "TableClassifier": "fullbatch.tables.estimators",
     "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
+    "open_store": "fullbatch.sources.stored",
     "read_table": "fullbatch.tables.reading",
     "save": "fullbatch.saving.model_file",
 }

@@ -48,6 +48,10 @@ class TableWarning(UserWarning):
     """Rows or columns of a table that were left out, and how many."""
 
 
+class StoreError(InputError):
+    """A file that is not a usable store of this version: another file, cut short, damaged, or closed already."""
+
+
 class ModelFileError(FullbatchError, ValueError):
     """A file that is not a usable model of this version."""
 

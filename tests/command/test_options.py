@@ -3,6 +3,8 @@
 import pytest
 
 from fullbatch.command import options
+from fullbatch.command.options import date_formats
+from fullbatch.errors import InputError
 from fullbatch.training.optimizers import OPTIMIZERS
 
 
@@ -50,3 +52,12 @@ def test_usage(fails, args, says):
 )
 def test_an_amount_of_memory(text, value):
     assert options.memory_size(text) == value
+
+
+def test_date_formats():
+    assert date_formats(["a=%d/%m/%Y", "%d.%m.%Y", "a=b=%Y", "on %d=%m=%Y"]) == (
+        {"a": "%d/%m/%Y", "a=b": "%Y"}, ("%d.%m.%Y", "on %d=%m=%Y"),
+    )  # fmt: skip
+    assert date_formats(["a=%Y", "a=%Y"]) == ({"a": "%Y"}, ())
+    with pytest.raises(InputError, match="two formats"):
+        date_formats(["a=%Y", "a=%y"])

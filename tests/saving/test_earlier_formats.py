@@ -8,6 +8,7 @@ or scale changes far more.
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,16 @@ def test_a_model_of_a_table_of_format_1(X, tmp_path):
     again = fb.load(tmp_path / "m.model")
     assert again.get_params() == model.get_params()
     assert np.array_equal(again.predict_proba(table), model.predict_proba(table))
+
+
+def test_a_model_of_a_table_of_format_2(X):
+    """It has a date as a number alone, a small integer, a word for missing of its own."""
+    model = fb.load(DATA / "table.v2.fullbatch")
+    days = [datetime(2022, 1, 1) + timedelta(days=20 * i, hours=i) for i in range(6)]
+    columns = {"b": ["x" if value > 0 else "y" for value in X[:6, 1]], "a": X[:6, 0], "day": days, "hour": range(6)}
+    assert [category.name for category in model.network_.encoding.categories] == ["b", "hour"]
+    expected = json.loads((DATA / "predictions.v2.json").read_text(encoding="utf-8"))["table"]
+    np.testing.assert_allclose(model.predict_proba(RawTable.of(columns)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(
+        fb.load(DATA / "table.v2.fullbatch").predict_proba(columns), model.predict_proba(columns)
+    )

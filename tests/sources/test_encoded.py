@@ -106,7 +106,7 @@ def test_a_table_of_many_levels_is_multiplied_as_a_sparse_one(sizes):
     Y = np.random.default_rng(2).integers(0, 2, (sizes[-1], m)).astype(dense.dtype)
     with Fold(network, Examples(table, Dense(Y))) as fold, Fold(network, Examples(Dense(dense), Dense(Y))) as plain:
         got, expected = fold.gradient(flatten(params), where), plain.gradient(flatten(params), where)
-        assert type(fold.engine._workers[0].read_X).__name__ == "_SparseReader"
+        assert type(fold.engine._workers[0].read_X).__name__ == "SparseReader"
         np.testing.assert_allclose(fold.predict(flatten(params)), plain.predict(flatten(params)), rtol=1e-5)
     for a, b in zip(got.gradients, expected.gradients, strict=True):
         assert np.abs(a.W - b.W).max() <= 1e-5 * np.abs(b.W).max()

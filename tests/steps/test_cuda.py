@@ -458,6 +458,8 @@ def test_the_same_bits_from_run_to_run(kind):
 def test_a_users_own_pair_has_no_kernels():
     assert kernels.knows(fb.Network([2, 3, 1]))
     assert not kernels.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
+    assert kernels.knows(fb.Network([2, 3, 1], output="identity"))
+    assert not kernels.knows(fb.Network([2, 3, 1], output="identity", loss="absolute_error"))
     for step in (FusedStep, OnePassStep):
         assert not step.can_run(fb.Network([2, 3, 1]), np.empty(0)), "it is for CuPy"
 

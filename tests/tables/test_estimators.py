@@ -565,3 +565,57 @@ def test_a_column_that_is_missing_at_predict_is_named():
 def test_the_examples_run():
     assert doctest.testmod(estimators).attempted >= 6
     assert doctest.testmod(estimators).failed == 0
+
+
+# --- Losses of numbers
+
+
+@pytest.fixture(scope="module")
+def skewed():
+    """A table with a positive target whose noise has a long tail: mean, median and quantiles are far apart."""
+    rng = np.random.default_rng(0)
+    x = rng.random(2000)
+    return {"x": x, "y": np.exp(2 * x + rng.normal(size=2000))}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "share_below"),
+    [({"loss": "absolute_error"}, 0.5), ({"loss": "quantile", "quantile": 0.9}, 0.9), ({"log_target": True}, 0.5)],
+)
+def test_losses_predict_medians_and_quantiles(skewed, tmp_path, parameters, share_below):
+    model = fb.TableRegressor(hidden=(8,), epochs=40, random_state=0, **parameters).fit(skewed, target="y")
+    predicted = model.predict(skewed)
+    assert np.mean(skewed["y"] < predicted) == pytest.approx(share_below, abs=0.04)
+    fb.save(model, tmp_path / "m.model")
+    again = fb.load(tmp_path / "m.model")
+    assert again.get_params() == model.get_params()
+    assert np.array_equal(again.predict(skewed), predicted)
+    assert again.evaluate(skewed) == model.evaluate(skewed)
+
+
+def test_poisson_predicts_means_and_nothing_is_negative(skewed):
+    table = {"x": skewed["x"], "y": np.floor(skewed["y"])}
+    model = fb.TableRegressor(hidden=(8,), epochs=40, loss="poisson").fit(table, target="y")
+    assert model.predict(table).mean() == pytest.approx(table["y"].mean(), rel=0.05)
+    plain = fb.TableRegressor(hidden=(), epochs=5).fit(table, target="y")
+    assert plain.predict({"x": np.linspace(-50, 50, 200)}).min() == 0.0
+    assert model.evaluate(table)["cost"] >= 0  # half the deviance
+    guess = model.record_["guess"]
+    assert guess["cost"] > model.record_["held_out"]["cost"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"loss": "huber"}, "loss"),
+        ({"loss": "quantile"}, "needs a quantile"),
+        ({"quantile": 0.5}, "belongs to loss='quantile'"),
+        ({"loss": "quantile", "quantile": 1.0}, "between 0 and 1"),
+        ({"loss": "poisson", "log_target": True}, "a logarithm of its own"),
+    ],
+)
+def test_losses_that_cannot_be_are_refused(skewed, parameters, says):
+    with pytest.raises(ValueError, match=says):
+        fb.TableRegressor(**parameters).fit(skewed, target="y")
+    with pytest.raises(TableError, match="needs numbers of at least 0, but row 1 has -1"):
+        fb.TableRegressor(loss="poisson").fit({"x": [1, 2, 3] * 9, "y": [-1.0, 2.5, 3.0] * 9}, target="y")

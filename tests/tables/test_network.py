@@ -13,8 +13,10 @@ import pytest
 
 import fullbatch as fb
 from fullbatch.core.classes import log_probabilities, probabilities
+from fullbatch.core.losses import LOSSES, make_loss
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.saving.model_file import load_network
+from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.predictions import _as_arrow
 from fullbatch.tables.raw import RawTable
@@ -57,6 +59,73 @@ def test_its_answers_are_those_of_the_model_to_the_bit(tmp_path, target, hidden)
         assert np.array_equal(network.predict(data), network.encoding.decode_target(trainer.predict(encoded)))
     assert network.evaluate(data) == model.evaluate(data)
     assert repr(network).startswith("TableNetwork(target='y', task=")
+
+
+def of_loss(loss, y, *, b, quantile=None, log_target=False):
+    """A network that predicts the constant z = b of a table with this target."""
+    data = RawTable.of({"x": np.arange(len(y)) * 1.5, "y": np.asarray(y, float)})
+    options = {"task": "regress", "dtype": "float64", "loss": loss, "log_target": log_target}
+    encoding = TableEncoding.learn(data, "y", **options)
+    output = LOSSES[loss].output
+    layers = [np.zeros((1, 1))], [np.array([b])]
+    return TableNetwork.of_layers(encoding, *layers, "relu", output, loss=loss, quantile=quantile), data
+
+
+@pytest.mark.parametrize(
+    ("loss", "quantile", "guess"),
+    [("squared_error", None, np.mean), ("absolute_error", None, np.median), ("poisson", None, np.mean),
+     ("quantile", 0.75, lambda y: np.quantile(y, 0.75))],
+)  # fmt: skip
+def test_the_cost_is_that_of_the_loss(loss, quantile, guess):
+    """And the guess is the constant that has the least of it."""
+    y = np.array([0.5, 2.0, 3.5, 30.0, 4.0])
+    network, data = of_loss(loss, y, b=0.25, quantile=quantile)
+    encoded = network.encoding.encode_target(data)
+    expected = make_loss(loss, quantile).value(np.full((1, 5), 0.25), encoded[np.newaxis, :], np)
+    if loss == "poisson":  # half the deviance, as the estimators have it
+        expected = expected - encoded + encoded * np.log(encoded)
+    scores = network.evaluate(data)
+    assert scores["cost"] == pytest.approx(np.mean(expected))
+    assert scores["mae"] == pytest.approx(np.mean(np.abs(y - network.predict(data))))
+    best = network.evaluate_guess(encoded, data)
+    assert best["mae"] == pytest.approx(np.mean(np.abs(y - guess(y))))
+    assert best["cost"] <= scores["cost"]
+
+
+def test_the_guess_of_a_logarithm_is_the_mean_in_own_units():
+    y = np.array([0.5, 2.0, 3.5, 30.0, 4.0])
+    network, data = of_loss("squared_error", y, b=0.0, log_target=True)
+    assert network.evaluate_guess(network.encoding.encode_target(data), data)["r2"] == pytest.approx(0, abs=1e-9)
+
+
+def test_poissons_cost_is_finite_where_yhat_is_0():
+    network, data = of_loss("poisson", [0.5, 2.0, 3.5], b=-1e4)
+    assert network.predict(data).tolist() == [0.0, 0.0, 0.0]
+    assert 100 < network.evaluate(data)["cost"] < 1e4
+
+
+def test_predictions_are_not_negative_where_the_target_never_was_and_targets_stay_as_they_are():
+    network, data = of_loss("squared_error", [0.5, 2.0, 3.5], b=-100.0)
+    assert network.predict(data).tolist() == [0.0, 0.0, 0.0]
+    below = RawTable.of({"x": np.zeros(2), "y": np.array([-4.0, 2.0])})
+    assert network.evaluate(below)["mae"] == pytest.approx(3.0)
+    negative, data = of_loss("squared_error", [-0.5, 2.0, 3.5], b=-100.0)
+    assert negative.predict(data)[0] < -100
+
+
+@pytest.mark.parametrize(("loss", "quantile"), [("absolute_error", None), ("quantile", 0.9), ("poisson", None)])
+def test_the_file_tells_the_loss(tmp_path, loss, quantile):
+    """A regressor of a table whose estimator of numbers had another loss: what the command's options make."""
+    data = table(TARGETS["numbers"])
+    model = fb.TableRegressor(hidden=(4,), epochs=2).fit(data, target="y")
+    encoding = TableEncoding.learn(data, "y", task="regress", loss=loss)
+    trainer = model.estimator_.set_params(loss=loss, quantile=quantile)
+    model._take(encoding, trainer.fit(encoding.encode(data), encoding.encode_target(data)))
+    fb.save(model, tmp_path / "m.model")
+    network = load_network(tmp_path / "m.model")
+    assert (network.network.loss.name, network.network.loss.quantile) == (loss, make_loss(loss, quantile).quantile)
+    assert network.encoding.target_scale == encoding.target_scale
+    assert network.predict(data).tolist() == encoding.decode_target(trainer.predict(encoding.encode(data))).tolist()
 
 
 def test_a_bare_estimator_is_refused(tmp_path):

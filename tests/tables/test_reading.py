@@ -4,13 +4,16 @@ import gzip
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fullbatch.errors import TableError
+from fullbatch.errors import InputError, TableError
+from fullbatch.tables.raw import MissingWords
 from fullbatch.tables.reading import read_table
 from tables.conftest import ARROW, plain
 
@@ -124,3 +127,140 @@ def test_reading_leaves_no_trace(tmp_path, csv):
     )
     environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+# ---- dates and decimals --------------------------------------------------------------------------
+
+NATIONAL = ["31/12/2024", "", "1/2/2024", " 03/04/2024 "]
+DAYS = [20_088, None, 19_754, 19_816]  # since 1970
+
+
+def days(table, name="d"):
+    return [None if value is None else value / 86_400 for value in plain(table, name)]
+
+
+def test_national_dates_are_dates_where_a_day_is_above_12(csv):
+    path = csv("d,n\n" + "".join(f"{text},1\n" for text in NATIONAL))
+    column = read_table(path).column("d")
+    assert (column.kind, column.time, column.format) == ("number", "date", "%d/%m/%Y")
+    assert days(read_table(path)) == DAYS
+    ambiguous = csv("d,n\n01/02/2024,1\n03/04/2024,2\n", "both.csv")
+    assert read_table(ambiguous).column("d").kind == "text"
+    assert days(read_table(ambiguous, date_format="%d/%m/%Y")) == [19_754, 19_816]
+    assert days(read_table(ambiguous, date_format={"d": "%m/%d/%Y"})) == [19_724, 19_786]
+    assert read_table(path, text=["d"]).column("d").kind == "text"
+
+
+@pytest.mark.parametrize("write", ["parquet", "arrow"])
+def test_texts_of_dates_in_other_files_are_dates_too(tmp_path, write):
+    import pyarrow.feather
+    from pyarrow import parquet
+
+    iso = ["2024-12-31", None, "2024-02-01T00:00:00Z", "2024-04-03 02:00:00+02:00"]
+    table = pa.table({"d": NATIONAL, "iso": iso, "i": [20241231, 20240201, 20240201, 20240403]})
+    path = tmp_path / f"t.{write}"
+    {"parquet": parquet.write_table, "arrow": pyarrow.feather.write_feather}[write](table, path)
+    found = read_table(path)
+    assert days(found) == days(found, "iso") == DAYS
+    assert found.column("iso").format is None
+    assert days(read_table(path, date_format={"i": "%Y%m%d"}), "i") == [DAYS[0], *DAYS[2:3], *DAYS[2:]]
+
+
+def test_a_date_of_no_known_format_is_read_by_the_one_that_is_given(csv):
+    path = csv("d,e,n\n20241231,31.12.24,5\n20240201,1.2.24,6\n")
+    assert read_table(path).column("d").time == ""
+    table = read_table(path, date_format={"d": "%Y%m%d", "e": "%d.%m.%y"})
+    assert days(table) == days(table, "e") == [20_088, 19_754]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"d": "%d.%m.%Y"}, r"column 'd' must hold dates as '%d.%m.%Y', but row 1 has '31/12/2024'"),
+        ({"d": "%m/%d/%Y"}, r"row 1 has '31/12/2024'"),
+        ({"e": "%m/%d/%Y"}, r"no column of dates 'e'. Did you mean"),
+        ("%Y", "'%Y' fits no column of text"),
+        ("%Q", "%Q"),
+    ],
+)
+def test_a_format_that_fits_nothing(csv, given, said):
+    path = csv("d,de\n" + "".join(f"{text},1\n" for text in NATIONAL))
+    with pytest.raises((TableError, InputError), match=said) as caught:
+        read_table(path, date_format=given)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_row_of_a_date_of_another_form(csv, monkeypatch):
+    from fullbatch.tables import rows
+
+    monkeypatch.setattr(rows, "CSV_BLOCK", 1 << 12)
+    lines = [f"{i % 28 + 1}/{i % 12 + 1}/2024,{i}\n" for i in range(2000)]
+    lines[1234] = "soon,1234\n"
+    path = csv("d,n\n" + "".join(lines))
+    assert read_table(path).column("d").kind == "text"
+    with pytest.raises(TableError, match="row 1235 has 'soon'"):
+        read_table(path, date_format={"d": "%d/%m/%Y"})
+    found = read_table(path, missing=MissingWords.of(["soon"]))
+    assert found.column("d").format == "%d/%m/%Y"
+    assert np.flatnonzero(found.column("d").missing).tolist() == [1234]
+
+
+def test_more_different_dates_than_levels_are_kept(csv, monkeypatch):
+    from fullbatch.tables import raw
+
+    monkeypatch.setattr(raw, "MOST_LEVELS", 50)
+    texts = [f"{i % 28 + 1}/{i // 28 % 12 + 1}/{2000 + i // 336}" for i in range(3000)]
+    path = csv("d,n\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+    expected = [datetime.strptime(text, "%d/%m/%Y").replace(tzinfo=UTC).timestamp() / 86_400 for text in texts]
+    assert days(read_table(path)) == expected
+    both = csv(
+        "d,n\n" + "".join(f"{i % 12 + 1}/{i // 12 % 12 + 1}/{2000 + i // 144},{i}\n" for i in range(3000)), "b.csv"
+    )
+    assert read_table(both).column("d").kind == "text"
+    assert read_table(both, date_format="%m/%d/%Y").column("d").time == "date"
+    late = csv("d,n\n" + "".join(f"{text},{i}\n" for i, text in enumerate([*texts, "soon"])), "late.csv")
+    assert read_table(late).column("d").stray == (3000, "soon")
+
+
+def test_what_is_seen_in_one_file_holds_for_the_others(tmp_path):
+    (tmp_path / "1.csv").write_text("d,e,n\n01/02/2024,01/02/2024,1\n")
+    (tmp_path / "2.csv").write_text("d,e,n\n31/12/2024,03/04/2024,1\n")
+    table = read_table(tmp_path)
+    assert days(table) == [19_754, 20_088]
+    assert (table.column("d").format, table.column("d").time) == ("%d/%m/%Y", "date")
+    assert table.column("e").kind == "text"
+    (tmp_path / "3.csv").write_text("d,e,n\n12/31/2024,05/06/2024,1\n")
+    assert plain(read_table(tmp_path), "d") == ["01/02/2024", "31/12/2024", "12/31/2024"]
+
+
+def test_dates_of_several_files_are_still_dates(tmp_path):
+    for i in (1, 2):
+        (tmp_path / f"{i}.csv").write_text(f"d,n\n2024-01-0{i},1\n")
+    assert read_table(tmp_path).column("d").time == "date"
+
+
+def test_decimal_commas(csv):
+    path = csv("x;y;t\n1,5;2;a\n-2,25;3;1.5\n;1,0;1.234,5\n")
+    table = read_table(path, decimal=",")
+    assert plain(table, "x") == [1.5, -2.25, None]
+    assert plain(table, "y") == [2, 3, 1]
+    assert plain(table, "t") == ["a", "1.5", "1.234,5"]
+    assert (table.decimal, table.delimiter) == (",", ";")
+    assert plain(read_table(path), "x") == ["1,5", "-2,25", None]
+
+
+def test_a_decimal_mark_that_cannot_be_one(csv):
+    with pytest.raises(InputError, match="which separates the values"):
+        read_table(csv("x,y\n1,2\n"), decimal=",")
+    with pytest.raises(InputError, match=r"the decimal mark is ';'"):
+        read_table(csv("x,y\n1,2\n"), decimal=";")
+
+
+def test_late_decimals_and_codes_with_decimal_commas(csv):
+    late = csv("x;n\n" + "".join(f"{i};1\n" for i in range(300_000)) + "1,5;1\n", "late.csv")
+    values = read_table(late, decimal=",").column("x").values
+    assert (values[-2], values[-1]) == (299_999, 1.5)
+    codes = csv("a;b\n007;007\n008;1,5\n")
+    table = read_table(codes, decimal=",")
+    assert plain(table, "a") == ["007", "008"]
+    assert plain(table, "b") == [7.0, 1.5]

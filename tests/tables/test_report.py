@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fullbatch.errors import TableError
-from fullbatch.tables.raw import RawTable
+from fullbatch.tables.raw import MissingWords, RawTable
+from fullbatch.tables.reading import read_table
 from fullbatch.tables.report import report
 from tables.conftest import people
 
@@ -113,9 +114,66 @@ def test_texts_that_are_dates_or_numbers_with_marks(make, called, stray):
     texts = [make(i * 37) for i in range(M)]
     if stray:
         texts[5] = "unclear"
+    elif called == "dates":
+        assert doubts({"c": texts}) == ()
+        return
     (found,) = doubts({"c": texts})
     assert called in found.what
     assert (found.row, found.value) == ((6, "unclear") if stray else (None, None))
+
+
+def test_dates_that_can_be_read_in_two_ways():
+    texts = [f"{i % 12 + 1:02}/{i % 7 + 1:02}/2024" for i in range(M)]
+    (found,) = doubts({"d": texts})
+    assert "no day is above 12" in found.what
+    assert found.cure == (
+        "--date-format d=%d/%m/%Y or --date-format d=%m/%d/%Y reads them, --categorical d is quiet about it"
+    )
+    assert doubts({"d": texts}, categorical=["d"]) == ()
+    assert report(RawTable.of({"d": texts}), None).columns[0].kind == "category"
+    (found,) = doubts({"my day": [f"{i % 28 + 1}.{i % 7 + 1}.{i % 50:02} 10:20" for i in range(M)]})
+    assert "years have two digits" in found.what
+    assert found.cure.startswith("--date-format 'my day=%d.%m.%y %H:%M' reads them")
+    (found,) = doubts({"d": [f"{i % 9 + 1}-{i % 7 + 1}-{i % 50:02}" for i in range(M)]})
+    assert "two digits and no day is above 12" in found.what
+
+
+@pytest.mark.parametrize("stray", [True, False])
+def test_decimal_commas_of_a_semicolon_file(csv, stray):
+    texts = [f"{i % 9},{i % 10}" for i in range(M)]
+    if stray:
+        texts[7] = "unclear"
+    content = "x;n\n" + "".join(f"{text};{i}\n" for i, text in enumerate(texts))
+    path = csv(content)
+    (found,) = [one for one in report(read_table(path)).doubts if one.column == "x"]
+    assert found.cure.startswith("--decimal , reads them as numbers")
+    assert ("--missing unclear" in found.cure) == stray
+    words = MissingWords.of(["unclear"])
+    assert [one for one in report(read_table(path, decimal=",", missing=words)).doubts if one.column == "x"] == []
+    (found,) = doubts({"x": texts})
+    assert found.cure.startswith("--decimal , and --numeric x reads them as numbers")
+    # Thousands, and what is quoted in a file whose values commas separate, no option reads.
+    (found,) = doubts({"x": [f"{i + 1},{i % 1000:03},000" for i in range(M)]})
+    assert "--decimal" not in found.cure
+    quoted = csv("x,n\n" + "".join(f'"{i},{i % 10}",{i}\n' for i in range(M)))
+    (found,) = [one for one in report(read_table(quoted)).doubts if one.column == "x"]
+    assert "--decimal" not in found.cure
+
+
+def test_what_a_network_sees_of_a_date_is_told():
+    days = [datetime(2024, 1, 1) + timedelta(days=2 * i, hours=i) for i in range(M)]
+    national = [f"{day:%d/%m/%Y}" for day in days]
+    columns = {"a": days, "b": national, "c": [day.time() for day in days], "d": [day - days[0] for day in days]}
+    columns["e"] = [days[0]] * M
+    found = {column.name: column for column in report(RawTable.of(columns)).columns}
+    assert {column.kind for column in found.values()} == {"date"}
+    assert [found[name].why for name in "abcde"] == [
+        "date: number, weekday, month, hour", "date by %d/%m/%Y: number, weekday, month", "time of day: number, hour",
+        "duration: number", "date: number",
+    ]  # fmt: skip
+    assert found["b"].values == f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
+    assert found["c"].examples == ("00:00:00", "01:00:00", "02:00:00")
+    assert report(RawTable.of(columns), numeric=["a"]).columns[0].why == "by --numeric"
 
 
 def test_codes_with_leading_zeros_are_left_in_peace():

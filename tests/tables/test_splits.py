@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbatch.errors import InputError, TableError
+from fullbatch.tables import splits
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.splits import HoldOut
 
@@ -194,3 +195,16 @@ def test_rules_that_contradict_each_other_are_refused():
         HoldOut(by="t", group="g")
     with pytest.raises(InputError, match="'t' has nothing to decide"):
         HoldOut(0, by="t")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("sizes", [[1], [7], [1, 2, 3, 50], [400, 1]])
+def test_a_table_that_is_read_in_parts_loses_the_same_rows(share, sizes):
+    strata = np.random.default_rng(3).choice([5, 2, 9], 997, p=[0.9, 0.09, 0.01])
+    draw, found, start = splits.Draw(share, 7), [], 0
+    while start < len(strata):
+        size = sizes[len(found) % len(sizes)]
+        found.append(draw.add(strata[start : start + size]))
+        start += size
+    assert np.array_equal(np.concatenate(found), splits._drawn(strata, share, 7))
+    assert abs(np.concatenate(found).mean() - share) < 0.01

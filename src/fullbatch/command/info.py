@@ -23,13 +23,16 @@ CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of thes
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL]", help="A model file: show how it was made.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[MODEL]", help="A model file, or a store: show how it was made.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What this machine has: versions, devices, steps. With MODEL: its columns, settings and scores."""
     if model is not None:
-        _model_info(model, as_json)
+        from fullbatch.sources.stored import is_store
+
+        (_store_info if is_store(model) else _model_info)(model, as_json)
         return
     found = _environment()
     if as_json:
@@ -57,6 +60,23 @@ def info(
     if absent:
         pairs.append(("without", f"{absent} (not installed)"))
     console(sys.stdout).print(facts(pairs))
+
+
+def _store_info(path: Path, as_json: bool) -> None:
+    """Show what a store says of itself."""
+    from fullbatch.command.columns import print_columns
+    from fullbatch.command.convert import facts_of, summary
+    from fullbatch.command.report import facts
+    from fullbatch.sources.stored import open_store
+    from fullbatch.tables.from_store import report_of
+
+    with open_store(path) as store:
+        if as_json:
+            print_json(summary(store.content))
+            return
+        out = console(sys.stdout)
+        print_columns(out, report_of(store), f"{path}, of those to learn from")
+        out.print(facts([*facts_of(store.content), ("made by", f"fullbatch {store.content['fullbatch']}")]))
 
 
 def _model_info(path: Path, as_json: bool) -> None:

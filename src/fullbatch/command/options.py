@@ -48,6 +48,12 @@ def not_negative(value: float | None) -> float | None:
     return value
 
 
+def share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < 1:
+        raise typer.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
+    return value
+
+
 def share_or_file(value: str) -> float | Path:
     """The share of the rows to hold out; or a file, where it is no number."""
     try:
@@ -152,6 +158,23 @@ def column_names(values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
     return tuple(names)
 
 
+def date_formats(values: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The formats of columns, "born=%d/%m/%Y", and those of any column, "%d/%m/%Y".
+
+    The name is what stands before the last "=" that no "%" comes before; a format has none there.
+    """
+    named: dict[str, str] = {}
+    anywhere: list[str] = []
+    for value in values:
+        before, percent, behind = value.partition("%")
+        name, equals, start = before.rpartition("=")
+        if not equals:
+            anywhere.append(value)
+        elif named.setdefault(name, start + percent + behind) != start + percent + behind:
+            raise InputError(f"--date-format gives column {name!r} two formats; expected one.")
+    return named, tuple(anywhere)
+
+
 DEFAULT = Settings()
 Categorical = Annotated[
     list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
@@ -167,6 +190,15 @@ Missing = Annotated[
 ]
 KeepMissingWords = Annotated[
     bool, typer.Option("--keep-missing-words", help="NA and its like are texts; only empty cells are missing.")
+]
+Decimal = Annotated[
+    str, typer.Option(metavar="MARK", help="Before the decimals of numbers: . or a comma.", callback=one_of((".", ",")))
+]
+DateFormat = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--date-format", metavar="[COLUMN=]F", help="A format of dates, as born=%d/%m/%Y.", show_default=False
+    ),
 ]
 SCORED = "Weights, held-out rows and scores"  # a panel of the help, whose columns have a width of their own
 Weight = Annotated[

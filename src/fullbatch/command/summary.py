@@ -47,8 +47,11 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
         "planned": progress.planned,
         "patient": estimator.patience is not None,
         "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
-        **{name: record[name] for name in OF_THE_RECORD},
+        **{name: record.get(name) for name in OF_THE_RECORD},
         "threshold": estimator.network_.threshold,
+        "loss": estimator.network_.network.loss.name,
+        "quantile": estimator.network_.network.loss.quantile,
+        "target_scale": encoding.target_scale.describe(),
         "device": estimator.device_,
         "step": estimator.step_,
         "precision": estimator.precision_,
@@ -59,13 +62,19 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
     }
 
 
+def _guess(summary: dict[str, Any]) -> str:
+    """What the guess for every row of a regression is."""
+    quantile = summary["quantile"]
+    return "the mean" if quantile is None else "the median" if quantile == 0.5 else f"the {quantile:g}-quantile"
+
+
 def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
     from fullbatch.command.report import count, facts, print_scores, scores_title, seconds
 
     out = console(sys.stdout)
     if summary["held_out"]:
         title = scores_title(summary["target"], summary["held_out"]["m"], summary["held_out_chose"])
-        guess = "majority guess" if summary["task"] == "classify" else "the mean"
+        guess = "majority guess" if summary["task"] == "classify" else _guess(summary)
         columns = {"model": summary["held_out"], guess: summary["guess"]}
         print_scores(out, title, columns, summary["classes"], summary["weight"])
     else:
@@ -76,6 +85,7 @@ def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None
         ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
         *_rows_facts(summary),
         *short_lines(summary["report"]),
+        *([("target", summary["target_scale"])] if summary["target_scale"] else []),
         ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
         (
             "training",
@@ -131,8 +141,11 @@ def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:
     """What to try next: to use the model, or to keep it."""
+    from fullbatch.sources.stored import is_store
+
     if summary["model"]:
-        return shlex.join(["predict", summary["model"], str(data or "DATA.csv"), "--out", "predictions.csv"])
+        table = str(data) if data and not is_store(data) else "DATA.csv"
+        return shlex.join(["predict", summary["model"], table, "--out", "predictions.csv"])
     of = [str(data), "--target", summary["target"]] if data else []
     return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, rows_line
+from fullbatch.command.columns import doubt_lines, rows_line, table_or_store
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -25,6 +25,8 @@ from fullbatch.command.options import (
     TASKS,
     AsJson,
     Categorical,
+    DateFormat,
+    Decimal,
     Drop,
     KeepMissingWords,
     Metric,
@@ -45,14 +47,18 @@ from fullbatch.command.options import (
     share_or_file,
 )
 from fullbatch.command.printing import console, plural, print_json, say
-from fullbatch.command.signals import stopping_with
+from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
+from fullbatch.core.losses import OF_NUMBERS, check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
+
+OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regression
 
 
 def train(
@@ -60,7 +66,7 @@ def train(
         Path | None,
         typer.Argument(
             metavar="[DATA]",
-            help="A table: .csv, .csv.gz or .parquet. Without it: handwritten digits.",
+            help="A table: .csv, .csv.gz or .parquet; or a store. Without it: handwritten digits.",
             show_default=False,
         ),
     ] = None,
@@ -178,12 +184,27 @@ def train(
             show_default="by the target column",
         ),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Of a number: {', '.join(OF_NUMBERS)}.",
+            callback=one_of(OF_NUMBERS),
+            show_default=DEFAULT.loss,
+        ),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(metavar="X", help="That the loss quantile predicts.", show_default=False)
+    ] = None,
+    log_target: Annotated[bool, typer.Option("--log-target", help="Learn the logarithm of a number.")] = False,
     categorical: Categorical = None,
     numeric: Numeric = None,
     drop: Drop = None,
     only: OnlyColumns = None,
     missing: Missing = None,
     keep_missing_words: KeepMissingWords = False,
+    decimal: Decimal = ".",
+    date_format: DateFormat = None,
     max_levels: Annotated[
         int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
     ] = DEFAULT.max_levels,
@@ -210,11 +231,13 @@ def train(
         "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed, "n_jobs": threads,
     }  # fmt: skip
     class_weights(class_weight, None)
+    params |= _of_numbers(loss, quantile, log_target)
     message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
     used = {"--weight": weight, "--group": group, "--split-by": split_by}
     read = partial(
-        read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
+        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
+        decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
         used={option: column for option, column in used.items() if column is not None},
     )  # fmt: skip
     table, target = _table_and_target(data, target, read)
@@ -223,6 +246,7 @@ def train(
     params["categorical"] = column_names(categorical or (), table.names)
     params["numeric"] = column_names(numeric or (), table.names)
     params["drop"] = _decides_alone(split_by, drop, only, table.names)
+    task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
     estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
@@ -275,8 +299,11 @@ def _check_before_training(
     return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
 
 
-def _table_and_target(data: Path | None, target: str | None, read: Callable[[Path], RawTable]) -> tuple[RawTable, str]:
-    """The table that is learned from, handwritten digits where no file is given, and the name of its target column."""
+def _table_and_target(
+    data: Path | None, target: str | None, read: Callable[[Path], RawTable | Store]
+) -> tuple[RawTable | Store, str]:
+    """The table, or the store, that is learned from, handwritten digits without a file, and its target's name."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
     if data is None:
@@ -286,15 +313,21 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
     table = read(data)
+    if isinstance(table, Store):
+        return table, table.target
     if target is None:
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(table.names)}.")
     return table, target
 
 
-def _check_validation_file(file: Path | None, table: RawTable, data: Path | None) -> str:
+def _check_validation_file(file: Path | None, table: RawTable | Store, data: Path | None) -> str:
     """InputError where the file lacks columns of DATA; what is to be said of those that it has besides."""
+    from fullbatch.sources.stored import Store
+
     if file is None:
         return ""
+    if isinstance(table, Store):
+        raise InputError(f"--validation {file}: the store {data} has held-out rows of its own.")
     from fullbatch.tables.fit import said_of_columns
     from fullbatch.tables.raw import listed
     from fullbatch.tables.reading import read_names
@@ -317,19 +350,33 @@ def _decides_alone(
     return (split_by,) if split_by is not None and dropped else ()
 
 
-def _estimator(table: RawTable, target: str, task: str | None, params: dict[str, Any]) -> Any:
+def _estimator(table: RawTable | Store, target: str, task: str | None, params: dict[str, Any]) -> Any:
     """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
+    from fullbatch.sources.stored import Store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.fit import task_of
 
-    found, classes = task_of(table, target, task)
+    if isinstance(table, Store):
+        found, classes = task or table.task, table.classes
+    else:
+        found, classes = task_of(table, target, task)
     if found == "classify":
+        if params["loss"] != DEFAULT.loss or params["log_target"]:
+            raise InputError(f"--loss and --log-target are of numbers, and {target!r} is classified.")
+        params = {name: value for name, value in params.items() if name not in OF_NUMBERS_ALONE}
         return TableClassifier(**{**params, "class_weight": class_weights(params["class_weight"], classes)})
     of_classes = ("class_weight", "threshold")
     for name in of_classes:
         if params[name] is not None:
             raise InputError(f"--{name.replace('_', '-')} is of classes, and {target!r} makes a regression.")
     return TableRegressor(**{name: value for name, value in params.items() if name not in of_classes})
+
+
+def _of_numbers(loss: str | None, quantile: float | None, log_target: bool) -> dict[str, Any]:
+    """The parameters of a regression; InputError where they contradict each other, before anything is read."""
+    name = loss or DEFAULT.loss
+    check_quantile(name, quantile)
+    return {"loss": name, "quantile": quantile, "log_target": log_target}
 
 
 class _BeforeTheFirstEpoch:
@@ -372,7 +419,7 @@ def _lines(said: Sequence[str], estimator: Any) -> list[str]:
 
 def _fit(
     estimator: Any,
-    table: RawTable,
+    table: RawTable | Store,
     rows_of: dict[str, Any],
     data: Path | None,
     model: Path | None,
@@ -382,10 +429,12 @@ def _fit(
 
     rows_of : the columns and rows with a part of their own, as ``fit`` takes them
     """
+    from fullbatch.machine.safe_output import only_writer
     from fullbatch.tables.record import files
 
-    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
-    with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
+    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so all the signals raise one.
+    alone = only_writer(model, "the model") if model else nullcontext()
+    with alone, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:
             estimator.fit(table, **rows_of)
         except KeyboardInterrupt:

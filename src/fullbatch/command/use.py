@@ -99,12 +99,13 @@ def _kept(model: TableNetwork, data: Path, keep: Sequence[str]) -> Kept:
     """The columns of --keep. InputError for a name that the predictions have themselves."""
     from fullbatch.tables.kept import Kept
     from fullbatch.tables.predictions import names_of
+    from fullbatch.tables.raw import Conventions
     from fullbatch.tables.reading import read_names
 
     names = column_names(keep, read_names(data))
     if both := sorted({*names} & {*names_of(model)}):
         raise InputError(f"--keep {both[0]}: the predictions have a column of this name; rename that of {data}.")
-    return Kept(data, names, model.encoding.missing)
+    return Kept(data, names, Conventions.of(model.encoding).missing)
 
 
 def load_table_model(path: Path) -> TableNetwork:

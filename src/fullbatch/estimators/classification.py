@@ -20,7 +20,6 @@ from sklearn.utils.metaestimators import available_if
 
 from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
 from fullbatch.estimators.inputs import (
     Inputs,
@@ -42,25 +41,29 @@ class _Classifier(ClassifierMixin, BaseNetwork):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume: Any = None,
     ) -> Any:
         """Learn from X (m, n) and labels y (m,), or indicators (m, k) of several labels at once.
 
         X : an array, a data frame, an Arrow table, a sparse matrix, or a ``fullbatch.sources.Columns``; integers, and
-            whatever else is not float32, are made float64
+            whatever else is not float32, are made float64; or a store (``fullbatch.open_store``), alone: it has y,
+            weights and held-out rows itself, which are scored as X_val is
         sample_weight : (m,), not negative; weight 2 is the same as the example twice
         X_val, y_val, sample_weight_val : held-out examples. Their cost after each epoch goes to ``validation_costs_``,
             and ``early_stopping`` scores them instead of rows that it splits off
+        resume : a ``fullbatch.Checkpoint``, whose training goes on to the same bits: with the same data and parameters;
+            ``max_iter`` may grow
 
         Raises ValueError for input that cannot be used (NaN and infinity with row and column) and for a training that
         diverges. Ctrl-C ends the training with a warning and keeps the model so far.
         """
-        return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val), resume=resume)
 
     @available_if(can_step)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -380,6 +383,6 @@ class LogisticRegression(_Classifier):
         """As scikit-learn's logistic regression has them: float32 needs more tries along a line than SciPy gives it."""
         return {**super()._limits(), "flat": 64 * 2.0**-52, "max_tries": 50}
 
-    def _conclude(self, params: Params, inputs: Inputs) -> None:
-        super()._conclude(params, inputs)
-        self.n_iter_ = inputs.home.put(np.array([self.n_iter_], dtype=np.int32))  # an array, as scikit-learn has it
+    def _outcome(self, theta: Any, inputs: Inputs, iterations: int) -> dict[str, Any]:
+        as_array = inputs.home.put(np.array([iterations], dtype=np.int32))  # as scikit-learn has it
+        return {**super()._outcome(theta, inputs, iterations), "n_iter_": as_array}

@@ -129,7 +129,7 @@ def _read_source(estimator: Any, X: Columns, reset: bool, dtype: str | None) -> 
     if found not in arrays.FLOATS or dtype not in (None, found):
         raise ArrayTypeError(f"X is a source of {found} and it must be of {dtype or 'float32 or float64'}.")
     _check_rows(estimator, (X.m, X.n))
-    _check_features(estimator, X.n, reset)
+    check_features(estimator, X.n, reset)
     if arrays.is_numpy(X.like):
         return placed(X, estimator.device)
     check_able(X.like, Network)
@@ -178,7 +178,7 @@ def _read_device_array(estimator: Any, X: Any, reset: bool, dtype: str | None) -
         raise ValueError(f"Complex data not supported: X has dtype {arrays.dtype_name(X)}.")
     wanted = dtype or (arrays.dtype_name(X) if arrays.dtype_name(X) in arrays.FLOATS else None)
     table = xp.astype(X, getattr(xp, wanted) if wanted else arrays.widest_float(X), copy=False)
-    _check_features(estimator, int(X.shape[1]), reset)
+    check_features(estimator, int(X.shape[1]), reset)
     check_finite(table, "X", getattr(estimator, "feature_names_in_", None))
     return table
 
@@ -192,7 +192,7 @@ def _check_rows(estimator: Any, shape: tuple[int, ...]) -> None:
             )
 
 
-def _check_features(estimator: Any, n: int, reset: bool) -> None:
+def check_features(estimator: Any, n: int, reset: bool) -> None:
     if reset:
         estimator.n_features_in_ = n
         estimator.__dict__.pop("feature_names_in_", None)

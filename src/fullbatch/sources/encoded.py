@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,11 +38,17 @@ class EncodedTable:
 
     def reader(self) -> Reader:
         """Blocks (n, k) as transposes: of a buffer that the reader owns or, without ones, of a slice."""
-        return _OneHotReader(self) if self.ones.shape[1] else _NumbersReader(self.numbers)
+        return OneHotReader(self._rows, self.n) if self.ones.shape[1] else _NumbersReader(self.numbers)
 
     def sparse_reader(self, share: float) -> Reader | None:
         few = self.numbers.shape[1] + self.ones.shape[1] <= share * self.n
-        return _SparseReader(self) if few else None
+        return SparseReader(self._rows, self.n) if few else None
+
+    def _rows(self, where: Where) -> tuple[np.ndarray, np.ndarray]:
+        return _rows(self.numbers, where), _rows(self.ones, where)
+
+
+Rows = Callable[[Where], tuple[np.ndarray, np.ndarray]]  # numbers and ones of some examples, as EncodedTable has them
 
 
 class _NumbersReader:
@@ -58,30 +65,31 @@ class _NumbersReader:
         return self.numbers.take(where, axis=0, out=self.buffer[: len(where)], mode="clip").T
 
 
-class _OneHotReader:
+class OneHotReader:
     """Owns a row-major buffer of zeros; the ones of a block are taken back before the next is written."""
 
-    def __init__(self, table: EncodedTable) -> None:
-        self.table = table
-        self.buffer = np.zeros((0, table.n), table.numbers.dtype)
-        self.positions = np.empty((0, table.ones.shape[1]), np.intp)  # where each row's ones are in the flat buffer
+    def __init__(self, rows: Rows, n: int) -> None:
+        self.rows, self.n = rows, n
+        self.buffer = np.zeros((0, n))
+        self.positions = np.empty((0, 0), np.intp)  # where each row's ones are in the flat buffer
         self.first = np.empty((0, 1), np.intp)  # where each row's feature 0 is in it
         self.used = 0  # so many rows, the first ones, hold ones of the last block
 
     def __call__(self, where: Where) -> Array:
-        numbers, ones, k = self.table.numbers, self.table.ones, length(where)
-        if len(self.buffer) < k:
-            self.buffer = np.zeros((k, self.table.n), numbers.dtype)
+        numbers, ones = self.rows(where)
+        k = length(where)
+        if len(self.buffer) < k or self.positions.shape[1] != ones.shape[1]:  # The first time, neither is known.
+            self.buffer = np.zeros((k, self.n), numbers.dtype)
             self.positions = np.empty((k, ones.shape[1]), np.intp)
-            self.first = (np.arange(k, dtype=np.intp) * self.table.n)[:, np.newaxis]
+            self.first = (np.arange(k, dtype=np.intp) * self.n)[:, np.newaxis]
             self.used = 0
         flat = self.buffer.reshape(-1)
         flat[self.positions[: self.used]] = 0
         self.used = k
-        positions = np.add(self.first[:k], _rows(ones, where), out=self.positions[:k])
+        positions = np.add(self.first[:k], ones, out=self.positions[:k])
         flat[positions] = 1
         block = self.buffer[:k]
-        block[:, : numbers.shape[1]] = _rows(numbers, where)
+        block[:, : numbers.shape[1]] = numbers
         return block.T
 
 
@@ -104,14 +112,14 @@ class SparseBlock(NamedTuple):
         return csr_array((self.data, self.indices, self.indptr), shape=self.shape[::-1])
 
 
-class _SparseReader:
+class SparseReader:
     """Makes blocks from the codes, which are nearly a CSR matrix already; a row's numbers are its features 0, 1, ..."""
 
-    def __init__(self, table: EncodedTable) -> None:
-        self.table = table
+    def __init__(self, rows: Rows, n: int) -> None:
+        self.rows, self.n = rows, n
 
     def __call__(self, where: Where) -> Array:
-        numbers, ones = _rows(self.table.numbers, where), _rows(self.table.ones, where)
+        numbers, ones = self.rows(where)
         k, width = len(numbers), numbers.shape[1] + ones.shape[1]
         # A code of 0 stands for no feature, so the value there is 0, and not 1.
         values = np.concatenate([numbers, ones != 0], axis=1, dtype=numbers.dtype)
@@ -119,7 +127,7 @@ class _SparseReader:
         features[:, : numbers.shape[1]] = np.arange(numbers.shape[1])
         features[:, numbers.shape[1] :] = ones
         starts = np.arange(0, k * width + 1, width, dtype=np.int32)
-        return SparseBlock(values.reshape(-1), features.reshape(-1), starts, (self.table.n, k))
+        return SparseBlock(values.reshape(-1), features.reshape(-1), starts, (self.n, k))
 
 
 def _rows(table: np.ndarray, where: Where) -> np.ndarray:

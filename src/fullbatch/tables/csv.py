@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from fullbatch.errors import TableError
-from fullbatch.tables.raw import USUAL, Builder, MissingWords, check_names, require
+from fullbatch.errors import InputError, TableError
+from fullbatch.tables.dates import ISO, fitting, fitting_seconds
+from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, MissingWords, check_names, require
 from fullbatch.tables.rows import Rows, quotes
 from fullbatch.tables.statistics import is_number
 
@@ -30,33 +30,37 @@ def read_csv(
     columns: Sequence[str] | None,
     text: Collection[str],
     drop: Collection[str] = (),
-    missing: MissingWords = USUAL,
-) -> dict[str, Builder]:
-    """The columns of a file: these alone, or all. Those in ``text`` stay text, those in ``drop`` are left out.
+    conventions: Conventions = USUAL_CONVENTIONS,
+) -> tuple[dict[str, Builder], str]:
+    """The columns of a file, these alone or all, and what separates the values.
+
+    Those in ``text`` stay text, those in ``drop`` are left out.
 
     compression : None, or one that Arrow knows: "gzip", "zstd", "bz2"
     """
     with _csv_errors(path):
         rows = Rows(path, compression)
-        names = _parse(rows.header, rows.delimiter, None, None, None, missing).schema.names
+        if rows.delimiter == conventions.decimal:
+            raise InputError(f"the decimal mark is {conventions.decimal!r}, which separates the values of {path}.")
+        names = _parse(rows.header, rows.delimiter, None, None, None, conventions).schema.names
         check_names(names)
         require(columns or (), names, "column")
         require(list(drop), names, "column to drop")
         wanted = [name for name in names if (columns is None or name in columns) and name not in drop]
-        reader = _Reader(rows, names, {name: _Column(name, name in text, missing) for name in wanted}, missing)
+        reader = _Reader(rows, names, {name: _Column(name, name in text, conventions) for name in wanted}, conventions)
         try:
             reader.read()
         except (TableError, pa.ArrowInvalid):
             rows.check()
             raise
-        return {name: column.builder for name, column in reader.columns.items()}
+        return {name: column.builder for name, column in reader.columns.items()}, rows.delimiter
 
 
 def csv_names(path: Path, compression: str | None) -> list[str]:
     """The names of the columns."""
     with _csv_errors(path):
         rows = Rows(path, compression)
-        return list(_parse(rows.header, rows.delimiter, None, None, None, USUAL).schema.names)
+        return list(_parse(rows.header, rows.delimiter, None, None, None, USUAL_CONVENTIONS).schema.names)
 
 
 def _parse(
@@ -65,7 +69,7 @@ def _parse(
     names: Sequence[str] | None,
     types: Mapping[str, pa.DataType] | None,
     include: Sequence[str] | None,
-    missing: MissingWords,
+    conventions: Conventions,
 ) -> pa.Table:
     """Arrow's table of some rows; without names, the first row has them."""
     from pyarrow import csv
@@ -79,8 +83,9 @@ def _parse(
             column_types=types,
             include_columns=include,
             # Those that are missing in texts too are looked for when these are coded.
-            null_values=missing.nulls(),
+            null_values=conventions.missing.nulls(),
             strings_can_be_null=False,
+            decimal_point=conventions.decimal,
         ),
     )
 
@@ -93,11 +98,11 @@ _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 class _Reader:
     """Reads the blocks of a file into its columns. ``m`` rows have been read."""
 
-    def __init__(self, rows: Rows, names: Sequence[str], columns: dict[str, _Column], missing: MissingWords) -> None:
+    def __init__(self, rows: Rows, names: Sequence[str], columns: dict[str, _Column], conventions: Conventions) -> None:
         self.rows = rows
         self.names = names
         self.columns = columns
-        self.missing = missing
+        self.conventions = conventions
         self.m = 0
 
     def read(self) -> None:
@@ -123,7 +128,7 @@ class _Reader:
                 if "conversion error" not in str(error):
                     raise
                 late = _LATE_VALUE.match(str(error))
-                if late is None or not is_number(late[2]):
+                if late is None or not is_number(late[2], self.conventions.decimal):
                     self._widen(block)
                     break
                 self.columns[self.names[int(late[1])]].type = pa.float64()
@@ -135,11 +140,11 @@ class _Reader:
 
     def _parse(self, block: bytes) -> pa.Table:
         types = {name: column.type for name, column in self.columns.items()}
-        return _parse(block, self.rows.delimiter, self.names, types, list(types), self.missing)
+        return _parse(block, self.rows.delimiter, self.names, types, list(types), self.conventions)
 
     def _widen(self, block: bytes) -> None:
         """Let Arrow say what the block looks like by itself, and give each column a type that holds it."""
-        for field in _parse(block, self.rows.delimiter, self.names, None, list(self.columns), self.missing).schema:
+        for field in _parse(block, self.rows.delimiter, self.names, None, list(self.columns), self.conventions).schema:
             self.columns[field.name].widen(field.type)
         self._find_codes(block)
 
@@ -166,7 +171,7 @@ class _Reader:
             if k == last:
                 break
             types = {name: _TEXT for name, column in late.items() if column.again > k}
-            table = _parse(block, self.rows.delimiter, self.names, types, list(types), self.missing)
+            table = _parse(block, self.rows.delimiter, self.names, types, list(types), self.conventions)
             for name in types:
                 for array in table.column(name).chunks:
                     late[name].builder.add(array)
@@ -198,8 +203,9 @@ class _Column:
     again : so many blocks, the first ones, have to be read again as text
     """
 
-    def __init__(self, name: str, text: bool, missing: MissingWords) -> None:
-        self.builder = Builder(name, text, missing)
+    def __init__(self, name: str, text: bool, conventions: Conventions) -> None:
+        self.builder = Builder(name, text, conventions)
+        text = text or self.builder.format is not None  # A format reads texts.
         self.type = _TEXT if text else pa.int64()
         self.family = "text" if text else None
         self.again = 0
@@ -226,6 +232,7 @@ class _Column:
             seconds = _seconds(array, self.builder.missing)
             if seconds is not None:
                 array, family, self.type = seconds, "time", pa.timestamp("s")
+                self.builder.time = "date"
         if family == "text" and self.family != "text":
             self.type = _TEXT
             # What is missing among numbers may be "None", which among texts is one.
@@ -251,28 +258,13 @@ def _family(type_: pa.DataType) -> str:
     return "clock" if pa.types.is_time(type_) else "text"
 
 
-_ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
-
-
 def _seconds(array: pa.Array, missing: MissingWords) -> pa.Array | None:
     """Texts as seconds since 1970, if all of them are dates and times with or without a zone (then: UTC)."""
-    seconds: list[float | None] = []
-    for text in array.dictionary.to_pylist():
-        text = text.strip()
-        if text in missing:
-            seconds.append(None)
-            continue
-        try:
-            moment = datetime.fromisoformat(text) if _ISO.fullmatch(text) else None
-        except ValueError:
-            moment = None
-        if moment is None:
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds.append((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
-    if all(second is None for second in seconds):
+    texts = [text.strip() for text in array.dictionary.to_pylist()]
+    known = [text for text in texts if text not in missing]
+    if not fitting(known[:100], [ISO]) or (seconds := fitting_seconds(texts, ISO, missing)) is None:
         return None
-    numbers = pa.array(seconds, pa.float64())
+    numbers = pa.array(seconds, pa.float64(), mask=np.isnan(seconds))
     return pa.DictionaryArray.from_arrays(array.indices, numbers).dictionary_decode()
 
 

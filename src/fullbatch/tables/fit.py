@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from fullbatch.core.losses import check_quantile
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables.encoding import decide_task, numbers_of
 from fullbatch.tables.scores import check_metric
@@ -43,6 +44,9 @@ class Settings:
     patience: int | None = None  # end after so many epochs without a better held-out cost; None: take all epochs
     metric: str | None = None  # a name of scikit-learn's scoring, by which held-out rows are scored besides
     threshold: float | Literal["auto"] | None = None  # of two classes; "auto": the best one on the held-out rows
+    loss: str = "squared_error"  # of a number, as MLPRegressor has it
+    quantile: float | None = None  # of the loss "quantile"
+    log_target: bool = False  # learn the logarithm of a number
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     random_state: int = 0
@@ -63,6 +67,7 @@ class Settings:
             raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
         if self.patience is not None and self.solver == "lbfgs":
             raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
+        check_quantile(self.loss, self.quantile)
         HoldOut(0.1 if own_rows else self.validation, self.split_by, self.group)
         if self.metric is not None:
             check_metric(self.metric)

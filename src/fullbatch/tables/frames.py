@@ -13,8 +13,8 @@ from fullbatch.core import door
 from fullbatch.errors import TableError
 from fullbatch.machine import arrays
 from fullbatch.tables.inputs import files_of
-from fullbatch.tables.raw import USUAL, Builder, MissingWords, RawTable, check_names, finish, require
-from fullbatch.tables.reading import read_names, read_table
+from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, RawTable, check_names, finish, require
+from fullbatch.tables.reading import read_by_conventions, read_names
 
 TAKEN = (
     "a pandas or polars data frame, an Arrow table, anything with __arrow_c_stream__, a dict of columns, an array of "
@@ -23,13 +23,17 @@ TAKEN = (
 
 
 def as_table(
-    X: Any, *, columns: Sequence[str] | None = None, text: Collection[str] = (), missing: MissingWords = USUAL
+    X: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    conventions: Conventions = USUAL_CONVENTIONS,
 ) -> RawTable:
     """A raw table of what a caller has; a path, or several, is read from its file.
 
     columns : these alone, in the order that they have there; None: all of them
     text : columns that stay text where there is nothing but true and false
-    missing : the texts that stand for a missing value
+    conventions : how its values are written
 
     Columns of an array are called x0, x1, ... A stream that can be read only once is read once. Raises TableError, with
     the column's name, for what is no table or holds what has no meaning here.
@@ -37,7 +41,7 @@ def as_table(
     if isinstance(X, RawTable):
         return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
     if paths := paths_of(X):
-        return read_table(paths, columns=columns, text=text, missing=missing)
+        return read_by_conventions(paths, conventions, columns, text)
     if hasattr(X, "nnz") and hasattr(X, "toarray"):
         raise TableError("X is a sparse matrix, which is no table; give X.toarray(), or take MLPClassifier, as it is.")
     X = _array_of(X)
@@ -46,12 +50,12 @@ def as_table(
     if isinstance(X, Mapping):
         wanted = {str(name): _arrow(str(name), values) for name, values in X.items() if _is_wanted(name, columns)}
         require(columns or (), [str(name) for name in X], "column")
-        return _built({name: [array] for name, array in wanted.items()}, text, missing)
+        return _built({name: [array] for name, array in wanted.items()}, text, conventions)
     table = _arrow_table(X)
     check_names(table.column_names)
     require(columns or (), table.column_names, "column")
     chunks = {name: table.column(name).chunks for name in table.column_names if _is_wanted(name, columns)}
-    return _built(chunks, text, missing)
+    return _built(chunks, text, conventions)
 
 
 def paths_of(X: Any) -> list[str]:
@@ -142,8 +146,8 @@ def _arrow_table(X: Any) -> pa.Table:
     raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.")
 
 
-def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], missing: MissingWords) -> RawTable:
-    builders = {name: Builder(name, name in text, missing) for name in chunks}
+def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], conventions: Conventions) -> RawTable:
+    builders = {name: Builder(name, name in text, conventions) for name in chunks}
     for name, parts in chunks.items():
         for array in parts:
             builders[name].add(array)

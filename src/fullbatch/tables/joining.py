@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,29 @@ def check_same_columns(tables: Mapping[str, RawTable]) -> None:
 
 
 def differing(tables: Sequence[RawTable]) -> list[str]:
-    """The columns that are of one kind in one table and of another in the next; one without values is of any."""
+    """The columns that are of one kind in one table and of another in the next; one without values is of any.
+
+    Dates that were read by different formats differ too.
+    """
     names = tables[0].names
-    kinds = {name: {t.columns[name].kind for t in tables if not t.columns[name].missing.all()} for name in names}
+    kinds = {name: {(t.columns[name].kind, t.columns[name].format) for t in _with(tables, name)} for name in names}
     return [name for name in names if len(kinds[name]) > 1]
+
+
+def one_format(tables: Sequence[RawTable]) -> dict[str, str]:
+    """The columns that are dates of one format in some tables and texts in others, and the format."""
+    found = {}
+    for name in tables[0].names:
+        columns = [table.columns[name] for table in _with(tables, name)]
+        formats = {column.format for column in columns if column.kind != "text"}
+        if len(formats) == 1 and any(column.kind == "text" for column in columns) and (one := formats.pop()):
+            found[name] = one
+    return found
+
+
+def _with(tables: Sequence[RawTable], name: str) -> list[RawTable]:
+    """The tables in which the column has a value."""
+    return [table for table in tables if not table.columns[name].missing.all()]
 
 
 def joined(tables: Sequence[RawTable]) -> RawTable:
@@ -36,7 +56,7 @@ def joined(tables: Sequence[RawTable]) -> RawTable:
     first = tables[0]
     columns = {name: _joined([table.columns[name] for table in tables]) for name in first.names}
     left_out = {name: reason for table in tables for name, reason in table.left_out.items()}
-    return RawTable(columns, sum(table.m for table in tables), left_out)
+    return replace(first, columns=columns, m=sum(table.m for table in tables), left_out=left_out)
 
 
 def _joined(parts: Sequence[RawColumn]) -> RawColumn:
@@ -44,7 +64,7 @@ def _joined(parts: Sequence[RawColumn]) -> RawColumn:
     if known[0].levels is None:
         # A part without values may be one of texts; among numbers its values are NaN.
         values = np.concatenate([np.full(len(p.values), np.nan) if p.levels is not None else p.values for p in parts])
-        return RawColumn(values, None, all(part.integer for part in known))
+        return replace(known[0], values=values, integer=all(part.integer for part in known))
     position: dict[Any, int] = {False: 0, True: 1} if known[0].kind == "boolean" else {}
     codes = []
     for part in parts:
@@ -56,7 +76,7 @@ def _joined(parts: Sequence[RawColumn]) -> RawColumn:
         codes.append(np.array([*table, -1, -2], np.int64)[part.values])
     all_codes, count = np.concatenate(codes), len(position)
     final = np.where(all_codes == -1, count, np.where(all_codes == -2, count + 1, all_codes))
-    return RawColumn(final.astype(np.min_scalar_type(count + 1)), tuple(position))
+    return RawColumn(final.astype(np.min_scalar_type(count + 1)), tuple(position), decimal=known[0].decimal)
 
 
 def with_values(table: RawTable, values: Mapping[str, str | None]) -> RawTable:
@@ -65,7 +85,7 @@ def with_values(table: RawTable, values: Mapping[str, str | None]) -> RawTable:
     for name, value in values.items():
         levels = () if value is None else (value,)
         more[name] = RawColumn(np.zeros(table.m, np.uint8), levels)
-    return RawTable({**table.columns, **more}, table.m, table.left_out)
+    return replace(table, columns={**table.columns, **more})
 
 
 def as_numbers(table: RawTable, names: Sequence[str]) -> RawTable:
@@ -77,4 +97,4 @@ def as_numbers(table: RawTable, names: Sequence[str]) -> RawTable:
             missing = columns[name].missing
             values = np.array([*map(int, levels), 0, 0])[columns[name].values]
             columns[name] = RawColumn(np.where(missing, np.nan, values) if missing.any() else values, None, True)
-    return RawTable(columns, table.m, table.left_out)
+    return replace(table, columns=columns)

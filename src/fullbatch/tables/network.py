@@ -71,12 +71,15 @@ class TableNetwork:
         intercepts: Sequence[np.ndarray],
         hidden: Any,
         output: str,
+        *,
+        loss: str | None = None,
+        quantile: float | None = None,
         **more: Any,
     ) -> TableNetwork:
-        """One of an estimator's ``coefs_`` and ``intercepts_``; ``hidden`` and ``output`` as ``Network`` takes them."""
+        """One of an estimator's ``coefs_`` and ``intercepts_``; the others as ``Network`` takes them."""
         sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
         theta = flatten(tuple(Layer(W.T, b) for W, b in zip(coefs, intercepts, strict=True)))
-        return cls(encoding, Network(sizes, hidden, output), theta, **more)
+        return cls(encoding, Network(sizes, hidden, output, loss, quantile), theta, **more)
 
     def __repr__(self) -> str:
         return f"TableNetwork(target={self.encoding.target!r}, task={self.task!r}, network={self.network!r})"
@@ -123,7 +126,7 @@ class TableNetwork:
         """
         if self.task == "classify":
             return self.decided(self.predict_proba(table))
-        return self.encoding.decode_target(self._numbers(self.encoding.encode(self.read(table))))
+        return self.encoding.decode_target(self.numbers(self.encoding.encode(self.read(table))))
 
     def decided(self, proba: np.ndarray) -> np.ndarray:
         """The predicted class of each row of probabilities (m, k), the most probable without a threshold: (m,)."""
@@ -137,7 +140,7 @@ class TableNetwork:
     def predict_log_proba(self, table: Any) -> np.ndarray:
         """The logarithms of ``predict_proba``, computed without a detour over it, so that they stay finite."""
         self._require_classes()
-        return self._log_probabilities(self.encoding.encode(self.read(table)))
+        return self.log_probabilities(self.encoding.encode(self.read(table)))
 
     def _require_classes(self) -> None:
         if self.task != "classify":
@@ -153,7 +156,7 @@ class TableNetwork:
 
         Keys: m, cost (without L2) and, for a classification, accuracy, auc (of several classes: one against
         the rest, the mean over classes), log_loss; for a regression r2 and mae, which is in the target's own
-        units, while cost is the half squared error of the target scaled as in training. auc and r2 are NaN
+        units, while cost is the mean loss, of the target scaled as in training. auc and r2 are NaN
         where they are not defined: where the rows have one class, or one value. Raises TableError for a class
         that training had not.
         """
@@ -161,8 +164,8 @@ class TableNetwork:
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
-            return self._score_classes(self._log_probabilities(encoded), target, weight, metric, self.threshold)
-        return self._score_numbers(self._numbers(encoded).astype(np.float64), target, weight, metric)
+            return self._score_classes(self.log_probabilities(encoded), target, weight, metric, self.threshold)
+        return self._score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
 
     def _score_classes(
         self,
@@ -182,15 +185,24 @@ class TableNetwork:
         self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None, metric: str | None
     ) -> dict[str, Any]:
         """The cost of what is scaled as in training; the other scores in the target's own units."""
-        predicted, true = map(self.encoding.decode_target, (scaled, target))
+        in_own_units = self.encoding.decode_target
+        predicted, true = in_own_units(scaled), in_own_units(target, predicted=False)
         scores: dict[str, Any] = {
             "m": len(target),
-            "cost": float(np.average((scaled - target) ** 2, weights=weight) / 2),
+            "cost": self._cost(scaled, target.astype(np.float64), weight),
             **score_numbers(predicted, true, weight),
         }
         if metric is not None:
             scores["metric"] = {"name": metric, "value": score_by(metric, predicted, true, weight)}
         return scores
+
+    def _cost(self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> float:
+        """The mean of the network's loss, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
+        loss, Z, Y = self.network.loss, scaled[np.newaxis, :], target[np.newaxis, :]
+        if self.network.output.name == "exp":
+            Z = np.log(np.maximum(Z, np.finfo(np.float64).tiny))
+        least = 0.0 if loss.least is None else loss.least(Y, np)
+        return float(np.average(np.reshape(loss.value(Z, Y, np) - least, -1), weights=weight))
 
     def evaluate_guess(
         self,
@@ -201,7 +213,8 @@ class TableNetwork:
     ) -> dict[str, Any]:
         """The scores, with the same keys, of one guess for every row that knows the training targets alone.
 
-        It is the share of each class among them, or their mean.
+        It is the share of each class among them, or what the loss makes of a constant: their mean, in the target's own
+        units, their median or their quantile.
         learned_from : encoded training targets, (rows,)
         weights : of these rows, and of the table's
         """
@@ -211,15 +224,27 @@ class TableNetwork:
             log_share = np.log(np.maximum(share / share.sum(), np.finfo(float).tiny))
             log_proba = np.broadcast_to(log_share, (len(target), len(share)))
             return self._score_classes(log_proba, target, weight, metric)
-        guess = np.full(len(target), np.average(learned_from.astype(np.float64), weights=learned))
-        return self._score_numbers(guess, target, weight, metric)
+        return self._score_numbers(np.full(len(target), self._constant(learned_from, learned)), target, weight, metric)
+
+    def _constant(self, learned_from: np.ndarray, weight: np.ndarray | None) -> float:
+        """The best constant for the loss, scaled as the training targets ``learned_from`` are."""
+        quantile, values = self.network.loss.quantile, learned_from.astype(np.float64)
+        if quantile is not None:
+            more: dict[str, Any] = {} if weight is None else {"weights": weight, "method": "inverted_cdf"}
+            return float(np.quantile(values, quantile, **more))
+        scale = self.encoding.target_scale
+        if scale.unit is None:
+            return float(np.average(values, weights=weight))
+        return float(scale.encode(np.average(scale.decode(values, predicted=False), weights=weight)))
 
     # The forward pass
 
-    def _numbers(self, encoded: Columns) -> np.ndarray:
+    def numbers(self, encoded: Columns) -> np.ndarray:
+        """What a regression predicts of encoded rows, scaled as in training: (m,)."""
         return self._forward(encoded, self.network, lambda yhat: yhat)[0]
 
-    def _log_probabilities(self, encoded: Columns) -> np.ndarray:
+    def log_probabilities(self, encoded: Columns) -> np.ndarray:
+        """The logarithms of the probabilities of encoded rows: (m, k)."""
         softmax = self.network.output.name == "softmax"
         scores = Network(self.network.sizes, self.network.activations, "identity")  # whose yhat is Z[L] itself
         return self._forward(encoded, scores, lambda Z: log_probabilities(Z, softmax=softmax)).T
@@ -237,9 +262,11 @@ class TableNetwork:
 def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False, more: Sequence[str] = ()) -> RawTable:
     """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
     from fullbatch.tables.frames import as_table
+    from fullbatch.tables.raw import Conventions
 
     columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else []), *more]
-    return as_table(table, columns=list(dict.fromkeys(columns)), text=encoding.text_names, missing=encoding.missing)
+    names = list(dict.fromkeys(columns))
+    return as_table(table, columns=names, text=encoding.text_names, conventions=Conventions.of(encoding))
 
 
 def _to_score(table: RawTable, target: str | None, weight: np.ndarray | None) -> tuple[RawTable, np.ndarray | None]:

@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from fullbatch.errors import TableError
+from fullbatch.sources.stored import KEY
 from fullbatch.tables.indexes import INDEX, pandas_indexes
 from fullbatch.tables.raw import (
     DROPPED,
-    USUAL,
+    USUAL_CONVENTIONS,
     Builder,
-    MissingWords,
+    Conventions,
     check_names,
     is_category,
     is_text,
@@ -34,7 +35,7 @@ def read_parquet(
     text: Collection[str],
     keep: Collection[str],
     drop: Collection[str] = (),
-    missing: MissingWords = USUAL,
+    conventions: Conventions = USUAL_CONVENTIONS,
 ) -> tuple[dict[str, Builder], dict[str, str]]:
     """The columns of a file, these alone or all, and why which were left out.
 
@@ -52,7 +53,7 @@ def read_parquet(
         require(list(drop), schema.names, "column to drop")
         left_out = _left_out(schema, {*keep, *(columns or ())}) | dict.fromkeys(drop, DROPPED)
         names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
-        builders = {name: Builder(name, name in text, missing) for name in names}
+        builders = {name: Builder(name, name in text, conventions) for name in names}
         declared = _declared_categories(metadata)
         texts = [name for name in names if is_text(schema.field(name).type)]
         texts = _dictionary_readable(metadata, texts)
@@ -74,7 +75,7 @@ def read_arrow(
     text: Collection[str],
     keep: Collection[str],
     drop: Collection[str] = (),
-    missing: MissingWords = USUAL,
+    conventions: Conventions = USUAL_CONVENTIONS,
 ) -> tuple[dict[str, Builder], dict[str, str]]:
     """The same of an Arrow IPC file (Feather), or of a stream of that format in a file."""
     with _parquet_errors(path), pa.memory_map(str(path)) as file:
@@ -85,7 +86,7 @@ def read_arrow(
         require(list(drop), schema.names, "column to drop")
         left_out = _left_out(schema, {*keep, *(columns or ())}) | dict.fromkeys(drop, DROPPED)
         names = [name for name in schema.names if name not in left_out and (columns is None or name in columns)]
-        builders = {name: Builder(name, name in text, missing) for name in names}
+        builders = {name: Builder(name, name in text, conventions) for name in names}
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
         for batch in batches:
             for name in names:
@@ -97,7 +98,10 @@ def _opened(file: Any) -> tuple[Any, bool]:
     """Arrow's reader, and whether it is of a file; else it is of a stream."""
     whole = file.read(6) == b"ARROW1"
     file.seek(0)
-    return (pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)), whole
+    reader = pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)
+    if KEY in (reader.schema.metadata or {}):
+        raise TableError("it is a store, whose rows are encoded; expected the table that it was made of, or its like.")
+    return reader, whole
 
 
 def arrow_names(path: Path) -> list[str]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from fullbatch.errors import TableError
+from fullbatch.errors import InputError, TableError
+from fullbatch.tables.dates import ISO, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
+from fullbatch.tables.statistics import number_of
+
+if TYPE_CHECKING:
+    from fullbatch.tables.encoding import TableEncoding
 
 # These texts stand for a missing value, in the text columns of any file and everywhere in a CSV file.
 MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"])
@@ -21,6 +27,7 @@ MOST_LEVELS = 65_000  # A column keeps so many different texts at most, so that 
 # Two codes stand for no level while a column is read: that of a missing value, and that of a text beyond MOST_LEVELS.
 # How many levels there will be is not known yet; in a RawColumn both codes come right after the levels.
 _MISSING_CODE, _BEYOND_CODE = 65_535, 65_534
+NUMBER = "number"  # how texts can be read, beside formats of dates
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,33 @@ class MissingWords:
 
 
 USUAL = MissingWords()
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How the values of a table are written, as far as that is not the same everywhere.
+
+    missing : the texts that stand for a missing value
+    decimal : what stands between the whole part of a number and its fraction, "." or ","
+    dates : how texts become dates
+    """
+
+    missing: MissingWords = USUAL
+    decimal: str = "."
+    dates: DateFormats = USUAL_DATES
+
+    def __post_init__(self) -> None:
+        if self.decimal not in (".", ","):
+            raise InputError(f"the decimal mark is {self.decimal!r}; expected '.' or ','.")
+
+    @classmethod
+    def of(cls, encoding: TableEncoding) -> Conventions:
+        """Those of the table that a model learned from: nothing is concluded anew from the values of another one."""
+        missing = MissingWords(*map(frozenset, encoding.missing_words)) if encoding.missing_words else USUAL
+        return cls(missing, encoding.decimal, DateFormats(dict(encoding.date_formats), guess=False))
+
+
+USUAL_CONVENTIONS = Conventions()
 DROPPED = "it was to be left out"
 
 
@@ -69,8 +103,12 @@ class RawColumn:
     levels : the texts of a text column (spaces around them are gone), (False, True) of a boolean one, or None
     integer : all values are whole, 1.0 too (where some are missing, ``values`` are floats)
     beyond : the texts that were not kept, as numbers, in the order of their rows; None: one of them is no number
-    stray : the row, and the text, of the first one of those that is no number
-    time : the values are the seconds of dates, times or durations
+    stray : where they are of no kind that all texts before have, numbers or dates, the row, and the text, of the first
+        one that is none
+    time : "date", "clock" or "duration" where the values are the seconds of dates, times of the day or durations;
+        "" where they are none
+    format : of dates that were texts, what these were read by; None: they were none, or ISO 8601
+    decimal : of a text column, the mark with which a text is a number
     """
 
     values: np.ndarray
@@ -78,7 +116,9 @@ class RawColumn:
     integer: bool = False
     beyond: np.ndarray | None = None
     stray: tuple[int, str] | None = None
-    time: bool = False
+    time: str = ""
+    format: str | None = None
+    decimal: str = "."
 
     @property
     def kind(self) -> str:
@@ -106,7 +146,7 @@ class RawColumn:
             beyond = numbers[rows][values == len(self.levels) + 1]
         if self.stray is not None and (there := np.flatnonzero(rows == self.stray[0])).size:
             stray = (int(there[0]), self.stray[1])
-        return RawColumn(values, self.levels, self.integer, beyond, stray, self.time)
+        return replace(self, values=values, beyond=beyond, stray=stray)
 
 
 @dataclass(frozen=True)
@@ -114,12 +154,16 @@ class RawTable:
     """The columns of a table, all of length ``m``, in the file's order.
 
     left_out : the columns of the file that were not read though nobody chose so, and for each of them why
+    decimal : as ``Conventions`` has it
+    delimiter : of a CSV file, what separates its values
     """
 
     columns: Mapping[str, RawColumn]
     m: int
     left_out: Mapping[str, str] = field(default_factory=dict)
     missing: MissingWords = USUAL
+    decimal: str = "."
+    delimiter: str | None = None
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> RawTable:
@@ -152,9 +196,8 @@ class RawTable:
 
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
-        return RawTable(
-            {name: column.select(rows) for name, column in self.columns.items()}, len(rows), self.left_out, self.missing
-        )
+        columns = {name: column.select(rows) for name, column in self.columns.items()}
+        return replace(self, columns=columns, m=len(rows))
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -166,27 +209,37 @@ class Builder:
     text : it stays text where there is nothing but true and false
     """
 
-    def __init__(self, name: str, text: bool = False, missing: MissingWords = USUAL) -> None:
+    def __init__(self, name: str, text: bool = False, conventions: Conventions = USUAL_CONVENTIONS) -> None:
         self.name = name
         self.text = text
-        self.missing = missing
+        self.conventions = conventions
+        self.missing = conventions.missing
+        self.format = None if text else conventions.dates.named.get(name)
         self.m = 0
         self.chunks: list[np.ndarray] = []
         self.codes: dict[Any, int] | None = None  # level -> code; None as long as the column is one of numbers
         self.integer = True
-        self.time = False
-        self.beyond: list[np.ndarray] = []  # as RawColumn has it, a part per batch
+        self.time = kind_of(self.format) if self.format else ""
+        # What texts beyond MOST_LEVELS are by each reading that fits all texts so far, a part per batch. A reading is
+        # NUMBER, or a format of dates; None: there have been none.
+        self.beyond: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.readings: list[str] | None = None
         self.stray: tuple[int, str] | None = None
         self.codes_only = False  # It is text because of leading zeros alone: numbers if one of them is not whole.
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
         self._dictionary: Any = None
+        self._levels_when_full: pa.Array | None = None
         self._dictionary_codes = np.empty(0, np.uint16)
 
     def add(self, array: pa.Array) -> None:
         """Take in the next batch of the column."""
         array = _stored(array)
         type_ = array.type
+        if self.format and (dated := _as_texts(array)) is not None:
+            self.chunks.append(self._dated(dated, self.format))
+            self.m += len(array)
+            return
         if is_text(type_):
             array = array.dictionary_encode()
         elif pa.types.is_dictionary(type_) and not is_category(type_):
@@ -200,7 +253,7 @@ class Builder:
             self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
         else:
             numbers = _numbers(array, self.name)
-            self.time |= _is_time(array.type)
+            self.time = _kind_of_time(array.type) or self.time
             self.integer = self.integer and not _is_time(array.type) and _whole(numbers)
             self.chunks.append(_smallest(numbers))
         self.m += len(array)
@@ -211,31 +264,86 @@ class Builder:
             self.codes = {}
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
-            entries = [self._code(level) for level in _levels(dictionary, self.name)]
+            full = len(self.codes) >= MOST_LEVELS and pa.types.is_string(dictionary.type)
+            entries = (
+                self._codes_when_full(dictionary) if full else list(map(self._code, _levels(dictionary, self.name)))
+            )
             # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
-            self._dictionary_codes = np.array([*entries, _MISSING_CODE], np.uint16)
+            self._dictionary_codes = np.append(np.array(entries, np.uint16), np.uint16(_MISSING_CODE))
             self._dictionary = dictionary
         # "clip", because Arrow does not say what index stands where a value is null.
         positions = _buffer(indices)
         codes = self._dictionary_codes.take(positions, mode="clip")
         if indices.null_count:
             codes[~_valid(indices)] = _MISSING_CODE
-        if len(self.codes) >= MOST_LEVELS and self.stray is None:
+        if len(self.codes) >= MOST_LEVELS and self.readings != []:
             self._keep_beyond(positions, codes)
         return codes
 
+    def _dated(self, array: pa.Array, format: str) -> np.ndarray:
+        """Texts as seconds by the format: (k,). TableError, with the row, for one that has another form."""
+        import pyarrow.compute as pc
+
+        positions, valid = _buffer(array.indices), _valid(array.indices)
+        texts = pc.utf8_trim_whitespace(array.dictionary.cast(pa.string()))
+        found = np.append(seconds_of(texts, format), np.nan)  # As in ``_coded``, for a batch of nulls.
+        odd = np.flatnonzero(np.isnan(found[:-1])).tolist()
+        wrong = np.zeros(len(found), bool)
+        wrong[[i for i in odd if (text := texts[i].as_py()) is not None and text not in self.missing]] = True
+        rows = np.flatnonzero(wrong.take(positions, mode="clip") & valid)
+        if rows.size:
+            text = texts[int(positions[rows[0]])].as_py()
+            raise TableError(
+                f"column {self.name!r} must hold dates as {format!r}, but row {self.m + int(rows[0]) + 1} has "
+                f"{text!r}; correct it, or give the format that all of its values have."
+            )
+        return np.where(valid, found.take(positions, mode="clip"), np.nan)
+
     def _keep_beyond(self, positions: np.ndarray, codes: np.ndarray) -> None:
-        """Keep as numbers what this batch has beyond MOST_LEVELS, until a text comes that is no number."""
+        """Keep as numbers, or dates, what this batch has beyond MOST_LEVELS, until a text comes that is none."""
         rows = np.flatnonzero(codes == _BEYOND_CODE)
+        if not rows.size:
+            return
         different, back = np.unique(positions[rows], return_inverse=True)
-        texts = [str(self._dictionary[int(position)]) for position in different]
-        numbers = [_number(text) for text in texts]
-        if None in numbers:
-            first = int(np.flatnonzero(np.array([number is None for number in numbers], bool)[back])[0])
-            self.stray = (self.m + int(rows[first]), texts[back[first]].strip())
-            self.beyond.clear()
-        else:
-            self.beyond.append(np.array(numbers, np.float64)[back])
+        texts = [str(self._dictionary[int(position)]).strip() for position in different]
+        if self.readings is None:
+            numbers_so_far = all(number_of(level, self.conventions.decimal) is not None for level in self.codes or ())
+            self.readings = [*([NUMBER] if numbers_so_far else []), *self._formats()]
+        wrong = np.ones(len(texts), bool)
+        for reading in list(self.readings):
+            values = self._read_as(texts, reading)
+            wrong = np.isnan(values) & np.array([text not in self.missing for text in texts])
+            if wrong.any():
+                self.readings.remove(reading)
+            else:
+                self.beyond[reading].append(values[back])
+        if not self.readings:
+            first = int(wrong[back].argmax())
+            self.stray = (self.m + int(rows[first]), texts[back[first]])
+
+    def _read_as(self, texts: Sequence[str], reading: str) -> np.ndarray:
+        """Numbers or seconds (k,), NaN where a text is none."""
+        if reading != NUMBER:
+            return seconds_of(pa.array(texts, pa.string()), reading)
+        return np.array([number_of(text, self.conventions.decimal) for text in texts], np.float64)
+
+    def _formats(self) -> list[str]:
+        """The formats of dates that all of the texts so far have."""
+        texts = [level for level in self.codes or () if isinstance(level, str) and level not in self.missing]
+        if self.text or len(texts) < sum(level not in self.missing for level in self.codes or ()):
+            return []
+        return self.conventions.dates.conclude(self.name, texts)
+
+    def _codes_when_full(self, dictionary: pa.Array) -> np.ndarray:
+        """The codes of a dictionary's texts where no more levels are taken: Arrow looks them up, all at once."""
+        import pyarrow.compute as pc
+
+        if self._levels_when_full is None:
+            self._levels_when_full = pa.array(list(map(str, self.codes or ())), pa.string())
+        texts = pc.utf8_trim_whitespace(dictionary)
+        missing = pc.is_in(texts, pa.array([*self.missing.everywhere, None], pa.string()))
+        found = pc.fill_null(pc.index_in(texts, self._levels_when_full), _BEYOND_CODE)
+        return np.where(_bits(missing, 1), _MISSING_CODE, _buffer(found))
 
     def _code(self, level: Any) -> int:
         assert self.codes is not None
@@ -259,13 +367,14 @@ class Builder:
     def begin_again(self) -> None:
         """The next batches are the first ones of the column; those that are kept come after them."""
         self._later = (self.chunks, self.beyond, self.m)
-        self.chunks, self.beyond, self.m = [], [], 0
+        self.chunks, self.beyond, self.m = [], defaultdict(list), 0
 
     def go_on(self) -> None:
         """The first batches have been read again."""
         chunks, beyond, self.m = self._later
         self.chunks += chunks
-        self.beyond = [] if self.stray else self.beyond + beyond
+        for reading, parts in beyond.items():
+            self.beyond[reading] += parts
 
     def finish(self) -> RawColumn:
         """The whole column, when all of its batches have been added; the builder's own chunks are then gone."""
@@ -275,7 +384,7 @@ class Builder:
             integer = self.integer and not np.isnan(values).all()
             if integer and values.dtype.kind == "f" and not np.isnan(values).any():
                 values = _smallest(values.astype(np.int64))
-            return RawColumn(values, None, integer, time=self.time)
+            return RawColumn(values, None, integer, time=self.time, format=self.format)
         levels: tuple[Any, ...] = tuple(self.codes)
         truths = [str(level).lower() for level in levels]
         boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text
@@ -284,9 +393,28 @@ class Builder:
         final = np.zeros(65_536, np.min_scalar_type(count + 1))
         final[: len(levels)] = [truth == "true" for truth in truths] if boolean else np.arange(count)
         final[_MISSING_CODE], final[_BEYOND_CODE] = count, count + 1
-        beyond = np.concatenate(self.beyond) if self.beyond else None
-        column = RawColumn(final[values], (False, True) if boolean else levels, beyond=beyond, stray=self.stray)
+        values = final[values]
+        if not boolean and (dates := self._dates(values, levels)):
+            return dates
+        levels = (False, True) if boolean else levels
+        beyond = self._beyond(NUMBER)
+        column = RawColumn(values, levels, beyond=beyond, stray=self.stray, decimal=self.conventions.decimal)
         return _numbers_if_decimal(column, self.missing) if self.codes_only else column
+
+    def _beyond(self, reading: str) -> np.ndarray | None:
+        return np.concatenate(self.beyond[reading]) if reading in (self.readings or ()) else None
+
+    def _dates(self, codes: np.ndarray, levels: Sequence[str]) -> RawColumn | None:
+        """The column of texts as one of dates, where one format alone fits them."""
+        formats = self._formats() if self.readings is None else [one for one in self.readings if one != NUMBER]
+        if len(formats) != 1:
+            return None
+        seconds = fitting_seconds(levels, formats[0], self.missing)
+        assert seconds is not None
+        values = np.append(seconds, [np.nan, np.nan])[codes]
+        if (beyond := self._beyond(formats[0])) is not None:
+            values[codes == len(levels) + 1] = beyond
+        return RawColumn(values, None, time=kind_of(formats[0]), format=None if formats[0] == ISO else formats[0])
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -324,20 +452,14 @@ def _texts_of(numbers: np.ndarray) -> pa.Array:
 def _numbers_if_decimal(column: RawColumn, missing: MissingWords) -> RawColumn:
     """A column of numbers with leading zeros is one of codes only where all of them are whole: 007, and no 1.5."""
     levels = [level for level in column.levels or () if level not in missing]
-    if column.stray or None in map(_number, levels) or all(level.lstrip("+-").isdecimal() for level in levels):
+    numbers = [number_of(level, column.decimal) for level in levels]
+    if column.stray or None in numbers or all(level.lstrip("+-").isdecimal() for level in levels):
         return column
-    known = [np.nan if level in missing else _number(level) for level in column.levels or ()]
-    numbers = np.array([*known, np.nan, np.nan])[column.values]
+    known = [np.nan if level in missing else number_of(level, column.decimal) for level in column.levels or ()]
+    values = np.array([*known, np.nan, np.nan])[column.values]
     if column.beyond is not None:
-        numbers[column.values == len(known) + 1] = column.beyond
-    return RawColumn(numbers, None, _whole(numbers))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+        values[column.values == len(known) + 1] = column.beyond
+    return RawColumn(values, None, _whole(values))
 
 
 def _whole(numbers: np.ndarray) -> bool:
@@ -352,8 +474,24 @@ def _whole(numbers: np.ndarray) -> bool:
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "date32": 86_400.0, "date64": 1e-3}
 
 
+def _kind_of_time(type_: pa.DataType) -> str:
+    """What ``RawColumn.time`` is of a column of this type."""
+    if not _is_time(type_):
+        return ""
+    return "clock" if pa.types.is_time(type_) else "duration" if pa.types.is_duration(type_) else "date"
+
+
 def _is_time(type_: pa.DataType) -> bool:
     return pa.types.is_temporal(type_) and not pa.types.is_interval(type_)
+
+
+def _as_texts(array: pa.Array) -> pa.Array | None:
+    """A dictionary of the texts of an array, or of its whole numbers; None: it has neither, but dates perhaps."""
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.string())
+    if is_text(array.type):
+        array = array.dictionary_encode()
+    return array if pa.types.is_dictionary(array.type) and is_text(array.type.value_type) else None
 
 
 # The next three functions make NumPy views of Arrow's buffers themselves, because ``to_numpy`` would import Arrow's
@@ -418,7 +556,12 @@ def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
-def finish(origin: str, builders: dict[str, Builder], left_out: Mapping[str, str] | None = None) -> RawTable:
+def finish(
+    origin: str,
+    builders: dict[str, Builder],
+    left_out: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+) -> RawTable:
     """The table of all that the builders have read. TableError, which begins with ``origin``, where that is no row."""
     left_out = left_out or {}
     if left_out and not builders:
@@ -427,8 +570,9 @@ def finish(origin: str, builders: dict[str, Builder], left_out: Mapping[str, str
     m = next((builder.m for builder in builders.values()), 0)
     if m == 0:
         raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
-    missing = next((builder.missing for builder in builders.values()), USUAL)
-    return RawTable({name: builder.finish() for name, builder in builders.items()}, m, left_out, missing)
+    written = next((builder.conventions for builder in builders.values()), USUAL_CONVENTIONS)
+    columns = {name: builder.finish() for name, builder in builders.items()}
+    return RawTable(columns, m, left_out, written.missing, written.decimal, delimiter)
 
 
 # ---- names ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
-from fullbatch.tables.encoding import MOST_CLASSES, decide_task, input_names, is_category, numbers_of
+from fullbatch.tables.encoding import MOST_CLASSES, date_parts, decide_task, input_names, is_category, numbers_of
 from fullbatch.tables.fit import learnable
 from fullbatch.tables.statistics import ColumnStatistics
 
@@ -109,9 +109,9 @@ def report(
     for name, column in table.columns.items():
         forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
         classes = len(told.classes) if told is not None and name == target else None
-        columns.append(_column(name, column, counted[name], forced, classes))
+        columns.append(column_report(name, column, counted[name], forced, classes))
         if name in names:
-            doubts += doubts_of_column(name, column, counted[name], forced, goal)
+            doubts += doubts_of_column(name, column, counted[name], forced, goal, table.delimiter)
     gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in table.left_out.items()]
     return TableReport(table.m, (*columns, *gone), told, tuple(doubts))
 
@@ -119,16 +119,16 @@ def report(
 # ---- one column ----------------------------------------------------------------------------------
 
 
-def _column(
+def column_report(
     name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, classes: int | None
 ) -> ColumnReport:
-    """``classes`` : of the target, how many; None: an input column"""
-    kind, why = _kind(column, counted, forced)
+    """How a column was understood. ``classes`` : of the target, how many; None: an input column"""
+    kind, why = _kind(name, column, counted, forced)
     shown = _levels(counted) if kind in ("category", "boolean") or classes else _range(column, counted)
     return ColumnReport(name, kind if classes is None else "target", why, shown, counted.missing, _examples(column))
 
 
-def _kind(column: RawColumn, counted: ColumnStatistics, forced: str | None) -> tuple[str, str]:
+def _kind(name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None) -> tuple[str, str]:
     if counted.kind is None:
         return "left out", "missing in every row"
     if forced == "--categorical":
@@ -142,12 +142,19 @@ def _kind(column: RawColumn, counted: ColumnStatistics, forced: str | None) -> t
     if column.levels is not None:
         return "category", "declared by the file"
     if column.time:
-        return "date", "dates or times, as seconds"
+        return "date", _why_date(name, column, counted)
     if counted.least == counted.greatest:
         return "number", "always the same, so it teaches nothing"
     if is_category(column, counted):
         return "category", "small whole numbers"
     return "number", "whole numbers" if counted.whole else "numbers"
+
+
+def _why_date(name: str, column: RawColumn, counted: ColumnStatistics) -> str:
+    """What the seconds are of, and what the network sees: "date by %d/%m/%Y: number, weekday, month"."""
+    called = {"date": "date", "clock": "time of day", "duration": "duration"}[column.time]
+    by = f" by {column.format}" if column.format else ""
+    return f"{called}{by}: {', '.join(['number', *date_parts(name, column, counted)])}"
 
 
 def _levels(counted: ColumnStatistics) -> str:
@@ -182,8 +189,10 @@ def _shown(column: RawColumn, value: Any) -> str:
     if isinstance(value, (str, bool)):
         text = str(value).lower() if isinstance(value, bool) else value
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    if column.time and abs(value) < 2.5e11:  # datetime ends with the year 9999.
+    if column.time and column.time != "duration" and abs(value) < 2.5e11:  # datetime ends with the year 9999.
         moment = datetime.fromtimestamp(float(value), UTC)
+        if column.time == "clock":
+            return f"{moment:%H:%M:%S}"
         return f"{moment:%Y-%m-%d}" if value % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"
     if abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"

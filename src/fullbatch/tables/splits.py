@@ -82,28 +82,51 @@ class Split:
 
 
 def _drawn(strata: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Of each stratum's rows, in their order, one of every 1 / share is drawn: which rows those are, bool (m,).
+    """Which rows ``Draw`` takes of a table in memory, bool (m,)."""
+    return Draw(share, seed).add(strata)
 
-    So the share is kept to within one row, by a count for each stratum alone. A stratum's first row is never drawn: a
-    class that is not learned from would never be predicted.
+
+class Draw:
+    """Of each stratum's rows, in their order, one of every 1 / share is drawn, while a table is read in parts.
+
+    So the share is kept to within one row, by two numbers for each stratum alone. A stratum's first row is never drawn:
+    a class that is not learned from would never be predicted.
     """
-    held_out = np.zeros(len(strata), dtype=bool)
-    if not share:
+
+    def __init__(self, share: float, seed: int) -> None:
+        self.share, self.seed = share, seed
+        self.m = 0  # rows so far
+        self.seen: dict[Any, tuple[int, int]] = {}  # of each stratum: its rows so far, and which one its window draws
+
+    def add(self, strata: np.ndarray) -> np.ndarray:
+        """Which of the next rows are drawn, bool (k,), by the stratum of each."""
+        held_out = np.zeros(len(strata), dtype=bool)
+        if self.share and len(strata):
+            order = np.argsort(strata, kind="stable")
+            starts = np.flatnonzero(strata[order][1:] != strata[order][:-1]) + 1
+            for rows in np.split(order, starts):
+                held_out[rows[self._places(strata[rows[0]].item(), rows)]] = True
+        self.m += len(strata)
         return held_out
-    order = np.argsort(strata, kind="stable")
-    starts = np.flatnonzero(strata[order][1:] != strata[order][:-1]) + 1
-    for rows in np.split(order, starts):
+
+    def _places(self, stratum: Any, rows: np.ndarray) -> np.ndarray:
+        """Which of these rows of a stratum are drawn."""
+        count, last = self.seen.get(stratum, (0, -1))
         # Row j is in window floor(j * share). Each window has about 1 / share rows, and one of them is drawn; that of
         # the last one may lie past the end.
-        window = np.floor(np.arange(len(rows)) * share)
-        first = np.flatnonzero(np.diff(window, prepend=-1))
-        ends = np.append(first[1:], _end(window[-1], share))
+        window = np.floor((count + np.arange(len(rows))) * self.share)
+        before = np.floor((count - 1) * self.share) if count else -1.0
+        first = np.flatnonzero(np.diff(window, prepend=before))
+        ends = count + np.append(first[1:], _end(window[-1], self.share) - count)[: len(first)]
         # What is drawn follows from the number of the window's first row in the table, so that nothing else is kept.
-        drawn = _uniform(rows[first], seed)
-        first[0] = 1  # the row that is never drawn
-        places = first + np.floor(drawn * (ends - first)).astype(np.int64)
-        held_out[rows[places[places < len(rows)]]] = True
-    return held_out
+        drawn = _uniform(self.m + rows[first], self.seed)
+        first = first + count
+        if not count:
+            first[0] = 1  # the row that is never drawn
+        places = np.append(last, first + np.floor(drawn * (ends - first)).astype(np.int64))
+        self.seen[stratum] = count + len(rows), int(places[-1])
+        places = places[places >= count] - count
+        return places[places < len(rows)]
 
 
 def _end(window: float, share: float) -> int:
@@ -120,10 +143,10 @@ def _end(window: float, share: float) -> int:
 
 def _uniform(keys: np.ndarray, seed: int) -> np.ndarray:
     """A number in [0, 1) for each key, by the key and the seed alone."""
-    return (_hash(keys, seed) >> np.uint64(11)) * 2.0**-53
+    return (hashed(keys, seed) >> np.uint64(11)) * 2.0**-53
 
 
-def _hash(keys: np.ndarray, seed: int) -> np.ndarray:
+def hashed(keys: np.ndarray, seed: int) -> np.ndarray:
     """64 mixed bits of each integer key and the seed, by the function of SplitMix64.
 
     References
@@ -170,7 +193,7 @@ def _last(table: RawTable, name: str, share: float, rows: np.ndarray | None) -> 
         raise TableError(f"column {name!r} has one value in all rows, so no rows are the last ones by it.")
     after = table.m - np.cumsum(counts)[:-1]  # rows beyond the first, the second, ... value
     first = int(np.argmin(np.abs(after - share * table.m))) + 1
-    return column.values >= values[first], f"{name} >= {_shown(values[first], time=column.time)}"
+    return column.values >= values[first], f"{name} >= {_shown(values[first], time=bool(column.time))}"
 
 
 def _shown(value: Any, *, time: bool) -> str:
@@ -198,14 +221,14 @@ def _groups(table: RawTable, name: str, share: float, seed: int, rows: np.ndarra
 def _group_hashes(column: RawColumn, name: str, seed: int) -> np.ndarray:
     """64 bits for each row that follow from its group and the seed; numbers go by value, also where they are texts."""
     if column.levels is None:
-        return _hash(_bits(column.values), seed)
+        return hashed(_bits(column.values), seed)
     if (column.values == len(column.levels) + 1).any():
         raise TableError(
             f"column {name!r} has more than {len(column.levels):,} different texts, too many for groups; give them "
             "as numbers."
         )
     keys = np.array([_level_key(level) for level in column.levels], dtype=np.uint64)
-    return _hash(keys, seed)[column.values]
+    return hashed(keys, seed)[column.values]
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 
 from fullbatch.errors import TableError
+from fullbatch.fold.tree import Node, Tree
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn
 
 MOST_COUNTED = 65_000  # So many levels of a column are counted; of more, those of the least hashes.
 SMALL_RANGE = 65_536  # Integers of no larger range are counted by their distance from the least, without sorting.
+LEAF = 65_536  # So many values are counted at a time where the order of their sums is fixed.
+WIDE = 64  # Of numbers in a larger range, levels are not kept there.
 EXACT = 2.0**53  # Up to here a float64 tells each whole number from the next.
 
 _MARKED = r"[-+(]?\s?[$€£¥]?\s?(\d{1,3}([., '’]\d{3})+|\d+)([.,]\d+)?\)?\s?[%$€£¥]?"
@@ -48,7 +52,7 @@ class ColumnStatistics:
     """What is known of the values of a column, or of a part of its rows.
 
     kind : "number", "text", "boolean" or "category" as in ``RawColumn``; None where no value was seen
-    whole : all numbers are whole, and so small that floats tell them apart
+    whole : all numbers are whole, and so small that floats tell them apart; those of dates and times are not taken so
     least, greatest, mean, deviations, zeros : of numbers. ``deviations`` is the sum of (x - mean)^2, from which the
         sum of squares follows; kept so, because of a sum of squares nothing is left where the mean is large.
     levels : how often each value of a text, a truth or a whole number occurs. Where there are more than
@@ -81,7 +85,8 @@ class ColumnStatistics:
         column = column if rows is None else column.select(rows)
         if not len(column.values):
             return cls()
-        return _of_numbers(column.values) if column.levels is None else _of_codes(column)
+        # The seconds of dates are no levels, though most are whole: to count each takes longer than all else.
+        return _of_numbers(column.values, bool(column.time)) if column.levels is None else _of_codes(column)
 
     @property
     def present(self) -> int:
@@ -142,7 +147,7 @@ class ColumnStatistics:
 # ---- one part ------------------------------------------------------------------------------------
 
 
-def _of_numbers(values: np.ndarray) -> ColumnStatistics:
+def _of_numbers(values: np.ndarray, time: bool = False) -> ColumnStatistics:
     m = len(values)
     if values.dtype.kind == "f" and np.isnan(values.min()):  # Where one value is NaN, so is the least.
         values = values[~np.isnan(values)]
@@ -150,7 +155,7 @@ def _of_numbers(values: np.ndarray) -> ColumnStatistics:
         return ColumnStatistics(m, m, counting=False)
     missing = m - len(values)
     least, greatest = values.min().item(), values.max().item()
-    whole = _is_whole(values, least, greatest)
+    whole = not time and _is_whole(values, least, greatest)
     if whole and values.dtype.kind == "f":
         values, least, greatest = values.astype(np.int64), int(least), int(greatest)
     if whole and greatest - least < SMALL_RANGE:
@@ -222,24 +227,34 @@ def _of_codes(column: RawColumn) -> ColumnStatistics:
     kept, beyond = _bounded(seen, m - missing)
     shapes = {}
     if column.kind == "text":
-        shapes = {shape: _shape(has, column, counts) for shape, has in _HAS_SHAPE.items()}
+        has_shape: dict[str, Callable[[str], Any]] = {
+            "number": partial(is_number, decimal=column.decimal),
+            **_HAS_SHAPE,
+        }
+        shapes = {shape: _shape(has, column, counts) for shape, has in has_shape.items()}
     return ColumnStatistics(
         m, missing, column.kind, levels=kept, beyond=beyond, unread=unread, shapes=shapes, counting=False
     )
 
 
-def is_number(text: str) -> bool:
-    """Whether Python reads it as a number."""
+def number_of(text: str | bool, decimal: str = ".") -> float | None:
+    """The number that a text is, as Python reads it, but with this decimal mark; None: it is none."""
+    if isinstance(text, str) and decimal != ".":
+        if "." in text:
+            return None
+        text = text.replace(decimal, ".")
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
-_HAS_SHAPE: dict[str, Callable[[str], Any]] = {
-    "number": is_number, **{shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
-}  # fmt: skip
+def is_number(text: str, decimal: str = ".") -> bool:
+    """Whether a text is a number."""
+    return number_of(text, decimal) is not None
+
+
+_HAS_SHAPE: dict[str, Callable[[str], Any]] = {shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
 
 
 def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) -> Shape:
@@ -255,6 +270,45 @@ def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) 
             firsts.append((row, levels[column.values[row]]))
             break
     return Shape(count, min(firsts, default=None))
+
+
+# ---- many parts ----------------------------------------------------------------------------------
+
+
+class Folding:
+    """The statistics of numbers that come in parts, to the same bits however they are cut into these.
+
+    They are counted by leaves of LEAF values, whose statistics are added by the tree of ``fold``. Levels are kept only
+    where they are few and near each other, as those of a category of numbers are.
+    """
+
+    def __init__(self) -> None:
+        self.tree, self.leaves = Tree(), 0
+        self.waiting: list[np.ndarray] = []  # less than a leaf
+
+    def add(self, values: np.ndarray) -> None:
+        """The next values, NaN where missing; they may be changed afterwards."""
+        waiting = sum(map(len, self.waiting))
+        while waiting + len(values) >= LEAF:
+            head, values = values[: LEAF - waiting], values[LEAF - waiting :]
+            self._add_leaf(np.concatenate([*self.waiting, head]) if self.waiting else head)
+            self.waiting, waiting = [], 0
+        if len(values):
+            self.waiting.append(values.copy())
+
+    def total(self) -> ColumnStatistics:
+        """Of all values that were added; nothing may be added after it."""
+        if self.waiting:
+            self._add_leaf(np.concatenate(self.waiting))
+            self.waiting = []
+        return self.tree.total() if self.leaves else ColumnStatistics()
+
+    def _add_leaf(self, values: np.ndarray) -> None:
+        counted = _of_numbers(values)
+        if counted.least is not None and counted.greatest is not None and counted.greatest - counted.least >= WIDE:
+            counted = replace(counted, levels={}, beyond=counted.present)
+        self.tree.add(Node(self.leaves, 1, counted))
+        self.leaves += 1
 
 
 # ---- two parts -----------------------------------------------------------------------------------

@@ -6,24 +6,50 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fullbatch.machine import arrays
-from fullbatch.sources import Where, batches, length
+from fullbatch.sources import Where, batches, length, remaining
+from fullbatch.sources.windows import part_of
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
+from fullbatch.training.windows import WindowBatches
 
 
 class Batches(Protocol):
-    """``theta``, the optimiser's ``arrays`` and the number of ``updates`` are as after the last batch that is done."""
+    """``theta``, the optimiser's ``arrays`` and the number of ``updates`` are as after the last batch that is done.
 
-    theta: Any
-    arrays: tuple[Any, ...]
-    updates: int
+    place : examples of the epoch that are done;  total : the sum so far of their J, as this twin adds it
+    """
 
-    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
+    @property
+    def theta(self) -> Any: ...
+
+    @property
+    def arrays(self) -> tuple[Any, ...]: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def total(self) -> float: ...
+
+    @property
+    def cost(self) -> float:
+        """What ``run`` yielded last."""
+        ...
+
+    def begin(self, place: int, total: float) -> None:
+        """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
+        ...
+
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order, in batches of one size, the last one maybe smaller.
 
         rate : of the number of updates done so far
+        first, m : where ``order`` is a part of the epoch's: the examples before it, and those of the epoch
 
         Yields after each batch, or after several: the sum so far of their J, each before its update, times their share
         of the epoch's examples.
@@ -34,6 +60,8 @@ class Batches(Protocol):
 def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
     """The fastest that can run."""
     fold = objective.fold
+    if part_of(fold.examples) is not None and batch_size < fold.examples.m:
+        return WindowBatches(objective, optimizer, state, batch_size, make)
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):
         return NativeBatches(
             fold.network, fold.examples, optimizer, state,
@@ -46,17 +74,33 @@ class PythonBatches:
     def __init__(self, objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> None:
         self.objective, self.optimizer, self.batch_size = objective, optimizer, batch_size
         self.theta, self.arrays, self.updates = state.theta, state.arrays, state.updates
+        self.place, self.total = state.place, state.total
 
-    def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
+    @property
+    def cost(self) -> float:
+        return self.total
+
+    def begin(self, place: int, total: float) -> None:
+        self.place, self.total = place, total
+
+    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
-        total, m = 0.0, length(order)
-        for batch in batches(order, self.batch_size):
+        m, done = m or length(order), self.place - first
+        for batch in batches(remaining(order, done) if done else order, self.batch_size):
             J, gradient = self.objective.cost_and_gradient(self.theta, batch)
             updates = self.updates + 1
             with arrays.quiet():
                 gradient = xp.astype(gradient, self.theta.dtype, copy=False)
                 updated = self.optimizer.update(gradient, self.arrays, self.theta, rate(self.updates), updates)
                 theta, kept = arrays.settled(updated)
-            self.theta, self.arrays, self.updates = theta, kept, updates  # at once: Ctrl-C finds them of one moment
-            total += J * (length(batch) / m)  # in this order: one batch gives J to the bit
+            done = length(batch)
+            total = self.total + J * (done / m)  # in this order: one batch gives J to the bit
+            # At once: Ctrl-C finds them of one moment.
+            self.theta, self.arrays, self.updates, self.place, self.total = (
+                theta,
+                kept,
+                updates,
+                self.place + done,
+                total,
+            )
             yield total

@@ -8,6 +8,7 @@ db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not p
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +40,13 @@ class Objective:
     ) -> None:
         self.l2 = check_number("l2", l2, at_least=0)
         self.fold = Fold(network, examples, threads=threads, precision=precision, budget=budget)
+        self.limits: dict[str, Any] = {
+            "threads": threads,
+            "intercept": intercept,
+            "precision": precision,
+            "budget": budget,
+        }
+        self._within = ExitStack()
         self.network, self.examples = network, examples
         self.intercept = intercept
         self._is_weight: Any = None
@@ -48,7 +56,12 @@ class Objective:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._within.close()
         self.fold.__exit__(*error)
+
+    def over(self, examples: Examples) -> Objective:
+        """The same of other examples; it is closed with this one."""
+        return self._within.enter_context(Objective(self.network, examples, l2=self.l2, **self.limits))
 
     def cost(self, theta: Any, where: Where = None) -> float:
         """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""

@@ -96,8 +96,9 @@ def constants(dtype: str, activation: str, output: str, own: dict[str, int]) -> 
 
 
 def knows(network: Network) -> bool:
-    """Whether there are kernels for its activations and its output unit."""
-    return network.output.name in OUTPUTS and all(a.name in ACTIVATIONS for a in network.activations)
+    """Whether there are kernels for its activations and its output unit, with that unit's own loss."""
+    known = network.output.name in OUTPUTS and network.loss.canonical
+    return known and all(a.name in ACTIVATIONS for a in network.activations)
 
 
 HELPERS = r"""

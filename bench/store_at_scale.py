@@ -1,0 +1,227 @@
+"""A store of many rows, made and trained from in little memory: run by hand, since it takes minutes and much disk.
+
+    python -m bench.store_at_scale --rows 10000000 --folder /tmp/scale
+
+It makes a Parquet file of so many rows of 28 float32 in pieces, converts it, and trains 28-64-1 from the store; each
+step is a process of its own, whose peak of anonymous memory is looked at every 10 ms. ``--limit BYTES`` runs the
+conversion and the training inside a memory cgroup of that size, version 1 or 2, in which the page cache counts: only
+root can make one, and where none can be made it says so. All files are removed at the end; the figures are one JSON
+line each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLUMNS, PIECE = 28, 2**20
+
+
+def make(folder: Path, rows: int) -> None:
+    """Numbers of whose first the target follows, with noise; written in row groups of PIECE rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema([*((f"x{j}", pa.float32()) for j in range(COLUMNS)), ("late", pa.int8())])
+    rng = np.random.default_rng(0)
+    with parquet.ParquetWriter(folder / "table.parquet", schema, compression="none", use_dictionary=False) as writer:
+        for start in range(0, rows, PIECE):
+            m = min(PIECE, rows - start)
+            X = rng.standard_normal((COLUMNS, m), np.float32)
+            late = (X[0] + X[1] * X[2] + rng.standard_normal(m, np.float32) > 0).astype(np.int8)
+            writer.write_table(pa.table([*X, late], schema=schema))
+
+
+def plain(folder: Path) -> None:
+    """What a conversion is compared with: pyarrow reads the rows, and NumPy saves them."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(folder / "table.parquet", pre_buffer=False) as file, (folder / "x.raw").open("wb") as out:
+        for batch in file.iter_batches(2**16, use_threads=False):
+            columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+            np.save(out, np.stack(columns[:-1], axis=1))
+            np.save(out, columns[-1])
+    (folder / "x.raw").unlink()
+
+
+def convert(folder: Path) -> None:
+    from fullbatch.tables.store import convert as write_store
+
+    write_store(folder / "table.parquet", folder / "table.store", "late")
+
+
+def read(folder: Path) -> None:
+    """All leaves once: their checksums are compared."""
+    import fullbatch as fb
+
+    with fb.open_store(folder / "table.store") as store:
+        for leaf in range(len(store.file.leaves)):
+            store.file._check(leaf)
+
+
+def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
+    """Seconds of the iterations, or epochs, after the first, which compares checksums."""
+    import fullbatch as fb
+    from fullbatch.sources.stored import Part, examples_of
+
+    with fb.open_store(folder / "table.store") as store:
+        store.held_out = Part(store.file, store.train.leaves, 0)  # An iteration is measured, not scores.
+        given: tuple[Any, ...] = (store,)
+        if in_memory:
+            arrays = store.to_arrays()
+            given = (examples_of(arrays, store.n, 2).X, arrays.y)
+        times = Times()
+        model = fb.MLPClassifier((64,), max_iter=4, tol=0, random_state=0, **params).set_callbacks(times)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It has not converged after four iterations.
+            model.fit(*given)
+        return {"seconds": min(np.diff(times.ends)), "loss": model.loss_curve_[-1], "step": model.step_}
+
+
+class Times:
+    """A callback that notes when each epoch ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        if context.max_subtasks == 0:
+            self.ends.append(time.perf_counter())
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+
+FULL: dict[str, Any] = {"solver": "gd", "learning_rate_init": 0.1}
+MINI: dict[str, Any] = {"solver": "adam", "batch_size": 1000}
+STEPS: dict[str, Callable[[Path], Any]] = {
+    "plain": plain,
+    "convert": convert,
+    "read": read,
+    "full batch from the store": lambda folder: _train(folder, in_memory=False, **FULL),
+    "full batch in memory": lambda folder: _train(folder, in_memory=True, **FULL),
+    "mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI),
+    "mini-batches in memory": lambda folder: _train(folder, in_memory=True, **MINI),
+}
+
+
+# --- One step in a process of its own --------------------------------------------------------------------------------
+
+
+def anonymous() -> int:
+    """Bytes of this process's anonymous memory."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def watched(found: dict[str, Any]) -> Iterator[None]:
+    """Meanwhile note the peak of anonymous memory."""
+    stop, found["anonymous"] = threading.Event(), 0
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            found["anonymous"] = max(found["anonymous"], anonymous())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run_step(name: str, folder: Path) -> dict[str, Any]:
+    """What the child process does."""
+    found: dict[str, Any] = {}
+    started = time.perf_counter()
+    with watched(found):
+        more = STEPS[name](folder)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    found |= {"wall": time.perf_counter() - started, "cpu": usage.ru_utime + usage.ru_stime, **(more or {})}
+    return found
+
+
+def measured(name: str, folder: Path, group: Path | None) -> dict[str, Any]:
+    """A step in a process of its own, inside a memory cgroup if there is one."""
+    command = [sys.executable, "-m", "bench.store_at_scale", "--step", name, "--folder", str(folder)]
+
+    def enter() -> None:
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    done = subprocess.run(command, preexec_fn=enter, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return {"step of": name, "failed": done.returncode}
+    return {"of": name, **json.loads(done.stdout)}
+
+
+@contextmanager
+def memory_group(limit: int | None) -> Iterator[Path | None]:
+    """A cgroup of so many bytes; None where none is asked for, or can be made."""
+    if limit is None:
+        yield None
+        return
+    for root, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(root) / f"fullbatch-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if (group / "cgroup.procs").exists():  # else it is a folder of a file system as any other
+                (group / file).write_text(str(limit))
+                yield group
+                return
+        finally:
+            group.rmdir()
+    print("no memory cgroup can be made here: figures are of anonymous memory alone", file=sys.stderr)
+    yield None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10**7)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "store-at-scale")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--step", choices=STEPS)
+    parser.add_argument("--only", nargs="*", choices=STEPS)
+    asked = parser.parse_args()
+    if asked.step:
+        print(json.dumps(run_step(asked.step, asked.folder)))
+        return
+    asked.folder.mkdir(parents=True)
+    try:
+        make(asked.folder, asked.rows)
+        with memory_group(asked.limit) as group:
+            for name in asked.only or STEPS:
+                inside = None if name.endswith("in memory") else group
+                print(json.dumps({"rows": asked.rows, **measured(name, asked.folder, inside)}), flush=True)
+    finally:
+        shutil.rmtree(asked.folder)
+
+
+if __name__ == "__main__":
+    main()

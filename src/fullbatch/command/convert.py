@@ -1,0 +1,173 @@
+"""``fullbatch convert``: a table in, a store out, from which one trains without the table in memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fullbatch.command.columns import check_formats
+from fullbatch.command.options import (
+    DEFAULT,
+    DTYPES,
+    TASKS,
+    AsJson,
+    Categorical,
+    DateFormat,
+    Decimal,
+    Drop,
+    KeepMissingWords,
+    Missing,
+    Numeric,
+    OnlyColumns,
+    check_distinct,
+    column_names,
+    date_formats,
+    one_of,
+    share,
+)
+from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.signals import ENDING, stopping_with
+from fullbatch.errors import InputError
+
+EVERY = 5.0  # seconds between two lines of progress where no terminal is
+
+
+def convert(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...", help="Files of one table, or a folder of them: Parquet, Arrow; CSV by way of memory."
+        ),
+    ],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.")],
+    out: Annotated[Path, typer.Option(metavar="STORE", help="Write the store to this file.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="classify or regress.", callback=one_of(TASKS), show_default="by the target column"
+        ),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
+    ] = DEFAULT.validation,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of the order of the rows and of what is held out.")
+    ] = 0,
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(DTYPES)}.", callback=one_of(DTYPES))
+    ] = DEFAULT.dtype,
+    max_levels: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
+    ] = DEFAULT.max_levels,
+    categorical: Categorical = None,
+    numeric: Numeric = None,
+    drop: Drop = None,
+    only: OnlyColumns = None,
+    missing: Missing = None,
+    keep_missing_words: KeepMissingWords = False,
+    decimal: Decimal = ".",
+    date_format: DateFormat = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+) -> None:
+    """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
+    from fullbatch.tables.dates import DateFormats
+    from fullbatch.tables.raw import MissingWords
+    from fullbatch.tables.reading import read_names
+    from fullbatch.tables.store import Planned
+    from fullbatch.tables.store import convert as write_store
+
+    check_distinct({f"DATA {path}": path for path in data}, {"--out": out})
+    named, anywhere = date_formats(date_format or ())
+    check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
+    names = read_names(data[0])
+    dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
+    if target in dropped:
+        raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
+    if both := sorted(set(dropped) & set(chosen)):
+        raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
+
+    def planned(plan: Planned) -> None:
+        say(
+            f"{plan.rows:,} rows to learn from and {plan.held_out:,} held out: {plan.bytes:,} bytes to write, "
+            f"{plan.free:,} are free."
+        )
+
+    started, tell = time.perf_counter(), _Progress()
+    with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
+        try:
+            content = write_store(
+                list(data), out, target, task=task, categorical=column_names(categorical or (), names),
+                numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
+                seed=seed, columns=chosen or None, drop=dropped,
+                missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
+                date_format=DateFormats(named, anywhere=anywhere),
+                planned=None if quiet else planned, tell=None if quiet else tell,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            say("interrupted; nothing of the store is kept.")
+            raise typer.Exit(128 + signals.received) from None
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({**summary(content), "store": str(out), "bytes": out.stat().st_size, "seconds": seconds})
+    elif not quiet:
+        _print(content, out, seconds)
+
+
+class _Progress:
+    """How far a conversion is, with its rate and the time that is left, on stderr."""
+
+    def __init__(self) -> None:
+        self.phase, self.begun, self.said = "", 0.0, 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if phase != self.phase:
+            self.phase, self.begun, self.said = phase, now, now
+        if now - self.said < EVERY:
+            return
+        self.said = now
+        rate = done / (now - self.begun)
+        left = f" of {total:,}, {(total - done) / rate:,.0f} s left" if total else ""
+        say(f"{phase}: {done:,} rows{left}, {rate:,.0f} rows/s.")
+
+
+def summary(content: dict[str, Any]) -> dict[str, Any]:
+    """What there is to say about a store, as its JSON has it."""
+    encoding = content["encoding"]
+    return {
+        "target": encoding["target"],
+        "task": encoding["task"],
+        "classes": encoding["classes"],
+        "n": content["features"],
+        "dtype": encoding["dtype"],
+        **{name: content[name] for name in ("rows", "leaf", "window", "seed", "validation", "left_out", "columns")},
+        "fullbatch": content["fullbatch"],
+    }
+
+
+def facts_of(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same as lines."""
+    found = summary(content)
+    rows, window = found["rows"], found["window"]
+    left_out = {name: count for name, count in found["left_out"].items() if count}
+    return [
+        ("rows", f"{rows['train']:,} to learn from, {rows['held_out']:,} held out"),
+        *([("left out", ", ".join(f"{name}: {count:,}" for name, count in left_out.items()))] if left_out else []),
+        ("features", f"{found['n']:,} of {found['dtype']}"),
+        ("target", f"{found['target']}, to {found['task']}"),
+        ("leaves", f"of {plural(found['leaf'], 'row')}; {window} of them are mixed with one another"),
+        ("seed", str(found["seed"])),
+    ]
+
+
+def _print(content: dict[str, Any], out: Path, seconds: float) -> None:
+    from fullbatch.command.report import facts
+    from fullbatch.command.report import seconds as shown
+
+    written = ("store", f"{out}, {out.stat().st_size:,} bytes in {shown(seconds)}")
+    console(sys.stdout).print(facts([*facts_of(content), written, ("next", f"fullbatch train {out}")]))

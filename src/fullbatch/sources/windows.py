@@ -1,0 +1,112 @@
+"""A store's rows in the order of mini-batches: leaves in an order drawn for each epoch, rows mixed within windows.
+
+A window is so many leaves as the store says, whatever the memory of a machine: the order decides bits. Its rows are
+read into one buffer, as the leaves lie on the disk, and taken from there in any order. What is left of a window when no
+whole batch can be made of it comes first in the next one, so that all batches but an epoch's last have one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fullbatch.errors import InputError
+from fullbatch.sources.columns import Examples
+from fullbatch.sources.stored import LoadedPart, Part, StoredArrays, StoredTable, StoredTarget, examples_of
+from fullbatch.sources.uploaded import Uploaded
+
+
+@dataclass(frozen=True)
+class WindowOrder:
+    """The order of all ``m`` rows in one epoch, of which nothing is drawn before it is needed.
+
+    seed : None: as they lie
+    """
+
+    m: int
+    seed: int | None
+    epoch: int
+
+    def __len__(self) -> int:
+        return self.m
+
+    def leaves(self, count: int) -> np.ndarray:
+        return self._drawn(count)
+
+    def rows(self, window: int, count: int) -> np.ndarray:
+        """The order of the rows of a window."""
+        return self._drawn(count, window + 1)
+
+    def _drawn(self, count: int, *of: int) -> np.ndarray:
+        if self.seed is None:
+            return np.arange(count)
+        return np.random.RandomState([self.seed, self.epoch, *of]).permutation(count)
+
+
+def part_of(examples: Examples) -> Part | LoadedPart | None:
+    """The part of a store that examples are; None: they are no store's."""
+    X = examples.X.host if isinstance(examples.X, Uploaded) else examples.X
+    return X.part if isinstance(X, StoredTable) else None
+
+
+class Window:
+    """A buffer for a window of a store's rows and what was left of the last one. ``examples`` are whatever is in it."""
+
+    def __init__(self, whole: Examples, batch_size: int) -> None:
+        part = part_of(whole)
+        assert part is not None
+        self.part, self.batch_size = part, batch_size
+        capacity = min(part.window * part.leaf, part.m) + batch_size
+        empty = {
+            name: np.empty((capacity, *([width] if width else [])), dtype)
+            for name, (dtype, width) in part.kinds.items()
+        }
+        self.fields = empty
+        Y = whole.Y.host if isinstance(whole.Y, Uploaded) else whole.Y
+        assert isinstance(Y, StoredTarget)
+        self.examples = examples_of(
+            StoredArrays(empty["numbers"], empty.get("codes"), empty["y"], empty.get("weight")), whole.X.n, Y.classes
+        )
+        if isinstance(whole.X, Uploaded):
+            if whole.weight is not None:
+                raise InputError("mini-batches of a store with weights run on the CPU alone; give device='cpu'.")
+            place = whole.X.place
+            assert self.examples.Y is not None
+            self.examples = Examples(Uploaded(self.examples.X, place), Uploaded(self.examples.Y, place))
+
+    def chunks(self, order: Any) -> Iterator[np.ndarray]:
+        """The whole order, as indices into the buffer: a multiple of the batch at a time, but for the last ones.
+
+        The examples of one chunk are there until the next is asked for.
+        """
+        if isinstance(order, slice):
+            order = WindowOrder(order.stop - order.start, None, 0)
+        part, size = self.part, self.batch_size
+        leaves = order.leaves(part.leaves)
+        starts = range(0, len(leaves), part.window)
+        left = np.empty(0, np.int64)
+        for number, start in enumerate(starts):
+            for field in self.fields.values():
+                field[: len(left)] = field[left]
+            count = self._load(len(left), leaves[start : start + part.window])
+            for leaf in leaves[start + part.window : start + 2 * part.window].tolist():
+                part.expect(leaf)
+            indices = np.concatenate([np.arange(len(left)), len(left) + order.rows(number, count)])
+            whole = len(indices) if number == len(starts) - 1 else len(indices) // size * size
+            if whole:
+                yield indices[:whole]
+            left = indices[whole:]
+
+    def _load(self, at: int, leaves: np.ndarray) -> int:
+        """Read leaves into the buffer, from row ``at`` on; how many rows they have."""
+        part, count = self.part, 0
+        for leaf in leaves.tolist():
+            first = leaf * part.leaf
+            rows = min(part.leaf, part.m - first)
+            for name, field in self.fields.items():
+                part.fill(name, slice(first, first + rows), field[at + count : at + count + rows])
+            count += rows
+        return count

@@ -1,0 +1,479 @@
+"""A raw table -> a store: an encoded table on the disk, its rows uniformly permuted (``sources/stored.py``).
+
+The table is read twice, in pieces; columns of texts, and the target, once before, since what they are is known only at
+their end. The first pass counts: which rows are held out, and what the others hold. The second encodes, and scatters
+the rows to buckets, files that are small enough to be permuted in memory one after another. Bucket and place follow
+from the seed and the number of the row alone, so the same rows give the same file however they are stored.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fullbatch.errors import InputError, StoreError, TableError
+from fullbatch.fold.tree import leaf_size
+from fullbatch.machine.safe_output import check_output, only_writer, replacing
+from fullbatch.sources.stored import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
+from fullbatch.tables.counting import Counts, Target, TargetCounts, usable
+from fullbatch.tables.dates import DateFormats
+from fullbatch.tables.encoding import TableEncoding, decide_task, input_names
+from fullbatch.tables.fit import said_of_rows
+from fullbatch.tables.frames import as_table, paths_of
+from fullbatch.tables.inputs import files_of
+from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
+from fullbatch.tables.reading import Wanted, check_formats, read_files
+from fullbatch.tables.report import column_report
+from fullbatch.tables.splits import HoldOut, hashed
+from fullbatch.tables.stream import InMemory, Pieces, Stream, is_streamed
+from fullbatch.version import __version__
+
+BUCKET = 2**26  # bytes of a bucket, at most
+USUAL_BUCKET = 3 * 2**24  # and what it has on average, so that hardly one is larger
+MOST_BUCKETS = 256  # that are open at a time
+WINDOW = 2**27  # bytes of a window of leaves, which mini-batches mix
+
+Tell = Callable[[str, int, int], None]  # of what is done, how many rows of how many
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a conversion is going to write: rows to learn from, held-out rows, bytes; and the bytes free on the disk."""
+
+    rows: int
+    held_out: int
+    bytes: int
+    free: int
+
+
+def convert(
+    data: Any,
+    out: str | os.PathLike[str],
+    target: str,
+    *,
+    task: str | None = None,
+    categorical: Sequence[str] = (),
+    numeric: Sequence[str] = (),
+    max_levels: int = 1024,
+    dtype: str = "float32",
+    weight: str | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    missing: MissingWords = USUAL,
+    decimal: str = ".",
+    date_format: Any = (),
+    planned: Callable[[Planned], None] | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Write a raw table as a store, with its rows in an order drawn by ``seed``.
+
+    Parameters
+    ----------
+    data : a path, several, or a table as ``TableClassifier.fit`` takes it
+        Files of Parquet and Arrow IPC are read in pieces, three times at most, and need not fit into memory. Whatever
+        else it is, CSV too, is read into memory first.
+    out : str or path
+        The store's file. One that is there is replaced when the new one is whole.
+    target : str
+        The column to predict. Rows that lack it are left out.
+    task, categorical, numeric, max_levels, dtype
+        As ``TableClassifier`` has them.
+    weight : str, optional
+        A column of weights, which is no input; rows of weight 0 are left out.
+    validation : float
+        The share of the rows that is held out: of each class one of every 1 / share rows.
+    seed : int
+        Of the order and of what is held out.
+    columns, drop, missing, decimal, date_format
+        As ``read_table`` has them.
+    planned : callable, optional
+        Called with what is going to be written, before it is.
+    tell : callable, optional
+        Called with ("count", "encode" or "write", rows done, rows in all; 0 if that is not known yet).
+
+    Returns
+    -------
+    dict
+        What the file says of itself.
+
+    Raises
+    ------
+    TableError
+        As ``read_table`` and ``TableClassifier.fit``, and for a file that changes while it is read.
+    InputError
+        For a path that cannot be written, and where the store will not fit on the disk; nothing is left behind.
+
+    Examples
+    --------
+    See ``fullbatch.open_store``.
+    """
+    rule = HoldOut(validation, seed=seed)
+    if dtype not in ("float32", "float64"):
+        raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
+    check_output(out, "the store")
+    conventions = Conventions(missing, decimal, DateFormats.of(date_format))
+    pieces = _pieces_of(data, [target, *([weight] if weight else [])], columns, drop, conventions)
+    wanted = Target(target, weight)
+    names = [name for name in pieces.names if name != weight]
+    _check_names(pieces, target, weight, categorical, numeric)
+    found = _settled(pieces, wanted, task, tell)
+    check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
+    counts = Counts(pieces, found, rule, categorical, numeric)
+    counts.read(names, tell)
+    encoding = TableEncoding.learn(
+        counts.table(), target, task=found.task, categorical=categorical, numeric=numeric, max_levels=max_levels,
+        dtype=dtype, tallies=counts,
+    )  # fmt: skip
+    layout = Layout.of(encoding, counts.weighted)
+    content = {**_content(encoding, counts, rule, layout), "max_levels": max_levels}
+    _check_space(Path(out), counts, layout, planned)
+    with only_writer(out, "the store"), replacing(out, "the store") as file, ExitStack() as stack:
+        folder = _folder(out) / f".{Path(os.path.realpath(out)).name[:100]}.buckets"
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed conversion left
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        buckets = Buckets(folder, layout, counts, seed)
+        stack.callback(buckets.close)
+        _scatter(pieces, names, encoding, counts, buckets, tell)
+        _write(file, content, layout, buckets, counts, tell)
+    return content
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(out)).parent
+
+
+def _pieces_of(
+    data: Any, keep: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], conventions: Conventions
+) -> Pieces:
+    """What there is to read in pieces; what cannot be read so is read as a whole."""
+    paths = paths_of(data)
+    chosen = None if columns is None else [*dict.fromkeys([*columns, *keep])]
+    if not paths:
+        return InMemory(as_table(data, columns=chosen, conventions=conventions))
+    files = files_of(paths)
+    if not any(files.values()) and all(map(is_streamed, files)):
+        return Stream(list(files), columns=chosen, drop=drop, keep=keep, conventions=conventions)
+    return InMemory(read_files(files, Wanted(chosen, (), keep, None, drop, conventions)))
+
+
+def _check_names(
+    pieces: Pieces, target: str, weight: str | None, categorical: Sequence[str], numeric: Sequence[str]
+) -> None:
+    """The errors that need no rows, before any is read."""
+    columns = {name: column for name, column in pieces.columns.items() if name != weight}
+    RawTable(pieces.columns, 0, pieces.left_out).require([target, *([weight] if weight else [])])
+    if target == weight:
+        raise TableError(f"column {target!r} is the target and the weight; choose one.")
+    input_names(RawTable(columns, 0, pieces.left_out), target, categorical, numeric)
+
+
+def _settled(pieces: Pieces, wanted: Target, task: str | None, tell: Tell | None) -> TargetCounts:
+    """What the columns are, the task, and how many rows can be learned from."""
+    names = [wanted.name, *([wanted.weight] if wanted.weight else [])]
+    pieces.settle(names)
+    found = TargetCounts(wanted)
+    for piece in pieces.pieces(names):
+        found.add(piece)
+        if tell is not None:
+            tell("count", found.m, 0)
+    if found.kept < 2:
+        reason = said_of_rows(found.left_out, found.m)
+        raise TableError(
+            f"{'one row' if found.kept else 'no row'} is left to learn from, and two at least are needed"
+            f"{f': {reason}' if reason else ''}; target {wanted.name!r}."
+        )
+    found.column = found.representative(pieces.columns[wanted.name])
+    found.task = decide_task(wanted.name, found.column, task)[0]
+    return found
+
+
+# --- What is written ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a row lies in a bucket, and how many make a leaf and a window.
+
+    record : NumPy's type of a row, packed
+    """
+
+    record: np.dtype
+    leaf: int
+    window: int
+
+    @classmethod
+    def of(cls, encoding: TableEncoding, weighted: bool) -> Layout:
+        number = np.dtype(encoding.dtype)
+        k = encoding.n - sum(category.width for category in encoding.categories)
+        fields: list[Any] = [("numbers", number, (k,))]
+        if encoding.categories:
+            fields.append(("codes", np.min_scalar_type(encoding.n), (len(encoding.categories),)))
+        fields.append(("y", np.min_scalar_type(len(encoding.classes) - 1) if encoding.classes else number))
+        if weighted:
+            fields.append(("weight", number))
+        record, leaf = np.dtype(fields), leaf_size(encoding.n)
+        return cls(record, leaf, max(1, WINDOW // (leaf * record.itemsize)))
+
+    def schema(self, content: dict[str, Any]) -> pa.Schema:
+        fields = []
+        for name in FIELDS:
+            if name in (self.record.names or ()):
+                type_ = self.record[name]
+                base = pa.from_numpy_dtype(type_.base)
+                fields.append(pa.field(name, pa.list_(base, type_.shape[0]) if type_.shape else base, nullable=False))
+        return pa.schema(fields, metadata={KEY: sealed(content)})
+
+
+def _content(encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Layout) -> dict[str, Any]:
+    """What the store says of itself: nothing of the files, so that the same rows in other files give the same store."""
+    described, arrays = encoding.to_dict()
+    classes = {label: counts.of_class(label) for label in encoding.classes}
+    return {
+        "format_version": FORMAT_VERSION,
+        "fullbatch": __version__,
+        "encoding": described,
+        "encoding_arrays": {name: array.tolist() for name, array in arrays.items()},
+        "features": encoding.n,
+        "seed": rule.seed,
+        "validation": rule.share,
+        "rows": {"train": counts.train, "held_out": counts.held_out},
+        "leaf": layout.leaf,
+        "window": layout.window,
+        "left_out": counts.target.left_out,
+        "classes": [[label, count] for label, count in classes.items()],
+        "columns": _described(counts, encoding),
+    }
+
+
+def _described(counts: Counts, encoding: TableEncoding) -> list[dict[str, Any]]:
+    """How each column was understood, as ``TableReport`` has it, of the rows to learn from."""
+    told = []
+    for name, column in counts.table().columns.items():
+        if name == encoding.target:
+            values = f"{len(encoding.classes)} classes" if encoding.classes else "numbers"
+            why = "classification" if encoding.classes else "regression"
+            told.append({"name": name, "kind": "target", "why": why, "values": values, "missing": 0, "examples": []})
+            continue
+        forced = "--categorical" if name in counts.categorical else "--numeric" if name in counts.numeric else None
+        report = column_report(name, column, counts.statistics(name), forced, None)
+        told.append({**vars(report), "examples": list(report.examples)})
+    for name, why in counts.pieces.left_out.items():
+        told.append({"name": name, "kind": "left out", "why": why, "values": "", "missing": 0, "examples": []})
+    return told
+
+
+def encoding_of(content: dict[str, Any]) -> TableEncoding:
+    """The encoding that a store's content holds. StoreError where it does not fit."""
+    arrays = {name: np.array(values, np.float64) for name, values in content["encoding_arrays"].items()}
+    try:
+        return TableEncoding.from_dict(content["encoding"], arrays)
+    except ValueError as error:
+        raise StoreError(f"the store's encoding is damaged: {error}") from None
+
+
+def _check_space(out: Path, counts: Counts, layout: Layout, planned: Callable[[Planned], None] | None) -> None:
+    size = (counts.train + counts.held_out) * layout.record.itemsize
+    plan = Planned(counts.train, counts.held_out, size, shutil.disk_usage(_folder(out)).free)
+    if planned is not None:
+        planned(plan)
+    if size + BUCKET > plan.free:
+        raise InputError(
+            f"the store {out} needs {size + BUCKET:,} bytes of disk while it is written, and {plan.free:,} are free "
+            f"in {_folder(out)}; free some, or write it elsewhere."
+        )
+
+
+# --- The second pass ------------------------------------------------------------------------------------------------
+
+
+def _scatter(
+    pieces: Pieces, names: Sequence[str], encoding: TableEncoding, counts: Counts, buckets: Buckets, tell: Tell | None
+) -> None:
+    """Encode all rows, those to learn from into buckets by their number, the held-out ones in their order."""
+    draw, done, first, layout = counts.draw(), 0, 0, buckets.layout
+    read = [*names, *([counts.target.of.weight] if counts.target.of.weight else [])]
+    for piece in pieces.pieces(read):
+        keep, weight = usable(piece, counts.target.of, first)
+        table = piece if keep is None else piece.select(keep)
+        first += piece.m
+        if not table.m:
+            continue
+        records = _records(encoding, table, weight if keep is None or weight is None else weight[keep], layout)
+        held_out = draw.add(counts.strata(table))
+        buckets.add(records, np.arange(done, done + table.m), held_out)
+        done += table.m
+        if tell is not None:
+            tell("encode", done, counts.target.kept)
+    if done != counts.target.kept:
+        raise TableError(f"the table has changed while it was read: {counts.target.kept:,} rows, then {done:,}.")
+
+
+def _records(encoding: TableEncoding, table: RawTable, weight: np.ndarray | None, layout: Layout) -> np.ndarray:
+    encoded = encoding.encode(table)
+    records = np.empty(table.m, layout.record)
+    records["numbers"] = encoded.numbers
+    if encoding.categories:
+        records["codes"] = encoded.ones
+    records["y"] = encoding.encode_target(table)
+    if weight is not None:
+        records["weight"] = weight
+    return records
+
+
+class Buckets:
+    """Files of rows, each small enough to be permuted in memory; and those of held-out rows, in order.
+
+    They are deleted as they are read, so that on the disk there is no more than the store's size and one bucket.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, counts: Counts, seed: int) -> None:
+        self.folder, self.layout, self.seed = folder, layout, seed
+        total = counts.train * layout.record.itemsize
+        self.files = [_file(folder, f"b{i}") for i in range(min(-(-total // USUAL_BUCKET), MOST_BUCKETS))]
+        self.held: list[Path] = []
+        self.held_file: IO[bytes] | None = None
+        self.held_bytes = 0
+
+    def close(self) -> None:
+        for file in [*self.files, *([self.held_file] if self.held_file else [])]:
+            file.close()
+
+    def add(self, records: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> None:
+        """Rows with their numbers, and which of them are held out."""
+        _scattered(self.files, records[~held_out], rows[~held_out], self.seed + 2**32)
+        if held_out.any():
+            self._hold(records[held_out])
+
+    def _hold(self, records: np.ndarray) -> None:
+        if self.held_file is None or self.held_bytes > USUAL_BUCKET:
+            if self.held_file is not None:
+                self.held_file.close()
+            self.held_file, self.held_bytes = _file(self.folder, f"h{len(self.held)}"), 0
+            self.held.append(Path(self.held_file.name))
+        _put(self.held_file, records)
+        self.held_bytes += records.nbytes
+
+    def train(self) -> Iterator[np.ndarray]:
+        """The rows to learn from, permuted."""
+        for file in self.files:
+            file.close()
+        for i, file in enumerate(self.files):
+            yield from self._permuted(Path(file.name), self.seed + (2 + i) * 2**32)
+
+    def _permuted(self, path: Path, seed: int) -> Iterator[np.ndarray]:
+        """The rows of a bucket in the order of the hashes of their places; of a larger one, bucket by bucket again."""
+        size = path.stat().st_size
+        if size <= BUCKET:
+            records = np.fromfile(path, self.layout.record)
+            path.unlink()
+            plain = records.view((np.void, records.itemsize))
+            yield plain.take(np.argsort(hashed(np.arange(len(records)), seed))).view(records.dtype)
+            return
+        parts = [_file(self.folder, f"{path.name}-{i}") for i in range(min(-(-size // USUAL_BUCKET), MOST_BUCKETS))]
+        try:
+            at_once, done = max(1, USUAL_BUCKET // self.layout.record.itemsize), 0
+            with path.open("rb") as file:
+                while len(records := np.fromfile(file, self.layout.record, at_once)):
+                    _scattered(parts, records, np.arange(done, done + len(records)), seed + 2**31)
+                    done += len(records)
+        finally:
+            for part in parts:
+                part.close()
+        path.unlink()
+        for i, part in enumerate(parts):
+            yield from self._permuted(Path(part.name), seed + 1 + i)
+
+    def held_out(self) -> Iterator[np.ndarray]:
+        """The held-out rows, in the order of the table."""
+        if self.held_file is not None:
+            self.held_file.close()
+        for path in self.held:
+            records = np.fromfile(path, self.layout.record)
+            path.unlink()
+            yield records
+
+
+def _file(folder: Path, name: str) -> IO[bytes]:
+    return (folder / name).open("wb", buffering=0)
+
+
+def _put(file: IO[bytes], records: np.ndarray) -> None:
+    """Write all of them: a file without a buffer may take a part, on a disk that gets full."""
+    left = records.view(np.uint8).data
+    while left:
+        left = left[file.write(left) :]
+
+
+def _scattered(files: Sequence[IO[bytes]], records: np.ndarray, rows: np.ndarray, seed: int) -> None:
+    """Write each record to one of the files, by its row's hash."""
+    if len(files) < 2:
+        for file in files:
+            _put(file, records)
+        return
+    chosen = ((hashed(rows, seed) >> np.uint64(32)) * np.uint64(len(files)) >> np.uint64(32)).astype(np.uint8)
+    order = np.argsort(chosen, kind="stable")
+    plain = records.view((np.void, records.itemsize)).take(order)  # each row is copied as a whole
+    ends = np.cumsum(np.bincount(chosen, minlength=len(files)))
+    for file, start, end in zip(files, [0, *ends], ends, strict=False):
+        if end > start:
+            _put(file, plain[start:end])
+
+
+# --- The file -------------------------------------------------------------------------------------------------------
+
+
+def _write(
+    file: IO[bytes], content: dict[str, Any], layout: Layout, buckets: Buckets, counts: Counts, tell: Tell | None
+) -> None:
+    done, total = 0, counts.train + counts.held_out
+    schema = layout.schema(content)
+    with pa.ipc.new_file(pa.PythonFile(file, "w"), schema) as writer:
+        for records in (buckets.train(), buckets.held_out()):
+            for leaf in _leaves(records, layout):
+                batch, checksum = _batch(leaf, schema)
+                writer.write_batch(batch, custom_metadata={CHECKSUM: f"{checksum:08x}"})
+                done += len(leaf)
+                if tell is not None:
+                    tell("write", done, total)
+    if done != total:
+        raise StoreError(f"{done:,} of {total:,} rows came back from the buckets; is somebody else in their folder?")
+
+
+def _leaves(parts: Iterator[np.ndarray], layout: Layout) -> Iterator[np.ndarray]:
+    """Records in leaves."""
+    leaf, filled = np.empty(layout.leaf, layout.record), 0
+    for records in parts:
+        start = 0
+        while start < len(records):
+            count = min(len(leaf) - filled, len(records) - start)
+            leaf[filled : filled + count] = records[start : start + count]
+            filled, start = filled + count, start + count
+            if filled == len(leaf):
+                yield leaf
+                filled = 0
+    if filled:
+        yield leaf[:filled]
+
+
+def _batch(leaf: np.ndarray, schema: pa.Schema) -> tuple[pa.RecordBatch, int]:
+    """A leaf as a record batch, and its checksum."""
+    columns, checksum = [], 0
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        values = np.ascontiguousarray(leaf[name])
+        checksum = zlib.crc32(values.data.cast("B") if values.size else b"", checksum)
+        base = pa.from_numpy_dtype(values.dtype)
+        flat = pa.Array.from_buffers(base, values.size, [None, pa.py_buffer(values)])
+        columns.append(flat if type_ == base else pa.FixedSizeListArray.from_arrays(flat, type_.list_size))
+    return pa.RecordBatch.from_arrays(columns, schema=schema), checksum

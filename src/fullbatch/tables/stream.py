@@ -1,0 +1,307 @@
+"""Raw tables in pieces: each pass over them gives the same rows, in columns that are of one kind from the first piece.
+
+``Stream`` reads Parquet and Arrow IPC files. What a column of texts is, truths, dates or levels, is known only when all
+of it was seen, so such columns are read once before (``settle``). ``InMemory`` cuts a table that is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from fullbatch.errors import TableError
+from fullbatch.tables import parquet
+from fullbatch.tables.inputs import kind_of
+from fullbatch.tables.raw import (
+    DROPPED,
+    NUMBER,
+    USUAL_CONVENTIONS,
+    Builder,
+    Conventions,
+    MissingWords,
+    RawColumn,
+    RawTable,
+    check_names,
+    is_category,
+    is_text,
+    listed,
+    require,
+)
+
+ROWS = 65_536  # of a piece, at most
+BUFFER = 2**18  # bytes of a Parquet column that are read at a time: without it, a whole row group's are
+
+
+class Pieces(Protocol):
+    """A table that is read in pieces, as often as it is asked for.
+
+    columns : of each column what it is, by few of its rows or none; of numbers all is known after a whole pass
+    """
+
+    names: tuple[str, ...]
+    left_out: dict[str, str]
+    missing: MissingWords
+    decimal: str
+
+    @property
+    def columns(self) -> dict[str, RawColumn]: ...
+
+    def settle(self, also: Sequence[str]) -> None:
+        """Find out what the columns are, by a pass over those that do not say it and over ``also``."""
+        ...
+
+    def pieces(self, names: Sequence[str]) -> Iterator[RawTable]:
+        """These columns of all rows, in order."""
+        ...
+
+
+class InMemory:
+    """``Pieces`` of a table in memory."""
+
+    def __init__(self, table: RawTable) -> None:
+        self.table, self.names = table, table.names
+        self.missing, self.decimal = table.missing, table.decimal
+        self.left_out = dict(table.left_out)
+
+    @property
+    def columns(self) -> dict[str, RawColumn]:
+        return dict(self.table.columns)
+
+    def settle(self, also: Sequence[str]) -> None:
+        pass
+
+    def pieces(self, names: Sequence[str]) -> Iterator[RawTable]:
+        table = replace(self.table, columns={name: self.table.column(name) for name in names})
+        for start in range(0, table.m, ROWS):
+            yield table.select(np.arange(start, min(start + ROWS, table.m)))
+
+
+class Opened(NamedTuple):
+    """A file of a stream, and what it was when it was looked at first.
+
+    kind : "parquet" or "arrow";  types : of its columns, by their names
+    declared : columns of numbers that are categories;  texts : columns that can be read as dictionaries
+    """
+
+    path: Path
+    kind: str
+    stamp: tuple[int, int]
+    types: dict[str, pa.DataType]
+    declared: set[str]
+    texts: list[str]
+
+
+class Stream:
+    """``Pieces`` of Parquet or Arrow IPC files with the same columns, one after another."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        columns: Sequence[str] | None = None,
+        drop: Collection[str] = (),
+        keep: Collection[str] = (),
+        conventions: Conventions = USUAL_CONVENTIONS,
+    ) -> None:
+        self.files: list[Opened] = []
+        self.missing, self.decimal = conventions.missing, conventions.decimal
+        self.left_out: dict[str, str] = {}
+        for path in files:
+            opened, left_out = _look(path, {*keep, *(columns or ())})
+            self.files.append(opened)
+            self.left_out |= left_out
+        first = self.files[0]
+        require(columns or (), list(first.types), "column")
+        require(list(drop), list(first.types), "column to drop")
+        if columns is not None:
+            self.left_out = {name: "not in --columns" for name in first.types if name not in columns}
+        self.left_out |= dict.fromkeys(drop, DROPPED)
+        self.names = tuple(name for name in first.types if name not in self.left_out)
+        self._check_columns()
+        self.builders = {name: Builder(name, False, conventions) for name in self.names}
+        self.tables: dict[str, tuple[np.ndarray, RawColumn]] = {}  # of each column of codes, what the codes stand for
+        self.present: set[str] = set()  # columns of numbers in which a value was seen
+        self.rows: list[int | None] = [None for _ in self.files]
+
+    def _check_columns(self) -> None:
+        names, first = set(self.names), self.files[0]
+        for other in self.files[1:]:
+            found = set(other.types) - set(self.left_out)
+            if found != names:
+                lacking, more = sorted(names - found), sorted(found - names)
+                said = [f"lacks {listed(lacking)}"] if lacking else []
+                said += [f"has {listed(more)} besides"] if more else []
+                but = " and ".join(said)
+                raise TableError(f"{other.path} has other columns than {first.path}: it {but}; expected the same ones.")
+        for name in self.names:
+            kinds = {_kind(file.types[name], name in file.declared) for file in self.files} - {"nothing"}
+            if len(kinds) > 1:
+                raise TableError(
+                    f"column {name!r} differs among the files: {' and '.join(sorted(kinds))}; expected one kind."
+                )
+
+    @property
+    def columns(self) -> dict[str, RawColumn]:
+        return {name: self._column(name) for name in self.names}
+
+    def _column(self, name: str) -> RawColumn:
+        if name in self.tables:
+            return replace(self.tables[name][1], values=self.tables[name][1].values[:0])
+        builder = self.builders[name]
+        integer = builder.integer and name in self.present
+        return RawColumn(np.empty(0), None, integer, time=builder.time, format=builder.format)
+
+    def settle(self, also: Sequence[str]) -> None:
+        kinds = {name: {_kind(file.types[name], name in file.declared) for file in self.files} for name in self.names}
+        open_ones = [name for name in self.names if kinds[name] & {"text", "category"}]
+        names = [name for name in self.names if name in open_ones or name in also]
+        for batch in self._batches(names):
+            for name, array in batch.items():
+                if name in open_ones and not pa.types.is_null(array.type):
+                    self.builders[name].add(array)
+                    self.builders[name].forget()
+                    self.builders[name].beyond.pop(NUMBER, None)  # They are levels, whatever number each is.
+        for name in self.names:
+            builder = self.builders[name]
+            if kinds[name] == {"boolean"}:
+                builder.codes = {False: 0, True: 1}
+            if builder.codes is not None:
+                self.tables[name] = _finished(builder)
+
+    def pieces(self, names: Sequence[str]) -> Iterator[RawTable]:
+        for batch in self._batches([name for name in self.names if name in names]):
+            columns = {name: self._piece(name, array) for name, array in batch.items()}
+            m = len(next(iter(columns.values())).values)
+            yield RawTable(columns, m, self.left_out, self.missing, self.decimal)
+
+    def _piece(self, name: str, array: pa.Array) -> RawColumn:
+        builder = self.builders[name]
+        if name in self.tables and pa.types.is_null(array.type):
+            array = pa.nulls(len(array), pa.dictionary(pa.int32(), pa.string()))
+        builder.add(array)
+        values = builder.chunks.pop()
+        builder.forget()
+        if name not in self.tables:
+            if values.dtype.kind != "f" or not np.isnan(values).all():
+                self.present.add(name)
+            return RawColumn(values, None, builder.integer, time=builder.time, format=builder.format)
+        table, column = self.tables[name]
+        return replace(column, values=table[values])
+
+    def _batches(self, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+        """All rows in batches, of files that are still what they were."""
+        for i, file in enumerate(self.files):
+            _check_unchanged(file)
+            rows = 0
+            for batch in _batches_of(file, names):
+                rows += len(next(iter(batch.values())))
+                yield batch
+            _check_unchanged(file)
+            if self.rows[i] not in (None, rows):
+                raise TableError(
+                    f"{file.path} has changed while it was read: it had {self.rows[i]:,} rows, now {rows:,}."
+                )
+            self.rows[i] = rows
+
+
+def _finished(builder: Builder) -> tuple[np.ndarray, RawColumn]:
+    """The values that the builder's codes stand for, by code, and the column that they make, without rows."""
+    assert builder.codes is not None
+    count = len(builder.codes)
+    if set(builder.readings or ()) - {NUMBER}:
+        raise TableError(
+            f"column {builder.name!r} has more than {count:,} different texts that are dates; write it as dates to "
+            "convert it."
+        )
+    builder.chunks = [np.append(np.arange(count), 65_535).astype(np.uint16)]
+    builder.readings = builder.readings and []  # Texts beyond those that are kept are of no kind of their own.
+    column = replace(builder.finish(), stray=None, beyond=None)
+    builder.readings = []
+    beyond = np.nan if column.levels is None else len(column.levels) + 1
+    values = column.values if column.levels is None else column.values.astype(np.min_scalar_type(beyond))
+    table = np.full(65_536, beyond, values.dtype)
+    table[:count], table[65_535] = values[:count], values[count]
+    return table, replace(column, values=values)
+
+
+def _kind(type_: pa.DataType, declared: bool) -> str:
+    """What a column of this type may be in several files: of one word, or of nothing in some."""
+    if pa.types.is_null(type_):
+        return "nothing"
+    if declared or (pa.types.is_dictionary(type_) and is_category(type_) and not is_text(type_.value_type)):
+        return "category"
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return "text" if is_text(type_) else "boolean" if pa.types.is_boolean(type_) else "number"
+
+
+# --- Files ----------------------------------------------------------------------------------------------------------
+
+
+def is_streamed(path: Path) -> bool:
+    """Whether a file can be read in pieces: one of Parquet or Arrow IPC, and no pipe."""
+    return path.is_file() and kind_of(path, path, None)[0] in ("parquet", "arrow")
+
+
+def _look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
+    """A file as it is now, and why which of its columns are left out."""
+    from pyarrow import parquet as arrow_parquet
+
+    kind, _ = kind_of(path, path, None)
+    stamp = _stamp(path)
+    declared, texts = set(), []
+    with parquet._parquet_errors(path):
+        if kind == "parquet":
+            with arrow_parquet.ParquetFile(path, pre_buffer=False) as file:
+                metadata, schema = file.metadata, file.schema_arrow
+            declared = parquet._declared_categories(metadata)
+            texts = [name for name, type_ in zip(schema.names, schema.types, strict=True) if is_text(type_)]
+            texts = parquet._dictionary_readable(metadata, texts)
+        else:
+            with pa.memory_map(str(path)) as mapped:
+                schema = parquet._opened(mapped)[0].schema
+        check_names(schema.names)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return Opened(path, kind, stamp, types, declared, texts), parquet._left_out(schema, keep)
+
+
+def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    from pyarrow import parquet as arrow_parquet
+
+    with parquet._parquet_errors(file.path):
+        if file.kind == "parquet":
+            with arrow_parquet.ParquetFile(
+                file.path, read_dictionary=[name for name in file.texts if name in names], pre_buffer=False,
+                buffer_size=BUFFER, coerce_int96_timestamp_unit="us",
+            ) as reader:  # fmt: skip
+                for batch in reader.iter_batches(ROWS, columns=list(names), use_threads=False):
+                    yield {
+                        name: array.dictionary_encode() if name in file.declared else array
+                        for name, array in zip(batch.schema.names, batch.columns, strict=True)
+                    }
+            return
+        with pa.memory_map(str(file.path)) as mapped:
+            opened, whole = parquet._opened(mapped)
+            batches: Any = map(opened.get_batch, range(opened.num_record_batches)) if whole else opened
+            for batch in batches:
+                for start in range(0, batch.num_rows, ROWS):
+                    part = batch.slice(start, ROWS)
+                    yield {name: part.column(name) for name in names}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror}.") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_unchanged(file: Opened) -> None:
+    if _stamp(file.path) != file.stamp:
+        raise TableError(f"{file.path} has changed while it was read; convert again when nobody writes to it.")

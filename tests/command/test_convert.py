@@ -1,0 +1,107 @@
+"""``fullbatch convert``, and the other commands on what it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from command.conftest import QUICK
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    from fullbatch.command import app
+
+    out = folder / "pays.store"
+    assert app.main(["convert", str(folder / "people.parquet"), "--target", "pays", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_a_table_becomes_a_store_and_a_model(run, folder, store, tmp_path):
+    status, out, err = run("convert", folder / "people.parquet", "--target", "pays", "--out", tmp_path / "pays.store")
+    assert status == 0
+    assert re.search(r"fullbatch: 3\d\d rows to learn from and \d\d held out: ", err)
+    assert "bytes to write" in err
+    assert "are free" in err
+    assert f"fullbatch train {tmp_path / 'pays.store'}" in " ".join(out.split())
+    assert (tmp_path / "pays.store").read_bytes() == store.read_bytes()
+    status, out, _ = run("train", store, "--model", tmp_path / "model", *QUICK, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["m"] + found["held_out"]["m"] == 400
+    assert found["held_out"]["accuracy"] > 0.6
+    status, out, _ = run("evaluate", tmp_path / "model", folder / "people.csv", "--json")
+    assert status == 0
+    assert json.loads(out)["m"] == 400
+
+
+def test_several_files_and_selected_columns(run, folder, store, tmp_path):
+    table = parquet.read_table(folder / "people.parquet")
+    for i in range(4):
+        parquet.write_table(table.slice(100 * i, 100), tmp_path / f"{i}.parquet")
+    parts = sorted(tmp_path.glob("*.parquet"))
+    assert run("convert", *parts, "--target", "pays", "--out", tmp_path / "a", "--quiet")[0] == 0
+    assert (tmp_path / "a").read_bytes() == store.read_bytes()
+    options = ["--drop", "spends", "--seed", 4, "--validation", 0, "--numeric", "age"]
+    status, out, _ = run("convert", *parts, "--target", "pays", "--out", tmp_path / "b", *options, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["rows"] == {"train": 400, "held_out": 0}
+    assert [column["name"] for column in found["columns"] if column["kind"] == "left out"] == ["spends"]
+    assert run("convert", folder / "people.csv", "--target", "pays", "--out", tmp_path / "c", "--quiet")[0] == 0
+
+
+def test_info_and_columns_of_a_store(run, store):
+    status, out, _ = run("info", store)
+    assert status == 0
+    assert "to learn from" in out
+    assert "town" in out
+    status, out, _ = run("info", store, "--json")
+    assert json.loads(out)["seed"] == 0
+    status, out, _ = run("columns", store)
+    assert status == 0
+    assert "small whole numbers" in out or "whole numbers" in out
+    status, out, _ = run("columns", store, "--json")
+    assert json.loads(out)["target"]["name"] == "pays"
+
+
+def test_bad_input_is_one_line(fails, folder, store, tmp_path):
+    cut = tmp_path / "cut.store"
+    cut.write_bytes(store.read_bytes()[:-100])
+    for command in (("train", cut), ("info", cut), ("columns", cut)):
+        assert "is cut short" in fails(*command)
+    assert "was decided when the store" in fails("train", store, "--drop", "age")
+    assert "validation=0.3 was decided" in fails("train", store, "--validation", "0.3")
+    assert "the target of the store" in fails("train", store, "--target", "town")
+    assert "was decided when" in fails("columns", store, "--categorical", "age")
+    assert "same file" in fails("convert", store, "--target", "pays", "--out", store)
+    assert "is a store" in fails("convert", store, "--target", "pays", "--out", tmp_path / "out")
+    assert "is a store" in fails("evaluate", folder / "pays.model", store)
+    assert "is a store" in fails("predict", folder / "pays.model", store)
+    assert "no column 'nothing'" in fails("convert", folder / "people.parquet", "--target", "nothing", "--out", cut)
+    parquet.write_table(pa.table({"other": [1, 2], "pays": ["a", "b"]}), tmp_path / "t.parquet")
+    assert "other columns" in fails(
+        "convert", folder / "people.parquet", tmp_path / "t.parquet", "--target", "pays", "--out", tmp_path / "x"
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_ending_it_leaves_nothing_behind(run, folder, tmp_path, monkeypatch):
+    from fullbatch.tables import store as stores
+
+    def write(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(stores, "_write", write)
+    status, out, err = run("convert", folder / "people.parquet", "--target", "pays", "--out", tmp_path / "x", "--quiet")
+    assert (status, out) == (128 + signal.SIGTERM, "")
+    assert err == "fullbatch: interrupted; nothing of the store is kept.\n"
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []

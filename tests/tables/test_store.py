@@ -1,0 +1,473 @@
+"""A table as a store: the same file from any files, the encoding of the table in memory, what goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import polars
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+import fullbatch as fb
+from fullbatch.errors import FullbatchError, InputError, StoreError, TableError
+from fullbatch.sources import stored
+from fullbatch.tables import from_store
+from fullbatch.tables import store as stores
+from fullbatch.tables.encoding import TableEncoding
+from fullbatch.tables.raw import RawTable
+from fullbatch.tables.reading import read_table
+from fullbatch.tables.splits import HoldOut
+from fullbatch.tables.store import convert, encoding_of
+
+M = 3000
+
+
+def a_table(m: int = M, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    late = rng.random(m) > 0.6
+    return pa.table({
+        "town": rng.choice(["Bonn", "Kiel", "Ulm", ""], m),
+        "few": rng.integers(1, 8, m),
+        "wide": rng.integers(0, 10**9, m),
+        "x": (rng.normal(size=m) + late).astype(np.float32),
+        "yes": rng.random(m) > 0.5,
+        "truth": rng.choice(["true", "false"], m),
+        "gap": pa.array(rng.normal(size=m), mask=rng.random(m) < 0.1),
+        "nothing": pa.nulls(m),
+        "when": pa.array(rng.integers(0, 10**9, m), pa.timestamp("s")),
+        "count": pa.array(rng.integers(0, 5, m), pa.int8()),
+        "late": pa.array(np.where(late, "yes", "no"), mask=rng.random(m) < 0.02),
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table():
+    return a_table()
+
+
+@pytest.fixture(scope="module")
+def file(table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "table.parquet"
+    parquet.write_table(table, path, row_group_size=1000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(file):
+    """A store of it; tests change none."""
+    out = file.parent / "late.store"
+    convert(file, out, "late", validation=0.2, seed=3)
+    return out
+
+
+@pytest.fixture
+def store(path):
+    with fb.open_store(path) as store:
+        yield store
+
+
+def in_memory(file, seed=3, share=0.2):
+    """The rows that have a target, and which of them are held out."""
+    raw = read_table(file)
+    raw = raw.select(np.flatnonzero(~raw.column("late").missing))
+    return raw, HoldOut(share, seed=seed).split(raw, "late")
+
+
+# --- The same file ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 10**6])
+def test_row_groups_of_any_size_give_the_same_file(table, path, tmp_path, size):
+    parquet.write_table(table.slice(0, 500) if size == 1 else table, tmp_path / "t.parquet", row_group_size=size)
+    convert(tmp_path / "t.parquet", tmp_path / "out", "late", validation=0.2, seed=3)
+    if size == 1:
+        parquet.write_table(table.slice(0, 500), tmp_path / "t.parquet")
+        convert(tmp_path / "t.parquet", tmp_path / "other", "late", validation=0.2, seed=3)
+        path = tmp_path / "other"
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("cuts", [[1500], [1, 2, 2999], [100, 1000]])
+def test_several_files_give_the_same_file(table, path, tmp_path, cuts):
+    for i, (start, stop) in enumerate(zip([0, *cuts], [*cuts, M], strict=True)):
+        part = table.slice(start, stop - start)
+        if i % 2:
+            feather.write_feather(part, tmp_path / f"{i}.arrow", compression="uncompressed", chunksize=37)
+        else:
+            parquet.write_table(part, tmp_path / f"{i}.parquet")
+    convert(sorted(tmp_path.iterdir()), tmp_path / "out", "late", validation=0.2, seed=3)
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+
+
+def test_a_table_in_memory_gives_the_same_file(file, path, tmp_path):
+    convert(read_table(file), tmp_path / "out", "late", validation=0.2, seed=3)
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+
+
+def test_pieces_and_buckets_of_any_size_give_the_rows_of_the_table(file, tmp_path, monkeypatch):
+    from fullbatch.tables import stream
+
+    monkeypatch.setattr(stores, "USUAL_BUCKET", 3000)
+    monkeypatch.setattr(stores, "BUCKET", 4000)
+    monkeypatch.setattr(stores, "MOST_BUCKETS", 5)  # so that buckets are scattered once more
+    monkeypatch.setattr(stores, "leaf_size", lambda n: 256)
+    convert(file, tmp_path / "a", "late", seed=3)
+    monkeypatch.setattr(stream, "ROWS", 11)
+    convert(file, tmp_path / "b", "late", seed=3)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    raw, split = in_memory(file, share=0.1)
+    encoding = TableEncoding.learn(raw, "late", rows=split.train)
+    with fb.open_store(tmp_path / "a") as store:
+        assert len(store) == -(-len(split.train) // 256)
+        rows = _rows(encoding.encode(raw), encoding.encode_target(raw))
+        assert np.array_equal(_sorted(_rows_of(store.to_arrays())), _sorted(rows[split.train]))
+        assert not np.array_equal(_rows_of(store.to_arrays()), rows[split.train])
+        assert np.array_equal(_rows_of(store.to_arrays(held_out=True)), rows[split.held_out])
+        leaves = list(store)
+        assert np.array_equal(np.concatenate([leaf.y for leaf in leaves]), store.to_arrays().y)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def _rows(encoded, y):
+    return np.column_stack([encoded.numbers, encoded.ones, y])
+
+
+def _rows_of(arrays):
+    return np.column_stack([arrays.numbers, arrays.codes, arrays.y])
+
+
+def _sorted(rows):
+    return rows[np.lexsort(rows.T)]
+
+
+def test_rows_are_uniformly_permuted(tmp_path):
+    m = 20_000
+    convert({"x": np.arange(m), "y": np.arange(m) % 2}, tmp_path / "out", "y", validation=0.0)
+    with fb.open_store(tmp_path / "out") as store:
+        order = np.argsort(np.argsort(store.to_arrays().numbers[:, 0], kind="stable"))
+    assert abs(np.corrcoef(order, np.arange(m))[0, 1]) < 0.02
+    assert 3 < np.std(np.histogram(order[: m // 2], 20)[0]) < 200
+
+
+def test_another_seed_is_another_order_and_other_held_out_rows(file, path, tmp_path):
+    convert(file, tmp_path / "out", "late", validation=0.2, seed=4)
+    with fb.open_store(tmp_path / "out") as other, fb.open_store(path) as store:
+        assert other.seed == 4
+        assert other.columns == store.columns
+        assert not np.array_equal(other.to_arrays().numbers, store.to_arrays().numbers)
+        assert not np.array_equal(other.to_arrays(held_out=True).numbers, store.to_arrays(held_out=True).numbers)
+
+
+# --- The encoding -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"categorical": ["count", "gap"], "max_levels": 3},
+        {"numeric": ["few", "count"]},
+        {"dtype": "float64"},
+        {"task": "regress", "target": "wide"},
+        {"target": "x"},
+        {"target": "few"},
+        {"target": "yes"},
+    ],
+)
+def test_the_encoding_is_that_of_the_table_in_memory(file, tmp_path, options):
+    target = options.pop("target", "late")
+    content = convert(file, tmp_path / "out", target, validation=0.2, seed=3, **options)
+    raw = read_table(file)
+    raw = raw.select(np.flatnonzero(~raw.column(target).missing))
+    task = options.get("task")
+    split = HoldOut(0.2, seed=3).split(raw, target, task)
+    learned, arrays = TableEncoding.learn(raw, target, rows=split.train, **options).to_dict()
+    assert content["encoding"] == learned
+    assert content["encoding_arrays"] == {name: array.tolist() for name, array in arrays.items()}
+    assert content["rows"] == {"train": len(split.train), "held_out": len(split.held_out)}
+
+
+def test_sums_of_many_leaves_have_the_same_bits(tmp_path, monkeypatch):
+    from fullbatch.tables import statistics, stream
+
+    monkeypatch.setattr(statistics, "LEAF", 64)
+    monkeypatch.setattr(stream, "ROWS", 50)
+    table = a_table(2000, seed=5)
+    parquet.write_table(table, tmp_path / "t.parquet", row_group_size=70)
+    content = convert(tmp_path / "t.parquet", tmp_path / "out", "late")
+    raw, split = in_memory(tmp_path / "t.parquet", seed=0, share=0.1)
+    _, arrays = TableEncoding.learn(raw, "late", rows=split.train).to_dict()
+    assert content["encoding_arrays"] == {name: array.tolist() for name, array in arrays.items()}
+
+
+def test_weights_leave_the_inputs_and_rows_of_weight_0_are_left_out(tmp_path):
+    table = {"x": np.arange(100.0), "w": np.arange(100) % 4, "y": ["a", "b"] * 50}
+    content = convert(table, tmp_path / "out", "y", weight="w", validation=0.0)
+    with fb.open_store(tmp_path / "out") as store:
+        found = store.to_arrays()
+        assert store.columns == ("x",)
+        assert sorted(found.weight.tolist()) == sorted([1.0, 2.0, 3.0] * 25)
+        assert content["left_out"] == {"without_target": 0, "weight_0": 25}
+    with pytest.raises(TableError, match="'w' holds the weights, and row 3 has -1"):
+        convert({**table, "w": np.where(np.arange(100) == 2, -1, 1)}, tmp_path / "no", "y", weight="w")
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+def test_any_arrow_reader_opens_it(path, store):
+    found = store.to_arrays()
+    whole = pa.ipc.open_file(path).read_all().combine_chunks()
+    k = found.numbers.shape[1]
+    numbers = whole["numbers"].chunk(0).flatten().to_numpy().reshape(-1, k)
+    assert np.array_equal(numbers[: store.shape[0]], found.numbers)
+    assert np.array_equal(numbers[store.shape[0] :], store.to_arrays(held_out=True).numbers)
+    frame = polars.read_ipc(path)
+    assert np.array_equal(frame["y"].to_numpy()[: store.shape[0]], found.y)
+    assert np.array_equal(np.array(frame["codes"].to_list())[: store.shape[0]], found.codes)
+    assert whole.schema.field("y").type == pa.uint8()
+    assert whole.schema.field("codes").type == pa.list_(pa.uint8(), found.codes.shape[1])
+
+
+def test_what_a_store_says(file, store):
+    raw, split = in_memory(file)
+    encoding = encoding_of(store.content)
+    assert store.shape == (len(split.train), encoding.n)
+    assert store.columns == tuple(name for name in raw.names if name != "late")
+    assert (store.target, store.task, store.classes, store.seed) == ("late", "classify", ("no", "yes"), 3)
+    assert f"{len(split.held_out)} held out" in repr(store)
+    columns = {column["name"]: column for column in store.content["columns"]}
+    assert columns["gap"]["missing"] == int(raw.column("gap").missing[split.train].sum())
+    assert (columns["truth"]["kind"], columns["when"]["kind"]) == ("boolean", "date")
+    assert dict(store.content["classes"])["yes"] == int((store.to_arrays().y == 1).sum())
+
+
+def _changed(path, tmp_path, at, value):
+    data = bytearray(path.read_bytes())
+    data[at] ^= value
+    (tmp_path / "changed").write_bytes(data)
+    return tmp_path / "changed"
+
+
+def test_a_wrong_checksum_names_the_leaf_and_nothing_else_is_lost(path, store, tmp_path):
+    leaf = store.file.leaves[1]  # the held-out one
+    with fb.open_store(_changed(path, tmp_path, leaf.offsets["numbers"] + 5, 1)) as changed:
+        assert np.array_equal(changed.to_arrays().y, store.to_arrays().y)
+        with pytest.raises(StoreError, match="changed: leaf 1 of 2 is damaged"):
+            changed.to_arrays(held_out=True)
+
+
+def test_a_checksum_is_compared_once(path):
+    with fb.open_store(path) as store:
+        store.to_arrays()
+        assert list(store.file.checked) == [1, 0]
+        store.file.leaves.clear()  # what is checked is not looked up for that any more
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_store_that_is_cut_short_is_noticed_when_it_is_opened(path, tmp_path, share):
+    data = path.read_bytes()
+    (tmp_path / "cut").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StoreError, match="cut short"):
+        fb.open_store(tmp_path / "cut")
+
+
+def test_what_is_no_store(path, store, tmp_path):
+    with pytest.raises(StoreError, match="there is no store"):
+        fb.open_store(tmp_path / "absent")
+    with pytest.raises(StoreError, match="cannot be read: Is a directory"):
+        fb.open_store(tmp_path)
+    (tmp_path / "text").write_text("x,y\n1,2\n")
+    with pytest.raises(StoreError, match="is no store; `fullbatch convert"):
+        fb.open_store(tmp_path / "text")
+    feather.write_feather(pa.table({"x": [1]}), tmp_path / "arrow", compression="uncompressed")
+    with pytest.raises(StoreError, match="is an Arrow file, but no store"):
+        fb.open_store(tmp_path / "arrow")
+    assert not stored.is_store(tmp_path / "arrow")
+    assert stored.is_store(path)
+    with pytest.raises(StoreError, match="is of version 9, and this fullbatch reads version 1"):
+        fb.open_store(_with_content(path, tmp_path, {**store.content, "format_version": 9}))
+    with pytest.raises(StoreError, match="does not have its checksum"):
+        fb.open_store(_with_content(path, tmp_path, {**store.content, "seed": 5}, seal=False))
+    with pytest.raises(StoreError, match="not those that it should have"):
+        fb.open_store(_with_content(path, tmp_path, {**store.content, "rows": {"train": 1, "held_out": 1}}))
+
+
+def _with_content(path, tmp_path, content, seal=True):
+    """The store with another description."""
+    reader = pa.ipc.open_file(path)
+    text = stored.sealed(content) if seal else stored.json.dumps(content).encode()
+    with pa.ipc.new_file(tmp_path / "other", reader.schema.with_metadata({stored.KEY: text})) as writer:
+        for i in range(reader.num_record_batches):
+            batch, metadata = reader.get_batch_with_custom_metadata(i)
+            writer.write_batch(batch.replace_schema_metadata({stored.KEY: text}), custom_metadata=metadata)
+    return tmp_path / "other"
+
+
+def test_a_closed_store_says_so(path):
+    store = fb.open_store(path)
+    store.close()
+    with pytest.raises(StoreError, match="is closed"):
+        store.to_arrays()
+
+
+def test_a_store_cut_short_while_it_is_read_is_an_error(path, tmp_path):
+    (tmp_path / "late").write_bytes(path.read_bytes())
+    with fb.open_store(tmp_path / "late") as store:
+        os.truncate(tmp_path / "late", 5000)
+        with pytest.raises(StoreError, match="was cut short while it was read: it ends at byte 5000"):
+            store.to_arrays()
+
+
+# --- What goes wrong while it is made ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes_while_it_is_read(table, tmp_path):
+    parquet.write_table(table, tmp_path / "t.parquet")
+
+    def touch(phase, done, total):
+        if phase == "encode":
+            os.utime(tmp_path / "t.parquet", ns=(1, 1))
+
+    with pytest.raises(TableError, match=r"t\.parquet has changed while it was read"):
+        convert(tmp_path / "t.parquet", tmp_path / "out", "late", tell=touch)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_file_of_the_set_that_cannot_be_read_in_the_middle(table, tmp_path):
+    for i in range(3):
+        parquet.write_table(table.slice(1000 * i, 1000), tmp_path / f"{i}.parquet")
+    data = bytearray((tmp_path / "1.parquet").read_bytes())
+    data[200:4000] = bytes(3800)
+    (tmp_path / "1.parquet").write_bytes(data)
+    with pytest.raises(FullbatchError, match=r"1\.parquet"):
+        convert([tmp_path / f"{i}.parquet" for i in range(3)], tmp_path / "out", "late")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_files_of_other_columns_or_kinds(table, tmp_path):
+    parquet.write_table(table, tmp_path / "0.parquet")
+    parquet.write_table(table.drop_columns("few"), tmp_path / "1.parquet")
+    with pytest.raises(TableError, match="it lacks 'few'; expected the same ones"):
+        convert([tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "out", "late")
+    texts = table.set_column(1, "few", table["few"].cast(pa.string()))
+    parquet.write_table(texts, tmp_path / "1.parquet")
+    with pytest.raises(TableError, match="'few' differs among the files: number and text"):
+        convert([tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "out", "late")
+
+
+def test_a_disk_that_is_full_or_will_be(file, tmp_path, monkeypatch):
+    usage = stores.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
+    plans = []
+    with pytest.raises(InputError, match=r"needs 67,\d+,\d+ bytes of disk while it is written, and 1,000,000 are free"):
+        convert(file, tmp_path / "out", "late", planned=plans.append)
+    assert plans[0].bytes > 0
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+
+    def full(file, records):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stores, "_put", full)
+    with pytest.raises(InputError, match=r"cannot write the store .*No space left"):
+        convert(file, tmp_path / "out", "late")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["count", "encode", "write"])
+def test_an_interruption_leaves_nothing_behind(file, tmp_path, when):
+    def interrupt(phase, done, total):
+        if phase == when:
+            raise KeyboardInterrupt
+
+    (tmp_path / "out").write_text("what was there")
+    with pytest.raises(KeyboardInterrupt):
+        convert(file, tmp_path / "out", "late", tell=interrupt)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "what was there"
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "options", "words"),
+    [
+        ({"x": [1.0, 2.0], "y": ["a", None]}, "y", {}, "one row is left to learn from"),
+        ({"x": [1.0, 2.0], "y": [None, None]}, "y", {}, "no row is left to learn from"),
+        ({"x": [1.0, 2.0], "y": ["a", "a"]}, "y", {}, "is 'a' in every row"),
+        ({"y": ["a", "b"]}, "y", {}, "is the only column"),
+        ({"x": [1.0, np.inf], "y": ["a", "b"]}, "y", {}, "'x' is infinite in row 2"),
+        ({"x": ["u", "v"], "y": ["a", "b"]}, "y", {"numeric": ["x"]}, "must hold numbers, but row 1 has 'u'"),
+        ({"x": [1.0, 2.0], "y": ["a", "b"]}, "z", {}, "no column 'z'"),
+        ({"x": [1.0, 2.0], "y": ["a", "b"]}, "y", {"weight": "y"}, "is the target and the weight"),
+        ({"x": [1.0, 2.0], "y": ["a", "b"]}, "y", {"validation": 1.5}, "validation must be at least 0"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from(tmp_path, table, target, options, words):
+    with pytest.raises(FullbatchError, match=words):
+        convert(RawTable.of(table), tmp_path / "out", target, **{"validation": 0.0, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_has_the_row_s_number_in_the_whole_table(tmp_path, monkeypatch):
+    from fullbatch.tables import stream
+
+    monkeypatch.setattr(stream, "ROWS", 10)
+    x = np.zeros(100)
+    x[57] = np.inf
+    with pytest.raises(TableError, match="infinite in row 58;"):
+        convert({"x": x, "y": ["a", "b"] * 50}, tmp_path / "out", "y")
+
+
+# --- Scores in blocks -------------------------------------------------------------------------------------------------
+
+
+def test_scores_in_blocks_are_those_of_all_rows(store, monkeypatch):
+    model = fb.TableClassifier(epochs=3, hidden=(4,), validation=0.2).fit(store)
+    whole = from_store.scores(model.network_, store)
+    monkeypatch.setattr(from_store, "EXACT", 10)
+    monkeypatch.setattr(from_store, "ROWS", 100)
+    for exact, found in zip(whole, from_store.scores(model.network_, store), strict=True):
+        assert found.pop("bins") == from_store.BINS
+        assert found["confusion_matrix"] == exact.pop("confusion_matrix")
+        assert {k: v for k, v in found.items() if k != "confusion_matrix"} == pytest.approx(exact, abs=1e-5)
+
+
+def test_ranks_of_a_histogram():
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    y = rng.random(200_000) < 0.3
+    z = rng.normal(size=len(y)) * 2 + 2 * y - 1
+    ranks = from_store.Ranks()
+    for part in np.array_split(np.arange(len(y)), 7):
+        ranks.add(z[part], y[part])
+    assert abs(ranks.auc() - roc_auc_score(y, z)) < 1e-6
+    assert abs(ranks.average_precision() - average_precision_score(y, z)) < 1e-6
+    assert np.isnan(from_store.Ranks().auc())
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(file, path, tmp_path):
+    (tmp_path / ".out.buckets").mkdir()
+    (tmp_path / ".out.buckets" / "b0").write_bytes(b"rows")
+    convert(file, tmp_path / "out", "late", validation=0.2, seed=3)
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_texts_that_are_dates_have_the_encoding_of_the_table_in_memory(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    days = [str(np.datetime64("2023-01-01") + int(day)) for day in rng.integers(0, 700, 900)]
+    if kind != "%Y-%m-%d":
+        days = [".".join(reversed(day.split("-"))) for day in days]
+    table = pa.table({"day": days, "x": rng.normal(size=900), "late": rng.choice(["no", "yes"], 900)})
+    parquet.write_table(table, tmp_path / "t.parquet", row_group_size=100)
+    content = convert(tmp_path / "t.parquet", tmp_path / "out", "late", validation=0.2, seed=3)
+    raw, split = in_memory(tmp_path / "t.parquet")
+    learned, arrays = TableEncoding.learn(raw, "late", rows=split.train).to_dict()
+    assert content["encoding"] == learned
+    assert {category["part"] for category in learned["categories"]} == {"weekday", "month"}
+    assert content["encoding_arrays"] == {name: array.tolist() for name, array in arrays.items()}
