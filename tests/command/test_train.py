@@ -21,7 +21,7 @@ def test_json_is_one_object_on_the_last_line(run, folder, tmp_path, host_step):
     found = json.loads(out.splitlines()[-1])
     assert status == 0
     assert found["classes"] == ["no", "yes"]
-    assert (found["m"], found["held_out"]["m"], found["epochs"]) == (360, 40, 12)
+    assert (found["m"], found["held_out"]["m"], found["epochs"]) == (359, 41, 12)
     assert found["held_out"]["log_loss"] < found["guess"]["log_loss"]
     assert found["device"] == "cpu"
     assert found["step"] == host_step

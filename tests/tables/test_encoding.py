@@ -148,7 +148,7 @@ def test_only_the_training_rows_count():
     assert encoding.center.tolist() == [2.0]
     assert encoding.scale.tolist() == [1.0]
     assert encoding.categories[0].levels == ("x", "y")
-    assert encoding.classes == ("n", "p", "q")  # of all rows: see learn
+    assert encoding.classes == ("n", "p")
 
 
 # ---- categories ----------------------------------------------------------------------------------

@@ -3,97 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
 from fullbatch import TableClassifier
-from fullbatch.errors import InputError, TableError
-from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.fit import Settings, learnable, split_rows, task_of
+from fullbatch.errors import TableError
+from fullbatch.tables.fit import Settings, learnable, task_of
 from fullbatch.tables.raw import RawTable
+from fullbatch.tables.splits import HoldOut
 from tables.conftest import QUICK, people
 
 SCORES = {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
 
-# --- Rows that are held out
+
+def rows_of(table):
+    """Those that are learned from, and those that are held out, by the defaults."""
+    split = HoldOut().split(table, "pays", "classify")
+    return split.train, split.held_out
 
 
-@given(
-    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
-    fraction=st.floats(0, 0.99),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_each_class_keeps_its_share_and_a_row_to_learn_from(counts, fraction, seed):
-    labels = np.repeat([f"c{i}" for i in range(len(counts))], counts)
-    table = RawTable.of({"x": np.arange(len(labels)), "y": labels})
-    learn, held_out = split_rows(table, "y", Settings(validation=fraction, random_state=seed))
-    assert np.array_equal(np.sort(np.concatenate([learn, held_out])), np.arange(table.m))
-    assert np.all(np.diff(learn) > 0)
-    assert np.all(np.diff(held_out) > 0)
-    for i, count in enumerate(counts):
-        of_class = np.count_nonzero(labels[held_out] == f"c{i}")
-        assert of_class < count
-        assert abs(of_class - fraction * count) <= 1 + 1e-9
-
-
-def test_the_split_follows_the_seed():
-    table = people()
-    first = split_rows(table, "pays", Settings(random_state=1))
-    assert all(
-        np.array_equal(*pair) for pair in zip(first, split_rows(table, "pays", Settings(random_state=1)), strict=True)
-    )
-    assert not np.array_equal(first[1], split_rows(table, "pays", Settings(random_state=2))[1])
-
-
-def test_a_quantity_is_not_split_by_its_values():
-    table = RawTable.of({"x": np.arange(200), "y": np.arange(200) / 7})
-    assert len(split_rows(table, "y", Settings(validation=0.5))[1]) in (99, 100, 101)  # all are one stratum
-    whole = RawTable.of({"x": np.arange(200), "y": np.arange(200)})
-    assert len(split_rows(whole, "y", Settings(validation=0.5), "regress")[1]) in (99, 100, 101)
-    assert len(split_rows(whole, "y", Settings(validation=0.5), "classify")[1]) == 0  # each class has one row
-
-
-def test_the_same_rows_are_held_out_however_the_classes_are_stored():
-    late = np.random.default_rng(0).random(300) < 0.3
-    stored = [
-        np.where(late, "yes", "no"),  # the first row's class is the reader's first level
-        np.where(late[::-1], "yes", "no")[::-1].copy(),
-        late,
-        late.astype(int),
-        late.astype(float),
-        np.where(late, "10", "9"),
-        np.where(late, 10, 9),
-        pa.array(np.where(late, "yes", "no")).cast(pa.dictionary(pa.int32(), pa.string())),
-        pa.DictionaryArray.from_arrays(late.astype(np.int32), pa.array(["no", "yes"])),
-        pa.DictionaryArray.from_arrays(1 - late.astype(np.int32), pa.array(["yes", "no"])),
-    ]
-    found = [split_rows(RawTable.of({"x": np.arange(300), "y": y}), "y", Settings())[1].tolist() for y in stored]
-    order = [held_out == found[0] for held_out in found]
-    assert all(order), order
-    learned = [TableEncoding.learn(RawTable.of({"x": np.arange(300), "y": y}), "y").task for y in stored]
-    assert set(learned) == {"classify"}
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, 7, float("nan")])
-def test_a_share_out_of_range_is_refused(fraction):
-    with pytest.raises(InputError, match="validation must be"):
-        split_rows(people(), "pays", Settings(validation=fraction))
+# --- The training
 
 
 def test_nothing_is_learned_from_the_held_out_rows(trained):
     table = people()
-    learn, _ = split_rows(table, "pays", Settings())
+    learn, _ = rows_of(table)
     income = table.column("income").values[learn]
     encoding = trained.network_.encoding
     assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
     assert trained.record_["rows"] == len(learn)
     assert trained.record_["held_out"]["m"] == table.m - len(learn)
-
-
-# --- The training
 
 
 def test_a_classification_beats_the_majority_guess(trained):
@@ -108,7 +49,7 @@ def test_a_classification_beats_the_majority_guess(trained):
 
 def test_the_guess_knows_the_training_shares_alone(trained):
     table = people()
-    learn, held_out = split_rows(table, "pays", Settings())
+    learn, held_out = rows_of(table)
     target = trained.network_.encoding.encode_target(table)
     share, target = np.mean(target[learn]), target[held_out]
     guess = trained.record_["guess"]

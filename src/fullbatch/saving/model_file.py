@@ -10,6 +10,7 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
     encoding         of a table: TableEncoding.to_dict
     params           of a table: those of its TableClassifier or TableRegressor, packed; earlier files lack them
+    threshold        of a table of two classes: that by which it decides; null or absent: the more probable class
     record           of a table: how the model was made (``record_`` of its estimator), if that is known
     layers           of a network: W and b of each
     training         of a checkpoint: how its training goes on, as training_state.py says
@@ -136,6 +137,7 @@ def _pack_table(model: Any, arrays: Arrays) -> dict[str, Any]:
         "kind": "table",
         "encoding": encoding,
         "params": {name: pack(value, f"params.{name}", arrays) for name, value in params.items()},
+        "threshold": model.network_.threshold,
         **({"record": json_ready(model.record_)} if model.record_ else {}),
         "estimator": _pack_estimator(model.estimator_, arrays, leave_out=OF_THE_MACHINE),
     }
@@ -292,7 +294,7 @@ def _of_table(
     model = kind(**params)
     model._validate_params()
     model._describe(encoding, _record(content.get("record")))
-    model._take(encoding, estimator)
+    model._take(encoding, estimator, _threshold(content, encoding))
     model.network_.predict({name: [None] for name in encoding.feature_names})  # a row, to see that all parts fit
     return model
 
@@ -346,7 +348,7 @@ def load_network(path: PathLike) -> TableNetwork:
         loss = {name: unpack(estimator["params"].get(name), arrays) for name in ("loss", "quantile")}
         return TableNetwork.of_layers(
             encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, **loss,
-            record=_record(content.get("record")),
+            record=_record(content.get("record")), threshold=_threshold(content, encoding),
         )  # fmt: skip
 
 
@@ -389,6 +391,14 @@ def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Mapping[str, np.nda
         f"the table has {encoding.n} features and {outputs} outputs, the network {found[0]} and {found[1]}",
     )
     return encoding
+
+
+def _threshold(content: dict[str, Any], encoding: TableEncoding) -> float | None:
+    """That by which a model of two classes decides; None in files that have none."""
+    value = content.get("threshold")
+    fits = value is None or (_is_number(value) and 0 < value < 1 and len(encoding.classes) == 2)
+    _require(fits, "its threshold is no number between 0 and 1, or there are not two classes")
+    return None if value is None else float(value)
 
 
 def _record(content: Any) -> dict[str, Any]:

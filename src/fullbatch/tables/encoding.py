@@ -151,7 +151,7 @@ class TableEncoding:
         tallies : what is known of the training rows of a table that was read in parts: ``table`` then says what its
             columns are, by few rows that have all classes
 
-        The classes are those of all rows of ``table``: a class that only held-out rows have is one too.
+        The classes are those of these rows too: one that only held-out rows have would never be predicted.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
         that is missing somewhere, always the same, or negative where the loss or the logarithm needs another.
         """
@@ -167,6 +167,8 @@ class TableEncoding:
             raise InputError(
                 f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
             )
+        if target is not None and kind == "classify" and rows is not None:
+            classes = _classes_in(target, table.column(target), rows)
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), rows, tallies, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
@@ -285,10 +287,7 @@ class TableEncoding:
         if self.task == "regress":
             return self.target_scale.encode(numbers_of(self.target, column)).astype(self.dtype)
         coded = _coded(column)
-        position = {level: i for i, level in enumerate(self.classes)}
-        text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text, column.decimal), -1) for level in coded.levels or ()]
-        codes = np.array([*lookup, -1, -1], np.int64)[coded.values]
+        codes = self._positions(coded)
         if (unknown := np.flatnonzero(codes < 0)).size:
             known = ", ".join(map(repr, self.classes[:10])) + (", ..." if len(self.classes) > 10 else "")
             raise TableError(
@@ -296,6 +295,23 @@ class TableEncoding:
                 f"the classes are {known}."
             )
         return codes
+
+    def known_classes(self, table: RawTable) -> tuple[np.ndarray, dict[str, int]]:
+        """Which rows have a class that training had, bool (m,); and of each other class how many rows have it."""
+        if self.task != "classify" or self.target is None:
+            return np.ones(table.m, bool), {}
+        coded = _coded(table.column(self.target))
+        known = self._positions(coded) >= 0
+        codes, counts = np.unique(coded.values[~known], return_counts=True)
+        levels = [*(coded.levels or ()), "", "another text"]
+        return known, {str(levels[code]): int(count) for code, count in zip(codes, counts, strict=True)}
+
+    def _positions(self, coded: RawColumn) -> np.ndarray:
+        """Of each value of the target its position in ``classes``, -1 where training had not this one: (m,) int64."""
+        position = {level: i for i, level in enumerate(self.classes)}
+        text = isinstance(self.classes[0], str)
+        lookup = [position.get(_as_kind(level, text, coded.decimal), -1) for level in coded.levels or ()]
+        return np.array([*lookup, -1, -1], np.int64)[coded.values]
 
     def decode_target(self, values: np.ndarray, *, predicted: bool = True) -> np.ndarray:
         """The inverse: the classes at these positions, or numbers in the target's own units, float64.
@@ -417,6 +433,16 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
+def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ...]:
+    """The classes of these rows, sorted. TableError where it is but one."""
+    coded = _coded(column)
+    *counts, _, _ = _counts(coded, rows)
+    classes = sorted(level for level, count in zip(coded.levels or (), counts, strict=True) if count)
+    if len(classes) == 1:
+        raise TableError(f"target {name!r} is {classes[0]!r} in every row that is learned from; hold out other rows.")
+    return tuple(classes)
+
+
 def _target_scale(
     name: str, column: RawColumn, rows: np.ndarray | None, tallies: Tallies, loss: str, log_target: bool
 ) -> TargetScale:
@@ -472,8 +498,9 @@ class TalliesInMemory:
         self.table, self.rows = table, rows
 
     def numbers(self, name: str) -> ColumnStatistics:
-        folding = Folding()
-        folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
+        column = self.table.column(name)
+        folding = Folding(bool(column.time))
+        folding.add(_at(numbers_of(name, column), self.rows))
         return folding.total()
 
     def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:
@@ -579,11 +606,17 @@ def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return values if rows is None else values.take(rows)
 
 
-def numbers_of(name: str, column: RawColumn) -> np.ndarray:
-    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value."""
+OTHERWISE = "or train with this column as a categorical one"
+
+
+def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.ndarray:
+    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value.
+
+    otherwise : what is to be done about a text besides to correct it
+    """
     values = column.values
     if column.levels is not None:
-        _refuse_text(name, column)
+        _refuse_text(name, column, otherwise)
         levels = [number_of(level, column.decimal) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
@@ -595,9 +628,7 @@ def numbers_of(name: str, column: RawColumn) -> np.ndarray:
     return values
 
 
-def _refuse_text(
-    name: str, column: RawColumn, otherwise: str = "or train with this column as a categorical one"
-) -> None:
+def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
     """TableError for the first row whose text is no number."""
     bad = [number_of(level, column.decimal) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None

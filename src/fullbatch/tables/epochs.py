@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 from sklearn.callback import CallbackContext
 
 TOLD = ("n_iter_", "loss_curve_", "validation_costs_", "t_")  # attributes that are up to date when an epoch ends
@@ -60,3 +61,33 @@ class EpochsWithModel(Epochs):
 def asks_for_the_model(callback: Any) -> bool:
     """Whether a callback is to be handed the model as it is at the end of each epoch."""
     return "fitted_estimator" in signature(callback.on_fit_task_end).parameters
+
+
+class Patience:
+    """A callback of the network's estimator: it ends the training after so many epochs without a better held-out cost.
+
+    scikit-learn's ``n_iter_no_change`` would let one more pass, and cannot be one.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+        if context.max_subtasks != 0:
+            return False
+        costs = estimator.validation_costs_
+        return len(costs) - best_epoch(costs) >= self.epochs
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+
+def best_epoch(costs: Sequence[float]) -> int:
+    """The number of the epoch whose cost is the least, from 1; one that is not finite never is."""
+    return int(np.argmin(np.where(np.isfinite(costs), costs, np.inf))) + 1

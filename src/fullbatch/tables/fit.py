@@ -1,19 +1,22 @@
 """What the estimators of tables and the command share of a training, without scikit-learn: defaults and rows.
 
-The defaults of the command and of the estimators are those of ``Settings``. Which rows are learned from, and which are
-held out, is decided here.
+The defaults of the command and of the estimators are those of ``Settings``. Which rows can be learned from is decided
+here; which of these are held out, in ``splits.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from fullbatch.core.losses import check_quantile
 from fullbatch.errors import InputError, TableError
-from fullbatch.tables.encoding import MOST_CLASSES, decide_task, is_whole, numbers_of
+from fullbatch.tables.encoding import decide_task, numbers_of
+from fullbatch.tables.scores import check_metric
+from fullbatch.tables.splits import HoldOut
 from fullbatch.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -36,6 +39,14 @@ class Settings:
     learning_rate: float | None = None
     l2: float | None = None  # lambda of (lambda / 2m) sum ||W||^2, m the rows of a batch
     validation: float = 0.1  # the share of the rows that are held out
+    split_by: str | None = None  # hold out the last rows in the order of this column
+    group: str | None = None  # hold out whole groups, which are the values of this column
+    patience: int | None = None  # end after so many epochs without a better held-out cost; None: take all epochs
+    metric: str | None = None  # a name of scikit-learn's scoring, by which held-out rows are scored besides
+    threshold: float | Literal["auto"] | None = None  # of two classes; "auto": the best one on the held-out rows
+    loss: str = "squared_error"  # of a number, as MLPRegressor has it
+    quantile: float | None = None  # of the loss "quantile"
+    log_target: bool = False  # learn the logarithm of a number
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     random_state: int = 0
@@ -43,6 +54,28 @@ class Settings:
     device_memory: float | None = None  # bytes of a GPU, or a share of its memory
     precision: str | None = None  # None: the dtype's; "tf32"
     n_jobs: int | None = None  # CPU threads; None: all cores
+
+    def check(self, *, own_rows: bool) -> None:
+        """InputError where parameters contradict each other, before any data is looked at.
+
+        own_rows : the rows that are held out are a table of their own
+        """
+        if own_rows and (column := self.split_by or self.group):
+            raise InputError(f"the rows that are held out are given, so column {column!r} has nothing to decide.")
+        asked = {"patience": self.patience is not None, "threshold 'auto'": self.threshold == "auto"}
+        for name in (name for name, given in asked.items() if given and not own_rows and not self.validation):
+            raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
+        if self.patience is not None and self.solver == "lbfgs":
+            raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
+        check_quantile(self.loss, self.quantile)
+        HoldOut(0.1 if own_rows else self.validation, self.split_by, self.group)
+        if self.metric is not None:
+            check_metric(self.metric)
+
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether the held-out rows choose the epoch whose parameters are kept: L-BFGS keeps the last ones."""
+        return self.solver != "lbfgs"
 
     def for_rows(self, m: int) -> Settings:
         """These settings with each None replaced by the default for ``m`` training rows."""
@@ -128,62 +161,3 @@ def task_of(table: RawTable, target: str) -> str:
     if not len(present):
         learnable(table, target)  # the same error as later
     return decide_task(target, column if len(present) == table.m else column.select(present), None)[0]
-
-
-# --- Rows that are held out ---------------------------------------------------------------------------------
-
-
-def split_rows(
-    table: RawTable, target: str, settings: Settings, task: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to learn from, and of those to hold out: both sorted, drawn with ``settings.random_state``.
-
-    A class keeps its share in both parts, to within one row, and at least one of its rows to learn from.
-    """
-    fraction = settings.validation
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation must be at least 0 and less than 1 (the share of rows held out); got {fraction}.")
-    strata = _strata(table, target, task)
-    rng = np.random.default_rng(settings.random_state)
-    # ``order`` has the rows stratum by stratum, in random order within each. Every 1/fraction-th row of it is held out:
-    # so many of each stratum as its share, to within one row.
-    order = rng.permutation(table.m)
-    order = order[np.argsort(strata[order], kind="stable")]
-    counted = np.floor(np.arange(table.m + 1) * fraction + rng.random())
-    chosen = np.diff(counted) > 0
-    # A stratum that would be held out as a whole keeps its first row, because a class that is not learned from would
-    # never be predicted. ``first`` has the index in ``order`` at which each stratum begins.
-    first = np.flatnonzero(np.diff(strata[order], prepend=-1))
-    chosen[first[np.logical_and.reduceat(chosen, first)]] = False
-    held_out = np.zeros(table.m, dtype=bool)
-    held_out[order[chosen]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
-    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity.
-
-    Classes are numbered as they are sorted, numbers by their value also where they are texts, so that the same rows are
-    held out however a file stores the classes.
-    """
-    table.require([target], "target column")
-    column = table.column(target)
-    if task == "regress":
-        return np.zeros(table.m, dtype=np.int64)
-    if (levels := column.levels) is not None:
-        order = sorted(range(len(levels)), key=lambda code: _rank(levels[code]))
-        ranks = np.empty(len(order) + 2, np.int64)
-        ranks[[*order, len(order), len(order) + 1]] = np.arange(len(ranks))
-        return ranks[column.values]
-    values, strata = np.unique(column.values, return_inverse=True)
-    if task == "classify" or (len(values) <= MOST_CLASSES and is_whole(column)):
-        return strata
-    return np.zeros(table.m, dtype=np.int64)
-
-
-def _rank(level: Any) -> tuple[bool, float, str]:
-    """What levels are sorted by: numbers by their value, then texts."""
-    try:
-        return False, float(level), ""
-    except ValueError:
-        return True, 0.0, str(level)

@@ -38,6 +38,14 @@ def check_parameters(estimator: Any, store: Store, given: dict[str, Any], defaul
                 f"{name}={asked!r} was decided when {store.path} was made{f' ({own!r})' if own != () else ''}; convert "
                 "the table anew for another."
             )
+    of_tables: dict[str, Any] = {
+        "split_by": None, "group": None, "drop": (), "metric": None, "threshold": None, "class_weight": None,
+        "loss": "squared_error", "log_target": False,
+    }  # fmt: skip
+    for name, usually in of_tables.items():
+        asked = getattr(estimator, name, usually)
+        if (tuple(asked) if usually == () else asked) != usually:
+            raise InputError(f"{name}={asked!r} goes with a table, and not with a store.")
     if estimator._task != store.task:
         raise InputError(f"{type(estimator).__name__} cannot learn from {store.path}, which was made to {store.task}.")
 
@@ -51,6 +59,8 @@ def described(store: Store) -> dict[str, Any]:
         "rows": store.train.m,
         "left_out": content["left_out"],
         "unseen": {},
+        "held_out_by": "drawn",
+        "not_scored": {},
         "data": {
             "rows": rows + sum(content["left_out"].values()),
             "columns": len(content["columns"]),

@@ -18,7 +18,7 @@ from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Columns, Uploaded
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.scores import score_classes, score_numbers
+from fullbatch.tables.scores import decide, score_by, score_classes, score_numbers
 
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawTable
@@ -39,6 +39,8 @@ class TableNetwork:
         All parameters, one vector on the host, of the encoding's dtype.
     record : dict
         How the model was made, as JSON has it (``fullbatch.tables.record``); {}: not known.
+    threshold : float, optional
+        Of two classes, the probability from which on the second is predicted; None: the more probable one is.
     device, device_memory, n_jobs
         Where it is computed, as the estimators have it.
     """
@@ -50,6 +52,7 @@ class TableNetwork:
         theta: np.ndarray,
         *,
         record: dict[str, Any] | None = None,
+        threshold: float | None = None,
         device: str = "auto",
         device_memory: float | None = None,
         n_jobs: int | None = None,
@@ -57,6 +60,7 @@ class TableNetwork:
         self.encoding = encoding
         self.network, self.theta = network, theta
         self.record = record or {}
+        self.threshold = threshold
         self.device, self.device_memory, self.n_jobs = device, device_memory, n_jobs
 
     @classmethod
@@ -98,9 +102,12 @@ class TableNetwork:
 
     # Tables in
 
-    def read(self, table: Any, *, with_target: bool = False) -> RawTable:
-        """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes."""
-        return read_as(self.encoding, table, with_target=with_target)
+    def read(self, table: Any, *, with_target: bool = False, more: Sequence[str] = ()) -> RawTable:
+        """The columns that the model needs, of a raw table, a frame, a dict, a path: whatever ``as_table`` takes.
+
+        more : columns that are read besides
+        """
+        return read_as(self.encoding, table, with_target=with_target, more=more)
 
     def unused(self, table: Any) -> list[str]:
         """The columns of a table that the model does not know: neither did it learn from them nor leave them out."""
@@ -113,17 +120,17 @@ class TableNetwork:
     # Predictions
 
     def predict(self, table: Any) -> np.ndarray:
-        """The most probable class of each row, or the predicted number in the target's own units: (m,).
+        """The predicted class of each row, by ``threshold``, or the number in the target's own units: (m,).
 
         table : see ``read``; columns go by name, and others than the model's are ignored
         """
         if self.task == "classify":
-            return self.most_probable(self.predict_proba(table))
+            return self.decided(self.predict_proba(table))
         return self.encoding.decode_target(self.numbers(self.encoding.encode(self.read(table))))
 
-    def most_probable(self, proba: np.ndarray) -> np.ndarray:
-        """The most probable class of each row of probabilities (m, k): (m,)."""
-        return self.encoding.decode_target(np.argmax(proba, axis=1))
+    def decided(self, proba: np.ndarray) -> np.ndarray:
+        """The predicted class of each row of probabilities (m, k), the most probable without a threshold: (m,)."""
+        return self.encoding.decode_target(decide(proba, self.threshold))
 
     def predict_proba(self, table: Any) -> np.ndarray:
         """The probability of each class, in the order of ``classes``: (m, k). InputError for a regression."""
@@ -141,8 +148,11 @@ class TableNetwork:
 
     # Scores
 
-    def evaluate(self, table: Any) -> dict[str, float]:
+    def evaluate(self, table: Any, weight: np.ndarray | None = None, metric: str | None = None) -> dict[str, Any]:
         """Score the predictions of a table that has the target column; rows without a target are left out.
+
+        weight : what each row counts, (m,); rows of weight 0 are left out too
+        metric : a name of scikit-learn's ``scoring``, by which the predictions are scored besides
 
         Keys: m, cost (without L2) and, for a classification, accuracy, auc (of several classes: one against
         the rest, the mean over classes), log_loss; for a regression r2 and mae, which is in the target's own
@@ -150,54 +160,82 @@ class TableNetwork:
         where they are not defined: where the rows have one class, or one value. Raises TableError for a class
         that training had not.
         """
-        table = rows_with_target(self.read(table, with_target=True), self.encoding.target)
+        table, weight = _to_score(self.read(table, with_target=True), self.encoding.target, weight)
         target = self.encoding.encode_target(table)
         encoded = self.encoding.encode(table)
         if self.task == "classify":
-            return score_classes(self.log_probabilities(encoded), target)
-        scaled = self.numbers(encoded).astype(np.float64)
-        return self._score_numbers(scaled, target)
+            return self._score_classes(self.log_probabilities(encoded), target, weight, metric, self.threshold)
+        return self._score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
 
-    def _score_numbers(self, scaled: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    def _score_classes(
+        self,
+        log_proba: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        metric: str | None,
+        threshold: float | None = None,
+    ) -> dict[str, Any]:
+        scores = score_classes(log_proba, target, weight, threshold)
+        if metric is not None:
+            value = score_by(metric, np.exp(log_proba), target, weight, threshold)
+            scores["metric"] = {"name": metric, "value": value}
+        return scores
+
+    def _score_numbers(
+        self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None, metric: str | None
+    ) -> dict[str, Any]:
         """The cost of what is scaled as in training; the other scores in the target's own units."""
         in_own_units = self.encoding.decode_target
-        return {
+        predicted, true = in_own_units(scaled), in_own_units(target, predicted=False)
+        scores: dict[str, Any] = {
             "m": len(target),
-            "cost": self._cost(scaled, target.astype(np.float64)),
-            **score_numbers(in_own_units(scaled), in_own_units(target, predicted=False)),
+            "cost": self._cost(scaled, target.astype(np.float64), weight),
+            **score_numbers(predicted, true, weight),
         }
+        if metric is not None:
+            scores["metric"] = {"name": metric, "value": score_by(metric, predicted, true, weight)}
+        return scores
 
-    def _cost(self, scaled: np.ndarray, target: np.ndarray) -> float:
+    def _cost(self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> float:
         """The mean of the network's loss, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
         loss, Z, Y = self.network.loss, scaled[np.newaxis, :], target[np.newaxis, :]
         if self.network.output.name == "exp":
             Z = np.log(np.maximum(Z, np.finfo(np.float64).tiny))
         least = 0.0 if loss.least is None else loss.least(Y, np)
-        return float(np.mean(loss.value(Z, Y, np) - least))
+        return float(np.average(np.reshape(loss.value(Z, Y, np) - least, -1), weights=weight))
 
-    def evaluate_guess(self, learned_from: np.ndarray, table: RawTable) -> dict[str, float]:
+    def evaluate_guess(
+        self,
+        learned_from: np.ndarray,
+        table: RawTable,
+        weights: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+        metric: str | None = None,
+    ) -> dict[str, Any]:
         """The scores, with the same keys, of one guess for every row that knows the training targets alone.
 
         It is the share of each class among them, or what the loss makes of a constant: their mean, in the target's own
         units, their median or their quantile.
         learned_from : encoded training targets, (rows,)
+        weights : of these rows, and of the table's
         """
-        target = self.encoding.encode_target(table)
+        target, (learned, weight) = self.encoding.encode_target(table), weights
         if self.task == "classify":
-            share = np.bincount(learned_from, minlength=len(self.classes)) / len(learned_from)
-            log_share = np.log(np.maximum(share, np.finfo(float).tiny))
-            return score_classes(np.broadcast_to(log_share, (len(target), len(share))), target)
-        return self._score_numbers(np.full(len(target), self._constant(learned_from)), target)
+            share = np.bincount(learned_from, weights=learned, minlength=len(self.classes))
+            log_share = np.log(np.maximum(share / share.sum(), np.finfo(float).tiny))
+            log_proba = np.broadcast_to(log_share, (len(target), len(share)))
+            return self._score_classes(log_proba, target, weight, metric)
+        return self._score_numbers(np.full(len(target), self._constant(learned_from, learned)), target, weight, metric)
 
-    def _constant(self, learned_from: np.ndarray) -> float:
+    def _constant(self, learned_from: np.ndarray, weight: np.ndarray | None) -> float:
         """The best constant for the loss, scaled as the training targets ``learned_from`` are."""
-        quantile = self.network.loss.quantile
+        quantile, values = self.network.loss.quantile, learned_from.astype(np.float64)
         if quantile is not None:
-            return float(np.quantile(learned_from.astype(np.float64), quantile))
+            more: dict[str, Any] = {} if weight is None else {"weights": weight, "method": "inverted_cdf"}
+            return float(np.quantile(values, quantile, **more))
         scale = self.encoding.target_scale
         if scale.unit is None:
-            return float(np.mean(learned_from, dtype=np.float64))
-        return float(scale.encode(np.mean(scale.decode(learned_from, predicted=False))))
+            return float(np.average(values, weights=weight))
+        return float(scale.encode(np.average(scale.decode(values, predicted=False), weights=weight)))
 
     # The forward pass
 
@@ -221,22 +259,27 @@ class TableNetwork:
         return np.asarray(made)
 
 
-def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False) -> RawTable:
+def read_as(encoding: TableEncoding, table: Any, *, with_target: bool = False, more: Sequence[str] = ()) -> RawTable:
     """The columns that an encoding needs, read as those that it was learned from: texts as texts, gaps as gaps."""
     from fullbatch.tables.frames import as_table
     from fullbatch.tables.raw import Conventions
 
-    columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else [])]
-    return as_table(table, columns=columns, text=encoding.text_names, conventions=Conventions.of(encoding))
+    columns = [*encoding.feature_names, *([encoding.target] if with_target and encoding.target else []), *more]
+    names = list(dict.fromkeys(columns))
+    return as_table(table, columns=names, text=encoding.text_names, conventions=Conventions.of(encoding))
 
 
-def rows_with_target(table: RawTable, target: str | None) -> RawTable:
-    """The rows whose target is not missing: nothing can be learned from the others, nor can they be scored."""
-    if target is None or target not in table.columns:
-        return table
+def _to_score(table: RawTable, target: str | None, weight: np.ndarray | None) -> tuple[RawTable, np.ndarray | None]:
+    """The rows that have a target, and a weight above 0, with their weights: the others cannot be scored."""
+    if target is None:
+        return table, weight
     gaps = table.column(target).missing
-    if not gaps.any():
-        return table
     if gaps.all():
         raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
-    return table.select(np.flatnonzero(~gaps))
+    keep = ~gaps if weight is None else ~gaps & (weight > 0)
+    if not keep.any():
+        raise TableError(f"all rows that have the target {target!r} have a weight of 0, so there is none to score.")
+    if keep.all():
+        return table, weight
+    rows = np.flatnonzero(keep)
+    return table.select(rows), None if weight is None else weight[rows]

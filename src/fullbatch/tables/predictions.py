@@ -48,7 +48,7 @@ def _batches(model: TableNetwork, table: RawTable) -> Iterator[Any]:
         columns: dict[str, np.ndarray] = {}
         if model.task == "classify":
             proba = model.predict_proba(rows)
-            columns["prediction"] = model.most_probable(proba)
+            columns["prediction"] = model.decided(proba)
             columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
         else:
             columns["prediction"] = model.predict(rows)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -134,9 +137,20 @@ def score_by(
 
     weights = {} if weight is None else {"sample_weight": weight}
     try:
-        return float(get_scorer(metric)(known(predicted, threshold), predicted, target, **weights))
+        with _undefined_in_silence():
+            return float(get_scorer(metric)(known(predicted, threshold), predicted, target, **weights))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the metric {metric!r} does not fit here: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _undefined_in_silence() -> Iterator[None]:
+    """A score that scikit-learn calls undefined is 0 by its rule: the precision of a guess that never says yes."""
+    from sklearn.exceptions import UndefinedMetricWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        yield
 
 
 def best_threshold(
@@ -158,7 +172,7 @@ def best_threshold(
         raise InputError("the held-out rows are of one class, so no threshold can be chosen on them.")
     weights = {} if weight is None else {"sample_weight": weight}
     try:
-        with sklearn.config_context(enable_metadata_routing=True):
+        with sklearn.config_context(enable_metadata_routing=True), _undefined_in_silence():
             scorer = get_scorer(metric).set_score_request(sample_weight=weight is not None)
             tuner = TunedThresholdClassifierCV(known(proba), scoring=scorer, cv="prefit", refit=False)
             return float(tuner.fit(proba, target, **weights).best_threshold_)

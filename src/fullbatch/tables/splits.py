@@ -49,13 +49,16 @@ class HoldOut:
         if not self.share and (column := self.by or self.group):
             raise InputError(f"with a validation share of 0 no rows are held out, so {column!r} has nothing to decide.")
 
-    def split(self, table: RawTable, target: str, task: str | None = None) -> Split:
-        """Which rows of the table to learn from, and which to hold out."""
+    def split(self, table: RawTable, target: str, task: str | None = None, rows: np.ndarray | None = None) -> Split:
+        """Which rows of the table to learn from, and which to hold out.
+
+        rows : their numbers in the table that the user knows, where it had others; errors name them
+        """
         table.require([target], "target column")
         if self.by is not None:
-            held_out, how = _last(table, self.by, self.share)
+            held_out, how = _last(table, self.by, self.share, rows)
         elif self.group is not None:
-            held_out, how = _groups(table, self.group, self.share, self.seed)
+            held_out, how = _groups(table, self.group, self.share, self.seed, rows)
         else:
             held_out, how = _drawn(_strata(table, target, task), self.share, self.seed), "drawn"
         return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), how)
@@ -68,6 +71,11 @@ class Split:
     train: np.ndarray
     held_out: np.ndarray
     how: str
+
+    @classmethod
+    def nothing(cls, m: int, how: str) -> Split:
+        """No row of m is held out, because those that are come from elsewhere."""
+        return cls(np.arange(m), np.empty(0, np.intp), how)
 
 
 # --- A share of each class -------------------------------------------------------------------------------------------
@@ -173,11 +181,13 @@ def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
 # --- The last ones by a column ---------------------------------------------------------------------------------------
 
 
-def _last(table: RawTable, name: str, share: float) -> tuple[np.ndarray, str]:
+def _last(table: RawTable, name: str, share: float, rows: np.ndarray | None) -> tuple[np.ndarray, str]:
     """The rows from that value on which holds out the nearest to the share, but some and not all."""
-    column = _complete(table, name, "the order of the rows")
-    if column.levels is not None:
-        raise TableError(f"column {name!r} holds {column.kind}s, which have no order in time; give numbers or dates.")
+    table.require([name])
+    if table.column(name).levels is not None:
+        kind = table.column(name).kind
+        raise TableError(f"column {name!r} holds {kind}s, which have no order in time; give numbers or dates.")
+    column = _complete(table, name, "the order of the rows", rows)
     values, counts = np.unique(column.values, return_counts=True)
     if len(values) < 2:
         raise TableError(f"column {name!r} has one value in all rows, so no rows are the last ones by it.")
@@ -187,15 +197,17 @@ def _last(table: RawTable, name: str, share: float) -> tuple[np.ndarray, str]:
 
 
 def _shown(value: Any, *, time: bool) -> str:
-    return str(np.datetime64(round(float(value)), "s")) if time else f"{value:.15g}"
+    if not time:
+        return f"{value:.15g}"
+    return str(np.datetime64(round(float(value)), "s")).removesuffix("T00:00:00").replace("T", " ")
 
 
 # --- Whole groups ----------------------------------------------------------------------------------------------------
 
 
-def _groups(table: RawTable, name: str, share: float, seed: int) -> tuple[np.ndarray, str]:
+def _groups(table: RawTable, name: str, share: float, seed: int, rows: np.ndarray | None) -> tuple[np.ndarray, str]:
     """The rows of the groups that come first in the order of their hash, as near to the share as there are groups."""
-    column = _complete(table, name, "groups")
+    column = _complete(table, name, "groups", rows)
     bins = _group_hashes(column, name, seed) >> np.uint64(64 - 16)
     counts = np.bincount(bins.astype(np.int64), minlength=GROUP_BINS)
     used = np.flatnonzero(counts)
@@ -231,13 +243,14 @@ def _level_key(level: Any) -> int:
         return int.from_bytes(hashlib.blake2b(str(level).encode(), digest_size=8).digest(), "little")
 
 
-def _complete(table: RawTable, name: str, what: str) -> RawColumn:
+def _complete(table: RawTable, name: str, what: str, rows: np.ndarray | None) -> RawColumn:
     """The column, of which no value may be missing."""
     table.require([name])
     column = table.column(name)
     gaps = np.flatnonzero(column.missing)
     if gaps.size:
+        row = gaps[0] if rows is None else rows[gaps[0]]
         raise TableError(
-            f"column {name!r} has no value in row {gaps[0] + 1} and decides {what}; fill it in, or leave such rows out."
+            f"column {name!r} has no value in row {row + 1} and decides {what}; fill it in, or leave such rows out."
         )
     return column
