@@ -145,14 +145,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         NonFiniteError
             For a cost that stopped being finite.
         """
+        if isinstance(X, Store):
+            given = {"y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+            given["sample_weight_val"] = sample_weight_val
+            return self._fit_store(X, given)
         settings = self._settings()
         settings.check(own_rows=X_val is not None)
-        if isinstance(X, Store):
-            given = {
-                "y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val,
-                "sample_weight_val": sample_weight_val,
-            }  # fmt: skip
-            return self._fit_store(X, given)
         whole, name = _with_target(as_table(X), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
@@ -161,7 +159,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         rows = learnable(whole, name, weight, numeric=self.numeric)
         if rows.left_out["without_target"]:
             warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
-        split = self._split(rows, name, settings, X_val)
+        split = self._split(rows, name, settings) if X_val is None else Split.nothing(rows.table.m, _name_of(X_val))
         data = record.fingerprint(whole, paths_of(X))
         whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
         encoding = self._learn(rows.table, name, split.train, settings)
@@ -170,18 +168,45 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if X_val is not None:
             weight_val = sample_weight_val if column is None else column
             scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
-            data["held_out"] = {"rows": scored.table.m + sum(scored.left_out.values()), "left_out": scored.left_out}
         settings = settings.for_rows(len(split.train))
-        held_out_rows = 0 if scored is None else scored.table.m
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
-        made_of |= {"data": data, "held_out_by": split.how, "held_out_rows": held_out_rows, "not_scored": others}
-        self._describe(encoding, made_of)
+        self._describe(encoding, {"data": data, "held_out_by": split.how, "not_scored": others, **made_of})
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
         learn = rows.rows(split.train) if len(split.held_out) else rows
         self._train(encoding, learn, scored, settings, hooks)
+        return self
+
+    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
+        """Learn from an encoded table on the disk."""
+        from_store.check_parameters(self, store, given, DEFAULT)
+        encoding = encoding_of(store.content)
+        settings = self._settings()
+        settings.check(own_rows=False)
+        if settings.patience is not None and not store.held_out.m:
+            raise InputError(f"patience needs held-out rows, and {store.path} has none.")
+        settings = settings.for_rows(store.train.m)
+        made_of = {
+            **from_store.described(store),
+            "versions": record.versions(),
+            "parameters": record.parameters(self.get_params(deep=False)),
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
+            "held_out_chose": _chosen_by_held_out(settings) if store.held_out.m else [],
+            "held_out": None,
+            "guess": None,
+        }
+        self._describe(encoding, json_ready(made_of))
+        hooks = {"X": store, "y": None, "metadata": None}
+        trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        if encoding.classes:
+            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
+        if store.held_out.m:
+            found = from_store.scores(self._network(), store)
+            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
+        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
         return self
 
     def _check_held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any, column: str | None) -> None:
@@ -208,53 +233,18 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             return weights_of(table, weight, self.dtype)
         return read_weight(weight, table.m, self.dtype)
 
-    def _split(self, rows: Learnable, target: str, settings: Settings, X_val: Any) -> Split:
-        if X_val is not None:
-            return Split.nothing(rows.table.m, f"those of {_name_of(X_val)}")
+    def _split(self, rows: Learnable, target: str, settings: Settings) -> Split:
         rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
         return rule.split(rows.table, target, self._task, rows.kept)
 
     def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, weight: Any, *, apart: bool) -> Learnable:
         """The rows of X_val that can be scored."""
         more = [weight] if isinstance(weight, str) else []
-        try:
-            theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
-            rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
-            encoding.check(rows.table)
-        except TableError as error:  # Its rows have numbers of their own, so that it has to be named.
-            name = _name_of(X_val)
-            raise error if name in str(error) else TableError(f"{name}: {error}") from None
+        theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
+        rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
         if rows.left_out["without_target"]:
             warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
         return rows
-
-    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
-        """Learn from an encoded table on the disk."""
-        from_store.check_parameters(self, store, given, DEFAULT)
-        encoding = encoding_of(store.content)
-        settings = self._settings().for_rows(store.train.m)
-        self._check_scores(encoding, settings)
-        held_out = store.held_out.m
-        made_of = {
-            **from_store.described(store),
-            "versions": record.versions(),
-            "parameters": record.parameters(self.get_params(deep=False)),
-            "chosen": {name: getattr(settings, name) for name in CHOSEN},
-            "held_out_chose": _chosen_by_held_out(settings) if held_out else [],
-            "held_out": None,
-            "guess": None,
-        }
-        self._describe(encoding, json_ready(made_of))
-        hooks = {"X": store, "y": None, "metadata": None}
-        trainer = self._trainer(encoding, settings, keep_best=held_out > 0)
-        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
-        if encoding.classes:
-            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
-        if held_out:
-            found = from_store.scores(self._network(), store)
-            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
-        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
-        return self
 
     def _settings(self) -> Settings:
         """The parameters of a training as plain values; a generator, or None, gives the seed that is used."""
@@ -542,12 +532,11 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     record_ : dict
         How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
         (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
-        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words),
-        ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
-        ``held_out_chose`` (of "epoch" and "threshold"), ``ended`` (the last epoch, and the best), ``unseen`` (columns
-        with levels that only held-out rows have: their share, and the first), ``held_out`` and ``guess`` (scores on the
-        held-out rows, of the model and of the guess that knows the training targets alone; None where none were held
-        out).
+        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words), ``not_scored``
+        (classes that only held-out rows have, and how many), ``held_out_chose`` (of "epoch" and "threshold"),
+        ``ended`` (the last epoch, and the best), ``unseen`` (columns with levels that only held-out rows
+        have: their share, and the first), ``held_out`` and ``guess`` (scores on the held-out rows, of the model and of
+        the guess that knows the training targets alone; None where none were held out).
     n_features_in_, feature_names_in_
         The input columns; those of an array are called x0, x1, ...
     threshold_ : float or None
