@@ -173,3 +173,32 @@ def test_tables_learn_from_a_store_and_predict_tables(store, tmp_path):
     assert np.array_equal(fb.load(tmp_path / "model").predict(table), model.predict(table))
     for solver in ("gd", "lbfgs"):
         kind(hidden=(3,), epochs=2, solver=solver).fit(store)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_weights_of_a_store_are_those_of_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "leaf_size", lambda n: 256)
+    monkeypatch.setattr(stores, "WINDOW", 12_000)
+    weight = np.random.default_rng(3).integers(1, 4, M)
+    stores.convert({**rows("classify"), "w": weight}, tmp_path / "store", "y", weight="w", validation=0.0)
+    with fb.open_store(tmp_path / "store") as store:
+        found = store.to_arrays()
+        X, y = examples_of(found, store.n, 2).X, np.array(store.classes)[found.y]
+        for solver in ("gd", "lbfgs"):
+            model, plain = (estimator(store, solver=solver) for _ in range(2))
+            model.fit(store)
+            plain.fit(X, y, sample_weight=found.weight)
+            assert all(map(np.array_equal, model.coefs_, plain.coefs_))
+        _, ours = fitted(store, batch_size=70)
+        _, loaded = fitted(store.load(), batch_size=70)
+        assert all(map(np.array_equal, ours, loaded))
+        assert not np.array_equal(ours[0], estimator(store, batch_size=70, alpha=1.0).fit(store).coefs_[0])
+
+
+def test_patience_ends_a_training_from_a_store(store):
+    kind = fb.TableClassifier if store.classes else fb.TableRegressor
+    params = {"hidden": (4,), "epochs": 200, "learning_rate": 0.05, "batch_size": 50}
+    model = kind(**params, patience=3, validation=0.2).fit(store)
+    assert model.record_["ended"]["epoch"] < 200
+    with pytest.raises(InputError, match="goes with a table, and not with a store"):
+        kind(group="x0").fit(store)

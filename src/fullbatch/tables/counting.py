@@ -153,7 +153,7 @@ class Counts:
             self._count(name, column, rows)
         else:
             values = numbers_of(name, column)
-            folding = self.folded.setdefault(name, Folding())
+            folding = self.folded.setdefault(name, Folding(bool(column.time)))
             assert isinstance(folding, Folding)
             values = values if rows is None else values[rows]
             folding.add(values)

@@ -498,8 +498,9 @@ class TalliesInMemory:
         self.table, self.rows = table, rows
 
     def numbers(self, name: str) -> ColumnStatistics:
-        folding = Folding()
-        folding.add(_at(numbers_of(name, self.table.column(name)), self.rows))
+        column = self.table.column(name)
+        folding = Folding(bool(column.time))
+        folding.add(_at(numbers_of(name, column), self.rows))
         return folding.total()
 
     def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:

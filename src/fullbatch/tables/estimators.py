@@ -145,14 +145,12 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         NonFiniteError
             For a cost that stopped being finite.
         """
+        if isinstance(X, Store):
+            given = {"y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+            given["sample_weight_val"] = sample_weight_val
+            return self._fit_store(X, given)
         settings = self._settings()
         settings.check(own_rows=X_val is not None)
-        if isinstance(X, Store):
-            given = {
-                "y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val,
-                "sample_weight_val": sample_weight_val,
-            }  # fmt: skip
-            return self._fit_store(X, given)
         whole, name = _with_target(as_table(X), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
@@ -185,6 +183,37 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
         learn = rows.rows(split.train) if len(split.held_out) else rows
         self._train(encoding, learn, scored, settings, hooks)
+        return self
+
+    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
+        """Learn from an encoded table on the disk."""
+        from_store.check_parameters(self, store, given, DEFAULT)
+        encoding = encoding_of(store.content)
+        settings = self._settings()
+        settings.check(own_rows=False)
+        if settings.patience is not None and not store.held_out.m:
+            raise InputError(f"patience needs held-out rows, and {store.path} has none.")
+        self._check_scores(encoding, settings)
+        settings = settings.for_rows(store.train.m)
+        made_of = {
+            **from_store.described(store),
+            "versions": record.versions(),
+            "parameters": record.parameters(self.get_params(deep=False)),
+            "chosen": {name: getattr(settings, name) for name in CHOSEN},
+            "held_out_chose": _chosen_by_held_out(settings) if store.held_out.m else [],
+            "held_out": None,
+            "guess": None,
+        }
+        self._describe(encoding, json_ready(made_of))
+        hooks = {"X": store, "y": None, "metadata": None}
+        trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        if encoding.classes:
+            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
+        if store.held_out.m:
+            found = from_store.scores(self._network(), store)
+            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
+        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
         return self
 
     def _check_held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any, column: str | None) -> None:
@@ -230,34 +259,6 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if rows.left_out["without_target"]:
             warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
         return rows
-
-    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
-        """Learn from an encoded table on the disk."""
-        from_store.check_parameters(self, store, given, DEFAULT)
-        encoding = encoding_of(store.content)
-        settings = self._settings().for_rows(store.train.m)
-        self._check_scores(encoding, settings)
-        held_out = store.held_out.m
-        made_of = {
-            **from_store.described(store),
-            "versions": record.versions(),
-            "parameters": record.parameters(self.get_params(deep=False)),
-            "chosen": {name: getattr(settings, name) for name in CHOSEN},
-            "held_out_chose": _chosen_by_held_out(settings) if held_out else [],
-            "held_out": None,
-            "guess": None,
-        }
-        self._describe(encoding, json_ready(made_of))
-        hooks = {"X": store, "y": None, "metadata": None}
-        trainer = self._trainer(encoding, settings, keep_best=held_out > 0)
-        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
-        if encoding.classes:
-            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
-        if held_out:
-            found = from_store.scores(self._network(), store)
-            self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
-        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
-        return self
 
     def _settings(self) -> Settings:
         """The parameters of a training as plain values; a generator, or None, gives the seed that is used."""

@@ -12,7 +12,7 @@ from fullbatch.errors import InputError
 from fullbatch.sources.stored import Store, examples_of
 from fullbatch.tables.fit import Settings
 from fullbatch.tables.network import TableNetwork
-from fullbatch.tables.scores import NOTHING, decide, score_classes
+from fullbatch.tables.scores import NOTHING, score_classes
 
 ROWS = 2**18  # that are scored at a time
 EXACT = 2**20  # So many rows are scored at once, as those of a table are; of more, ranks come from a histogram.
@@ -38,14 +38,14 @@ def check_parameters(estimator: Any, store: Store, given: dict[str, Any], defaul
                 f"{name}={asked!r} was decided when {store.path} was made{f' ({own!r})' if own != () else ''}; convert "
                 "the table anew for another."
             )
-    of_tables = {
-        "split_by": None, "group": None, "drop": (), "metric": None, "loss": "squared_error", "log_target": False,
+    of_tables: dict[str, Any] = {
+        "split_by": None, "group": None, "drop": (), "metric": None, "threshold": None, "class_weight": None,
+        "loss": "squared_error", "log_target": False,
     }  # fmt: skip
-    for name, usual_one in of_tables.items():
-        if (tuple(value) if isinstance(value := getattr(estimator, name), (list, tuple)) else value) != usual_one:
-            raise InputError(f"{name}={value!r} is for a table; {store.path} has its rows and columns already.")
-    if estimator.threshold == "auto":
-        raise InputError("threshold='auto' is for a table: of a store, give the threshold as a number.")
+    for name, usually in of_tables.items():
+        asked = getattr(estimator, name, usually)
+        if (tuple(asked) if usually == () else asked) != usually:
+            raise InputError(f"{name}={asked!r} goes with a table, and not with a store.")
     if estimator._task != store.task:
         raise InputError(f"{type(estimator).__name__} cannot learn from {store.path}, which was made to {store.task}.")
 
@@ -59,7 +59,7 @@ def described(store: Store) -> dict[str, Any]:
         "rows": store.train.m,
         "left_out": content["left_out"],
         "unseen": {},
-        "held_out_by": "those of the store",
+        "held_out_by": "drawn",
         "held_out_rows": store.held_out.m,
         "not_scored": {},
         "data": {
@@ -95,7 +95,7 @@ def scores(network: TableNetwork, store: Store) -> tuple[dict[str, Any], dict[st
     def guess(X: Any) -> np.ndarray:
         return np.broadcast_to(share, (X.m, len(share)))
 
-    return _scores_of_classes(network.log_probabilities, store, network.threshold), _scores_of_classes(guess, store)
+    return _scores_of_classes(network.log_probabilities, store), _scores_of_classes(guess, store)
 
 
 def _blocks(store: Store, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -106,19 +106,17 @@ def _blocks(store: Store, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
         yield examples_of(found, store.n, len(store.classes)).X, found.y
 
 
-def _scores_of_classes(
-    log_proba: Callable[[Any], np.ndarray], store: Store, threshold: float | None = None
-) -> dict[str, Any]:
+def _scores_of_classes(log_proba: Callable[[Any], np.ndarray], store: Store) -> dict[str, Any]:
     if store.held_out.m <= EXACT:
         ((X, y),) = _blocks(store, EXACT)
-        return score_classes(log_proba(X), y.astype(np.int64), threshold=threshold)
+        return score_classes(log_proba(X), y.astype(np.int64))
     k = len(store.classes)
     ranks = [Ranks() for _ in range(1 if k == 2 else k)]
     matrix, loss = np.zeros((k, k), np.int64), 0.0
     for X, y in _blocks(store, ROWS):
         found, own = log_proba(X), y.astype(np.int64)
         loss -= float(np.take_along_axis(found, own[:, np.newaxis], axis=1).sum(dtype=np.float64))
-        np.add.at(matrix, (own, decide(np.exp(found), threshold)), 1)
+        np.add.at(matrix, (own, np.argmax(found, axis=1)), 1)
         if k == 2:
             ranks[0].add(found[:, 1].astype(np.float64) - found[:, 0], own == 1)
         else:

@@ -280,9 +280,12 @@ class Folding:
 
     They are counted by leaves of LEAF values, whose statistics are added by the tree of ``fold``. Levels are kept only
     where they are few and near each other, as those of a category of numbers are.
+
+    time : they are seconds of dates or times
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time: bool = False) -> None:
+        self.time = time
         self.tree, self.leaves = Tree(), 0
         self.waiting: list[np.ndarray] = []  # less than a leaf
 
@@ -304,7 +307,7 @@ class Folding:
         return self.tree.total() if self.leaves else ColumnStatistics()
 
     def _add_leaf(self, values: np.ndarray) -> None:
-        counted = _of_numbers(values)
+        counted = _of_numbers(values, self.time)
         if counted.least is not None and counted.greatest is not None and counted.greatest - counted.least >= WIDE:
             counted = replace(counted, levels={}, beyond=counted.present)
         self.tree.add(Node(self.leaves, 1, counted))

@@ -127,8 +127,7 @@ def convert(
     wanted = Target(target, weight)
     names = [name for name in pieces.names if name != weight]
     _check_names(pieces, target, weight, categorical, numeric)
-    found = _settled(pieces, wanted, task, tell)
-    check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
+    found = _settled(pieces, wanted, task, conventions, tell)
     counts = Counts(pieces, found, rule, categorical, numeric)
     counts.read(names, tell)
     encoding = TableEncoding.learn(
@@ -179,10 +178,13 @@ def _check_names(
     input_names(RawTable(columns, 0, pieces.left_out), target, categorical, numeric)
 
 
-def _settled(pieces: Pieces, wanted: Target, task: str | None, tell: Tell | None) -> TargetCounts:
+def _settled(
+    pieces: Pieces, wanted: Target, task: str | None, conventions: Conventions, tell: Tell | None
+) -> TargetCounts:
     """What the columns are, the task, and how many rows can be learned from."""
     names = [wanted.name, *([wanted.weight] if wanted.weight else [])]
     pieces.settle(names)
+    check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
     found = TargetCounts(wanted)
     for piece in pieces.pieces(names):
         found.add(piece)
