@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, render, scaling, training
+from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, render, scaling, tables, training
 from bench.backends import BACKENDS
 from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
@@ -339,6 +339,31 @@ def training_command(
     rules = replace(training.RULES, quiet=quiet)
     settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
     return _measure("training", settings, training.run, out, name, resume=resume)
+
+
+@app.command("tables")
+def tables_command(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=_folder, help="With the files of some tables; without it: the others."),
+    ] = None,
+    table: Annotated[list[str] | None, typer.Option(help="A table; may be repeated. (default: all)")] = None,
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    contender: Annotated[list[str] | None, typer.Option(help="Who learns; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    budget: Budget = tables.Settings.budget,
+    quick: Quick = False,
+) -> int:
+    """Held-out loss, seconds and memory on twelve real tables, beside boosted trees and scikit-learn's MLP."""
+    known = [one for one, about in tables.TABLES.items() if data is not None or about.source != tables.FILES]
+    settings = tables.Settings(
+        tuple(chosen(table or known, tables.TABLES, "table")), None if data is None else str(data.resolve()),
+        tuple(dict.fromkeys([tables.OURS, *chosen(contender or [], tables.CONTENDERS, "contender")])),
+        seeds, budget, *((5.0, 1000) if quick else ()),
+    )  # fmt: skip
+    return _measure("tables", settings, tables.run, out, name, resume=resume)
 
 
 @app.command("gpu")

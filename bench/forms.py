@@ -301,4 +301,44 @@ class ProfileSummary(Struct):
 Profile = Measured[ProfilePoint, ProfileSummary]
 
 
-FORMS: dict[str, Any] = {"scaling": Scaling, "peers": Peers, "training": Training, "profile": Profile}
+# --- Tables ---------------------------------------------------------------------------------------------------
+
+
+class TablesFit(Struct):
+    """What a fit and the row of its seeds share."""
+
+    table: str
+    contender: str
+    judge: bool
+    classify: bool
+    rows: Some
+    columns: Some
+    loss: Positive
+    seconds: Positive
+    extra: Count
+
+
+class TablesPoint(TablesFit):
+    seed: Count
+    limited: bool
+
+
+class TablesRow(TablesFit):
+    seeds: Some
+    limited: Count
+
+
+class TablesSummary(Struct):
+    rows: list[TablesRow]
+
+
+Tables = Measured[TablesPoint, TablesSummary]
+
+
+FORMS: dict[str, Any] = {
+    "scaling": Scaling,
+    "peers": Peers,
+    "training": Training,
+    "profile": Profile,
+    "tables": Tables,
+}

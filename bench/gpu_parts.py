@@ -23,11 +23,14 @@ from bench.losses import in_pairs, jax_loss, torch_loss
 from bench.problem import Problem, Shape, error, error_of_gradient, exact
 from bench.timing import card_seconds
 from fullbatch import cost_and_gradients, gradient_descent, steps
-from fullbatch.core.parameters import Layer, Params, flatten, unflatten
+from fullbatch.core.network import Network
+from fullbatch.core.parameters import Layer, Params, count, flatten, unflatten
+from fullbatch.fold.tree import added
 from fullbatch.functions import prepare
 from fullbatch.machine import cuda, places
 from fullbatch.sources import Dense, Examples
 from fullbatch.steps.cuda import onepass
+from fullbatch.steps.cuda.segments import weights_of
 from fullbatch.training.objective import Objective
 
 ROWS = 2**16
@@ -133,9 +136,15 @@ def pinned_copy(size: int) -> tuple[np.ndarray, Callable[[], None]]:
 
 
 def bytes_moved(shape: Shape, step: str) -> int | None:
-    """What an example moves in a step of one hidden layer and one unit, as steps/kernels.py and onepass.py count it."""
+    """What an example moves in a step of one hidden layer and one unit, as steps/cuda counts it.
+
+    With its share of the row of sums of its segment, which is written and read once.
+    """
     n_in, n_hidden, _ = shape.sizes
-    return {"onepass": 4 * (n_in + 1), "fused": 4 * (2 * n_in + 4 * n_hidden + 1)}.get(step)
+    numbers = {"onepass": n_in + 1, "fused": 2 * n_in + 4 * n_hidden + 1}.get(step)
+    if numbers is None:
+        return None
+    return round(4 * (numbers + 2 * count(shape.sizes) / steps.segment(step, shape.network)))
 
 
 @contextmanager
@@ -229,8 +238,6 @@ def _steps_of(name: str, repeats: int) -> Points:
 
 # --- The pieces of the step -----------------------------------------------------------------------------------
 
-SLICES = 256  # of a block's examples, each with a product of its own: cuBLAS may not split so long a sum by itself
-
 
 def pieces(scale: float = 1.0) -> Points:
     """Seconds of each piece of the fused step over all blocks, by the card's clock; dW1 in three forms; and one pass.
@@ -246,6 +253,10 @@ def pieces(scale: float = 1.0) -> Points:
     block, parts = case.blocks("fused")
     step = steps.FusedStep(network, case.X, block)
     step.load(flatten(case.params))
+    segment = step.segment(network)
+
+    def sums(X: Any) -> Any:
+        return step.segments.rows(-(-X.shape[1] // segment), backward=True)
 
     def hidden(X: Any) -> Any:
         return step._Z[0][: X.shape[1] * n_hidden].reshape(-1, n_hidden)
@@ -255,8 +266,8 @@ def pieces(scale: float = 1.0) -> Points:
         return lambda: [work(case.X[:, part], case.Y[:, part], hidden(case.X[:, part])) for part in parts]
 
     found: dict[str, tuple[Callable[[Any, Any, Any], Any], int]] = {
-        "Z1 = X W1^T": (lambda X, Y, Z: step._forward(X, through_last=False), n_in + n_hidden),
-        "tail": (lambda X, Y, Z: step._tail(Z, Y, None), 2 * n_hidden + 1),
+        "Z1 = X W1^T": (lambda X, Y, Z: step._forward(X, False, segment), n_in + n_hidden),
+        "tail": (lambda X, Y, Z: step._tail(Z, Y, None, sums(X), segment), 2 * n_hidden + 1),
         **{form: (partial(_form, product), n_in + n_hidden) for form, product in FORMS.items()},
         "all of the step": (lambda X, Y, Z: step.gradient(X, Y, None), 2 * n_in + 4 * n_hidden + 1),
     }
@@ -283,24 +294,21 @@ def _form(product: Callable[[Any, Any], Any], X: Any, Y: Any, dZ: Any) -> Any:
     return product(dZ, X.T)
 
 
-def _sliced(dZ: Any, rows: Any) -> Any:
-    """dZ^T X as a sum of SLICES products, and of what is left of the examples.
-
-    cupy.matmul copies ``first`` before it begins: twice the bytes of dZ more, which "rate" leaves out.
-    """
-    each = len(dZ) // SLICES
-    head = SLICES * each
-    left = dZ[head:].T @ rows[head:] if head < len(dZ) else 0
-    if not each:
-        return left
-    first = dZ[:head].reshape(SLICES, each, -1).transpose(0, 2, 1)
-    return (first @ rows[:head].reshape(SLICES, each, -1)).sum(axis=0) + left
+def _by_segments(dZ: Any, rows: Any) -> Any:
+    """As the fused step has it: a product for each segment, and the sum of them by the tree."""
+    (k, n), n_in = dZ.shape, rows.shape[1]
+    step = steps.FusedStep(Network([n_in, n, 1]), rows, 0)
+    segment = step.segment(step.network)
+    sums = step.segments.rows(-(-k // segment), backward=True)
+    step.multiply.over_examples(dZ, rows, sums.gradient[:, : n * n_in].reshape(-1, n, n_in), segment)
+    nodes = step.segments.gradients(sums, weights_of(k, None, segment))
+    return added(node.vector[: n * n_in] for node in nodes).reshape(n, n_in)
 
 
 FORMS: dict[str, Callable[[Any, Any], Any]] = {
     "dW1 = dZ1^T X": lambda dZ, rows: dZ.T @ rows,
     "dW1 = (X^T dZ1)^T": lambda dZ, rows: (rows.T @ dZ).T,
-    f"dW1 in {SLICES} slices": _sliced,
+    "dW1 by segments": _by_segments,
 }
 
 

@@ -14,6 +14,7 @@ from bench.own import USUAL, WAYS
 from bench.render import STEP, accuracy, cases, contenders, disturbed, figures, grouped, per_cent, short
 from bench.results import Result, fingerprint
 from bench.roofline import wrong
+from bench.tables import FORESTS
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
@@ -343,5 +344,51 @@ def _reached(axes: Any, summary: forms.TrainingSummary, name: str, colours: dict
             )  # fmt: skip
 
 
+# --- Tables ---------------------------------------------------------------------------------------------------
+
+
+def _tables(result: Result) -> Any:
+    """A row for each table: losses and seconds of all, over those of the better of the trees."""
+    file: forms.Tables = result.typed()
+    by_table = grouped(file.summary.rows, lambda row: row.table)
+    names = list(grouped(file.summary.rows, lambda row: row.contender))
+    figure = _figure(
+        9, 1.6 + 0.34 * len(by_table), result, "Real tables: loss and time over those of the better of the trees",
+        "Means of the seeds of held-out log-loss, or of the root of the mean square error (of which the square is the "
+        "loss); medians of seconds. Below the line: looked at once, at the end. Hollow: at the limit of time.",
+        legend=names,
+    )  # fmt: skip
+    losses, seconds = figure.subplots(1, 2, sharey=True)
+    order = sorted(by_table, key=lambda name: (by_table[name][0].judge, by_table[name][0].rows))
+    for y, name in enumerate(order):
+        best = min((row for row in by_table[name] if row.contender in FORESTS), key=lambda row: row.loss, default=None)
+        if best is None:
+            continue
+        for row in by_table[name]:
+            colour = LINES[names.index(row.contender)]
+            style: Any = {
+                "marker": "o", "linestyle": "", "markersize": 6, "color": colour, "label": row.contender,
+                "markerfacecolor": "white" if row.limited else colour,
+            }  # fmt: skip
+            losses.plot([row.loss / best.loss], [y], **style)
+            seconds.plot([row.seconds / best.seconds], [y], **style)
+    judged = sum(not by_table[name][0].judge for name in order)
+    for axes, title in ((losses, "loss"), (seconds, "seconds")):
+        axes.axvline(1, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.axhline(judged - 0.5, color=QUIET, linewidth=0.7)
+        axes.set_xlabel(f"{title}, 1: the better of the trees")
+        axes.grid(True, axis="x")
+    seconds.set_xscale("log")
+    losses.set_yticks(range(len(order)), [f"{name} ({short(by_table[name][0].rows)})" for name in order])
+    losses.set_ylim(len(order) - 0.5, -0.5)
+    _legend(figure, (losses,))
+    return figure
+
+
 SECONDS = [lead * 10.0**power for power in range(-3, 5) for lead in (1, 2, 5)]  # where a tick may be
-FIGURES: dict[str, Callable[[Result], Any]] = {"scaling": _scaling, "peers": _peers, "training": _training}
+FIGURES: dict[str, Callable[[Result], Any]] = {
+    "scaling": _scaling,
+    "peers": _peers,
+    "training": _training,
+    "tables": _tables,
+}

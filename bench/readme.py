@@ -4,8 +4,8 @@
     ...
     <!-- /bench:peers -->
 
-The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training, profile and
-gpu; a README may have any of them.
+The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training, profile,
+tables and gpu; a README may have any of them.
 """
 
 from __future__ import annotations
@@ -205,6 +205,11 @@ def _gpu(source: Source) -> str:
     return "\n\n".join(made) or unmeasured
 
 
+def _tables(file: forms.Tables) -> str:
+    words = "\n".join(f"- {line}" for line in render.verdicts(file.summary.rows))
+    return f"{render.tables(file, readme=True).markdown}\n\n{words}".strip()
+
+
 SECTIONS: dict[str, Callable[[Source], str]] = {
     "scaling": Section("scaling", _scaling_table, "examples per second against m, with the roofline"),
     "printed": _printed,
@@ -212,5 +217,6 @@ SECTIONS: dict[str, Callable[[Source], str]] = {
     "epochs": Section("peers", lambda file: _times(file, "epoch"), None),
     "training": Section("training", _training_table, "held-out log-loss against seconds of training"),
     "profile": Section("profile", _profile_table, "where the time goes"),
+    "tables": Section("tables", _tables, "loss and time on real tables, over those of boosted trees"),
     "gpu": _gpu,
 }

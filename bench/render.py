@@ -19,6 +19,7 @@ from bench.own import USUAL
 from bench.profile import PARTS as PROFILE
 from bench.results import Result
 from bench.roofline import wrong
+from bench.tables import verdicts
 from bench.training import MARGIN
 
 WIDTH = 240
@@ -192,7 +193,7 @@ def short(value: float) -> str:
 
 def disturbed(points: Iterable[Any]) -> bool:
     """Whether for any of the points no round was quiet."""
-    return any(p.rounds.disturbed for p in points)
+    return any(p.rounds.disturbed for p in points if hasattr(p, "rounds"))
 
 
 def rounds(points: Iterable[Any]) -> str:
@@ -437,6 +438,26 @@ def _training_words(file: forms.Training) -> list[str]:
     return [*(f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in targets), rounds(file.points)]
 
 
+# --- Tables ---------------------------------------------------------------------------------------------------
+
+
+def tables(file: forms.Tables, *, readme: bool = False) -> Grid:
+    """A row for each table and contender."""
+    columns = [
+        Column("table", lambda row: row.table + " *" * row.judge, words=True),
+        Column("rows", lambda row: f"{row.rows:,}"),
+        Column("", lambda row: row.contender + " (limit)" * bool(row.limited), words=True),
+        Column("loss", lambda row: f"{row.loss:.5g}" + " RMSE" * (not row.classify)),
+        Column("seconds", lambda row: figures(row.seconds)),
+        Column("MB", lambda row: megabytes(row.extra), spare=1),
+        Column("seeds", lambda row: str(row.seeds), spare=2),
+    ]
+    title = "Held-out log-loss or RMSE, seconds of the fit, memory beyond the data; *: looked at once, at the end"
+    # Words stand first in a grid.
+    columns.sort(key=lambda column: not column.words)
+    return Grid.of(title, columns, file.summary.rows, readme=readme)
+
+
 # --- The profile ----------------------------------------------------------------------------------------------
 
 
@@ -476,4 +497,5 @@ SHOWN: dict[str, tuple[Callable[[Any], list[Grid]], Callable[[Any], list[str]]]]
     "peers": (_peers, _peers_words),
     "training": (lambda file: [training(file)], _training_words),
     "profile": (profile, profile_words),
+    "tables": (lambda file: [tables(file)], lambda file: verdicts(file.summary.rows)),
 }

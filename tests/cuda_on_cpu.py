@@ -177,6 +177,33 @@ class Kernel:
         return ctypes.c_longlong(int(argument))
 
 
+def matrices(pointer: int, kind: int, shape: tuple[int, int], ld: int, batch: int, stride: int) -> np.ndarray:
+    """What lies there, column by column as cuBLAS has it: (batch, *shape)."""
+    dtype = np.dtype((np.float32, np.float64)[kind])
+    rows, columns = shape
+    assert ld >= max(1, rows), "cuBLAS refuses it"
+    numbers = (batch - 1) * stride + (columns - 1) * ld + rows
+    flat = np.frombuffer((ctypes.c_char * (numbers * dtype.itemsize)).from_address(pointer), dtype)
+    steps = tuple(step * dtype.itemsize for step in (stride, 1, ld))
+    return np.lib.stride_tricks.as_strided(flat, (batch, rows, columns), steps)
+
+
+def gemm(
+    handle: int, of_a: int, of_b: int, m: int, n: int, k: int, alpha: int, a: int, a_kind: int, lda: int, a_stride: int,
+    b: int, b_kind: int, ldb: int, b_stride: int, beta: int, c: int, c_kind: int, ldc: int, c_stride: int, batch: int,
+    compute: int, algorithm: int,
+) -> None:  # fmt: skip
+    """As cupy.cuda.cublas.gemmStridedBatchedEx; NumPy makes each product, whose bits depend on its shape too."""
+    multiplied.append((m, n, k, batch, compute))
+    A = matrices(a, a_kind, (k, m) if of_a else (m, k), lda, batch, a_stride)
+    B = matrices(b, b_kind, (n, k) if of_b else (k, n), ldb, batch, b_stride)
+    C = matrices(c, c_kind, (m, n), ldc, batch, c_stride)
+    for i in range(batch):
+        left, right = (B[i] if of_b else B[i].T), (A[i] if of_a else A[i].T)
+        C[i].T[...] = left @ right
+
+
+multiplied: list[tuple[int, ...]] = []  # the products since the list was last cleared: m, n, k, how many, in which type
 launched: list[tuple[str, list[int]]] = []  # what ran since the list was last cleared
 
 
@@ -186,7 +213,8 @@ class FakeCuPy:
     def __init__(self, processors: int = 2) -> None:
         self.cuda = SimpleNamespace(
             driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 2),
-            Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": processors}),
+            Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": processors}, cublas_handle=0),
+            cublas=SimpleNamespace(gemmStridedBatchedEx=gemm),
         )
 
     def __getattr__(self, name: str) -> Any:

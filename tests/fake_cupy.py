@@ -238,7 +238,7 @@ def make() -> ModuleType:
     vars(fake.cuda).update(
         Device=Device, Stream=Stream, Event=Event, get_current_stream=Stream, get_elapsed_time=lambda start, stop: 1.0,
         alloc_pinned_memory=lambda size: np.empty(size, np.uint8),
-        cublas=SimpleNamespace(getVersion=lambda handle: 130000),
+        cublas=SimpleNamespace(getVersion=lambda handle: 130000, gemmStridedBatchedEx=cuda_on_cpu.gemm),
         driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda pointer, threads, shared: 2),
         runtime=SimpleNamespace(
             getDeviceCount=lambda: Device.count, getDevice=Device.current, memGetInfo=lambda: Device.mem_info,

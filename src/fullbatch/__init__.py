@@ -24,12 +24,13 @@ from fullbatch.version import __version__
 
 if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
-    from fullbatch.tables.model import TableModel
     from fullbatch.tables.reading import read_table
 
 __all__ = [
+    "Checkpoint",
     "GradientSum",
     "Layer",
     "LogisticRegression",
@@ -38,7 +39,6 @@ __all__ = [
     "Network",
     "Run",
     "TableClassifier",
-    "TableModel",
     "TableRegressor",
     "__version__",
     "cost",
@@ -52,11 +52,11 @@ __all__ = [
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
 _LAZY = {
+    "Checkpoint": "fullbatch.saving.checkpoint",
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",
     "TableClassifier": "fullbatch.tables.estimators",
-    "TableModel": "fullbatch.tables.model",
     "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
     "read_table": "fullbatch.tables.reading",

@@ -5,6 +5,9 @@ import sys
 
 def main() -> int:
     """Run the command. Ctrl-C while Python still imports it ends it as quietly as later."""
+    from fullbatch.machine.descriptors import open_closed_ones
+
+    open_closed_ones()
     try:
         from fullbatch.command.app import main as command
 

@@ -1,4 +1,4 @@
-"""The exceptions, and the check of a number that raises one. A message says what was expected, what came, the cure.
+"""The exceptions, a warning, and the check of a number. A message says what was expected, what came, the cure.
 
 The classes also derive from the built-in exception that a caller of a numerical library would expect, so that
 ``except ValueError`` catches bad input.
@@ -42,6 +42,10 @@ class NonFiniteError(FullbatchError, ArithmeticError):
 
 class TableError(InputError):
     """A table that cannot be read or does not fit: the file, the columns or the values."""
+
+
+class TableWarning(UserWarning):
+    """Rows or columns of a table that were left out, and how many."""
 
 
 class ModelFileError(FullbatchError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -17,7 +18,17 @@ from fullbatch.machine import arrays, places
 from fullbatch.machine.given import plain
 from fullbatch.machine.places import Place
 from fullbatch.sources import Dense, Examples, put_examples
+from fullbatch.sources.fingerprints import fingerprint, fingerprint_of_array
 from fullbatch.training import optimizers
+from fullbatch.training.checkpoints import (
+    Checkpoint,
+    Moment,
+    check_same,
+    is_checkpoint,
+    made_by,
+    moment_of,
+    warn_of_other_bits,
+)
 from fullbatch.training.loop import epochs
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
@@ -119,12 +130,16 @@ def gradient_descent(
     device: str | None = None,
     device_memory: float | None = None,
     precision: str | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: Checkpoint | None = None,
 ) -> Run:
     """Full-batch gradient descent: all parameters at once from the gradients at the old point (N6).
 
     X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
     learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
     tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
+    checkpoint : a ``fullbatch.Checkpoint`` that keeps the training while it runs;  resume : one whose training goes on,
+    to the same bits: with the same network, data and settings, ``iterations`` may be more; ``params`` are not used
 
     Of a lazy library such as dask the parameters are computed after each update, and X is computed anew in each
     iteration: ``X.persist()`` before the call does that once.
@@ -141,29 +156,113 @@ def gradient_descent(
         raise InputError(f"iterations must be an integer of at least 0; got {iterations!r}.")
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     optimizer = optimizers.sgd(momentum, nesterovs_momentum=nesterov) if momentum else optimizers.gd()
+    settings = {"learning_rate": learning_rate, "momentum": momentum, "nesterov": bool(nesterov), "l2": l2, "tol": tol}
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
-        return _descend(objective, ready, optimizer, learning_rate, int(iterations), tol)
+        record = _Record(objective, ready, settings, checkpoint, resume)
+        state = TrainingState.start(ready.theta, optimizer, Schedule("constant", learning_rate))
+        return _descend(objective, ready, optimizer, record.start(state), int(iterations), tol, record)
+
+
+class _Record:
+    """What a checkpoint is told of a training, and what is taken from the one that it goes on from."""
+
+    def __init__(
+        self, objective: Objective, ready: Prepared, settings: dict[str, Any], checkpoint: Any, resume: Any
+    ) -> None:
+        if checkpoint is not None and not is_checkpoint(checkpoint):
+            raise InputError(f"checkpoint must be a fullbatch.Checkpoint; got {type(checkpoint).__name__}.")
+        self.checkpoint, self.ready, self.network = checkpoint, ready, objective.network
+        self.resumed = moment_of(resume)
+        self.facts: dict[str, Any] = {}
+        if checkpoint is None and resume is None:
+            return
+        examples, threads = ready.examples, objective.fold.threads
+        assert examples.Y is not None
+        data = {"X": fingerprint(examples.X, threads), "Y": fingerprint(examples.Y, threads)}
+        if examples.weight is not None:
+            data["sample_weight"] = fingerprint_of_array(examples.weight, threads)
+        settings = {**settings, **_as_settings(objective.network)}
+        self.facts = {"data": data, "settings": settings, "made_by": made_by(objective, ready.place.name)}
+        if self.resumed is not None:
+            check_same(self.resumed, self.facts)
+            warn_of_other_bits(self.resumed, self.facts["made_by"], stacklevel=4)
+
+    def start(self, state: TrainingState) -> TrainingState:
+        """Where the training begins, or goes on."""
+        if self.resumed is not None:
+            kept, put = self.resumed.state, self.put
+            if kept.optimizer != state.optimizer or kept.theta.shape != state.theta.shape or kept.place:
+                raise InputError("the checkpoint is not of such a training: it has other parameters or another solver.")
+            state = kept._replace(theta=put(kept.theta), arrays=tuple(put(array) for array in kept.arrays))
+        self.note(state)
+        return state
+
+    def put(self, array: Any) -> Any:
+        theta = self.ready.theta
+        if arrays.is_numpy(theta):
+            return array
+        return arrays.from_host(array, xp=arrays.namespace(theta), device=arrays.device_of(theta))
+
+    def note(self, state: TrainingState, *, last: bool = False) -> None:
+        def model() -> Params:
+            return self.ready.as_params(state.theta, self.network)
+
+        if self.checkpoint is not None:
+            self.checkpoint.note(Moment(state, model, self.facts, last=last, anywhere=arrays.is_numpy(state.theta)))
+
+    def is_over(self, iterations: int) -> str:
+        """Why the training that is to go on was at its end, or ""; the user is told."""
+        if self.resumed is None or not (self.resumed.state.stopped or self.resumed.state.epoch >= iterations):
+            return ""
+        stopped = self.resumed.state.stopped or "iterations"
+        warnings.warn(
+            f"the training in the checkpoint is at its end ({stopped}); its parameters are left as they are.",
+            stacklevel=4,
+        )
+        return stopped
+
+
+def _as_settings(network: Network) -> dict[str, Any]:
+    """A network as JSON has it; activations of one's own by no more than that they are."""
+    names = [activation.name or "own" for activation in network.activations]
+    return {"sizes": list(network.sizes), "hidden": names, "output": network.output.name}
 
 
 def _descend(
-    objective: Objective, ready: Prepared, optimizer: Optimizer, learning_rate: float, iterations: int, tol: float
+    objective: Objective,
+    ready: Prepared,
+    optimizer: Optimizer,
+    state: TrainingState,
+    iterations: int,
+    tol: float,
+    record: _Record,
 ) -> Run:
     network, m = objective.network, ready.examples.m
-    state = last = TrainingState.start(ready.theta, optimizer, Schedule("constant", learning_rate))
-    final, stopped = math.nan, "iterations"
-    loop = epochs(objective, optimizer, state, orders=repeat(slice(0, m), iterations), batch_size=m)
-    for after in loop:
-        final = after.costs[-1]  # of the parameters before the update
-        if not math.isfinite(final):
-            raise not_finite(final, state.epoch, ready.as_params(last.theta, network))
-        if state.epoch and tol > 0 and state.costs[-1] - final < tol:
-            stopped = "tolerance"
-            break
-        last, state = state, after
-    else:
-        final = objective.cost(state.theta)
-        if not math.isfinite(final):
-            raise not_finite(final, iterations, ready.as_params(last.theta, network))
+    last, final, stopped = state, math.nan, "iterations"
+    note = record.note if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
+    loop = epochs(objective, optimizer, state, orders=repeat(slice(0, m), iterations - state.epoch), batch_size=m)
+    if over := record.is_over(iterations):
+        loop, stopped = iter(()), over
+    try:
+        for after in loop:
+            final = after.costs[-1]  # of the parameters before the update
+            if not math.isfinite(final):
+                raise not_finite(final, state.epoch, ready.as_params(last.theta, network))
+            if note is not None:
+                note(state)  # now that its cost is known to be a number
+            if state.epoch and tol > 0 and state.costs[-1] - final < tol:
+                stopped = "tolerance"
+                break
+            last, state = state, after
+        else:
+            final = objective.cost(state.theta)
+            if not math.isfinite(final):
+                raise not_finite(final, iterations, ready.as_params(last.theta, network))
+    except KeyboardInterrupt:
+        record.note(state, last=True)
+        raise
+    if not over:  # more iterations may be asked for later, but not where these were enough
+        record.note(state._replace(stopped="" if stopped == "iterations" else stopped), last=True)
     fold = objective.fold
     return Run(
         ready.as_params(state.theta, network), [*state.costs, final], stopped, fold.step_name, fold.threads,

@@ -68,9 +68,16 @@ const fb_head* head(const Any* opaque) {
 
 bool is_dtype(int dtype) { return dtype == FB_FLOAT32 || dtype == FB_FLOAT64; }
 
-bool is_network(int64_t layers, const int64_t* sizes, const int32_t* activations, int output) {
+bool is_output(const fb_output_loss* output) {
+    if (!output || output->unit < FB_OUT_SIGMOID || output->unit > FB_OUT_EXP) return false;
+    if (!output->lines) return true;
+    // Not "< 0 || ...": a NaN is none of these.
+    return output->unit == FB_OUT_IDENTITY && output->below >= 0 && output->above >= 0;
+}
+
+bool is_network(int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output) {
     if (layers < 1 || layers > MOST_LAYERS || !sizes || (layers > 1 && !activations)) return false;
-    if (output < FB_OUT_SIGMOID || output > FB_OUT_EXP) return false;
+    if (!is_output(output)) return false;
     int64_t parameters = 0;
     for (int64_t l = 0; l <= layers; l++) {
         if (sizes[l] < 1 || sizes[l] > MOST_UNITS) return false;
@@ -130,7 +137,9 @@ const char* fb_isa_name(int isa) { return isa >= 0 && isa < COUNT ? ISAS[isa].ke
 
 int fb_isa_usable(int isa) { return kernels(isa) != nullptr; }
 
-fb_step* fb_step_new(int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output) {
+fb_step* fb_step_new(
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output
+) {
     const fb_kernels* table = kernels(isa);
     if (!table || !is_dtype(dtype) || !is_network(layers, sizes, activations, output)) return nullptr;
     return table->step_new(dtype, layers, sizes, activations, output);
@@ -160,8 +169,8 @@ int fb_step_predict(fb_step* step, const fb_examples* block, void* out) {
 }
 
 fb_trainer* fb_trainer_new(
-    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
-    const fb_rule* rule
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output,
+    int64_t batch, const fb_rule* rule
 ) {
     const fb_kernels* table = kernels(isa);
     if (!table || !is_dtype(dtype) || !is_network(layers, sizes, activations, output)) return nullptr;

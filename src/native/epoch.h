@@ -149,7 +149,10 @@ void trainer_free(Trainer<T>* trainer) {
 }
 
 template <class T>
-bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_t* activations, int output, int64_t batch) {
+bool allocate(
+    Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output,
+    int64_t batch
+) {
     if (!build(trainer->net, L, sizes, activations, output, true)) return false;
     if (!build(trainer->first, L, sizes, activations, output, false)) return false;
     if (!build(trainer->second, L, sizes, activations, output, false)) return false;
@@ -192,8 +195,8 @@ bool allocate(Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_
 
 template <class T>
 fb_trainer* trainer_new(
-    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output,
-    int64_t batch, const fb_rule* rule
+    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations,
+    const fb_output_loss* output, int64_t batch, const fb_rule* rule
 ) {
     Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
     if (trainer == nullptr) return nullptr;

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { FB_ABI = 4 };  // raised with every change below: a stale library is refused, not called
+enum { FB_ABI = 5 };  // raised with every change below: a stale library is refused, not called
 
 enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
 enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
@@ -43,6 +43,13 @@ typedef struct {
     int64_t m;
 } fb_examples;
 
+// The output unit with its loss: its own, the canonical one, or with ``lines`` (of the identity alone) two straight lines that
+// meet at a = y, L = above (a - y) where a > y, else below (y - a).
+typedef struct {
+    int32_t unit, lines;  // enum fb_output; whether
+    double below, above;
+} fb_output_loss;
+
 typedef struct fb_step fb_step;
 
 FB_EXPORT int fb_abi(void);
@@ -52,7 +59,7 @@ FB_EXPORT int fb_isa_usable(int isa);        // whether this machine has it
 // A step for one thread; NULL where memory is short or an argument is out of range.
 // sizes: n[0] ... n[L]; activations: L - 1 of enum fb_activation.
 FB_EXPORT fb_step* fb_step_new(
-    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output
 );
 FB_EXPORT void fb_step_free(fb_step* step);
 // theta: W[1], b[1], W[2], ... each row after row, in the step's dtype; it is copied.
@@ -78,8 +85,8 @@ typedef struct {
 
 // For batches of at most ``batch`` examples; NULL where memory is short or an argument is out of range.
 FB_EXPORT fb_trainer* fb_trainer_new(
-    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
-    const fb_rule* rule
+    int isa, int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output,
+    int64_t batch, const fb_rule* rule
 );
 FB_EXPORT void fb_trainer_free(fb_trainer* trainer);
 // theta and the optimiser's arrays of the same length (velocity; or mean and square; NULL for what it has not): in, and out.

@@ -21,7 +21,7 @@ bool is_float(const Any* opaque) {
     return reinterpret_cast<const fb_head*>(opaque)->dtype == FB_FLOAT32;
 }
 
-fb_step* new_step(int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output) {
+fb_step* new_step(int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output) {
     if (dtype == FB_FLOAT32) return step_new<float>(&FB_TABLE, dtype, layers, sizes, activations, output);
     return step_new<double>(&FB_TABLE, dtype, layers, sizes, activations, output);
 }
@@ -52,7 +52,8 @@ int predict(fb_step* step, const fb_examples* block, void* out) {
 }
 
 fb_trainer* new_trainer(
-    int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch, const fb_rule* rule
+    int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output, int64_t batch,
+    const fb_rule* rule
 ) {
     if (dtype == FB_FLOAT32) return trainer_new<float>(&FB_TABLE, dtype, layers, sizes, activations, output, batch, rule);
     return trainer_new<double>(&FB_TABLE, dtype, layers, sizes, activations, output, batch, rule);

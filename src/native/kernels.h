@@ -5,15 +5,17 @@
 
 struct fb_kernels {
     const char* name;
-    fb_step* (*step_new)(int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output);
+    fb_step* (*step_new)(
+        int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output
+    );
     void (*step_free)(fb_step*);
     void (*step_load)(fb_step*, const void* theta);
     int (*step_gradient)(fb_step*, const fb_examples*, double* gradient, double* loss, double* weight);
     int (*step_cost)(fb_step*, const fb_examples*, double* loss, double* weight);
     int (*step_predict)(fb_step*, const fb_examples*, void* out);
     fb_trainer* (*trainer_new)(
-        int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, int output, int64_t batch,
-        const fb_rule* rule
+        int dtype, int64_t layers, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output,
+        int64_t batch, const fb_rule* rule
     );
     void (*trainer_free)(fb_trainer*);
     void (*trainer_load)(fb_trainer*, const void* theta, const void* first, const void* second);

@@ -15,7 +15,7 @@ constexpr int64_t BLOCK =
 template <class T>
 struct Net {
     int64_t L;
-    int output;
+    fb_output_loss output;
     Layer<T>* layers;  // layers[0] is layer 1
     T* memory;         // theirs, in one piece
     int64_t size;      // of it
@@ -34,10 +34,12 @@ void release(Net<T>& net) {
 // All the arrays of a packed network in one piece of memory, or false. What is laid out like parameters but is none, sums or an
 // optimiser's arrays, has no W^T.
 template <class T>
-bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, int output, bool parameters) {
+bool build(
+    Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output, bool parameters
+) {
     constexpr int lanes = vec<T>::lanes;
     net.L = L;
-    net.output = output;
+    net.output = *output;
     net.memory = nullptr;
     net.layers = static_cast<Layer<T>*>(calloc(size_t(L), sizeof(Layer<T>)));
     if (net.layers == nullptr) return false;
@@ -239,7 +241,7 @@ void step_free(Step<T>* step) {
 }
 
 template <class T>
-bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* activations, int output) {
+bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output) {
     if (!build(step->net, L, sizes, activations, output, true)) return false;
     if (!build(step->sums, L, sizes, activations, output, false)) return false;
     step->total = zeros<double>(step->sums.size);
@@ -274,7 +276,8 @@ bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* act
 
 template <class T>
 fb_step* step_new(
-    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations, int output
+    const fb_kernels* kernels, int dtype, int64_t L, const int64_t* sizes, const int32_t* activations,
+    const fb_output_loss* output
 ) {
     Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
     if (step == nullptr) return nullptr;
@@ -440,7 +443,7 @@ int step_predict(fb_step* opaque, const fb_examples* from, void* out) {
         Rows<T> in = {};
         SparseRows<T> sparse = {};
         forward_tile(step, from, first, rows, false, in, sparse);
-        output_values<T>(step->net.output, step->pass.Z, units);
+        output_values<T>(step->net.output.unit, step->pass.Z, units);
         rows_from_columns(step->pass.Z, units, rows, units, static_cast<T*>(out) + first * units);
     }
     return 0;

@@ -202,20 +202,27 @@ FB_INLINE double sum_as_double(V<T> v) {
 }
 
 template <class T>
-struct LossAndValue {
-    V<T> loss, value;
+struct LossAndSlope {
+    V<T> loss, dz;
 };
+
+// Where neither z > y nor z < y, dz is z - y: 0, or a NaN, which must stay one.
+template <class T>
+FB_INLINE LossAndSlope<T> two_lines(T below, T above, V<T> z, V<T> y) {
+    const V<T> d = z - y, up = broadcast(above) * d, down = broadcast(-below) * d;
+    return {max(up, down), select(d > 0, broadcast(above), select(d < 0, broadcast(-below), d))};
+}
 
 // Both from one exponential.
 template <class T>
-FB_INLINE LossAndValue<T> loss_and_value(int output, V<T> z, V<T> y) {
-    if (output == FB_OUT_IDENTITY) return {T(0.5) * (z - y) * (z - y), z};
+FB_INLINE LossAndSlope<T> loss_and_slope(int output, V<T> z, V<T> y) {
+    if (output == FB_OUT_IDENTITY) return {T(0.5) * (z - y) * (z - y), z - y};
     if (output == FB_OUT_EXP) {  // Poisson
         const V<T> value = v_exp(z);
-        return {value - y * z, value};
+        return {value - y * z, value - y};
     }
     const V<T> e = v_exp(-abs(z));  // sigma(|z|) = 1 / (1 + e), sigma(-|z|) = e / (1 + e)
-    return {max(V<T>{}, z) - z * y + v_log1p_near_0(e), select(z < 0, e, broadcast(T(1))) / (1 + e)};
+    return {max(V<T>{}, z) - z * y + v_log1p_near_0(e), select(z < 0, e, broadcast(T(1))) / (1 + e) - y};
 }
 
 template <class T>
@@ -248,13 +255,13 @@ FB_INLINE V<T> largest(const T* Z, int64_t units) {
 
 // The loss, and in Z what comes next: dZ if ``gradient``.
 template <class T>
-double output_loss(int output, T* Z, const T* Y, const T* weight, int64_t units, bool gradient) {
+double output_loss(const fb_output_loss& output, T* Z, const T* Y, const T* weight, int64_t units, bool gradient) {
     constexpr int lanes = vec<T>::lanes;
     V<T> total = {};
     for (int e = 0; e < TILE; e += lanes, Z += lanes, Y += lanes, weight += lanes) {
         const V<T> w = load(weight);
         V<T> loss = {};
-        if (output == FB_OUT_SOFTMAX) {
+        if (output.unit == FB_OUT_SOFTMAX) {
             const V<T> top = largest(Z, units);
             for (int64_t j = 0; j < units; j++) loss -= load(Y + j * TILE) * load(Z + j * TILE);
             const V<T> sum = exponentials(Z, units, top);
@@ -265,9 +272,11 @@ double output_loss(int output, T* Z, const T* Y, const T* weight, int64_t units,
         } else {
             for (int64_t j = 0; j < units; j++) {
                 const V<T> y = load(Y + j * TILE);
-                const LossAndValue<T> one = loss_and_value<T>(output, load(Z + j * TILE), y);
+                const V<T> z = load(Z + j * TILE);
+                const LossAndSlope<T> one =
+                    output.lines ? two_lines<T>(T(output.below), T(output.above), z, y) : loss_and_slope<T>(output.unit, z, y);
                 loss += one.loss;
-                if (gradient) store(Z + j * TILE, weighted<T>(one.value - y, w));
+                if (gradient) store(Z + j * TILE, weighted<T>(one.dz, w));
             }
         }
         total += weighted<T>(loss, w);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import fullbatch as fb
 from command.conftest import QUICK, write
 from fullbatch.command import app, info
 
@@ -31,8 +33,13 @@ def test_train_then_evaluate_and_predict(run, folder, tmp_path):
         status, out, _ = run("predict", model, data)
         assert out.splitlines()[0] == "prediction,probability_no,probability_yes"
         assert len(out.splitlines()) == 401
-    models = {(tmp_path / f"{kind}.model").read_bytes() for kind in ("csv", "parquet")}
-    assert len(models) == 1  # the same table and seed: the same bits
+    models = set()
+    for kind in ("csv", "parquet"):
+        model = fb.load(tmp_path / f"{kind}.model")
+        assert [file["name"] for file in model.record_["data"].pop("files")] == [f"people.{kind}"]
+        fb.save(model, tmp_path / "nameless.model")
+        models.add((tmp_path / "nameless.model").read_bytes())
+    assert len(models) == 1  # the same table and seed: the same bits, but for the name of the data
 
 
 def test_help_and_version(run):
@@ -65,7 +72,7 @@ def start(*args: object, **options) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_training_keeps_the_model_so_far(run, folder, tmp_path, number, status):
     model = tmp_path / "pays.model"
     args = (folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", model)
@@ -84,6 +91,76 @@ def test_an_interrupted_training_keeps_the_model_so_far(run, folder, tmp_path, n
     assert json.loads(out)["interrupted"]
     assert run("evaluate", model, folder / "people.csv")[0] == 0
     assert sorted(os.listdir(tmp_path)) == ["pays.model"]
+
+
+def test_a_training_outlives_its_terminal_long_enough_to_keep_the_model(run, folder, tmp_path):
+    """The terminal hangs up: each write to it fails from then on, and the process gets SIGHUP."""
+    parent, child = pty.openpty()
+    args = (folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), "TERM": "xterm"}
+    begin = (  # The terminal becomes the process's own, so that its end is a signal to it.
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'fullbatch', *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", begin, "train", *map(str, args), "--epochs", "1000000"]
+    process = subprocess.Popen(
+        command, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+    )
+    os.close(child)
+    shown = b""
+    while b"cost" not in shown:
+        shown += os.read(parent, 4096)
+    os.close(parent)
+    assert process.wait(timeout=60) == 129
+    assert os.listdir(tmp_path) == ["pays.model"]
+    assert run("evaluate", tmp_path / "pays.model", folder / "people.csv")[0] == 0
+
+
+def test_a_hangup_that_nohup_has_ignored_ends_nothing(folder, tmp_path):
+    args = (folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    command = ["sh", "-c", 'trap "" HUP; exec "$0" -m fullbatch train "$@"', sys.executable, *map(str, args)]
+    with subprocess.Popen(
+        [*command, "--epochs", "30", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        while not process.stderr.readline().startswith("epoch 1/"):
+            pass
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not json.loads(out)["interrupted"]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_with_closed_files_it_trains_and_predicts(folder, tmp_path, closed):
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2])}
+
+    def fullbatch(*arguments: object) -> int:
+        command = ["sh", "-c", f'exec "$0" -m fullbatch "$@" {closed}', sys.executable, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, env=environment, check=False).returncode
+
+    data, model = folder / "people.csv", tmp_path / "pays.model"
+    assert fullbatch("train", data, "--target", "pays", "--epochs", "2", "--hidden", "4", "--model", model) == 0
+    assert fullbatch("predict", model, data, "--out", tmp_path / "p.csv") == 0
+    assert (tmp_path / "p.csv").read_text().startswith("prediction,probability_no,probability_yes\n")
+    assert fullbatch("predict", model, tmp_path / "missing.csv") == 2
+
+
+def test_a_second_training_into_the_same_file_is_told(run, folder, tmp_path):
+    args = ("train", folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
+    with start(*args, "--epochs", "1000000", "--json") as process:
+        while not process.stderr.readline().startswith("epoch 1/"):
+            pass
+        status, out, err = run(*args)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"fullbatch: error: another process is making the model [^\n]+pays\.model; wait [^\n]+\n", err)
+    assert os.listdir(tmp_path) == ["pays.model"]
 
 
 def test_an_error_in_a_process_is_one_line_and_exit_2():

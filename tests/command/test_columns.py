@@ -91,10 +91,19 @@ def test_columns_are_left_out(run, folder):
 def test_info_shows_what_the_model_file_keeps(run, folder):
     status, out, _ = run("info", folder / "pays.model")
     assert status == 0
-    for word in ("town", "18 to 79", "classification", "accuracy", "learned from", "360 rows", "epochs"):
+    for word in ("town", "18 to 79", "classification", "accuracy", "learned from", "359 rows", "epochs"):
         assert word in out
     record = json.loads(run("info", folder / "pays.model", "--json")[1])
-    assert set(record) == {"report", "settings", "rows", "held_out", "guess"}
+    assert set(record["versions"]) == {"fullbatch", "numpy"}
+    assert record["data"]["files"] == [{"name": "people.csv", "bytes": (folder / "people.csv").stat().st_size}]
+    assert (record["data"]["rows"], record["rows"], record["left_out"]) == (
+        400,
+        359,
+        {"without_target": 0, "weight_0": 0},
+    )
+    assert record["parameters"]["hidden"] == [8]
+    assert record["chosen"]["batch_size"] == 32
+    assert "device" not in record["parameters"]
 
 
 def test_info_of_an_earlier_file(run, data_folder):

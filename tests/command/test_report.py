@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -54,6 +55,19 @@ def test_scores_fit_80_columns_beside_the_guess():
     assert not any("R²" in line for line in lines)
 
 
+def test_the_confusion_matrix_is_printed_for_few_classes():
+    out = shown()
+    scores = {"accuracy": 0.75, "confusion_matrix": [[5, 1], [1, 123456]]}
+    report.print_scores(out, "t", {"model": scores, "majority guess": {"accuracy": 0.5}}, ["no", "[yes]"])
+    lines = [line.split() for line in out.file.getvalue().splitlines()]
+    assert ["no", "5", "1"] in lines
+    assert ["[yes]", "1", "123,456"] in lines
+    out = shown()
+    many = [str(i) for i in range(9)]
+    report.print_scores(out, "t", {"model": {"accuracy": 0.75, "confusion_matrix": np.eye(9).tolist()}}, many)
+    assert "predicted as" not in out.file.getvalue()
+
+
 def test_names_in_brackets_are_not_markup():
     out = shown()
     report.print_scores(out, "[bold]", {"[red]": {"accuracy": 1.0}})
@@ -67,7 +81,7 @@ def test_names_in_brackets_are_not_markup():
 def train(progress: report.TrainingProgress, epochs: int) -> None:
     """Call the hooks as an estimator does."""
     root = SimpleNamespace(max_subtasks=epochs)
-    estimator = SimpleNamespace(max_iter=epochs, loss_curve_=[], validation_costs_=[], t_=0)
+    estimator = SimpleNamespace(loss_curve_=[], validation_costs_=[], t_=0)
     progress.setup(estimator, root)
     progress.on_fit_task_begin(estimator, root)
     for epoch in range(epochs):

@@ -21,7 +21,7 @@ def test_json_is_one_object_on_the_last_line(run, folder, tmp_path, host_step):
     found = json.loads(out.splitlines()[-1])
     assert status == 0
     assert found["classes"] == ["no", "yes"]
-    assert (found["m"], found["held_out"]["m"], found["epochs"]) == (360, 40, 12)
+    assert (found["m"], found["held_out"]["m"], found["epochs"]) == (359, 41, 12)
     assert found["held_out"]["log_loss"] < found["guess"]["log_loss"]
     assert found["device"] == "cpu"
     assert found["step"] == host_step
@@ -29,7 +29,7 @@ def test_json_is_one_object_on_the_last_line(run, folder, tmp_path, host_step):
     assert not found["interrupted"]
     status, out, _ = run("evaluate", folder / "pays.model", folder / "people.csv", "--json")
     scores = json.loads(out)
-    assert set(scores) == {"m", "cost", "accuracy", "auc", "log_loss"}
+    assert set(scores) == {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
     assert scores["m"] == 400
 
 
@@ -64,7 +64,7 @@ def test_why_it_computes_on_the_cpu_is_said_before_the_first_epoch(run, folder, 
 
 def test_the_beginning_of_a_fit_is_not_yet_that_of_an_epoch(capsys):
     """Between them the training is put together, which can be an error too."""
-    callback = train._BeforeTheFirstEpoch(["a line", "another"])
+    callback = train._BeforeTheFirstEpoch(lambda estimator: ["a line", "another"])
     for epochs, said in ((12, ""), (0, "fullbatch: a line\nfullbatch: another\n"), (0, "")):
         callback.on_fit_task_begin(None, SimpleNamespace(max_subtasks=epochs))
         assert capsys.readouterr().err == said
@@ -129,7 +129,7 @@ ROWS = "a,b,y\n1,x,no\n2,y,yes\n3,x,no\n4,y,yes\n5,x,no\n6,y,yes\n"
         ("column.csv", ROWS, "z", "'z'"),
         ("near.csv", ROWS.replace("y\n", "late\n", 1), "latte", "Did you mean 'late'"),
         ("one.csv", ROWS.replace("yes", "no"), "y", "at least two classes"),
-        ("gaps.csv", ROWS.replace("6,y,yes", "6,y,"), "y", "missing in 1 of 6 rows"),
+        ("gaps.csv", "a,y\n1,\n2,\n", "y", "no row is left to learn from: 2 of 2 rows have no target"),
         ("twice.csv", ROWS.replace("a,b", "a,a"), "y", "more than one is called 'a'"),
         ("only.csv", "y\nno\nyes\n", "y", "only column"),
         ("ragged.csv", ROWS + "7,x\n", "y", "row 7 .* has 2 values"),
@@ -203,3 +203,25 @@ def test_a_training_that_fails_keeps_the_old_model(fails, folder, tmp_path):
     )  # fmt: skip
     assert "learning rate" in said.replace("-", " ")
     assert model.read_bytes() == (folder / "pays.model").read_bytes()
+
+
+# --- Losses of numbers
+
+
+def test_a_loss_makes_a_regression_and_names_the_guess(run, fails, folder):
+    args = ("train", folder / "people.csv", "--target", "income", *QUICK)
+    for loss, guess in ((("absolute_error",), "the median"), (("quantile", "--quantile", "0.9"), "the 0.9-quantile")):
+        status, out, _ = run(*args, "--loss", *loss)
+        assert (status, guess in out) == (0, True)
+    out = run("train", folder / "people.csv", "--target", "age", "--log-target", *QUICK)[1]
+    assert "learned as log(1 + y /" in out
+    assert "regression" in out
+    # Counts of few values are classes, where no loss says otherwise.
+    found = json.loads(run("train", folder / "people.csv", "--target", "age", "--loss", "poisson", "--json", *QUICK)[1])
+    assert (found["task"], found["loss"]) == ("regress", "poisson")
+    assert "is classified" in fails(
+        "train", folder / "people.csv", "--target", "pays", "--log-target", "--task", "classify"
+    )
+    assert "quantile must be a number between 0 and 1" in fails(*args, "--loss", "quantile", "--quantile", "1")
+    assert "needs a quantile" in fails(*args, "--loss", "quantile")
+    assert "belongs to loss='quantile'" in fails(*args, "--quantile", "0.5")

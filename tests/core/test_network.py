@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 import fullbatch as fb
 from fullbatch.core.activations import ACTIVATIONS
-from fullbatch.core.losses import OUTPUTS
 from fullbatch.errors import ArrayTypeError, InputError
-from reference import g, g_prime, lists, one_example, oracle, problem, relative
+from reference import PAIRS, Q, g, g_prime, lists, one_example, oracle, problem, relative
 
 NAMES = sorted(ACTIVATIONS)
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -60,12 +59,12 @@ def test_the_pass_stays_in_the_dtype_of_the_caller(xp64, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 def test_n5_the_vectorised_pass_is_the_mean_of_n7_one_example_at_a_time(xp, name, output):
     """N3, N4, N5 and N12: every activation with every output unit, two hidden layers, several outputs."""
     sizes, m = [3, 4, 3, 2], 5
     params, X, Y = problem(sizes, m, output, seed=NAMES.index(name))
-    network = fb.Network(sizes, hidden=name, output=output)
+    network = fb.Network(sizes, hidden=name, **PAIRS[output])
     total, gradients = summed(network, xp.params(params), xp.array(X), xp.array(Y))
     J, expected = oracle(params, [name, name], output, X, Y)
     assert float(total.weight) == m
@@ -127,17 +126,48 @@ def test_weights_multiply_each_example(xp):
     assert relative([xp.host(array) / 7.0 for array in gradients], expected) < xp.tolerance
 
 
+@pytest.mark.parametrize("output", ["absolute_error", "quantile"])
+def test_a_loss_of_two_lines_leaves_out_an_example_of_weight_0(xp, output):
+    """Weight 0 is the same as leaving the example out, also where it is no number; weight 2 the same as it twice."""
+    params, X, Y = problem([3, 4, 2], 4, output, seed=2)
+    network = fb.Network([3, 4, 2], **PAIRS[output])
+    weight = np.array([1.0, 0.0, 2.0, 1.0])
+    twice = [0, 2, 2, 3]
+    Y[0, 1] = np.inf
+    found = fb.cost_and_gradients(
+        network, xp.params(params), xp.array(X), xp.array(Y), l2=0.1, sample_weight=xp.array(weight)
+    )
+    expected = fb.cost_and_gradients(network, xp.params(params), xp.array(X[:, twice]), xp.array(Y[:, twice]), l2=0.1)
+    assert found[0] == pytest.approx(expected[0], rel=xp.tolerance)
+    assert relative(xp.hosts(found[1]), xp.hosts(expected[1])) < xp.tolerance
+
+
+def test_a_loss_goes_with_its_output_unit():
+    network = fb.Network([3, 2], output="identity", loss="quantile", quantile=0.9)
+    assert repr(network) == "Network([3, 2], hidden=[], output='identity', loss='quantile', quantile=0.9)"
+    assert repr(fb.Network([3, 2], output="identity", loss="squared_error")) == repr(
+        fb.Network([3, 2], output="identity")
+    )
+    with pytest.raises(InputError, match="loss='poisson' goes with output='exp'; the output is 'sigmoid'"):
+        fb.Network([3, 2], loss="poisson")
+    with pytest.raises(InputError, match="loss='quantile' needs a quantile"):
+        fb.Network([3, 2], output="identity", loss="quantile")
+    again = pickle.loads(pickle.dumps(network))
+    Z, Y = np.zeros((2, 1)), np.ones((2, 1))
+    assert again.loss.value(Z, Y, np) == network.loss.value(Z, Y, np) == 1.8
+
+
 # --- Central differences --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 @pytest.mark.parametrize("name", [name for name in NAMES if "relu" not in name])  # those have a kink
 def test_gradients_agree_with_central_differences(name, output):
     """N5, N9 and N12 without any formula for a derivative: J(theta + h) - J(theta - h) over 2 h."""
     sizes, h = [3, 4, 3, 2], 1e-5
     params, X, Y = problem(sizes, 6, output, seed=3)
     weight = np.array([1.0, 2.0, 0.5, 1.0, 0.0, 3.0])
-    network = fb.Network(sizes, hidden=name, output=output)
+    network = fb.Network(sizes, hidden=name, **PAIRS[output])
     _, gradients = fb.cost_and_gradients(network, params, X, Y, l2=0.7, sample_weight=weight)
     for l, layer in enumerate(params):
         for part, array in enumerate(layer):
@@ -161,12 +191,16 @@ def _torch_loss(F, torch, output, Z, Y):
         return F.cross_entropy(Z.T, Y.argmax(dim=0), reduction="sum")
     if output == "identity":
         return F.mse_loss(Z, Y, reduction="sum") / 2
+    if output == "absolute_error":
+        return F.l1_loss(Z, Y, reduction="sum")
+    if output == "quantile":
+        return torch.sum(torch.maximum(Q * (Y - Z), (Q - 1) * (Y - Z)))
     return F.poisson_nll_loss(Z, Y, log_input=True, reduction="sum")
 
 
 @needs_torch
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_agree_with_torch_autograd(name, output, dtype, tolerance):
     import torch
@@ -190,7 +224,7 @@ def test_gradients_agree_with_torch_autograd(name, output, dtype, tolerance):
         A = functions[name](Z)
     J = _torch_loss(F, torch, output, Z, Yt) / m
     J.backward()
-    network = fb.Network(sizes, hidden=name, output=output)
+    network = fb.Network(sizes, hidden=name, **PAIRS[output])
     cost, gradients = fb.cost_and_gradients(network, params, X, Y)
     assert cost == pytest.approx(float(J.detach()), rel=tolerance)
     ours = [array for layer in gradients for array in layer]
@@ -214,7 +248,7 @@ def test_autograd_records_nothing_of_a_training():
 
 @needs_jax
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 def test_gradients_agree_with_jax_grad(output, dtype, tolerance):
     import jax
 
@@ -224,6 +258,8 @@ def test_gradients_agree_with_jax_grad(output, dtype, tolerance):
         "softmax": lambda Z, Y: -jnp.sum(Y * jax.nn.log_softmax(Z, axis=0)),
         "identity": lambda Z, Y: jnp.sum((Z - Y) ** 2) / 2,
         "exp": lambda Z, Y: jnp.sum(jnp.exp(Z) - Z * Y),
+        "absolute_error": lambda Z, Y: jnp.sum(jnp.abs(Z - Y)),
+        "quantile": lambda Z, Y: jnp.sum(jnp.where(Z > Y, (1 - Q) * (Z - Y), Q * (Y - Z))),
     }
     sizes, m = [6, 8, 5, 3], 40
     params, X, Y = problem(sizes, m, output, seed=6, dtype=dtype)
@@ -235,7 +271,7 @@ def test_gradients_agree_with_jax_grad(output, dtype, tolerance):
         return losses[output](W3 @ A + b3, Y) / m
 
     value, expected = jax.value_and_grad(J)([(jnp.asarray(W), jnp.asarray(b)) for W, b in params])
-    network = fb.Network(sizes, hidden=["tanh", "silu"], output=output)
+    network = fb.Network(sizes, hidden=["tanh", "silu"], **PAIRS[output])
     cost, gradients = fb.cost_and_gradients(network, params, X, Y)
     assert cost == pytest.approx(float(value), rel=tolerance)
     ours = [array for layer in gradients for array in layer]

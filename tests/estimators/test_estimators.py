@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.linear_model import LogisticRegression as TheirLogisticRegression
-from sklearn.metrics import log_loss, r2_score
+from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, r2_score
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
 from sklearn.preprocessing import scale
@@ -391,6 +391,89 @@ def test_held_out_weights_and_poisson_offset() -> None:
     y, mean, w = counts[200:], model.predict(XR[200:]), WEIGHT[200:250]
     half_deviance = np.where(y > 0, y * np.log(np.maximum(y, 1) / mean), 0) - y + mean
     assert model.validation_costs_[-1] == pytest.approx(np.average(half_deviance, weights=w))
+
+
+# --- Losses of a regressor ------------------------------------------------------------------------------------------
+
+SKEWED = YR + 3 * np.random.default_rng(4).exponential(size=len(YR))
+TWO_LINES = [{"loss": "absolute_error"}, {"loss": "quantile", "quantile": 0.75}]
+
+
+def their_loss(params: dict[str, Any], y: Any, yhat: Any, weight: Any = None) -> float:
+    if params["loss"] == "absolute_error":
+        return mean_absolute_error(y, yhat, sample_weight=weight)
+    return mean_pinball_loss(y, yhat, alpha=params["quantile"], sample_weight=weight)
+
+
+@pytest.mark.parametrize("params", TWO_LINES, ids=str)
+def test_the_cost_is_scikit_learns_metric(params: dict[str, Any]) -> None:
+    """Before the only update, with weights; held out it is that of the fitted model."""
+    model = MLPRegressor(**params, alpha=0, solver="gd", max_iter=1, learning_rate_init=1e-12, random_state=0)
+    weight = np.arange(200) % 3
+    model.fit(XR[:200], SKEWED[:200], sample_weight=weight, X_val=XR[200:], y_val=SKEWED[200:])
+    yhat = model.predict(XR)
+    assert model.loss_curve_[0] == pytest.approx(their_loss(params, SKEWED[:200], yhat[:200], weight))
+    assert model.validation_costs_[0] == pytest.approx(their_loss(params, SKEWED[200:], yhat[200:]))
+    assert model.score(XR, SKEWED) == pytest.approx(r2_score(SKEWED, yhat))
+    assert model.out_activation_ == "identity"
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs", "gd"])
+@pytest.mark.parametrize("params", TWO_LINES, ids=str)
+def test_a_constant_is_the_quantile_of_y(params: dict[str, Any], solver: str) -> None:
+    """Of inputs that say nothing every solver finds the best constant: the median, or the quantile."""
+    rate = {"adam": 0.02, "sgd": 0.02, "gd": 0.5}.get(solver, 0.1)
+    model = MLPRegressor(
+        **params, hidden_layer_sizes=(), solver=solver, learning_rate_init=rate, max_iter=400, tol=0,
+        n_iter_no_change=400, learning_rate="linear", random_state=0,
+    )  # fmt: skip
+    z = (SKEWED - SKEWED.mean()) / SKEWED.std()
+    found = model.fit(np.zeros((len(z), 1)), z).predict(np.zeros((1, 1)))[0]
+    assert found == pytest.approx(np.quantile(z, params.get("quantile", 0.5)), abs=0.03)
+
+
+@pytest.mark.parametrize("params", TWO_LINES, ids=str)
+def test_rows_of_weight_0_are_as_good_as_left_out(params: dict[str, Any]) -> None:
+    """By L-BFGS, which draws no rows; and a weight of 2 is the row twice."""
+    options = {**params, "hidden_layer_sizes": (5,), "solver": "lbfgs", "max_iter": 8, "random_state": 0}
+    weight = np.repeat([0, 1, 2], 50)
+    rows = np.repeat(np.arange(150), weight)
+    weighted = MLPRegressor(**options).fit(XR[:150], SKEWED[:150], sample_weight=weight)
+    plain = MLPRegressor(**options).fit(XR[rows], SKEWED[rows])
+    close(weighted.predict(XR), plain.predict(XR), 1e-6)
+
+
+def test_the_quantile_and_its_loss_go_together() -> None:
+    with pytest.raises(ValueError, match="loss='quantile' needs a quantile: a number between 0 and 1"):
+        MLPRegressor("quantile").fit(XR, YR)
+    with pytest.raises(ValueError, match=r"quantile=0.5 belongs to loss='quantile'; the loss is 'squared_error'"):
+        MLPRegressor(quantile=0.5).fit(XR, YR)
+    for bad in (0, 1.0, 1.5, "half"):
+        with pytest.raises(ValueError, match=r"The 'quantile' parameter of MLPRegressor must be a float in the range"):
+            MLPRegressor("quantile", quantile=bad).fit(XR, YR)
+    with pytest.raises(ValueError, match="The 'loss' parameter of MLPRegressor must be a str among"):
+        MLPRegressor("cross_entropy").fit(XR, YR)
+
+
+def test_a_warm_start_goes_on_by_another_loss_of_the_same_unit() -> None:
+    """The mean is a good start for a quantile; what yhat means is left as it was."""
+    model = MLPRegressor(max_iter=5, random_state=0, warm_start=True).fit(XR, YR)
+    before = model.predict(XR)
+    model.set_params(loss="quantile", quantile=0.9, learning_rate_init=1e-12).fit(XR, YR)
+    close(model.predict(XR), before, 1e-6)
+    assert model.set_params(learning_rate_init=0.01).fit(XR, YR).predict(XR).mean() > before.mean()
+
+
+@pytest.mark.parametrize("scoring", [None, "loss"])
+def test_early_stopping_judges_by_r2_or_by_the_loss(scoring: str | None) -> None:
+    params = TWO_LINES[1]
+    model = MLPRegressor(**params, early_stopping=True, scoring=scoring, max_iter=30, random_state=0)
+    model.fit(XR[:200], SKEWED[:200], X_val=XR[200:], y_val=SKEWED[200:])
+    yhat = model.predict(XR[200:])
+    if scoring is None:
+        assert model.best_validation_score_ == pytest.approx(r2_score(SKEWED[200:], yhat))
+    else:
+        assert min(model.validation_costs_) == pytest.approx(their_loss(params, SKEWED[200:], yhat))
 
 
 def test_early_stopping_on_given_examples_keeps_the_best() -> None:
@@ -775,7 +858,7 @@ class Halves:
 
 
 def test_n_jobs_counts_down_from_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullbatch.estimators.base.thread_count", lambda threads: 4)
+    monkeypatch.setattr("fullbatch.machine.threads.thread_count", lambda threads: 4)
     counts = [MLPClassifier(n_jobs=n_jobs)._threads() for n_jobs in (None, 3, -1, -2, -9)]
     assert counts == [None, 3, 4, 3, 1]
 

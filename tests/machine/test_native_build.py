@@ -21,7 +21,7 @@ import fullbatch
 from fullbatch.command import app
 from fullbatch.errors import InputError
 from fullbatch.machine import native_library
-from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, Rule
+from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, OutputLoss, Rule
 
 NATIVE = Path(__file__).parents[2] / "src" / "native"
 HEADER = (NATIVE / "fullbatch_native.h").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def fits(kind: str, declared: object, is_result: bool = False) -> bool:
         return declared is ctypes.c_char_p
     if kind in CTYPES:
         return declared is CTYPES[kind]
-    pointed = {"fb_examples": Block, "fb_rule": Rule, **CTYPES}.get(kind[:-1])
+    pointed = {"fb_examples": Block, "fb_rule": Rule, "fb_output_loss": OutputLoss, **CTYPES}.get(kind[:-1])
     return kind.endswith("*") and (declared is ctypes.c_void_p or declared is ctypes.POINTER(pointed))
 
 
@@ -89,7 +89,9 @@ def test_the_header_is_mirrored():
     assert re.search(rf"FB_ABI = {native_library.ABI} ", HEADER)
 
 
-@pytest.mark.parametrize(("name", "mirror"), [("fb_examples", Block), ("fb_rule", Rule)])
+@pytest.mark.parametrize(
+    ("name", "mirror"), [("fb_examples", Block), ("fb_rule", Rule), ("fb_output_loss", OutputLoss)]
+)
 def test_the_structures_are_mirrored(name, mirror):
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", re.sub(r"//[^\n]*", "", HEADER)).group(1)
     fields = []
@@ -236,12 +238,14 @@ def int32s(*values):
     return (ctypes.c_int32 * len(values))(*values)
 
 
-GOOD = {"isa": 0, "dtype": 4, "layers": 2, "sizes": int64s(3, 4, 1), "activations": int32s(0), "output": 0}
+GOOD = {"isa": 0, "dtype": 4, "layers": 2, "sizes": int64s(3, 4, 1), "activations": int32s(0), "output": OutputLoss(0)}
 BAD = [
     {"isa": -1}, {"isa": 99}, {"dtype": 3}, {"dtype": 0}, {"layers": 0}, {"layers": -1}, {"layers": 2**62},
     {"sizes": None}, {"sizes": int64s(3, 0, 1)}, {"sizes": int64s(-3, 4, 1)}, {"sizes": int64s(2**40, 2**40, 2**40)},
     {"sizes": int64s(2**62, 1, 1)}, {"sizes": int64s(1, 2**62, 1)}, {"activations": None}, {"activations": int32s(-1)},
-    {"activations": int32s(7)}, {"output": -1}, {"output": 4},
+    {"activations": int32s(7)}, {"output": None}, {"output": OutputLoss(-1)}, {"output": OutputLoss(4)},
+    {"output": OutputLoss(0, 1, 1.0, 1.0)}, {"output": OutputLoss(2, 1, -0.5, 1.0)},
+    {"output": OutputLoss(2, 1, 1.0, np.nan)},
 ]  # fmt: skip
 
 

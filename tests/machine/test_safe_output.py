@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
 from fullbatch.errors import InputError
-from fullbatch.machine.safe_output import check_output, replacing
+from fullbatch.machine import safe_output
+from fullbatch.machine.safe_output import check_output, only_writer, replacing
 
 
 def test_a_new_file_is_written_with_ordinary_permissions(tmp_path):
@@ -96,3 +101,108 @@ def test_a_folder_without_permission_is_said(tmp_path):
     with pytest.raises(InputError, match="Permission denied"):
         check_output(tmp_path / "a.bin", "the model")
     tmp_path.chmod(0o700)
+
+
+# --- Processes that were killed, and others that write ---------------------------------------------------------------
+
+WRITE = """
+import os, sys
+from fullbatch.machine.safe_output import replacing
+with replacing(sys.argv[1], "it") as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def writing(path):
+    """A process that is in the middle of a write."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdout.readline() == b"writing\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+needs_locks = pytest.mark.skipif(safe_output.fcntl is None, reason="no locks here")
+
+
+@needs_locks
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+    with writing(tmp_path / "a.bin") as process:
+        process.kill()
+        process.wait()
+        assert len(os.listdir(tmp_path)) == 1
+        other = tmp_path / ".b.bin.01234567.part"  # of another name
+        other.write_bytes(b"")
+        check_output(tmp_path / "a.bin", "it")
+        assert os.listdir(tmp_path) == [other.name]
+        with replacing(tmp_path / "a.bin", "it") as file:
+            file.write(b"new")
+    assert sorted(os.listdir(tmp_path)) == [other.name, "a.bin"]
+
+
+@needs_locks
+def test_what_another_process_is_writing_stays(tmp_path):
+    with writing(tmp_path / "a.bin") as process:
+        with replacing(tmp_path / "a.bin", "it") as file:
+            file.write(b"mine")
+        assert (tmp_path / "a.bin").read_bytes() == b"mine"
+        process.communicate(b"", timeout=60)
+    assert (tmp_path / "a.bin").read_bytes() == b"half"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@needs_locks
+def test_links_and_folders_of_such_names_stay(tmp_path):
+    (tmp_path / "far").write_bytes(b"far")
+    (tmp_path / ".a.bin.01234567.part").symlink_to(tmp_path / "far")
+    (tmp_path / ".a.bin.89abcdef.part").mkdir()
+    os.mkfifo(tmp_path / ".a.bin.00000000.part")
+    check_output(tmp_path / "a.bin", "it")
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def test_without_locks_all_is_written_and_nothing_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_output, "fcntl", None)
+    left = tmp_path / ".a.bin.01234567.part"
+    left.write_bytes(b"")
+    path = tmp_path / "a.bin"
+    with only_writer(path, "it"), only_writer(path, "it"), replacing(path, "it") as file:
+        file.write(b"new")
+    assert sorted(os.listdir(tmp_path)) == [left.name, "a.bin"]
+
+
+def test_a_file_system_without_locks_is_as_a_system_without(tmp_path, monkeypatch):
+    if safe_output.fcntl is None:
+        pytest.skip("no locks here")
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(safe_output.fcntl, "flock", refuse)
+    with only_writer(tmp_path / "a.bin", "it"), replacing(tmp_path / "a.bin", "it") as file:
+        file.write(b"new")
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@needs_locks
+def test_two_cannot_make_the_same_file(tmp_path):
+    with only_writer(tmp_path / "a.bin", "the model"):
+        with (
+            pytest.raises(InputError, match=r"another process is making the model .*a\.bin; wait until it has ended"),
+            only_writer(tmp_path / "a.bin", "the model"),
+        ):
+            pass
+        with only_writer(tmp_path / "b.bin", "the model"), replacing(tmp_path / "a.bin", "the model") as file:
+            file.write(b"new")
+    with only_writer(tmp_path / "a.bin", "the model"):  # The first has ended.
+        pass
+    assert os.listdir(tmp_path) == ["a.bin"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -283,6 +284,62 @@ print(blas() == before)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_of_a_fork_folds_with_threads_too():
     assert run_python(FORK).split() == ["True", "True", "True"]
+
+
+FORKS = """
+import os, signal, threading, time, warnings
+import numpy as np
+import fullbatch as fb
+
+warnings.simplefilter("ignore", DeprecationWarning)
+network = fb.Network([5, 3, 1])
+params = network.init(seed=0)
+X, Y = np.ones((5, 50)), np.ones((1, 50))
+expected = fb.cost(network, params, X, Y, threads=1)
+ended = threading.Event()
+
+def fit():
+    while not ended.is_set():
+        fb.cost(network, params, X, Y, threads=1)
+
+beside = [threading.Thread(target=fit) for _ in range(2)]
+for thread in beside:
+    thread.start()
+well = 0
+for _ in range(60):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)                             # a child that hangs ends with a signal
+        os._exit(0 if fb.cost(network, params, X, Y, threads=1) == expected else 1)
+    well += os.waitpid(pid, 0)[1] == 0
+ended.set()
+for thread in beside:
+    thread.join()
+print(well)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forks_beside_fits_leave_no_lock_locked():
+    assert run_python(FORKS).split() == ["60"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_no_thread_sets_blas_while_the_process_forks():
+    """What a fork must not meet is made longer: the moment at which a thread sets BLAS's number of threads."""
+    slow = """from fullbatch.machine import threads
+inside, let = [0], threads._let_this_thread_set_openblas
+def slowly():
+    inside[0] += 1
+    time.sleep(0.002)
+    let()
+    inside[0] -= 1
+threads._let_this_thread_set_openblas = slowly
+"""
+    # The child sees the count as it was at the moment of the fork.
+    script = FORKS.replace("expected = ", f"{slow}expected = ", 1)
+    script = re.sub(r"os\._exit\(.*\)", "os._exit(inside[0])", script)
+    assert run_python(script).split() == ["60"]
 
 
 def test_workers_of_joblib_train_to_the_same_bits():

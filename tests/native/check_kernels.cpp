@@ -52,7 +52,7 @@ double derivative(int kind, double z) {
 struct Network {
     std::vector<int64_t> sizes;
     std::vector<int32_t> activations;
-    int output;
+    fb_output_loss output = {};
 
     int64_t layers() const { return int64_t(sizes.size()) - 1; }
     int64_t numbers() const {
@@ -102,12 +102,19 @@ Result plain(const Network& net, const Numbers& theta, const Data& data) {
         for (int64_t k = 0; k < nL; k++) {
             const double z = Z[L][k];
             double a = z;
-            if (net.output == FB_OUT_SIGMOID) a = sigmoid(z), loss += fmax(z, 0) - z * y[k] + log1p(exp(-fabs(z)));
-            if (net.output == FB_OUT_SOFTMAX) a = exp(z - top) / all, loss += y[k] * (log(all) + top - z);
-            if (net.output == FB_OUT_IDENTITY) loss += 0.5 * (z - y[k]) * (z - y[k]);
-            if (net.output == FB_OUT_EXP) a = exp(z), loss += a - y[k] * z;
+            const fb_output_loss& output = net.output;
+            if (output.unit == FB_OUT_SIGMOID) a = sigmoid(z), loss += fmax(z, 0) - z * y[k] + log1p(exp(-fabs(z)));
+            if (output.unit == FB_OUT_SOFTMAX) a = exp(z - top) / all, loss += y[k] * (log(all) + top - z);
+            if (output.unit == FB_OUT_EXP) a = exp(z), loss += a - y[k] * z;
+            double dz = a - y[k];
+            if (output.lines) {
+                loss += dz > 0 ? output.above * dz : -output.below * dz;
+                dz = dz > 0 ? output.above : dz < 0 ? -output.below : 0;
+            } else if (output.unit == FB_OUT_IDENTITY) {
+                loss += 0.5 * dz * dz;
+            }
             result.predicted.push_back(a);
-            dZ.push_back(w * (a - y[k]));
+            dZ.push_back(w * dz);
         }
         result.loss += w * loss;
         result.weight += w;
@@ -132,7 +139,8 @@ Network random_network() {
     const int64_t L = draw(1, 4);
     for (int64_t l = 0; l <= L; l++) net.sizes.push_back(WIDTHS[draw(0, 13)]);
     for (int64_t l = 1; l < L; l++) net.activations.push_back(int32_t(draw(FB_TANH, FB_SILU)));
-    net.output = int(draw(FB_OUT_SIGMOID, FB_OUT_EXP));
+    net.output.unit = int32_t(draw(FB_OUT_SIGMOID, FB_OUT_EXP));
+    if (net.output.unit == FB_OUT_IDENTITY && draw(0, 2) > 0) net.output = {FB_OUT_IDENTITY, 1, 0.25 * double(draw(1, 4)), 0.75};
     return net;
 }
 
@@ -153,8 +161,9 @@ Data random_data(const Network& net, int64_t m, bool weighted, bool sparse) {
     for (int64_t e = 0; e < m; e++) {
         const int64_t k = draw(0, nL - 1);
         for (int64_t j = 0; j < nL; j++) {
-            if (net.output == FB_OUT_SOFTMAX) data.Y[e * nL + j] = j == k;
-            else data.Y[e * nL + j] = net.output == FB_OUT_IDENTITY ? normal() : double(draw(0, 1));
+            if (net.output.unit == FB_OUT_SOFTMAX) data.Y[e * nL + j] = j == k;
+            else if (net.output.lines) data.Y[e * nL + j] = normal() + (draw(0, 1) ? 50 : -50);  // far from where the lines meet
+            else data.Y[e * nL + j] = net.output.unit == FB_OUT_IDENTITY ? normal() : double(draw(0, 1));
         }
         if (weighted) data.weight[e] = double(draw(0, 3));
     }
@@ -256,7 +265,7 @@ void check(bool good, const char* what, const char* isa, size_t width, const Net
     checks++;
     if (good) return;
     failures++;
-    printf("%s of %s, %d bytes, off by %g: m = %lld, layout %d, output %d, sizes", what, isa, int(width), far, (long long)m, layout, net.output);
+    printf("%s of %s, %d bytes, off by %g: m = %lld, layout %d, output %d, sizes", what, isa, int(width), far, (long long)m, layout, net.output.unit);
     for (int64_t n : net.sizes) printf(" %lld", (long long)n);
     printf(", activations");
     for (int a : net.activations) printf(" %d", a);
@@ -279,7 +288,7 @@ void check_step(int isa, const Network& net, int64_t m, int layout, bool weighte
     Block<T> block(net, data, layout, weighted);
     const auto report = [&](const char* what, double far) { check(far <= limit, what, name, sizeof(T), net, m, layout, far); };
 
-    fb_step* step = fb_step_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), net.output);
+    fb_step* step = fb_step_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), &net.output);
     if (!step) return check(false, "no step", name, sizeof(T), net, m, layout, 0);
     fb_step_load(step, guarded<T>(theta).data());
     for (int turn = 0; turn < 2; turn++) {  // what a call leaves behind must not reach the next one
@@ -342,7 +351,7 @@ void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int la
     Numbers rates, theta = start, first(start.size(), 0), second(start.size(), 0);
     double cost = 0;
     for (int64_t t = 0; t < steps; t++) {
-        rates.push_back((net.output == FB_OUT_EXP ? 0.002 : 0.02) / double(t + 1));  // e^z runs away soon
+        rates.push_back((net.output.unit == FB_OUT_EXP ? 0.002 : 0.02) / double(t + 1));  // e^z runs away soon
         const int64_t from = t * batch, count = std::min(batch, m - from);
         Data part = {count, {}, {&data.Y[from * nL], &data.Y[from * nL] + count * nL}, {&data.weight[from], &data.weight[from] + count}};
         for (int64_t e = from; e < from + count; e++) {
@@ -361,7 +370,7 @@ void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int la
     Guarded<T> bits;
     for (int threads : {1, 3}) {
         fb_trainer* trainer =
-            fb_trainer_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), net.output, batch, &rule);
+            fb_trainer_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), &net.output, batch, &rule);
         if (!trainer) return check(false, "no trainer", name, sizeof(T), net, m, layout, 0);
         const T nothing = T(NAN);
         Guarded<T> zeros(start.size(), 0), got(start.size(), nothing), got_first = got, got_second = got;
@@ -394,9 +403,9 @@ void check_isa(int isa, int networks) {
         const int64_t m = draw(1, 200);
         check_trainer<T>(isa, net, m, draw(1, m), n % Block<T>::LAYOUTS, n % 2, n % 4);
     }
-    const Network wide = {{40, 150, 33, 1}, {FB_TANH, FB_RELU}, FB_OUT_SIGMOID};
+    const Network wide = {{40, 150, 33, 1}, {FB_TANH, FB_RELU}, {FB_OUT_SIGMOID, 0, 0, 0}};
     check_step<T>(isa, wide, 4200, Block<T>::ROWS, true);  // more than one block of float64 sums
-    const Network pixels = {{130, 70, 3}, {FB_TANH}, FB_OUT_SOFTMAX};
+    const Network pixels = {{130, 70, 3}, {FB_TANH}, {FB_OUT_SOFTMAX, 0, 0, 0}};
     check_step<T>(isa, pixels, 200, Block<T>::ROWS, false);
     check_trainer<T>(isa, pixels, 150, 64, Block<T>::ROWS, false, FB_ADAM);
 }

@@ -35,11 +35,17 @@ def test_an_estimator_of_format_1(kind, X):
     np.testing.assert_allclose(predicted, EXPECTED[kind], rtol=1e-12)
 
 
-def test_a_model_of_a_table_of_format_1(X):
+def test_a_model_of_a_table_of_format_1(X, tmp_path):
     model = fb.load(DATA / "table.v1.fullbatch")
     table = RawTable.of({"b": ["x" if value > 0 else "y" for value in X[:6, 1]], "a": X[:6, 0]})
-    assert model.classes == ("no", "yes")
+    assert type(model) is fb.TableClassifier
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert (model.hidden, model.epochs, model.record_, model.columns_) == ((3,), 5, {}, [])
     np.testing.assert_allclose(model.predict_proba(table), EXPECTED["table"], rtol=1e-5)
+    fb.save(model, tmp_path / "m.model")
+    again = fb.load(tmp_path / "m.model")
+    assert again.get_params() == model.get_params()
+    assert np.array_equal(again.predict_proba(table), model.predict_proba(table))
 
 
 def test_a_model_of_a_table_of_format_2(X):
@@ -47,7 +53,7 @@ def test_a_model_of_a_table_of_format_2(X):
     model = fb.load(DATA / "table.v2.fullbatch")
     days = [datetime(2022, 1, 1) + timedelta(days=20 * i, hours=i) for i in range(6)]
     columns = {"b": ["x" if value > 0 else "y" for value in X[:6, 1]], "a": X[:6, 0], "day": days, "hour": range(6)}
-    assert [category.name for category in model.encoding.categories] == ["b", "hour"]
+    assert [category.name for category in model.network_.encoding.categories] == ["b", "hour"]
     expected = json.loads((DATA / "predictions.v2.json").read_text(encoding="utf-8"))["table"]
     np.testing.assert_allclose(model.predict_proba(RawTable.of(columns)), expected, rtol=1e-5)
     np.testing.assert_array_equal(

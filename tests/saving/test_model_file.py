@@ -15,8 +15,6 @@ from safetensors.numpy import save as to_bytes
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
 from fullbatch.saving.model_file import FORMAT, FORMAT_VERSION, check_replaceable, load, save, sealed
-from fullbatch.tables.fit import Settings, train_table
-from fullbatch.tables.model import TableModel
 from fullbatch.tables.raw import RawTable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -33,6 +31,8 @@ ESTIMATORS = {
     "lbfgs": (lambda: fb.MLPClassifier((4,), solver="lbfgs", max_iter=3, random_state=1), CODES > 0),
     "gd": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), solver="gd", max_iter=3, random_state=1), X[:, 0]),
     "counts": (lambda: fb.MLPRegressor("poisson", (4,), max_iter=3, random_state=1), CODES),
+    "absolute": (lambda: fb.MLPRegressor("absolute_error", (4,), max_iter=3, random_state=1), X[:, 0]),
+    "quantile": (lambda: fb.MLPRegressor("quantile", (4,), quantile=0.9, max_iter=3, random_state=1), X[:, 0]),
     "two outputs": (lambda: fb.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=1), X[:, :2]),
     "several labels": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), (X > 0).astype(int)),
     "one class": (lambda: fb.MLPClassifier((4,), max_iter=3, random_state=1), np.zeros(60, int)),
@@ -58,9 +58,9 @@ def same(a, b) -> bool:
     return a == b and isinstance(b, (type(a), float, int, str, type(None)))
 
 
-def table_model() -> TableModel:
+def table_model() -> fb.TableClassifier:
     table = RawTable.of({"x": np.arange(40.0), "k": ["u", None, "v", "w"] * 10, "y": [True, False] * 20})
-    return train_table(table, "y", Settings(hidden=(3,), epochs=2)).model
+    return fb.TableClassifier(hidden=(3,), epochs=2).fit(table, target="y")
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +136,28 @@ def test_names_of_features_come_back(tmp_path):
     assert load(tmp_path / "m.model").feature_names_in_.tolist() == ["a", "b", "ü"]
 
 
+@pytest.mark.parametrize("name", ["absolute", "quantile", "counts"])
+def test_the_loss_comes_back(tmp_path, name):
+    """``partial_fit`` goes on by the same one."""
+    make, y = ESTIMATORS[name]
+    model = make().fit(X, y)
+    save(model, tmp_path / "m.model")
+    back = load(tmp_path / "m.model")
+    assert (back.loss, back.quantile, back.step_) == (model.loss, model.quantile, model.step_)
+    assert same(model.partial_fit(X, y).coefs_, back.partial_fit(X, y).coefs_)
+
+
 def test_a_table_model_comes_back(tmp_path):
     model = table_model()
     save(model, tmp_path / "m.model")
     back = load(tmp_path / "m.model")
-    assert back.classes == (False, True)
+    assert back.classes_.tolist() == [False, True]
+    assert same({**vars(model), "n_jobs": None}, vars(back))
+    save(back, tmp_path / "again.model")
+    assert (tmp_path / "again.model").read_bytes() == (tmp_path / "m.model").read_bytes()
     new = RawTable.of({"k": ["u", "new", None], "x": [3.0, None, 500.0]})
     assert np.array_equal(model.predict_proba(new), back.predict_proba(new))
-    assert same(vars(model.encoding), vars(back.encoding))
+    assert same(vars(model.network_.encoding), vars(back.network_.encoding))
 
 
 def test_the_same_model_is_the_same_bytes(tmp_path, content):
@@ -241,7 +255,7 @@ def test_damaged_bytes_are_refused_or_harmless(tmp_path, content, data):
         model = load(path)
     except ModelFileError:  # and no other error
         return
-    assert isinstance(model, TableModel)
+    assert isinstance(model, fb.TableClassifier)
 
 
 def test_a_flipped_bit_in_a_weight_is_refused(tmp_path, content):
@@ -307,6 +321,9 @@ def changed(values, *keys, to):
         (["estimator", "fitted", "out_activation_"], "softmax"),
         (["estimator", "fitted", "out_activation_"], "identity"),
         (["estimator", "optimizer"], {"$": "dict", "items": [["solver", "adam"]]}),
+        (["threshold"], "0.5"),
+        (["threshold"], 1.0),
+        (["threshold"], True),
         (["encoding", "task"], "regress"),
         (["encoding", "classes"], ["a", "b", "c"]),
         (["encoding", "numbers"], []),
@@ -317,13 +334,38 @@ def changed(values, *keys, to):
         (["encoding", "classes", 0], {}),
         (["encoding", "categories", 0, "name"], 3),
         (["encoding", "categories", 0, "levels", 0], ["a"]),
+        (["encoding", "categories", 0, "levels"], ["u", "u", "w"]),
+        (["encoding", "categories", 0, "levels"], ["u", 1, "w"]),
+        (["encoding", "categories", 0, "other"], -1),
+        (["encoding", "categories", 0, "other"], 2),
+        (["encoding", "categories", 0, "missing"], 0.5),
+        (["encoding", "categories", 0, "name"], "x"),
+        (["encoding", "categories", 0, "part"], "hour"),
+        (["encoding", "classes"], [True, True]),
+        (["encoding", "classes"], [True, "no"]),
+        (["encoding", "feature_names"], ["x", "x"]),
+        (["encoding", "feature_names"], ["x", "k", "more"]),
+        (["encoding", "indicators"], ["k"]),
+        (["encoding", "numbers"], ["k"]),
+        (["encoding", "target"], "x"),
+        (["encoding", "target_scale"], [0.0, -1.0]),
+        (["encoding", "target_scale"], [0.0]),
+        (["encoding", "target_scale"], [0.0, 1.0, 2.0]),
+        (["encoding", "decimal"], ";"),
+        (["encoding", "date_formats"], [["nowhere", "%d"]]),
+        (["estimator", "params", "activation"], [1, 2]),
+        (["estimator", "params", "n_jobs"], 0),
+        (["estimator", "params", "device"], "gpu"),
+        (["estimator", "fitted", "classes_"], {"$": "objects", "shape": [2], "text": True, "values": ["no", "yes"]}),
+        (["params", "device"], "gpu"),
+        (["params", "hidden"], [5]),
     ],
 )
 def test_values_that_cannot_be_are_refused(tmp_path, content, keys, to):
     values, arrays = parts(content)
     load_again = to_bytes(arrays, {FORMAT: sealed(values, arrays)})
     (tmp_path / "fine").write_bytes(load_again)
-    assert isinstance(load(tmp_path / "fine"), TableModel)  # so that it is the change that is refused
+    assert isinstance(load(tmp_path / "fine"), fb.TableClassifier)  # so that it is the change that is refused
     assert "damaged" in refused(
         tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(changed(values, *keys, to=to), arrays)})
     )
@@ -341,3 +383,125 @@ def test_json_that_is_too_deep_is_refused(tmp_path, content):
     _, arrays = parts(content)
     deep = '{"format_version": 1, "kind": ' + "[" * 100_000 + "]" * 100_000 + "}"
     assert "damaged" in refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: deep}))
+
+
+def test_numbers_of_an_encoding_that_cannot_be_are_refused(tmp_path, content):
+    values, arrays = parts(content)
+    for name, wrong in (("encoding.mean", np.nan), ("encoding.scale", -1.0), ("encoding.scale", np.inf)):
+        changed_arrays = {**arrays, name: np.full_like(arrays[name], wrong)}
+        message = refused(tmp_path / "m.model", to_bytes(changed_arrays, {FORMAT: sealed(values, changed_arrays)}))
+        assert "damaged" in message, name
+
+
+def test_each_array_is_named_once_and_each_is_named(tmp_path, content):
+    values, arrays = parts(content)
+    more = {**arrays, "more": np.zeros(3)}
+    assert "that nothing names" in refused(tmp_path / "m.model", to_bytes(more, {FORMAT: sealed(values, more)}))
+    twice = copy.deepcopy(values)
+    coefs = twice["estimator"]["fitted"]["coefs_"]
+    coefs[1] = coefs[0]
+    assert "named twice" in refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(twice, arrays)}))
+
+
+@pytest.fixture
+def seeded(tmp_path):
+    """A model whose ``random_state`` is a generator, as JSON and arrays."""
+    model = fb.MLPClassifier((4,), max_iter=2, random_state=np.random.RandomState(5)).fit(X, CODES)
+    save(model, tmp_path / "seeded.model")
+    return parts((tmp_path / "seeded.model").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        ("pos", -1),
+        ("pos", 625),
+        ("pos", 1.5),
+        ("pos", True),
+        ("has_gauss", 2),
+        ("gauss", {"$": "float", "value": "nan"}),
+    ],
+)
+def test_a_generators_state_is_looked_at_before_numpy_gets_it(tmp_path, seeded, name, to):
+    values, arrays = seeded
+
+    def put(packed):
+        """Into the dictionary of the state, and that within it."""
+        for pair in packed["items"]:
+            if pair[0] == name:
+                pair[1] = to
+            elif isinstance(pair[1], dict) and pair[1].get("$") == "dict":
+                put(pair[1])
+
+    put(values["estimator"]["params"]["random_state"]["state"])
+    path = tmp_path / "m.model"
+    assert "generator's state is damaged" in refused(path, to_bytes(arrays, {FORMAT: sealed(values, arrays)}))
+
+
+def test_a_generators_key_has_its_length_and_kind(tmp_path, seeded):
+    values, arrays = seeded
+    key = next(name for name in arrays if arrays[name].dtype == np.uint32)
+    for wrong in (np.zeros(624, np.uint32), arrays[key][:600], arrays[key].astype(np.int64)):
+        changed_arrays = {**arrays, key: wrong}
+        message = refused(tmp_path / "m.model", to_bytes(changed_arrays, {FORMAT: sealed(values, changed_arrays)}))
+        assert "generator's state is damaged" in message
+
+
+def test_one_long_label_takes_no_memory_for_the_others(tmp_path):
+    """An array of texts has each as long as the longest."""
+    labels = np.array([f"c{i:04}" for i in range(1000)])
+    model = fb.MLPClassifier((2,), max_iter=1).fit(np.repeat(X[:20], 50, axis=0), labels)
+    model.classes_ = np.array([*labels[:-1], "long " * 2000], dtype=object)
+    save(model, tmp_path / "m.model")
+    values, arrays = parts((tmp_path / "m.model").read_bytes())
+    values["estimator"]["fitted"]["classes_"]["text"] = True  # 40 MB, where the file has 50 kB
+    (tmp_path / "m.model").write_bytes(to_bytes(arrays, {FORMAT: sealed(values, arrays)}))
+    back = load(tmp_path / "m.model")
+    assert back.classes_.dtype == object
+    assert back.classes_.tolist() == model.classes_.tolist()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["2020-01-01", "2020-01-02", "2020-01-03"], dtype="datetime64[ns]"),
+        np.array(["2020-01-01", "2020-01-02", "2020-01-03"], dtype="datetime64[D]"),
+        np.array([1, 2, 3], dtype="timedelta64[ns]"),
+        np.array([1, 2, 3], dtype=np.longdouble),
+    ],
+)
+def test_labels_that_would_come_back_as_others_are_refused(tmp_path, labels):
+    model = fb.MLPClassifier((3,), max_iter=2).fit(X, CODES)
+    model.classes_ = labels
+    with pytest.raises(InputError, match=r"classes_ is of (datetime64|timedelta64|float128|longdouble|float96)"):
+        save(model, tmp_path / "m.model")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_number_is_no_path(tmp_path):
+    with open(tmp_path / "x", "w") as file, pytest.raises(InputError, match="given by its path; got int"):
+        load(file.fileno())
+    with pytest.raises(InputError, match="got NoneType"):
+        load(None)
+
+
+def test_a_model_of_a_gpu_loads_and_predicts_without_one(tmp_path):
+    model = fb.MLPClassifier((3,), max_iter=2, device="cpu").fit(X, CODES)
+    model.device = "cuda:77"
+    save(model, tmp_path / "m.model")
+    with pytest.warns(UserWarning, match="saved with device='cuda:77', and 'auto' takes its place"):
+        back = load(tmp_path / "m.model")
+    assert back.device == "auto"
+    assert same(back.predict(X), model.set_params(device="cpu").predict(X))
+
+
+def test_a_file_that_memory_does_not_suffice_for_is_told_as_that(tmp_path, content, monkeypatch):
+    from fullbatch.saving import model_file
+
+    def no_memory(*_):
+        raise MemoryError
+
+    (tmp_path / "m.model").write_bytes(content)
+    monkeypatch.setattr(model_file, "_checksum", no_memory)
+    with pytest.raises(ModelFileError, match="not enough memory to load it"):
+        load(tmp_path / "m.model")

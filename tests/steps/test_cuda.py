@@ -18,7 +18,7 @@ from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.steps import ArrayStep, FusedStep, OnePassStep
-from fullbatch.steps.cuda import kernels, onepass
+from fullbatch.steps.cuda import kernels, onepass, products, segments
 from fullbatch.steps.cuda.kernels import Variant
 from reference import problem, relative
 
@@ -26,6 +26,13 @@ NAMES = sorted(ACTIVATIONS)
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 on_cpu = pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no g++ to compile the kernels for the CPU")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _numpy_arrays_have_addresses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "address", lambda array: array.ctypes.data)
+        yield
 
 
 def host_arrays(total):
@@ -146,7 +153,7 @@ def test_the_one_pass_step_is_the_array_step(network, dtype, how, weighted, proc
             step.load(flatten(params))
         for _ in range(2):
             hold(twin, truth, X, Y, weight, dtype)
-    assert {name for name, _ in cuda_on_cpu.launched} == {"onepass"}
+    assert {name for name, _ in cuda_on_cpu.launched} == {"onepass", "tree"}
 
 
 @on_cpu
@@ -176,8 +183,8 @@ def test_the_one_pass_step_at_its_limits(inputs, hidden, name):
 
 @on_cpu
 @pytest.mark.parametrize("m", [2048, 2064, 5000])
-def test_sums_that_leave_the_registers_between(m):
-    """With one processor there are two thread blocks: each adds to its row of sums once in 1,024 examples."""
+def test_a_thread_block_takes_segment_after_segment(m):
+    """With one processor there are two thread blocks."""
     network = fb.Network([3, 40, 1])
     params, X, Y = problem(network.sizes, m, "sigmoid")
     twin, truth = pair(network, X, m, processors=1, step=OnePassStep)
@@ -221,24 +228,28 @@ def test_an_infinite_x_is_what_it_is_in_the_pass(step, hidden):
 
 @on_cpu
 @pytest.mark.parametrize("sizes", [[300, 1], [4, 90, 1], [4, 9, 70, 3], [4, 20, 1]])
-def test_sums_take_what_the_step_says(sizes, monkeypatch):
-    """On a large card, where as many thread blocks run as write a row of sums."""
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_take_what_the_step_says(sizes, dtype, monkeypatch):
+    """All that a gradient allocates, beside the arrays that the step has from the start."""
+    m = 2500  # three segments of a fused step, five of the one-pass step
     for step in (FusedStep, OnePassStep) if sizes == [4, 20, 1] else (FusedStep,):
         network = fb.Network(sizes, output="sigmoid" if sizes[-1] == 1 else "softmax")
-        params, X, Y = problem(sizes, 500, network.output.name, dtype="float32")
-        twin, taken = step(network, X, 500, xp=FakeCuPy(1000)), []
+        params, X, Y = problem(sizes, m, network.output.name, dtype=dtype)
+        twin, taken = step(network, X, m, xp=FakeCuPy()), []
         twin.load(flatten(tuple(fb.Layer(W, b) for W, b in params)))
         real = FakeCuPy.empty
 
         def empty(self, shape, dtype, real=real, taken=taken):
             array = real(self, shape, dtype)
-            taken += [array.nbytes] if array.dtype == np.float64 else []
+            taken.append(array.nbytes)
             return array
 
         with monkeypatch.context() as patch:
             patch.setattr(FakeCuPy, "empty", empty)
-            twin.gradient(X, Y, None)
-        assert 0 < max(taken) <= step.sums(network, 500)
+            nodes = twin.gradients(X, Y, None, step.segment(network))
+        assert len(nodes) == 2
+        said = step.sums(network, m)
+        assert sum(taken) <= said <= (1.5 if dtype == "float64" else 2.5) * sum(taken)
 
 
 def test_which_networks_take_one_pass(monkeypatch):
@@ -267,7 +278,6 @@ def test_which_networks_take_one_pass(monkeypatch):
     assert not can([28, 1])
     assert not can([28, 64, 1], hidden=(np.tanh, np.cos))
     assert not can([28, 300, 1], shared=48 * 2**10), "there is no room for W1"
-    assert OnePassStep.sums(fb.Network([31, 384, 1]), 10**7) < 40e6, "not as many rows as there would be of one warp"
     most = max(onepass.Variant("float32", "tanh", "sigmoid", warps, 8).shared for warps in range(1, 7))
     assert most <= 99 * 2**10, "what every card since Ampere has"
 
@@ -313,12 +323,13 @@ def test_without_a_hidden_layer_x_is_read_once_where_it_lies(dtype, inputs, how)
     for step in (twin, truth):
         step.load(flatten(tuple(fb.Layer(W, b) for W, b in params)))
     hold(twin, truth, X, Y, np.linspace(0, 1, 70, dtype=dtype), dtype)
-    assert {name for name, _ in cuda_on_cpu.launched} == ({"tail"} if inputs != 513 else {"output"})
+    assert {name for name, _ in cuda_on_cpu.launched} == {"tail" if inputs != 513 else "output", "tree"}
     assert np.array_equal(X, before)
     if inputs != 513:
-        twin._examples = None  # no copy is made, and no product of X
-        twin.xp.matmul = None
+        twin.xp.ascontiguousarray = None  # no copy is made, and no product of X
+        cuda_on_cpu.multiplied.clear()
         twin.gradient(X, Y, None)
+        assert cuda_on_cpu.multiplied == []
 
 
 @on_cpu
@@ -410,8 +421,8 @@ def test_what_a_step_returned_stays_when_it_goes_on():
 
 
 @on_cpu
-@pytest.mark.parametrize(("sizes", "kernel"), [([4, 9, 1], "tail"), ([4, 9, 5, 1], "activate descend tail"),
-                                               ([4, 9, 3], "activate output descend")])  # fmt: skip
+@pytest.mark.parametrize(("sizes", "kernel"), [([4, 9, 1], "tail tree"), ([4, 9, 5, 1], "activate descend tail tree"),
+                                               ([4, 9, 3], "activate output descend tree")])  # fmt: skip
 def test_nothing_is_compiled_but_what_is_launched(sizes, kernel):
     class Compiler(FakeCuPy):
         def RawModule(self, *, code):
@@ -447,6 +458,8 @@ def test_the_same_bits_from_run_to_run(kind):
 def test_a_users_own_pair_has_no_kernels():
     assert kernels.knows(fb.Network([2, 3, 1]))
     assert not kernels.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
+    assert kernels.knows(fb.Network([2, 3, 1], output="identity"))
+    assert not kernels.knows(fb.Network([2, 3, 1], output="identity", loss="absolute_error"))
     for step in (FusedStep, OnePassStep):
         assert not step.can_run(fb.Network([2, 3, 1]), np.empty(0)), "it is for CuPy"
 
@@ -477,7 +490,10 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
-    for source, kernel in sources + [(variant.source, "onepass") for variant in ONE_PASS]:
+    sources += [(variant.source, "onepass") for variant in ONE_PASS]
+    for source, kernel in sources + [
+        (f"#define T {number}\n{segments.TREE}", "tree") for number in ("float", "double")
+    ]:
         try:
             program = core.Program(source, "c++", options)
         except Exception as error:  # it looks for the library here

@@ -22,7 +22,7 @@ from fullbatch.sources import Dense, Examples, Sparse
 from fullbatch.steps import native
 from fullbatch.training.native_batches import KINDS
 from fullbatch.training.objective import Objective
-from reference import problem, relative
+from reference import PAIRS, problem, relative
 from through_layers import cost_and_layers
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
@@ -55,6 +55,24 @@ def test_the_names_are_in_the_order_of_the_header():
     assert names("fb_optimizer", "FB_") == KINDS
     assert set(native.C_ACTIVATIONS) == set(ACTIVATIONS)
     assert set(native.C_OUTPUTS) == set(OUTPUTS)
+
+
+def test_two_lines_that_meet(isa):
+    """Where a = y the slope is 0, and NaN where there is no number; an example of weight 0 counts for nothing."""
+    y = np.array([[0.0, 1.0, -1.0, np.nan, 0.0, -0.0]])
+    weight = np.array([1.0, 2.0, 3.0, 0.0, 4.0, 5.0])
+    for dtype in ("float32", "float64"):
+        network = fb.Network([1, 1], output="identity", loss="quantile", quantile=0.75)
+        assert steps.choose(network, np.empty(0, dtype)) == "native"
+        step = steps.NativeStep(network, np.zeros((1, 1), dtype), 6)
+        step.load(np.zeros(2, dtype))
+        X, Y = np.ones((1, 6), dtype), y.astype(dtype)
+        total = step.gradient(X, Y, weight.astype(dtype))
+        assert float(total.loss) == 0.75 * 2 + 0.25 * 3
+        assert total.vector.tolist() == [-0.75 * 2 + 0.25 * 3] * 2
+        assert step.cost(X, Y, weight.astype(dtype)) == (total.loss, 15.0)
+        assert np.isnan(step.gradient(X, Y, None).vector).all()
+        assert np.isnan(step.cost(X, Y, None)[0])
 
 
 def native_library_root():
@@ -108,14 +126,14 @@ def test_its_error_is_that_of_the_array_step(isa, sizes, output, hidden, m, dens
     assert np.mean(errors["native"]) < 1.5 * np.mean(errors["array"]) < 1e-5
 
 
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nan_and_infinity_in_x_come_out_as_from_the_array_step(isa, name, output, dtype):
     """Example by example, in yhat; and no other example, unit or empty lane of a vector catches it."""
     outputs = 1 if output == "sigmoid" else 3
     sizes = [5, 7, outputs]
-    network = fb.Network(sizes, hidden=name, output=output)
+    network = fb.Network(sizes, hidden=name, **PAIRS[output])
     params, X, _ = problem(sizes, 70, output, seed=2, dtype=dtype)
     X[0, 3], X[1, 10], X[2, 66], X[4, 69] = np.nan, np.inf, -np.inf, np.inf
     yhats = []
@@ -312,10 +330,10 @@ def test_parameters_of_another_network_raise():
             step.load(flatten(fb.Network(sizes).init(seed=0)))
 
 
-def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=0, dtype=8, count=None):
+def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=(0,), dtype=8, count=None):
     return library.fb_step_new(
         isa, dtype, len(sizes) - 1 if count is None else count, (ctypes.c_int64 * len(sizes))(*sizes),
-        (ctypes.c_int32 * max(len(activations), 1))(*activations), output,
+        (ctypes.c_int32 * max(len(activations), 1))(*activations), native_library.OutputLoss(*output),
     )  # fmt: skip
 
 
@@ -324,7 +342,8 @@ def new_step(library, isa, sizes=(3, 4, 2), activations=(0,), output=0, dtype=8,
     [
         {"isa": -1}, {"isa": 99}, {"dtype": 2}, {"count": 0}, {"count": -3}, {"sizes": (3, 0, 2)},
         {"sizes": (-1, 4, 2)}, {"sizes": (2**62, 2**62, 2)}, {"activations": (7,)},
-        {"activations": (-1,)}, {"output": 4}, {"output": -1}, {"sizes": (2**38, 3, 1)},
+        {"activations": (-1,)}, {"output": (4,)}, {"output": (-1,)}, {"output": (3, 1, 1.0, 1.0)},
+        {"output": (2, 1, -1.0, 1.0)}, {"sizes": (2**38, 3, 1)},
     ],
 )  # fmt: skip
 def test_a_step_that_cannot_be_is_refused(isa, wrong):
@@ -379,10 +398,12 @@ def test_wrong_calls_of_c_are_refused(isa):
 
 def test_wrong_calls_of_the_trainer_are_refused(isa):
     library = native_library.load()
-    rule = native_library.Rule(kind=0)
+    rule, output = native_library.Rule(kind=0), native_library.OutputLoss(0)
 
     def new(batch=4, rule=rule):
-        return library.fb_trainer_new(isa, 8, 1, (ctypes.c_int64 * 2)(3, 2), (ctypes.c_int32 * 1)(0), 0, batch, rule)
+        return library.fb_trainer_new(
+            isa, 8, 1, (ctypes.c_int64 * 2)(3, 2), (ctypes.c_int32 * 1)(0), output, batch, rule
+        )
 
     assert not new(batch=0)
     assert not new(batch=2**60)

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.activations import ACTIVATIONS
-from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.fold import blocks
 from fullbatch.machine import arrays
 from fullbatch.sources import Dense, Examples
 from fullbatch.training.objective import Objective
-from reference import problem, relative
+from reference import PAIRS, kind, problem, relative
 from through_layers import cost_and_layers
 
 NAMES = sorted(ACTIVATIONS)
@@ -47,11 +46,11 @@ LAYOUTS = ["rows", "columns", "read-only", "strided", "backwards"]
 
 @st.composite
 def networks(draw):
-    output = draw(st.sampled_from(sorted(OUTPUTS)))
+    output = draw(st.sampled_from(sorted(PAIRS)))
     inner = draw(st.lists(st.sampled_from([1, 2, 3, 7, 15, 16, 17, 31, 33, 100]), max_size=3))
     hidden = [draw(st.sampled_from(NAMES)) for _ in inner]
     last = draw(st.sampled_from([2, 3, 4, 18] if output == "softmax" else [1, 2, 3, 4, 5, 18]))
-    return fb.Network([draw(st.sampled_from([1, 2, 3, 8, 9, 17, 33])), *inner, last], hidden=hidden, output=output)
+    return fb.Network([draw(st.sampled_from([1, 2, 3, 8, 9, 17, 33])), *inner, last], hidden=hidden, **PAIRS[output])
 
 
 def host_arrays(total):
@@ -80,7 +79,7 @@ def test_a_twin_is_the_array_step(twin, network, dtype, layout, weighted, sizes,
     wide = "float64" if name == "native" else dtype  # in which it gives its sums
     pass_itself = steps.ArrayStep(network, np.empty(0, dtype=dtype), block=sizes[0])
     for turn, k in enumerate(sizes):
-        params, X, Y = problem(network.sizes, k, network.output.name, seed=seed + turn, dtype=dtype)
+        params, X, Y = problem(network.sizes, k, kind(network), seed=seed + turn, dtype=dtype)
         params = tuple(fb.Layer(lay_out(W, layout), b) for W, b in params)
         X, Y = lay_out(X, layout), lay_out(Y, layout)
         weight = np.random.default_rng(seed).random(k).astype(dtype) + 0.1 if weighted else None
@@ -102,13 +101,13 @@ def test_a_twin_is_the_array_step(twin, network, dtype, layout, weighted, sizes,
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("output", sorted(OUTPUTS))
+@pytest.mark.parametrize("output", sorted(PAIRS))
 @pytest.mark.parametrize("last", [1, 3])
 def test_each_activation_with_each_output_unit(twin, name, output, last):
     if output == "softmax" and last == 1:
         last = 2
     sizes = [5, 70, 1, 6, last]  # a layer of more than 64 units, one of a single unit
-    network = fb.Network(sizes, hidden=name, output=output)
+    network = fb.Network(sizes, hidden=name, **PAIRS[output])
     params, X, Y = problem(sizes, 50, output, seed=4)
     params = tuple(fb.Layer(W, b) for W, b in params)
     twin, truth = (steps.STEPS[which](network, X, 50) for which in (twin, "array"))
@@ -198,7 +197,7 @@ def test_the_outcome_says_which_step_ran(xp, host_step):
 
 @given(network=networks(), seed=st.integers(0, 99), block=st.sampled_from([64, 100, 256]), m=st.integers(1, 700))
 def test_a_whole_fold_gives_the_same_through_either_step(twin, network, seed, block, m):
-    params, X, Y = problem(network.sizes, m, network.output.name, seed=seed)
+    params, X, Y = problem(network.sizes, m, kind(network), seed=seed)
     params = tuple(fb.Layer(W, b) for W, b in params)
     results = []
     for which in (twin, "array"):
@@ -222,7 +221,7 @@ def test_on_cupy_the_twin_is_the_array_step():
 
     for name in NAMES:
         for output, last in [("sigmoid", 1), ("softmax", 3), ("identity", 2), ("exp", 1)]:
-            network = fb.Network([5, 7, 6, last], hidden=name, output=output)
+            network = fb.Network([5, 7, 6, last], hidden=name, **PAIRS[output])
             params, X, Y = problem(network.sizes, 50, output)
             params = tuple(fb.Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in params)
             X, Y = cupy.asarray(X), cupy.asarray(Y)
@@ -244,7 +243,7 @@ def test_on_cupy_one_pass_is_the_array_step(name, dtype):
 
     cases = [([1, 1, 1], "exp", 17), ([28, 64, 1], "sigmoid", 100_003), ([15, 190, 1], "identity", 999)]
     for sizes, output, m in cases:
-        network = fb.Network(sizes, hidden=name, output=output)
+        network = fb.Network(sizes, hidden=name, **PAIRS[output])
         params, X, Y = problem(sizes, m, output, dtype=dtype)
         params = tuple(fb.Layer(cupy.asarray(W), cupy.asarray(b)) for W, b in params)
         Y, weight = cupy.asarray(Y), cupy.linspace(0, 1, m, dtype=dtype)

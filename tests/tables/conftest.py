@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fullbatch.tables.fit import Settings, train_table
+from fullbatch import TableClassifier
 from fullbatch.tables.raw import RawTable
 
 
@@ -73,10 +73,10 @@ def people(m: int = 600, seed: int = 0) -> RawTable:
     )
 
 
-QUICK = Settings(hidden=(8,), epochs=30, batch_size=32, learning_rate=0.02)
+QUICK = {"hidden": (8,), "epochs": 30, "batch_size": 32, "learning_rate": 0.02}
 
 
 @pytest.fixture(scope="module")
 def trained():
-    table = people()
-    return train_table(table, "pays", QUICK, numeric=["spends"], categorical=["age"])
+    """A model of ``people``, which has learned from 540 rows."""
+    return TableClassifier(**QUICK, numeric=["spends"], categorical=["age"]).fit(people(), target="pays")

@@ -148,7 +148,7 @@ def test_only_the_training_rows_count():
     assert encoding.center.tolist() == [2.0]
     assert encoding.scale.tolist() == [1.0]
     assert encoding.categories[0].levels == ("x", "y")
-    assert encoding.classes == ("n", "p", "q")  # of all rows: see learn
+    assert encoding.classes == ("n", "p")
 
 
 # ---- categories ----------------------------------------------------------------------------------
@@ -353,6 +353,117 @@ def test_a_regression_is_scaled_and_scaled_back():
     np.testing.assert_allclose(y[:2], [-1, 1])
     np.testing.assert_allclose(encoding.decode_target(y), price, rtol=1e-6)
     assert encoding.classes == ()
+
+
+SKEWED = np.array([0.5, 1.0, 2.0, 4.0, 100.0])
+
+
+def target_of(y, **options):
+    """The encoding of a table with this target, and the table."""
+    columns = {"a": np.arange(len(y)) * 1.5, "y": y}
+    return learn(columns, task="regress", dtype="float64", **options), RawTable.of(columns)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "quantile"])
+def test_a_loss_of_the_identity_takes_the_target_scaled(loss):
+    encoding, table = target_of(SKEWED, loss=loss)
+    expected = (SKEWED - SKEWED.mean()) / SKEWED.std()
+    np.testing.assert_allclose(encoding.encode_target(table), expected, rtol=1e-12)
+
+
+def test_poisson_takes_the_target_by_its_mean():
+    counts = np.array([0.0, 0.0, 3.0, 7.0, 10.0])
+    encoding, table = target_of(counts, loss="poisson")
+    assert encoding.encode_target(table).tolist() == (counts / 4).tolist()
+    assert encoding.decode_target(np.array([0.0, 0.5, 2.5])).tolist() == [0.0, 2.0, 10.0]
+    with pytest.raises(TableError, match="the loss 'poisson' needs numbers of at least 0, but row 2 has -3"):
+        target_of([1, -3, 5], loss="poisson")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-6, 1e9])
+@pytest.mark.parametrize("y", [SKEWED, np.array([0.0, 0.0, 1.0, 5.0])])
+def test_the_logarithm_of_the_target(y, factor):
+    """Scaled to mean 0 and sd 1, whatever its unit; zeros have one too; and back."""
+    encoding, table = target_of(y * factor, log_target=True)
+    z = encoding.encode_target(table)
+    logs = np.log1p(y / (y.mean() / 100))
+    np.testing.assert_allclose(z, (logs - logs.mean()) / logs.std(), rtol=1e-9)
+    np.testing.assert_allclose(encoding.decode_target(z), y * factor, rtol=1e-9, atol=1e-12 * factor)
+    assert encoding.target_scale.describe().startswith("learned as log(1 + y / ")
+
+
+def test_the_logarithm_is_learned_from_the_training_rows_and_holds_for_all():
+    """A held-out target below 0, which training had not, is a number; predictions never overflow."""
+    columns = {"a": np.arange(6.0), "y": [1.0, 2.0, 4.5, 0.0, 1e6, 3.0]}
+    encoding = learn(columns, task="regress", log_target=True, rows=np.array([0, 1, 2]))
+    assert encoding.target_scale.unit == 0.025
+    later = np.array([-5.0, -1e-9, 0.0, 1e300])
+    z = encoding.encode_target(RawTable.of({"y": later}))
+    assert np.isfinite(z).all()
+    assert (np.diff(z) >= 0).all()
+    np.testing.assert_allclose(encoding.decode_target(z, predicted=False)[:3], later[:3], rtol=1e-5, atol=1e-7)
+    far = encoding.decode_target(np.array([-1e9, 1e9, np.inf, np.nan]))
+    assert far[0] == 0.0
+    assert np.isfinite(far[1:3] ** 2).all()
+    assert np.isnan(far[3])
+
+
+def test_a_logarithm_is_refused_where_it_has_no_meaning():
+    with pytest.raises(TableError, match="target 'y': its logarithm needs numbers of at least 0, but row 3 has -1"):
+        target_of([2.5, 3.0, -1.0], log_target=True)
+    with pytest.raises(InputError, match="loss='poisson' has a logarithm of its own"):
+        target_of(SKEWED, loss="poisson", log_target=True)
+    for options, asked in (({"loss": "poisson"}, "loss='poisson'"), ({"log_target": True}, "log_target")):
+        with pytest.raises(InputError, match=f"{asked} belongs to a regression, and the target 'y' is classified"):
+            learn({"a": [1.5, 2, 3, 4], "y": YES_NO}, **options)
+
+
+def test_what_was_never_negative_is_not_predicted_to_be():
+    wild = np.array([-9.0, -1.0, 0.0, 9.0])
+    never, table = target_of(SKEWED)
+    assert never.decode_target(wild)[:2].tolist() == [0.0, 0.0]
+    assert never.decode_target(wild, predicted=False)[0] < 0
+    assert never.target_scale.describe() == "never negative, nor are predictions"
+    np.testing.assert_allclose(never.decode_target(never.encode_target(table)), SKEWED)
+    seldom, _ = target_of(SKEWED - 1)
+    assert seldom.decode_target(wild)[0] < 0
+    assert seldom.target_scale.describe() == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "poisson"}, {"log_target": True}], ids=str)
+def test_the_target_scale_goes_through_json(options):
+    encoding, table = target_of(SKEWED, **options)
+    meta, arrays = encoding.to_dict()
+    again = TableEncoding.from_dict(json.loads(json.dumps(meta)), arrays)
+    assert again.target_scale == encoding.target_scale
+    assert again.encode_target(table).tolist() == encoding.encode_target(table).tolist()
+
+
+def test_an_encoding_of_before_the_least_target_was_kept():
+    """Its predictions are as they were then: negative ones too, for nobody knows whether the target was."""
+    encoding, _ = target_of(SKEWED)
+    meta, arrays = encoding.to_dict()
+    del meta["target_least"]
+    old = TableEncoding.from_dict(meta, arrays)
+    assert (old.target_scale.center, old.target_scale.scale) == (SKEWED.mean(), SKEWED.std())
+    assert old.decode_target(np.array([-9.0]))[0] == -9 * SKEWED.std() + SKEWED.mean()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target_scale": [1.0]},
+        {"target_scale": [1.0, "x"]},
+        {"target_unit": 0.0},
+        {"target_unit": -1},
+        {"target_least": True},
+    ],
+    ids=str,
+)
+def test_a_damaged_target_scale_is_told(change):
+    meta, arrays = target_of(SKEWED, log_target=True)[0].to_dict()
+    with pytest.raises(ModelFileError, match="the model's table encoding is damaged"):
+        TableEncoding.from_dict({**meta, **change}, arrays)
 
 
 def test_no_target():

@@ -3,126 +3,74 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fullbatch.errors import InputError, TableError
-from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.fit import Settings, split_rows, train_table
+from fullbatch import TableClassifier
+from fullbatch.errors import TableError
+from fullbatch.tables.fit import Settings, learnable, task_of
 from fullbatch.tables.raw import RawTable
+from fullbatch.tables.splits import HoldOut
 from tables.conftest import QUICK, people
 
-# --- Rows that are held out
+SCORES = {"m", "cost", "accuracy", "auc", "average_precision", "log_loss", "confusion_matrix"}
 
 
-@given(
-    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
-    fraction=st.floats(0, 0.99),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_each_class_keeps_its_share_and_a_row_to_learn_from(counts, fraction, seed):
-    labels = np.repeat([f"c{i}" for i in range(len(counts))], counts)
-    table = RawTable.of({"x": np.arange(len(labels)), "y": labels})
-    learn, held_out = split_rows(table, "y", Settings(validation=fraction, seed=seed))
-    assert np.array_equal(np.sort(np.concatenate([learn, held_out])), np.arange(table.m))
-    assert np.all(np.diff(learn) > 0)
-    assert np.all(np.diff(held_out) > 0)
-    for i, count in enumerate(counts):
-        of_class = np.count_nonzero(labels[held_out] == f"c{i}")
-        assert of_class < count
-        assert abs(of_class - fraction * count) <= 1 + 1e-9
-
-
-def test_the_split_follows_the_seed():
-    table = people()
-    first = split_rows(table, "pays", Settings(seed=1))
-    assert all(np.array_equal(*pair) for pair in zip(first, split_rows(table, "pays", Settings(seed=1)), strict=True))
-    assert not np.array_equal(first[1], split_rows(table, "pays", Settings(seed=2))[1])
-
-
-def test_a_quantity_is_not_split_by_its_values():
-    table = RawTable.of({"x": np.arange(200), "y": np.arange(200) / 7})
-    assert len(split_rows(table, "y", Settings(validation=0.5))[1]) in (99, 100, 101)  # all are one stratum
-    whole = RawTable.of({"x": np.arange(200), "y": np.arange(200)})
-    assert len(split_rows(whole, "y", Settings(validation=0.5), "regress")[1]) in (99, 100, 101)
-    assert len(split_rows(whole, "y", Settings(validation=0.5), "classify")[1]) == 0  # each class has one row
-
-
-def test_the_same_rows_are_held_out_however_the_classes_are_stored():
-    late = np.random.default_rng(0).random(300) < 0.3
-    stored = [
-        np.where(late, "yes", "no"),  # the first row's class is the reader's first level
-        np.where(late[::-1], "yes", "no")[::-1].copy(),
-        late,
-        late.astype(int),
-        late.astype(float),
-        np.where(late, "10", "9"),
-        np.where(late, 10, 9),
-        pa.array(np.where(late, "yes", "no")).cast(pa.dictionary(pa.int32(), pa.string())),
-        pa.DictionaryArray.from_arrays(late.astype(np.int32), pa.array(["no", "yes"])),
-        pa.DictionaryArray.from_arrays(1 - late.astype(np.int32), pa.array(["yes", "no"])),
-    ]
-    found = [split_rows(RawTable.of({"x": np.arange(300), "y": y}), "y", Settings())[1].tolist() for y in stored]
-    order = [held_out == found[0] for held_out in found]
-    assert all(order), order
-    learned = [TableEncoding.learn(RawTable.of({"x": np.arange(300), "y": y}), "y").task for y in stored]
-    assert set(learned) == {"classify"}
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, 7, float("nan")])
-def test_a_share_out_of_range_is_refused(fraction):
-    with pytest.raises(InputError, match="validation must be"):
-        split_rows(people(), "pays", Settings(validation=fraction))
-
-
-def test_nothing_is_learned_from_the_held_out_rows(trained):
-    table = people()
-    learn, _ = split_rows(table, "pays", QUICK)
-    income = table.column("income").values[learn]
-    encoding = trained.model.encoding
-    assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
-    assert trained.m == len(learn)
-    assert trained.held_out.m == table.m - len(learn)
+def rows_of(table):
+    """Those that are learned from, and those that are held out, by the defaults."""
+    split = HoldOut().split(table, "pays", "classify")
+    return split.train, split.held_out
 
 
 # --- The training
 
 
+def test_nothing_is_learned_from_the_held_out_rows(trained):
+    table = people()
+    learn, _ = rows_of(table)
+    income = table.column("income").values[learn]
+    encoding = trained.network_.encoding
+    assert encoding.center[encoding.numbers.index("income")] == pytest.approx(income.mean())
+    assert trained.record_["rows"] == len(learn)
+    assert trained.record_["held_out"]["m"] == table.m - len(learn)
+
+
 def test_a_classification_beats_the_majority_guess(trained):
-    model, guess = trained.scores()
-    assert set(model) == set(guess) == {"m", "cost", "accuracy", "auc", "log_loss"}
+    model, guess = trained.record_["held_out"], trained.record_["guess"]
+    assert set(model) == set(guess) == SCORES
     assert model["accuracy"] > 0.9 > guess["accuracy"] + 0.1
     assert model["log_loss"] < 0.5 * guess["log_loss"]
     assert guess["auc"] == 0.5
-    assert trained.model.task == "classify"
-    assert trained.model.classes == ("no", "yes")
+    assert trained.network_.task == "classify"
+    assert trained.network_.classes == ("no", "yes")
 
 
 def test_the_guess_knows_the_training_shares_alone(trained):
-    guess = trained.scores()[1]
-    share = np.mean(trained.targets)
-    target = trained.model.encoding.encode_target(trained.held_out)
+    table = people()
+    learn, held_out = rows_of(table)
+    target = trained.network_.encoding.encode_target(table)
+    share, target = np.mean(target[learn]), target[held_out]
+    guess = trained.record_["guess"]
     assert guess["log_loss"] == pytest.approx(metrics.log_loss(target, np.full(len(target), share)))
     assert guess["accuracy"] == np.mean(target == (share > 0.5))
 
 
 def test_the_seed_decides_the_model():
-    table = people(200)
-    first, again, other = (train_table(table, "pays", Settings(hidden=(4,), epochs=2, seed=s)) for s in (1, 1, 2))
+    def proba(seed):
+        return TableClassifier((4,), epochs=2, random_state=seed).fit(people(200), target="pays").predict_proba(new)
+
     new = people(20, seed=3)
-    assert np.array_equal(first.model.predict_proba(new), again.model.predict_proba(new))
-    assert not np.array_equal(first.model.predict_proba(new), other.model.predict_proba(new))
+    assert np.array_equal(proba(1), proba(1))
+    assert not np.array_equal(proba(1), proba(2))
 
 
 def test_without_held_out_rows_there_are_no_scores():
-    trained = train_table(people(60), "pays", Settings(hidden=(4,), epochs=2, validation=0))
-    assert trained.held_out is None
-    assert trained.m == 60
-    with pytest.raises(InputError, match="no rows were held out"):
-        trained.scores()
+    model = TableClassifier((4,), epochs=2, validation=0).fit(people(60), target="pays")
+    assert model.record_["rows"] == 60
+    assert model.record_["held_out"] is None
+    assert model.validation_costs_ is None
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")  # after so few iterations
@@ -130,14 +78,35 @@ def test_without_held_out_rows_there_are_no_scores():
     ("solver", "hidden"), [("gd", (4,)), ("sgd", (4, 3)), ("lbfgs", (4,)), ("adam", ()), ("gd", ())]
 )
 def test_each_solver_and_depth_trains(solver, hidden):
-    trained = train_table(people(300), "pays", Settings(hidden=hidden, solver=solver, epochs=20))
-    assert np.isfinite(trained.scores()[0]["log_loss"])
-    assert len(trained.model.estimator.coefs_) == len(hidden) + 1
+    model = TableClassifier(hidden, solver=solver, epochs=20).fit(people(300), target="pays")
+    assert np.isfinite(model.record_["held_out"]["log_loss"])
+    assert len(model.estimator_.coefs_) == len(hidden) + 1
 
 
 def test_an_unknown_target_is_named():
     with pytest.raises(TableError, match=r"'payz'.*'pays'"):
-        train_table(people(50), "payz", QUICK)
+        TableClassifier(**QUICK).fit(people(50), target="payz")
+    with pytest.raises(TableError, match=r"'payz'.*'pays'"):
+        task_of(people(50), "payz")
+
+
+# --- Rows that cannot be learned from
+
+
+def test_rows_without_a_target_and_of_weight_0_are_left_out():
+    table = RawTable.of({"x": np.arange(6.0), "y": ["a", None, "b", "a", None, "b"]})
+    rows = learnable(table, "y", np.array([1.0, 1, 0, 2, 0, 3]))
+    assert rows.table.column("x").values.tolist() == [0, 3, 5]
+    assert rows.weight.tolist() == [1, 2, 3]
+    assert rows.left_out == {"without_target": 2, "weight_0": 1}
+    assert task_of(table, "y") == ("classify", ("a", "b"))
+    whole = RawTable.of({"x": np.arange(6.0), "y": list("ababab")})
+    assert learnable(whole, "y").table is whole
+    with pytest.raises(TableError, match="no row is left to learn from: 2 of 2 rows have no target"):
+        learnable(RawTable.of({"x": [1, 2], "y": [None, None]}), "y")
+    infinite = RawTable.of({"x": [1.0, 2, np.inf], "y": [None, "a", "b"]})
+    with pytest.raises(TableError, match="infinite in row 3"):  # of the whole table
+        learnable(infinite, "y")
 
 
 @given(m=st.integers(1, 10**9))

@@ -103,7 +103,7 @@ def test_a_raw_table_is_itself():
     [
         (np.ones(3), "an array of shape .3,. is no table"),
         (3, "X is of type builtins.int; expected a pandas or polars"),
-        ([1, 2], "X is of type builtins.list"),
+        ([1, 2], "a list is a table where it has rows"),
         (pd.Series([1, 2]), "a Series is one column"),
         ({"x": [1, 2], "y": [1]}, "have one length"),
         ({"x": [1, "a"]}, "column 'x' holds values of more than one kind"),

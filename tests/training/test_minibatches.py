@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.activations import ACTIVATIONS
-from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset
 from fullbatch.sources.encoded import EncodedTable
@@ -25,7 +24,7 @@ from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import TrainingState
-from reference import problem, relative
+from reference import PAIRS, kind, problem, relative
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
 OPTIMIZERS = {
@@ -96,11 +95,11 @@ def both(network, examples, params, optimizer, orders, batch_size, dtype, rate=0
 
 @st.composite
 def networks(draw):
-    output = draw(st.sampled_from(sorted(OUTPUTS)))
+    output = draw(st.sampled_from(sorted(PAIRS)))
     hidden = draw(st.lists(st.sampled_from([1, 3, 16, 17, 33, 100]), max_size=3))
     names = [draw(st.sampled_from(sorted(ACTIVATIONS))) for _ in hidden]
     last = draw(st.sampled_from([2, 4, 5, 18] if output == "softmax" else [1, 2, 3, 5, 18]))
-    return fb.Network([draw(st.sampled_from([1, 3, 16, 29, 40])), *hidden, last], hidden=names, output=output)
+    return fb.Network([draw(st.sampled_from([1, 3, 16, 29, 40])), *hidden, last], hidden=names, **PAIRS[output])
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -124,7 +123,7 @@ def test_native_batches_are_those_of_the_loop_in_python(
     with pytest.MonkeyPatch.context() as patch:
         use(f"native-{isa}", patch)
         patch.setattr(native_batches, "SHARE", 1)  # so that small networks take all threads too
-        params, X, Y = case(network.sizes, m, network.output.name, seed=seed, dtype=dtype)
+        params, X, Y = case(network.sizes, m, kind(network), seed=seed, dtype=dtype)
         if fortran:
             X, Y = np.asfortranarray(X), np.asfortranarray(Y)
         params = tuple(fb.Layer(0.5 * W, b) for W, b in params)  # tamer, so that a few steps stay near one another
@@ -241,8 +240,8 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
         assert sliced.costs == whole.costs
         assert np.array_equal(sliced.theta, whole.theta)
 
-        def third(self, updates):
-            store(self, updates)
+        def third(self, *done):
+            store(self, *done)
             if self.updates == 3:
                 raise KeyboardInterrupt
 
@@ -251,8 +250,11 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
             list(epochs(objective, adam, start(params, adam), orders=[np.arange(90)], batch_size=20))
         monkeypatch.setattr(NativeBatches, "_store", store)
         three = train(objective, start(params, adam), adam, [np.arange(60)], 20, NativeBatches)
-    state = caught.value.state
-    assert (state.updates, state.epoch) == (3, 0)
+        state = caught.value.state
+        rest = train(objective, state, adam, [np.arange(90)], 20, NativeBatches)
+    assert rest.costs == whole.costs
+    assert np.array_equal(rest.theta, whole.theta)
+    assert (state.updates, state.epoch, state.place) == (3, 0, 60)
     assert np.array_equal(state.theta, three.theta)
     assert all(map(np.array_equal, state.arrays, three.arrays))
 
@@ -353,8 +355,8 @@ def test_sparse_x_with_wide_indices_is_read_as_it_lies():
     rng = np.random.default_rng(0)
     rows = scipy.sparse.random_array((300, 50), density=0.05, format="csr", rng=rng).astype("float32")
     theta, used = [], []
-    for kind in (np.int32, np.int64):
-        rows.indices, rows.indptr = rows.indices.astype(kind), rows.indptr.astype(kind)
+    for integer in (np.int32, np.int64):
+        rows.indices, rows.indptr = rows.indices.astype(integer), rows.indptr.astype(integer)
         params, _, Y = case([50, 4, 1], 300, "sigmoid", dtype="float32")
         with Objective(fb.Network([50, 4, 1]), Examples(Sparse(rows), Dense(Y))) as objective:
             batches = minibatches.make(objective, optimizers.gd(), start(params, optimizers.gd()), 10)

@@ -81,12 +81,10 @@ def test_ctrl_c_in_an_update_leaves_a_state_that_can_be_gone_on_with(objective, 
         list(epochs(objective, watched, start, orders=orders, batch_size=batch_size))
     state = caught.value.state
     assert (state.updates, state.epoch, len(state.costs)) == (cut - 1, (cut - 1) * batch_size // 50, state.epoch)
-    done = 8 * (cut - 1) if batch_size == 8 else 0
-    rest = [slice(done, 50)] if done else []
-    left = [*rest, *orders[state.epoch + len(rest) :]]
-    end = list(epochs(objective, optimizer, state, orders=left, batch_size=batch_size))[-1]
+    assert state.place == (8 * (cut - 1) if batch_size == 8 else 0)
+    end = list(epochs(objective, optimizer, state, orders=orders[state.epoch :], batch_size=batch_size))[-1]
     assert np.array_equal(end.theta, whole.theta)
-    assert end.updates == whole.updates
+    assert (end.updates, end.costs, end.place) == (whole.updates, whole.costs, 0)
 
 
 def test_shuffled_epochs_go_on_from_the_state_alone(objective):
@@ -128,13 +126,15 @@ def test_lbfgs_goes_on_from_its_start_and_the_log_of_its_evaluations(objective):
         return objective.cost_and_gradient(theta)
 
     with pytest.raises(KeyboardInterrupt):
-        optimizers.lbfgs(cut_short, theta, log=log, **limits)
+        optimizers.lbfgs(cut_short, theta, tell=log.append, **limits)
     assert len(log) == 9
     asked.clear()
-    rest = optimizers.lbfgs(evaluate, theta, log=log, **limits)
+    known = list(log)
+    log.clear()
+    rest = optimizers.lbfgs(evaluate, theta, known=known, tell=log.append, **limits)
     assert len(asked) == count - 9
     assert len(log) == count
     assert rest.x.tobytes() == whole.x.tobytes()
     assert (rest.fun, rest.nit, rest.nfev) == (whole.fun, whole.nit, whole.nfev)
     with pytest.raises(ValueError, match="belongs to another start"):
-        optimizers.lbfgs(evaluate, theta + 1, log=log, **limits)
+        optimizers.lbfgs(evaluate, theta + 1, known=log, **limits)

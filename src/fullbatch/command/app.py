@@ -1,14 +1,13 @@
 """The command ``fullbatch``: how it starts, and what goes wrong. Each of its commands is a file beside this one.
 
 What was asked for goes to stdout; progress, remarks and errors go to stderr. An error is one line there and
-exit 2; Ctrl-C is exit 130. Heavy imports are inside the commands, so that help and a wrong option are
-answered at once.
+exit 2; Ctrl-C is exit 130, and the other signals that end it are 143 (TERM) and 129 (HUP). Heavy imports are inside
+the commands, so that help and a wrong option are answered at once.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import typer
 
 from fullbatch.command.columns import columns
 from fullbatch.command.info import info
-from fullbatch.command.signals import stopping_with
+from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.train import train
 from fullbatch.command.use import evaluate, predict
 from fullbatch.errors import FullbatchError
@@ -59,13 +58,13 @@ def fullbatch(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (``sys.argv`` if None) and return its exit status."""
     try:
-        with warnings.catch_warnings(), stopping_with(Interrupted, signal.SIGINT):
+        with warnings.catch_warnings(), stopping_with(Interrupted, *ENDING) as signals:
             warnings.simplefilter("ignore")  # The command says what matters in its own words.
             status = app(list(sys.argv[1:] if argv is None else argv), prog_name="fullbatch", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except Interrupted:
-        return _fail("interrupted.", 128 + signal.SIGINT, label="")
+        return _fail("interrupted.", 128 + signals.received, label="")
     except BrokenPipeError:
         # Whoever read our output, as in `fullbatch predict ... | head`, has what he wanted, and is gone. So what Python
         # flushes at its end goes nowhere; the status is the one that typer gives where it sees this first.
@@ -96,4 +95,4 @@ def _fail(message: str, status: int, label: str = "error: ") -> int:
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt, which typer would keep to itself."""
+    """Ctrl-C, or another signal that ends the command. Not a KeyboardInterrupt, which typer would keep to itself."""

@@ -82,7 +82,8 @@ def columns(
         print_json(found)
         return
     print_columns(console(sys.stdout), found, str(data))
-    for line in doubt_lines(found):
+    gaps = next((column["missing"] for column in found["columns"] if column["kind"] == "target"), 0)
+    for line in [*filter(None, [rows_line({"without_target": gaps}, table.m)]), *doubt_lines(found)]:
         say(line)
 
 
@@ -93,12 +94,17 @@ def read_selected(
     only: Sequence[str] | None,
     missing: Sequence[str] | None,
     keep_missing_words: bool,
-    decimal: str,
-    date_format: Sequence[str] | None,
-    categorical: Sequence[str] | None,
-    numeric: Sequence[str] | None,
+    decimal: str = ".",
+    date_format: Sequence[str] | None = None,
+    categorical: Sequence[str] | None = None,
+    numeric: Sequence[str] | None = None,
+    used: Mapping[str, str] | None = None,
 ) -> RawTable:
-    """The table as options select its columns; its ``left_out`` says why the others are left out."""
+    """The table as options select its columns; its ``left_out`` says why the others are left out.
+
+    used : columns that options name for a part of their own, by the option; they are read, and --drop may not have
+        them, but for that of --split-by: it decides, and need not be learned from
+    """
     from fullbatch.tables.dates import DateFormats
     from fullbatch.tables.raw import MissingWords
     from fullbatch.tables.reading import read_names, read_table
@@ -107,7 +113,8 @@ def read_selected(
     named, anywhere = date_formats(date_format or ())
     _check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
     read = partial(read_table, missing=words, decimal=decimal, date_format=DateFormats(named, anywhere=anywhere))
-    keep = [] if target is None else [target]
+    used = used or {}
+    keep = [*([] if target is None else [target]), *used.values()]
     with status(f"reading {data}"):
         if not drop and not only:
             return read(data, keep=keep)
@@ -115,6 +122,10 @@ def read_selected(
         dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
         if target is not None and target in dropped:
             raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
+        for option, name in used.items():
+            if name in dropped and option != "--split-by":
+                raise InputError(f"column {name!r} is in {option} and in --drop; choose one.")
+        dropped = tuple(name for name in dropped if name not in keep)
         if both := sorted(set(dropped) & set(chosen)):
             raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
         if not only:
@@ -166,6 +177,14 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
 def doubt_lines(found: Mapping[str, Any]) -> list[str]:
     """A line for each doubt."""
     return [f"warning: column {doubt['column']!r}: {doubt['what']}; {doubt['cure']}." for doubt in found["doubts"]]
+
+
+def rows_line(left_out: Mapping[str, int], m: int) -> str:
+    """What is said of the rows that cannot be learned from; "" where there are none."""
+    from fullbatch.tables.fit import said_of_rows
+
+    text = said_of_rows(left_out, m)
+    return f"{text}; they are left out." if text else ""
 
 
 def short_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:

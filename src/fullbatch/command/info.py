@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fullbatch.command.columns import rows_line
 from fullbatch.command.options import AsJson
 from fullbatch.command.printing import console, plural, print_json
 from fullbatch.version import __version__
@@ -61,10 +62,11 @@ def info(
 def _model_info(path: Path, as_json: bool) -> None:
     """Show what a model file keeps of the model's making."""
     from fullbatch.command.columns import print_columns
-    from fullbatch.command.report import facts, print_scores
+    from fullbatch.command.report import facts, print_scores, scores_title
     from fullbatch.command.use import load_table_model
 
-    record = load_table_model(path).record
+    model = load_table_model(path)
+    record = model.record
     if as_json:
         print_json(record)
         return
@@ -74,13 +76,38 @@ def _model_info(path: Path, as_json: bool) -> None:
         return
     print_columns(out, record["report"], f"the table that {path} learned from")
     if record["held_out"]:
-        print_scores(
-            out, f"scores on {record['held_out']['m']:,} held-out rows",
-            {"model": record["held_out"], "guess": record["guess"]},
-        )  # fmt: skip
-    settings = ((name, ",".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in
-                record["settings"].items() if v is not None)  # fmt: skip
-    out.print(facts([("learned from", plural(record["rows"], "row")), *settings]))
+        chose = record.get("held_out_chose", ["epoch"])
+        title = scores_title(str(model.encoding.target), record["held_out"]["m"], chose)
+        print_scores(out, title, {"model": record["held_out"], "guess": record["guess"]}, model.classes)
+    out.print(facts([*_making(record), *((name, _text(value)) for name, value in _settings(record).items())]))
+
+
+def _making(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What made the model, and of what."""
+    from fullbatch.command.report import held_out_text
+
+    m = record.get("held_out_rows", 0)
+    data, versions = record["data"], record["versions"]
+    files = "".join(f"{file['name']} ({file['bytes']:,} bytes), " for file in data["files"])
+    left_out = rows_line(record["left_out"], data["rows"])
+    return [
+        ("made by", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("data", f"{files}{plural(data['rows'], 'row')}, checksum {data['crc32']}"),
+        ("learned from", plural(record["rows"], "row") + (f"; {left_out}" if left_out else "")),
+        *([("held out", held_out_text(m, record["rows"], record["held_out_by"]))] if m else []),
+    ]
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of the training, and what was chosen where they left it open."""
+    values = {**record["parameters"], **record["chosen"]}
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {one}" for name, one in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _environment() -> dict[str, Any]:

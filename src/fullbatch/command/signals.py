@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from fullbatch.machine.descriptors import leave_the_terminal
+
+# Ctrl-C, what ``kill`` and a machine's shutdown send, and the end of the terminal, which Windows has not.
+HANGUP = getattr(signal, "SIGHUP", None)
+ENDING = (signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP]))
+
 
 @dataclass
 class Signals:
@@ -22,11 +28,17 @@ class Signals:
 
 @contextmanager
 def stopping_with(exception: type[BaseException], *numbers: int) -> Iterator[Signals]:
-    """The first of these signals raises ``exception``; what follows it, an impatient second Ctrl-C, does not."""
+    """The first of these signals raises ``exception``; what follows it, an impatient second Ctrl-C, does not.
+
+    A hangup that is ignored, as nohup does it, stays ignored. Else its terminal is gone, and nothing is written there.
+    """
+    numbers = tuple(number for number in numbers if number != HANGUP or signal.getsignal(HANGUP) != signal.SIG_IGN)
     signals = Signals()
 
     def stop(number: int, frame: Any) -> None:
         signals.received = number
+        if number == HANGUP:
+            leave_the_terminal()
         if signals.raising:
             signals.raising = False
             raise exception

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, read_selected, short_lines
+from fullbatch.command.columns import doubt_lines, read_selected, rows_line, short_lines
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
     DEFAULT,
     DTYPES,
     PRECISIONS,
+    SCORED,
     SOLVERS,
     TASKS,
     AsJson,
@@ -31,28 +31,39 @@ from fullbatch.command.options import (
     Decimal,
     Drop,
     KeepMissingWords,
+    Metric,
     Missing,
     Numeric,
     OnlyColumns,
+    Weight,
     batch_size_text,
     check_distinct,
+    class_weights,
     column_names,
     layer_sizes,
     memory_size,
     not_negative,
     one_of,
     positive,
-    share,
+    probability,
+    share_or_file,
 )
 from fullbatch.command.printing import console, plural, print_json, say
-from fullbatch.command.signals import stopping_with
+from fullbatch.command.signals import ENDING, stopping_with
+from fullbatch.core.losses import OF_NUMBERS, check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.fit import Trained
     from fullbatch.tables.raw import RawTable
+
+OF_THE_RECORD = (
+    "held_out", "guess", "held_out_by", "held_out_rows", "held_out_chose", "ended", "left_out", "not_scored", "unseen",
+    "report",
+)  # fmt: skip
+OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regression
+MOST_UNSEEN = 5  # So many columns with levels that only held-out rows have are named.
 
 
 def train(
@@ -112,10 +123,63 @@ def train(
             show_default="the dtype's",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")] = DEFAULT.seed,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")
+    ] = DEFAULT.random_state,
     validation: Annotated[
-        float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
-    ] = DEFAULT.validation,
+        str,
+        typer.Option(
+            metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
+        ),
+    ] = str(DEFAULT.validation),
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Hold out the last rows by this number or date.",
+            show_default=False,
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Hold out whole groups, its values; no feature.",
+            show_default=False,
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    weight: Weight = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="balanced, or weights as in 'no=1,yes=5'.",
+            show_default="1 each",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="End after N epochs that are no better on held-out rows.",
+            show_default="all epochs",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    metric: Metric = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X|auto",
+            help="Predict the second of two classes from this probability on.",
+            show_default="the likelier class",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +189,19 @@ def train(
             show_default="by the target column",
         ),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Of a number: {', '.join(OF_NUMBERS)}.",
+            callback=one_of(OF_NUMBERS),
+            show_default=DEFAULT.loss,
+        ),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(metavar="X", help="That the loss quantile predicts.", show_default=False)
+    ] = None,
+    log_target: Annotated[bool, typer.Option("--log-target", help="Learn the logarithm of a number.")] = False,
     categorical: Categorical = None,
     numeric: Numeric = None,
     drop: Drop = None,
@@ -146,50 +223,83 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Train a network on a table and score it on rows that it has not seen."""
-    from fullbatch.tables.report import report
+    from fullbatch.command.report import TrainingProgress
 
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
-    settings = Settings(
-        hidden=layer_sizes(hidden), activation=activation, solver=solver, epochs=epochs, batch_size=rows,
-        learning_rate=learning_rate, l2=l2, validation=validation, max_levels=max_levels, dtype=dtype,
-        device=device, device_memory=memory_size(device_memory), precision=precision, seed=seed, threads=threads,
-    )  # fmt: skip
-    message = _check_before_training(data, model, plot, settings)
+    held_out = share_or_file(validation)
+    file = held_out if isinstance(held_out, Path) else None
+    params: dict[str, Any] = {
+        "hidden": layer_sizes(hidden), "activation": activation, "solver": solver, "epochs": epochs, "batch_size": rows,
+        "learning_rate": learning_rate, "l2": l2, "validation": DEFAULT.validation if file else held_out,
+        "split_by": split_by, "group": group, "patience": patience, "metric": metric,
+        "threshold": probability(threshold), "max_levels": max_levels, "dtype": dtype, "device": device,
+        "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed, "n_jobs": threads,
+    }  # fmt: skip
+    class_weights(class_weight, None)
+    params |= _of_numbers(loss, quantile, log_target)
+    message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
+    used = {"--weight": weight, "--group": group, "--split-by": split_by}
     read = partial(
         read_selected, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
         decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
+        used={option: column for option, column in used.items() if column is not None},
     )  # fmt: skip
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
-    columns = {
-        "categorical": column_names(categorical or (), table.names),
-        "numeric": column_names(numeric or (), table.names),
-    }
-    found = report(table, target, task=task, **columns).to_dict()
-    progress, trained, stop = _fit(table, target, settings, task, columns, found, model, quiet, message)
+    said = [message, _check_validation_file(file, table, data)]
+    params["categorical"] = column_names(categorical or (), table.names)
+    params["numeric"] = column_names(numeric or (), table.names)
+    params["drop"] = _decides_alone(split_by, drop, only, table.names)
+    task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
+    estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
+    progress = TrainingProgress(console(sys.stderr), quiet=quiet)
+    first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
+    rows_of = {"target": target, "sample_weight": weight, "X_val": file}
+    stop = _fit(estimator.set_callbacks(progress, first), table, rows_of, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
-        _plot(plot, trained, name)
-    summary = {**_summary(trained, progress), "data": name, "read_seconds": read_seconds, "model": model and str(model)}
-    summary |= {"interrupted": bool(stop), "report": found}
+        _plot(plot, estimator, name)
+    summary = {**_summary(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
+    summary["model"] = model and str(model)
     if as_json:
         print_json(summary)
     elif not quiet:
         _print_training(summary, data, plot)
+    if not quiet:
+        _hint(summary)
     if stop:
         raise typer.Exit(128 + stop)
 
 
-def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, settings: Settings) -> str:
+def _hint(summary: dict[str, Any]) -> None:
+    """Say what a person may miss in the scores."""
+    from fullbatch.command.report import one_class_line
+
+    scores = summary["held_out"]
+    if scores and summary["task"] == "classify":
+        line = one_class_line(summary["classes"], scores["confusion_matrix"], scores["m"], summary["threshold"])
+        if line:
+            say(line)
+
+
+def _check_before_training(
+    inputs: dict[str, Path | None], model: Path | None, plot: Path | None, params: dict[str, Any]
+) -> str:
     """Find out now what would otherwise be found out when the work is done; return what is to be said of the device."""
     from fullbatch.machine import cuda, places
     from fullbatch.machine.safe_output import check_output
 
-    check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
-    place = places.place(settings.device)
-    place.budget(settings.device_memory)
-    cuda.check_precision(settings.precision, place.empty(settings.dtype))
+    check_distinct(inputs, {"--model": model, "--plot": plot})
+    file = inputs["--validation"]
+    if file is not None:
+        if not (file.exists() or any(mark in str(file) for mark in "*?[")):
+            raise InputError(f"--validation {file} is neither a share of the rows, such as 0.1, nor a file.")
+        check_distinct({"DATA": inputs["DATA"]}, {"--validation": file})
+    Settings(**params).check(own_rows=file is not None)
+    place = places.place(params["device"])
+    place.budget(params["device_memory"])
+    cuda.check_precision(params["precision"], place.empty(params["dtype"]))
     if model:
         from fullbatch.saving.model_file import check_replaceable
 
@@ -220,19 +330,74 @@ def _table_and_target(data: Path | None, target: str | None, read: Callable[[Pat
     return table, target
 
 
-class _BeforeTheFirstEpoch:
-    """A callback that says lines when the first epoch begins: an error before that stays a line of its own."""
+def _check_validation_file(file: Path | None, table: RawTable, data: Path | None) -> str:
+    """InputError where the file lacks columns of DATA; what is to be said of those that it has besides."""
+    if file is None:
+        return ""
+    from fullbatch.tables.fit import said_of_columns
+    from fullbatch.tables.raw import listed
+    from fullbatch.tables.reading import read_names
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = list(lines)
+    names = read_names(file)
+    if absent := [name for name in table.names if name not in names]:
+        raise InputError(
+            f"--validation {file} has other columns than {data or 'the table'}: it lacks {listed(absent)}."
+        )
+    others = [name for name in names if name not in table.names and name not in table.left_out]
+    return f"{file}: {said_of_columns(others)}." if others else ""
+
+
+def _decides_alone(
+    split_by: str | None, drop: Sequence[str] | None, only: Sequence[str] | None, names: Sequence[str]
+) -> tuple[str, ...]:
+    """The column of --split-by, where the selection of columns has it not, so that it is not learned from."""
+    chosen = column_names(only or (), names)
+    dropped = split_by in column_names(drop or (), names) or (chosen and split_by not in chosen)
+    return (split_by,) if split_by is not None and dropped else ()
+
+
+def _estimator(table: RawTable, target: str, task: str | None, params: dict[str, Any]) -> Any:
+    """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
+    from fullbatch.tables.estimators import TableClassifier, TableRegressor
+    from fullbatch.tables.fit import task_of
+
+    found, classes = task_of(table, target, task)
+    if found == "classify":
+        if params["loss"] != DEFAULT.loss or params["log_target"]:
+            raise InputError(f"--loss and --log-target are of numbers, and {target!r} is classified.")
+        params = {name: value for name, value in params.items() if name not in OF_NUMBERS_ALONE}
+        return TableClassifier(**{**params, "class_weight": class_weights(params["class_weight"], classes)})
+    of_classes = ("class_weight", "threshold")
+    for name in of_classes:
+        if params[name] is not None:
+            raise InputError(f"--{name.replace('_', '-')} is of classes, and {target!r} makes a regression.")
+    return TableRegressor(**{name: value for name, value in params.items() if name not in of_classes})
+
+
+def _of_numbers(loss: str | None, quantile: float | None, log_target: bool) -> dict[str, Any]:
+    """The parameters of a regression; InputError where they contradict each other, before anything is read."""
+    name = loss or DEFAULT.loss
+    check_quantile(name, quantile)
+    return {"loss": name, "quantile": quantile, "log_target": log_target}
+
+
+class _BeforeTheFirstEpoch:
+    """A callback that says lines when the first epoch begins: an error before that stays a line of its own.
+
+    lines : gives them, of the estimator; None: nothing is said
+    """
+
+    def __init__(self, lines: Callable[[Any], Sequence[str]] | None) -> None:
+        self.lines = lines
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         if context.max_subtasks == 0:  # An epoch has no subtasks; the whole fit has its epochs.
-            while self.lines:
-                say(self.lines.pop(0))
+            lines, self.lines = self.lines, None
+            for line in lines(estimator) if lines else ():
+                say(line)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         pass
@@ -241,122 +406,139 @@ class _BeforeTheFirstEpoch:
         pass
 
 
-def _fit(
-    table: RawTable,
-    target: str,
-    settings: Settings,
-    task: str | None,
-    columns: dict[str, Any],
-    found: dict[str, Any],
-    model: Path | None,
-    quiet: bool,
-    message: str,
-) -> tuple[TrainingProgress, Trained, int]:
-    """Train, and write the model: the progress, the outcome, and the signal that stopped it (0: none did).
+def _lines(said: Sequence[str], estimator: Any) -> list[str]:
+    """What is said before the first epoch: of the device, of rows that are left out, of doubtful columns.
 
-    found : the report of the columns, which the model keeps
-    message : what is to be said before the first epoch, or ""
+    said : what is known before the training is put together
     """
-    from fullbatch.command.report import TrainingProgress
-    from fullbatch.tables.fit import train_table
+    record = estimator.record_
+    lines = [*said, rows_line(record["left_out"], record["data"]["rows"]), _not_scored(record)]
+    if own := record["data"].get("held_out"):
+        line = rows_line(own["left_out"], own["rows"])
+        lines.append(f"of the held-out rows {line}" if line else "")
+    return [*filter(None, lines), *doubt_lines(record["report"])]
 
-    progress = TrainingProgress(console(sys.stderr), quiet=quiet)
-    lines = [] if quiet else [*([message] if message else []), *doubt_lines(found)]
-    callbacks = [progress, _BeforeTheFirstEpoch(lines)]
-    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so SIGTERM raises one as well.
-    with stopping_with(KeyboardInterrupt, signal.SIGINT, signal.SIGTERM) as signals:
+
+def _not_scored(found: dict[str, Any]) -> str:
+    """What is said of held-out rows that have a class of their own. found : a record, or a summary"""
+    from fullbatch.tables.roles import said_of_classes
+
+    classes = found["not_scored"]
+    if not classes:
+        return ""
+    return f"{said_of_classes(classes, found['held_out_rows'])}; they are not scored."
+
+
+def _fit(
+    estimator: Any,
+    table: RawTable,
+    rows_of: dict[str, Any],
+    data: Path | None,
+    model: Path | None,
+    progress: TrainingProgress,
+) -> int:
+    """Train, and write the model; the signal that stopped the training (0: none did).
+
+    rows_of : the columns and rows with a part of their own, as ``fit`` takes them
+    """
+    from fullbatch.machine.safe_output import only_writer
+    from fullbatch.tables.record import files
+
+    # ``fit`` ends the training at a KeyboardInterrupt and keeps the model so far, so all the signals raise one.
+    alone = only_writer(model, "the model") if model else nullcontext()
+    with alone, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:
-            trained = train_table(table, target, settings, task=task, callbacks=callbacks, **columns)
+            estimator.fit(table, **rows_of)
         except KeyboardInterrupt:
-            say("interrupted before the training began; there is no model to keep.")
-            raise typer.Exit(128 + signals.received) from None
+            if not hasattr(estimator, "network_"):  # Else it came when the network was trained, and only scores lack.
+                say("interrupted before the training began; there is no model to keep.")
+                raise typer.Exit(128 + signals.received) from None
         except ValueError as error:  # Where scikit-learn's contract fixes the words, the estimators raise it plain.
             raise error if isinstance(error, FullbatchError) else InputError(str(error)) from error
         signals.raising = False  # Nothing may come between the model and its file.
         if model:
             from fullbatch.saving.model_file import save
 
-            trained.model.record = _record(trained, found)
-            save(trained.model, model)
+            estimator.record_["data"]["files"] = files([data] if data else [])
+            save(estimator, model)
     if signals.received:
         kept = f"the model so far is in {model}" if model else "without --model FILE the model so far is not kept"
         when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
         say(f"interrupted {when} of {progress.planned:,}: {kept}.")
-    return progress, trained, signals.received
+    return signals.received
 
 
-def _record(trained: Trained, found: dict[str, Any]) -> dict[str, Any]:
-    """How the model was made, which its file keeps: without what is of the machine alone."""
-    settings = {
-        name: value
-        for name, value in asdict(trained.settings).items()
-        if name not in ("device", "device_memory", "threads")
-    }
-    held_out, guess = trained.scores() if trained.held_out else (None, None)
-    return {"report": found, "settings": settings, "rows": trained.m, "held_out": held_out, "guess": guess}
-
-
-def _plot(path: Path, trained: Trained, name: str) -> None:
+def _plot(path: Path, estimator: Any, name: str) -> None:
     from fullbatch.command.report import draw_costs
     from fullbatch.machine.safe_output import replacing
 
-    estimator = trained.model.estimator
+    title = f"{estimator.network_.encoding.target} of {name}"
     with replacing(path, "the plot") as file:
-        draw_costs(
-            file, path.suffix[1:].lower(), f"{trained.model.encoding.target} of {name}",
-            estimator.loss_curve_, getattr(estimator, "validation_costs_", None) or (),
-        )  # fmt: skip
+        draw_costs(file, path.suffix[1:].lower(), title, estimator.loss_curve_, estimator.validation_costs_ or ())
 
 
-def _summary(trained: Trained, progress: TrainingProgress) -> dict[str, Any]:
+def _summary(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
     """What there is to say about a training, as its JSON has it."""
     from fullbatch.machine.threads import thread_count
 
-    estimator, encoding = trained.model.estimator, trained.model.encoding
-    held_out, guess = trained.scores() if trained.held_out else (None, None)
+    encoding, record = estimator.network_.encoding, estimator.record_
     return {
         "target": encoding.target,
         "task": encoding.task,
         "classes": list(encoding.classes),
-        "m": trained.m,
+        "m": record["rows"],
         "columns": len(encoding.feature_names),
         "n": encoding.n,
-        "hidden": list(trained.settings.hidden),
+        "hidden": list(estimator.hidden),
         "epochs": progress.epochs,
+        "planned": progress.planned,
+        "patient": estimator.patience is not None,
         "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
-        "held_out": held_out,
-        "guess": guess,
+        **{name: record[name] for name in OF_THE_RECORD},
+        "threshold": estimator.network_.threshold,
+        "loss": estimator.network_.network.loss.name,
+        "quantile": estimator.network_.network.loss.quantile,
+        "target_scale": encoding.target_scale.describe(),
         "device": estimator.device_,
         "step": estimator.step_,
         "precision": estimator.precision_,
         "note": estimator.note_,
-        "threads": thread_count(trained.settings.threads),
+        "threads": thread_count(estimator.n_jobs),
         "seconds": progress.seconds,
         "examples_per_second": progress.examples_per_second,
     }
 
 
+def _guess(summary: dict[str, Any]) -> str:
+    """What the guess for every row of a regression is."""
+    quantile = summary["quantile"]
+    return "the mean" if quantile is None else "the median" if quantile == 0.5 else f"the {quantile:g}-quantile"
+
+
 def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
-    from fullbatch.command.report import count, facts, print_scores, seconds
+    from fullbatch.command.report import count, facts, print_scores, scores_title, seconds
 
     out = console(sys.stdout)
     if summary["held_out"]:
-        title = f"{summary['target']}: scores on {summary['held_out']['m']:,} rows that the model has not seen"
-        guess = "majority guess" if summary["task"] == "classify" else "the mean"
-        print_scores(out, title, {"model": summary["held_out"], guess: summary["guess"]})
+        title = scores_title(summary["target"], summary["held_out"]["m"], summary["held_out_chose"])
+        guess = "majority guess" if summary["task"] == "classify" else _guess(summary)
+        print_scores(out, title, {"model": summary["held_out"], guess: summary["guess"]}, summary["classes"])
     else:
         out.print("No rows were held out, so there are no scores to show.")
     threads = f", {plural(summary['threads'], 'thread')}" if summary["device"] == "cpu" else ""
     layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
     pairs = [
         ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
+        *_rows_facts(summary),
         *short_lines(summary["report"]),
+        *([("target", summary["target_scale"])] if summary["target_scale"] else []),
         ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
         (
             "training",
             f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
             f"{count(summary['examples_per_second'])} examples/s",
         ),
+        *_choices(summary),
         ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
     ]
     if summary["note"]:
@@ -367,6 +549,40 @@ def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | Non
         pairs.append(("model", summary["model"]))
     pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
     out.print(facts(pairs))
+
+
+def _choices(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which epoch was kept, why the training ended before its time, and the threshold."""
+    from fullbatch.command.report import plain
+
+    lines = []
+    if (best := summary["ended"]["best"]) is not None:
+        last, planned = summary["ended"]["epoch"], summary["planned"]
+        early = summary["patient"] and last < planned
+        ended = f"ended in epoch {last:,} of {planned:,} by --patience; " if early else ""
+        lines.append(("", f"{ended}the parameters are those of epoch {best:,}, the best on the held-out rows"))
+    if summary["threshold"] is not None:
+        positive = plain(summary["classes"][1])
+        lines.append(("threshold", f"{summary['threshold']:.6g}: from this probability on, {positive!r} is predicted"))
+    return lines
+
+
+def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which rows were held out, which were left out, and which levels only held-out rows have."""
+    from fullbatch.command.report import held_out_text
+
+    lines = []
+    if text := rows_line(summary["left_out"], summary["report"]["rows"] + sum(summary["left_out"].values())):
+        lines.append(("rows", text))
+    if summary["held_out"]:
+        lines.append(("held out", held_out_text(summary["held_out_rows"], summary["m"], summary["held_out_by"])))
+    if text := _not_scored(summary):
+        lines.append(("", text))
+    if unseen := summary["unseen"]:
+        columns = ", ".join(f"{name} {100 * share:.2g} %" for name, (share, _) in list(unseen.items())[:MOST_UNSEEN])
+        more = ", ..." if len(unseen) > MOST_UNSEEN else ""
+        lines.append(("levels", f"held-out rows have some that the others have not: {columns}{more}"))
+    return lines
 
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:

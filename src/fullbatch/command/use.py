@@ -8,32 +8,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullbatch.command.options import AsJson, DataArgument, ModelArgument, check_distinct
+from fullbatch.command.columns import rows_line
+from fullbatch.command.options import AsJson, DataArgument, Metric, ModelArgument, Weight, check_distinct
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TablePredictor
+    import numpy as np
+
+    from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
 
 Strict = Annotated[bool, typer.Option("--strict", help="A level that training had not is an error.")]
 
 
-def evaluate(model: ModelArgument, data: DataArgument, as_json: AsJson = False, strict: Strict = False) -> None:
+def evaluate(
+    model: ModelArgument,
+    data: DataArgument,
+    weight: Weight = None,
+    metric: Metric = None,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
     """Score a model on a table that has the target column."""
-    from fullbatch.command.report import print_scores
+    from fullbatch.command.report import one_class_line, print_scores
+    from fullbatch.tables.roles import weights_of
+    from fullbatch.tables.scores import check_metric
 
     loaded = load_table_model(model)
+    metric = metric or loaded.record.get("parameters", {}).get("metric")
+    if metric is not None:
+        check_metric(metric, len(loaded.classes))
     with status(f"scoring {data}"):
-        table = loaded.read(data, with_target=True)
+        table = loaded.read(data, with_target=True, more=[weight] if weight else [])
+        weights = weights_of(table, weight, loaded.encoding.dtype) if weight else None
+        _tell_left_out(loaded, table, data, weights)
         _tell_unseen(loaded, table, strict)
-        scores = loaded.evaluate(table)
+        scores = loaded.evaluate(table, weights, metric)
+    if loaded.classes and (
+        line := one_class_line(loaded.classes, scores["confusion_matrix"], scores["m"], loaded.threshold)
+    ):
+        say(line)
     if as_json:
         print_json(scores)
         return
     title = f"{loaded.encoding.target}: scores on {scores['m']:,} rows of {data}"
-    print_scores(console(sys.stdout), title, {"model": scores})
+    print_scores(console(sys.stdout), title, {"model": scores}, loaded.classes)
 
 
 def predict(
@@ -57,6 +78,7 @@ def predict(
     loaded = load_table_model(model)
     with status(f"predicting {data}"):
         table = loaded.read(data)
+        _tell_left_out(loaded, table, data)
         _tell_unseen(loaded, table, strict)
         if out is None:
             write_predictions(loaded, table, sys.stdout.buffer)
@@ -66,14 +88,28 @@ def predict(
     say(f"{table.m:,} predictions are in {out}.")
 
 
-def load_table_model(path: Path) -> TablePredictor:
+def load_table_model(path: Path) -> TableNetwork:
     """The network of a table in a file. ModelFileError where it holds another kind of model."""
     from fullbatch.saving.model_file import load_network
 
     return load_network(path)
 
 
-def _tell_unseen(model: TablePredictor, table: RawTable, strict: bool) -> None:
+def _tell_left_out(model: TableNetwork, table: RawTable, data: Path, weight: np.ndarray | None = None) -> None:
+    """Say which columns the model has no use for, and how many rows cannot be scored."""
+    from fullbatch.tables.fit import said_of_columns
+
+    if others := [name for name in model.unused(data) if name not in table.columns]:
+        say(f"{said_of_columns(others)}.")
+    target = model.encoding.target
+    if target is not None and target in table.columns:
+        gaps = table.column(target).missing
+        nothing = 0 if weight is None else int(((weight == 0) & ~gaps).sum())
+        if line := rows_line({"without_target": int(gaps.sum()), "weight_0": nothing}, table.m):
+            say(line)
+
+
+def _tell_unseen(model: TableNetwork, table: RawTable, strict: bool) -> None:
     """Say which columns have levels that training had not, or refuse them."""
     for name, (share, first) in model.encoding.unseen(table).items():
         percent = f"{100 * share:.3g} %"

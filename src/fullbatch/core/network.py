@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fullbatch.core.activations import Activation, make_activation
 from fullbatch.core.door import check_alike, check_array, known
 from fullbatch.core.gradient_sum import GradientSum
-from fullbatch.core.losses import make_output
+from fullbatch.core.losses import CANONICAL, QUANTILE, make_loss, make_output
 from fullbatch.core.parameters import Layer, Params, check_shapes, flatten, initial
 from fullbatch.core.probe import check_able
 from fullbatch.errors import InputError
@@ -40,23 +40,51 @@ class Network:
              one per hidden layer. Names: tanh, sigmoid, relu, leaky_relu, identity, gelu, silu
     output : "sigmoid" (cross-entropy), "softmax" (cross-entropy, one-hot Y), "identity" (half squared error) or
              "exp" (Poisson); Y has n[L] rows
+    loss   : None, the output unit's own, as above; with "identity" also "absolute_error" (L = |a - y|) or "quantile"
+             (L = (1-q) (a - y) where a > y, else q (y - a))
+    quantile : q of the loss "quantile", within (0, 1); None for the others
 
-    Raises InputError for sizes below 1, an unknown name, or the wrong number of activations.
+    Raises InputError for sizes below 1, an unknown name, the wrong number of activations, or a loss that does not go
+    with the output unit.
+
+    Examples
+    --------
+    At q = 3/4 a guess that is too low costs three times as much as one that is too high:
+
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> net = fb.Network([1, 1], output="identity", loss="quantile", quantile=0.75)
+    >>> X, Y = np.zeros((1, 2)), np.array([[0.0, 10.0]])
+    >>> [fb.cost(net, [(np.zeros((1, 1)), np.array([[b]]))], X, Y) for b in (0.0, 5.0, 10.0)]
+    [3.75, 2.5, 1.25]
     """
 
-    def __init__(self, sizes: Sequence[int], hidden: Any = "tanh", output: str = "sigmoid") -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden: Any = "tanh",
+        output: str = "sigmoid",
+        loss: str | None = None,
+        quantile: float | None = None,
+    ) -> None:
         given = list(sizes) if isinstance(sizes, Iterable) else [sizes]
         if len(given) < 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in given):
             raise InputError(f"sizes must be two or more integers of at least 1, inputs first; got {given}.")
         self.sizes = tuple(int(n) for n in given)
         self.activations = _one_per_hidden_layer(hidden, len(given) - 2)
         self.output = make_output(output)
+        self.loss = make_loss(CANONICAL[output].name if loss is None else loss, quantile)
+        if self.loss.output != output:
+            raise InputError(f"loss={loss!r} goes with output={self.loss.output!r}; the output is {output!r}.")
         if output == "softmax" and self.sizes[-1] < 2:
             raise InputError("softmax needs at least 2 output units; for two classes in one unit use sigmoid.")
 
     def __repr__(self) -> str:
         names = [activation.name or "custom" for activation in self.activations]
-        return f"Network({list(self.sizes)}, hidden={names}, output={self.output.name!r})"
+        loss = "" if self.loss.canonical else f", loss={self.loss.name!r}"
+        if self.loss.name == QUANTILE:
+            loss += f", quantile={self.loss.quantile}"
+        return f"Network({list(self.sizes)}, hidden={names}, output={self.output.name!r}{loss})"
 
     def init(
         self,
@@ -96,8 +124,8 @@ class Network:
 
     def backward_unchecked(self, params: Params, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> GradientSum:
         Z, A = pass_
-        loss, weight = self.loss(pass_, Y, sample_weight, xp)
-        dZ = A[-1] - Y  # losses.py has the proof
+        loss, weight = self.summed_loss(pass_, Y, sample_weight, xp)
+        dZ = self.loss.dZ(A[-1], Y, xp)  # A[L] - Y for most: losses.py has the proof
         if sample_weight is not None:
             dZ = xp.where(sample_weight > 0, dZ * sample_weight, xp.zeros_like(dZ))  # not 0 * inf, a NaN
         gradients = []
@@ -110,10 +138,10 @@ class Network:
                 dZ = dA * self.activations[l - 1].derivative(Z[l - 1], A[l], xp)
         return GradientSum(loss, flatten(tuple(reversed(gradients))), weight, self.sizes)
 
-    def loss(self, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> tuple[Any, Any]:
+    def summed_loss(self, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> tuple[Any, Any]:
         """The weighted sum of L over the examples, and the sum of the weights."""
         wide = arrays.widest_float(Y)
-        loss = self.output.loss(pass_.Z[-1], Y, xp)  # (m,)
+        loss = self.loss.value(pass_.Z[-1], Y, xp)  # (m,)
         if sample_weight is None:
             m = float(Y.shape[1]) if known(Y.shape[1]) else xp.sum(xp.ones_like(loss), dtype=wide)
             return xp.sum(loss, dtype=wide), m

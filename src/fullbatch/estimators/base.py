@@ -28,9 +28,10 @@ from fullbatch.estimators import lbfgs
 from fullbatch.estimators.descent import descend, is_finite
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
+from fullbatch.estimators.record import Record
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
-from fullbatch.machine.threads import thread_count
+from fullbatch.machine.threads import of_jobs
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -131,6 +132,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _weigh_classes(self, target: Target, weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
         return weight
 
+    def _loss(self) -> dict[str, Any]:
+        """Loss and quantile as ``Network`` takes them; nothing: the output unit's own."""
+        return {}
+
     def _loss_offset(self, target: np.ndarray, weight: np.ndarray | None) -> float:
         return 0.0
 
@@ -150,29 +155,34 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         sample_weight: Any,
         *,
         held_out: tuple[Any, Any, Any] = (None, None, None),
+        resume: Any = None,
         incremental: bool = False,
     ) -> Any:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        record = Record(self, resume, incremental)
+        first = resume is not None or not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()
-        dtype = None if first else arrays.dtype_name(self.coefs_[0])
+        dtype = record.dtype if first else arrays.dtype_name(self.coefs_[0])
         inputs = read_inputs(self, X, reset=first, dtype=dtype)
         with inputs.place.computing():
             budget = inputs.place.budget(self.device_memory)
             target = self._read_y(y, inputs.X.m, incremental)
             weight = read_weight(sample_weight, inputs.X.m, inputs.dtype)
+            record.take_data("", inputs, target.values, weight)
             weight = self._weigh_classes(target, weight, incremental)
             inputs = beside(inputs, budget, target.values, target.classes, weight)
-            test, budget = self._read_held_out(held_out, inputs, target)
-            inputs = replace(inputs, budget=budget)
-            rng = check_random_state(self.random_state)
+            test, inputs = self._read_held_out(held_out, inputs, target, record)
+            record.check()
+            rng = record.random_state(check_random_state(self.random_state))
             network = Network(
                 [inputs.X.n, *hidden, target.outputs],
                 self._activation(),
                 SCIKIT_LEARNS.get(target.activation, target.activation),
+                **self._loss(),
             )
             self._prepare(first, network, target, inputs, rng)
+            record.restore(inputs)
             train = part(inputs, target.values, target.classes, weight)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
                 train, test = split(train, target, self.validation_fraction, rng)
@@ -182,7 +192,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
                 job = self._job(network, inputs, train, test, folds, context, hooks)
-                theta = descend(self, job, rng, incremental) if self.solver in OPTIMIZERS else lbfgs.minimize(self, job)
+                theta = self._minimize(job, rng, incremental, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
                 self.note_ = job.objective.fold.note or scored
                 self._conclude(theta, inputs)
@@ -190,14 +200,14 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _read_held_out(
-        self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target
-    ) -> tuple[Part | None, float]:
-        """The held-out examples, if there are some, and the budget that they leave."""
+        self, held_out: tuple[Any, Any, Any], inputs: Inputs, target: Target, record: Record
+    ) -> tuple[Part | None, Inputs]:
+        """The held-out examples, if there are some, and the inputs with the budget that these leave."""
         X, y, sample_weight = held_out
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y_val and sample_weight_val belong to X_val, which is missing.")
-            return None, inputs.budget
+            return None, inputs
         own = read_inputs(self, X, reset=False, dtype=inputs.dtype)
         if own.place.name != inputs.place.name:
             raise ValueError(f"X is on {inputs.place.name} and X_val on {own.place.name}; put both in one place.")
@@ -205,8 +215,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         if values.shape[1:] != target.values.shape[1:]:
             raise ValueError(f"y has shape {target.values.shape} and y_val {values.shape}; each needs as many outputs.")
         weight = read_weight(sample_weight, own.X.m, own.dtype)
+        record.take_data("_val", own, values, weight)
         own = beside(own, inputs.budget, values, target.classes, weight)
-        return part(own, values, target.classes, weight), own.budget
+        return part(own, values, target.classes, weight), replace(inputs, budget=own.budget)
 
     def _prepare(
         self, first: bool, network: Network, target: Target, inputs: Inputs, rng: np.random.RandomState
@@ -274,6 +285,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         start = self._theta(inputs)
         return Job(objective, offset, inputs, train.examples.m, start, held_out, weights_of, context, hooks)
 
+    def _minimize(self, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
+        """Train by the solver: theta."""
+        record.begin(job)
+        if self.solver in OPTIMIZERS:
+            return descend(self, job, rng, incremental, record)
+        return lbfgs.minimize(self, job, record)
+
     def _conclude(self, theta: Any, inputs: Inputs) -> None:
         if not is_finite(theta):
             raise ValueError(
@@ -281,7 +299,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 f"preprocessed. It happened in iteration {max(self.n_iter_, 1)} of {self.solver}; where the data is "
                 f"scaled, a smaller learning_rate_init than {self.learning_rate_init} helps."
             )
-        self.__dict__.update(self._weights(theta, inputs))
+        self.__dict__.update(self._outcome(theta, inputs, self.n_iter_))
+
+    def _outcome(self, theta: Any, inputs: Inputs, iterations: int) -> dict[str, Any]:
+        """The fitted attributes that a training leaves after so many iterations."""
+        return {**self._weights(theta, inputs), "n_iter_": iterations}
 
     def _limits(self) -> dict[str, Any]:
         """Where L-BFGS stops, as scikit-learn's MLP has it."""
@@ -342,11 +364,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             )
 
     def _threads(self) -> int | None:
-        if self.n_jobs is None or self.n_jobs > 0:
-            return self.n_jobs
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs == 0 has no meaning; -1 stands for all cores.")
-        return max(1, thread_count(None) + 1 + self.n_jobs)
+        return of_jobs(self.n_jobs)
 
     # Copies and pickles
 

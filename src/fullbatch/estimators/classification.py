@@ -20,7 +20,6 @@ from sklearn.utils.metaestimators import available_if
 
 from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Params
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
 from fullbatch.estimators.inputs import (
     Inputs,
@@ -48,6 +47,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume: Any = None,
     ) -> Any:
         """Learn from X (m, n) and labels y (m,), or indicators (m, k) of several labels at once.
 
@@ -56,11 +56,13 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         sample_weight : (m,), not negative; weight 2 is the same as the example twice
         X_val, y_val, sample_weight_val : held-out examples. Their cost after each epoch goes to ``validation_costs_``,
             and ``early_stopping`` scores them instead of rows that it splits off
+        resume : a ``fullbatch.Checkpoint``, whose training goes on to the same bits: with the same data and parameters;
+            ``max_iter`` may grow
 
         Raises ValueError for input that cannot be used (NaN and infinity with row and column) and for a training that
         diverges. Ctrl-C ends the training with a warning and keeps the model so far.
         """
-        return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val), resume=resume)
 
     @available_if(can_step)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -187,7 +189,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             counts = np.bincount(codes, weights=weight, minlength=k)
             by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
         else:
-            by_class = _given_weights(self.class_weight, self.classes_.tolist())
+            by_class = given_weights(self.class_weight, self.classes_.tolist())
         dtype = np.float64 if weight is None else weight.dtype
         with arrays.quiet():
             by_example = by_class.astype(dtype)[codes] * (1 if weight is None else weight)
@@ -205,7 +207,7 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return float(accuracy_score(target, predicted, sample_weight=weight))
 
 
-def _given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
+def given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray:
     """The weight of each label; 1 for one that has none.
 
     A label that y lacks is ignored, since a fold of a cross-validation may lack a class. Where a label of y has no
@@ -380,6 +382,6 @@ class LogisticRegression(_Classifier):
         """As scikit-learn's logistic regression has them: float32 needs more tries along a line than SciPy gives it."""
         return {**super()._limits(), "flat": 64 * 2.0**-52, "max_tries": 50}
 
-    def _conclude(self, params: Params, inputs: Inputs) -> None:
-        super()._conclude(params, inputs)
-        self.n_iter_ = inputs.home.put(np.array([self.n_iter_], dtype=np.int32))  # an array, as scikit-learn has it
+    def _outcome(self, theta: Any, inputs: Inputs, iterations: int) -> dict[str, Any]:
+        as_array = inputs.home.put(np.array([iterations], dtype=np.int32))  # as scikit-learn has it
+        return {**super()._outcome(theta, inputs, iterations), "n_iter_": as_array}

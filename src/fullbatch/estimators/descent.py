@@ -9,33 +9,50 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import shuffle
 
 from fullbatch.estimators.job import HeldOut, Job
+from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
 from fullbatch.sources import Where
+from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import TrainingState
+from fullbatch.training.state import OrderState, TrainingState
 
 
 class Orders:
     """The order of the examples of each epoch, for ever. Where one batch takes them all the order does not matter.
 
-    state : None, or (the generator's state, the last order): all that the next one follows from. Given one, it goes on
+    state : None, or what all orders follow from. Each is drawn from the one before, so that going on draws them all
+    once more, and no indices are kept
     """
 
-    def __init__(self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: Any = None) -> None:
-        self.m, self.rng = m, rng
+    def __init__(
+        self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: OrderState | None = None
+    ) -> None:
+        self.m, self.rng, self.drawn, self.shared = m, rng, 0, False
         self.order: np.ndarray | None = None
         if not shuffled or batch_size >= m:
             return
-        if state is None:
-            self.order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
-        else:
-            generator, self.order = state
-            rng.set_state(generator)
+        self.order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
+        if state is not None:
+            rng.set_state(state.start)
+        self.start = self.now = rng.get_state()
+        if state is not None:
+            self._go_on(state)
+
+    def _go_on(self, state: OrderState) -> None:
+        for _ in range(state.drawn):
+            next(self)
+        self.rng.set_state(state.now)
+        self.now, self.shared = state.now, state.shared
+        if state.shared:
+            warnings.warn(
+                "random numbers were drawn from the training's generator by others too, so that the order of examples "
+                "will not be the one that it would have been.",
+                stacklevel=9,
+            )
 
     def __iter__(self) -> Iterator[Where]:
         return self
@@ -43,12 +60,18 @@ class Orders:
     def __next__(self) -> Where:
         if self.order is None:
             return slice(0, self.m)
-        self.order = shuffle(self.order, random_state=self.rng)  # of the last epoch's order, as scikit-learn does
+        self.shared = self.shared or not _same_generator(self.rng.get_state(), self.now)
+        self.rng.shuffle(self.order)  # of the last epoch's order, as scikit-learn does, which copies it twice
+        self.drawn, self.now = self.drawn + 1, self.rng.get_state()
         return self.order
 
     @property
-    def state(self) -> Any:
-        return None if self.order is None else (self.rng.get_state(), self.order)
+    def state(self) -> OrderState | None:
+        return None if self.order is None else OrderState(self.start, self.drawn, self.now, self.shared)
+
+
+def _same_generator(a: Any, b: Any) -> bool:
+    return (a[0], *a[2:]) == (b[0], *b[2:]) and bool(np.array_equal(a[1], b[1]))
 
 
 def make_optimizer(estimator: Any) -> Optimizer:
@@ -57,19 +80,39 @@ def make_optimizer(estimator: Any) -> Optimizer:
     return row.make(**{name: getattr(estimator, name) for name in row.parameters})
 
 
-def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: bool) -> Any:
+def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
     """Train by epochs, write down each of them, and give theta: the last, or the best if ``early_stopping`` asks."""
     batch_size = _batch_size(estimator, job.m)
-    state = _start(estimator, job, incremental)
+    state = _start(estimator, job, incremental, record.resumed, batch_size)
+    if not record.is_over():
+        state = _train(estimator, job, rng, incremental, record, state, batch_size)
+    # What partial_fit goes on from; the fitted attributes have the rest, which the user may change in between.
+    estimator._optimizer = state.of_the_optimizer()
+    return kept_theta(estimator, state)
+
+
+def _train(
+    estimator: Any,
+    job: Job,
+    rng: np.random.RandomState,
+    incremental: bool,
+    record: Record,
+    state: TrainingState,
+    batch_size: int,
+) -> TrainingState:
+    """To the end, to an interruption or to a divergence: the state then."""
+    orders = Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
+    record.note(state)
     loop = epochs(
         job.objective, make_optimizer(estimator), state,
-        orders=Orders(job.m, batch_size, estimator.shuffle, rng), batch_size=batch_size, watch=_watch(estimator, job),
+        orders=orders, batch_size=batch_size, watch=_watch(estimator, job),
+        between=record.note if record.keepers else None,
     )  # fmt: skip
     _begin(estimator)
     good = state.theta
-    planned = 1 if incremental else estimator.max_iter
+    first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
     try:
-        for number in range(planned):
+        for number in range(first, planned):
             task = job.begin_task(f"epoch {number}")
             before, state = state, next(loop)
             _write_down(estimator, state)
@@ -79,28 +122,28 @@ def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: b
             # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
             if (stop or number + 1 == planned or not sound) and not is_finite(state.theta):
                 _note_divergence(estimator, before.theta if is_finite(before.theta) else good, job)
-                break
+                return state
             good = before.theta if sound else good
+            record.note(state)
             if stop:
                 break
         else:
             _warn_not_converged(estimator, incremental)
     except KeyboardInterrupt as interrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=7)
         state = getattr(interrupt, "state", state)
-    # What partial_fit goes on from; the fitted attributes have the rest, which the user may change in between.
-    estimator._optimizer = state.of_the_optimizer()
-    if not estimator.early_stopping or not estimator.n_iter_:  # in the first epoch nothing is scored yet
-        return state.theta
-    return job.start if state.best_theta is None else state.best_theta
+    record.note(state, last=True)
+    return state
 
 
-def _start(estimator: Any, job: Job, incremental: bool) -> TrainingState:
+def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int) -> TrainingState:
     """A fresh state from the fitted attributes; ``partial_fit`` goes on with that of the last call.
 
     A fit begins to count anew, a warm start too: a best cost or score belongs to the data and the scoring that it was
     taken on, and those may be others now.
     """
+    if resumed is not None:
+        return _placed(resumed.state, estimator, job, batch_size)
     optimizer = make_optimizer(estimator)
     kept = getattr(estimator, "_optimizer", None)
     if incremental and kept is not None and kept.optimizer == optimizer.name:
@@ -115,10 +158,22 @@ def _start(estimator: Any, job: Job, incremental: bool) -> TrainingState:
         state = TrainingState.start(job.start, optimizer, Schedule(kind, rate, estimator.power_t, estimator.max_iter))
         state = state._replace(epoch=len(estimator.loss_curve_) if incremental else 0)
     state = state._replace(examples=estimator.t_)
-    if not incremental:
-        return state
+    if not incremental:  # where no score is a number, the best parameters are those of the start
+        return state._replace(best_theta=job.start if estimator.early_stopping else None)
     best = math.inf if estimator.best_loss_ is None else estimator.best_loss_
     return state._replace(best=best, waited=estimator._no_improvement_count)
+
+
+def _placed(state: TrainingState, estimator: Any, job: Job, batch_size: int) -> TrainingState:
+    """A state that was kept, where the passes run. It may have more epochs before it now."""
+    put = job.inputs.place.put
+    check_place(state, job.m, batch_size)
+    return state._replace(
+        theta=put(state.theta),
+        arrays=tuple(put(array) for array in state.arrays),
+        best_theta=None if state.best_theta is None else put(state.best_theta),
+        schedule=state.schedule._replace(epochs=estimator.max_iter),
+    )
 
 
 def _watch(estimator: Any, job: Job) -> Watch:
@@ -197,7 +252,7 @@ def _note_divergence(estimator: Any, good: Any, job: Job) -> None:
             f"The parameters had stopped being finite in epoch {estimator.n_iter_} of {estimator.solver}; the training "
             f"ends with the best so far. A smaller learning_rate_init than {estimator.learning_rate_init} helps.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=8,
         )
 
 
@@ -208,7 +263,7 @@ def _warn_not_converged(estimator: Any, incremental: bool) -> None:
     warnings.warn(
         f"{name}: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't converged yet.",
         ConvergenceWarning,
-        stacklevel=6,
+        stacklevel=8,
     )
 
 
@@ -219,7 +274,7 @@ def _batch_size(estimator: Any, m: int) -> int:
         return min(200, m)
     if estimator.batch_size > m:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
         )
     return min(int(estimator.batch_size), m)
 

@@ -4,6 +4,10 @@ A block is as many examples as keep the hidden layers in the cache, or X short f
 layers of a block. Blocks are cut inside leaves (tree.py) and their sums are added there in order, so a full leaf has a
 power of two of them. Where they lie follows from shape, network, dtype and step alone: not from the threads, nor from
 how many leaves there are.
+
+On a GPU a block is as many segments of leaves as its memory takes, mostly of many leaves. Its kernels write a row of
+sums for each segment and add the rows by the tree, so that bits do not depend on the blocks. Where no kernels of ours
+run (the array step), blocks are cut inside leaves there too.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any, NamedTuple
 
 from fullbatch import steps
 from fullbatch.core.network import Network
+from fullbatch.core.parameters import count
 from fullbatch.errors import DeviceError
 from fullbatch.fold import tree
 from fullbatch.machine import arrays, places
@@ -50,7 +55,11 @@ def block_size(network: Network, like: Any, sparse: bool = False, precision: str
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
     step = step or steps.choose(network, like, precision)
     if not arrays.is_numpy(like):
-        return max(SHORTEST, GPU_BLOCK // (itemsize * steps.STEPS[step].numbers(network)) // ALIGNED * ALIGNED)
+        numbers = steps.STEPS[step].numbers(network)
+        segment = steps.segment(step, network)
+        if segment:  # each has a row of sums, which for a large network is no small thing beside its examples
+            numbers += -(-count(network.sizes) // segment)
+        return max(SHORTEST, GPU_BLOCK // (itemsize * numbers) // ALIGNED * ALIGNED)
     if step == "native":
         weights = multiply_adds(network)
         longest = min(max(NATIVE_WORK // weights, 2 * LONGEST), max(NATIVE_LIMIT // weights, SHORTEST)) // 64 * 64
@@ -67,17 +76,17 @@ def multiply_adds(network: Network) -> int:
     return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
 
 
-def workspace(network: Network, like: Any, block: int, precision: str = "") -> int:
+def workspace(network: Network, like: Any, block: int, precision: str = "", m: int = 0) -> int:
     """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
 
     And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
-    state and the next value.
+    state and the next value; and where there are several blocks of ``m`` examples, a sum for each level of the tree.
     """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
     step = steps.STEPS[steps.choose(network, like, precision)]
-    parameters = sum(n * (fan_in + 1) for fan_in, n in pairwise(network.sizes))
     examples = itemsize * block * step.numbers(network) + step.sums(network, block)
-    return examples + (8 * itemsize + 6 * 8) * parameters
+    levels = max(1, -(-m // max(block, 1))).bit_length() - 1
+    return examples + (8 * itemsize + 6 * 8 + levels * 8) * count(network.sizes)
 
 
 def cut(where: Where, block: int, share: int = SHARE, align: int = 1) -> list[Where]:
@@ -109,17 +118,22 @@ def _of(where: Where, start: int, stop: int) -> Where:
 
 
 class Block(NamedTuple):
-    """Some examples of leaf number ``leaf``; ``last`` where they are the last of it."""
+    """Some examples of leaf number ``leaf``, ``last`` where they are the last of it; or so many ``leaves`` from it on.
+
+    Where a step sums by segments, they take the place of leaves here: their number is that of a segment.
+    """
 
     where: Where
     leaf: int
     last: bool
+    leaves: int = 1
 
 
 class Plan:
-    """The blocks of a fold. On a device whose memory is short they get smaller, and ``note`` says so.
+    """The blocks of a fold. On a device whose memory is short they get smaller, and ``note`` says where that shows.
 
-    leaf : the examples of a leaf; on a GPU, whose steps add the blocks' sums in order as yet, all that there are
+    leaf : the examples of a leaf
+    unit : the examples of what the tree adds: of a leaf, or of a segment where the step sums ``by_segments``
     """
 
     def __init__(
@@ -128,7 +142,11 @@ class Plan:
         self.network, self.like, self.m, self.precision = network, like, m, precision
         self.on_cpu = arrays.is_numpy(like)
         self.block = block_size(network, like, sparse, precision, step)
-        self.leaf = max(m, 1) if arrays.is_cupy(like) else tree.leaf_size(network.sizes[0])
+        self.leaf = self.unit = tree.leaf_size(network.sizes[0])
+        segment = 0 if self.on_cpu else steps.segment(step, network)
+        self.by_segments = segment > 0
+        if segment:
+            self.unit = min(self.leaf, segment)
         self.share = SHARE if self.on_cpu and shared else self.block
         if step == "native":
             self.share = max(self.share, NATIVE_SHARE // multiply_adds(network))
@@ -144,16 +162,28 @@ class Plan:
         return self._all[1]
 
     def _blocks(self, where: Where) -> list[Block]:
+        return self._cut(where, 0, True)
+
+    def _cut(self, where: Where, first: int, last: bool) -> list[Block]:
+        """Blocks of some examples, from the unit ``first`` on; ``last`` where they are the last of theirs."""
         m = length(where)
+        together = 1  # units of a block: a power of two, so that each block is a node of the tree, but the last one
+        while self.by_segments and together * self.unit < m and self.block >= min(2 * together * self.unit, m):
+            together *= 2
         found: list[Block] = []
-        for leaf, start in enumerate(range(0, m, self.leaf)):
-            parts = self._of_leaf(_of(where, start, min(start + self.leaf, m)))
-            found += [Block(part, leaf, part is parts[-1]) for part in parts]
+        for start in range(0, m, together * self.unit):
+            part = _of(where, start, min(start + together * self.unit, m))
+            leaf = first + start // self.unit
+            if together > 1:
+                found.append(Block(part, leaf, True, -(-length(part) // self.unit)))
+                continue
+            parts, ends = self._of_leaf(part), last or start + self.unit < m
+            found += [Block(each, leaf, ends and each is parts[-1]) for each in parts]
         return found
 
     def _of_leaf(self, where: Where) -> list[Where]:
         if not self.on_cpu:
-            return self._on_device(where)
+            return cut(where, self.block, self.block, ALIGNED if self.block % ALIGNED == 0 else 1)
         if length(where) < self.leaf:
             return cut(where, self.block, self.share)
         parts = 1
@@ -168,28 +198,24 @@ class Plan:
     def halved(self, left: list[Block]) -> list[Block]:
         """What is left to do, in blocks of half the size."""
         self.halve(min(self.block, max(length(block.where) for block in left)))
-        found: list[Block] = []
-        for block in left:
-            parts = self._on_device(block.where)
-            found += [Block(part, block.leaf, block.last and part is parts[-1]) for part in parts]
-        return found
-
-    def _on_device(self, where: Where) -> list[Where]:
-        return cut(where, self.block, self.block, ALIGNED if self.block % ALIGNED == 0 else 1)
+        return [part for block in left for part in self._cut(block.where, block.leaf, block.last)]
 
     def halve(self, block: int) -> None:
+        """Blocks of half of ``block``. It shows in the bits where a block is shorter than what the tree adds."""
         self.block = max(SHORTEST, block // 2 // ALIGNED * ALIGNED)
+        if self.block >= self.unit:
+            return
         usual = block_size(self.network, self.like, precision=self.precision)
         self.note = (
             f"the device's memory was short, so blocks have {self.block:,} examples instead of {usual:,}: bits may "
-            "differ from those of a run with more memory"
+            f"differ from those of a run with more memory, for blocks of {min(usual, self.unit):,} or more"
         )
 
     def fit_into(self, budget: float) -> None:
         """Choose blocks that take no more than ``budget`` bytes."""
 
         def taken() -> int:
-            return workspace(self.network, self.like, min(self.block, self.m), self.precision)
+            return workspace(self.network, self.like, min(self.block, self.m), self.precision, self.m)
 
         while self.block > SHORTEST and taken() > budget:
             self.halve(self.block)

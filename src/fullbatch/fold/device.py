@@ -33,8 +33,8 @@ class OnDevice:
         if worker is not None:
             worker.close()
 
-    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
-        """``merge`` every leaf's Node, or (where, A[L]) of every block to predict, in order.
+    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[..., None]) -> None:
+        """``merge`` the Nodes, of leaves or segments, or (where, A[L]) of every block to predict, in order.
 
         Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
@@ -73,7 +73,8 @@ class OnDevice:
         longest = max(length(block.where) for block in left)
         if longest <= sizes.SHORTEST:
             place = places.place_of(plan.like)
-            needed, free = sizes.workspace(plan.network, plan.like, longest, plan.precision), place.memory()[0]
+            needed = sizes.workspace(plan.network, plan.like, longest, plan.precision, plan.m)
+            free = place.memory()[0]
             raise DeviceError(
                 f"{place.name} is out of memory: a block of {longest} examples takes up to {needed:,} bytes and "
                 f"{free:,.0f} are free; free memory there, or choose device='cpu' [{' '.join(reason.split())[:200]}]."

@@ -1,7 +1,8 @@
 """The sum over the examples: a plan says which blocks there are, an engine runs it, a tree adds what comes.
 
 Leaves are the same for any number of threads, and so is the order in which their sums are added, in the widest float:
-the bits do not depend on the threads. Memory is that of a block for each thread, and a sum for each level of the tree.
+the bits do not depend on the threads, nor on a GPU on its grid or on the blocks that its memory takes. Memory is that
+of a block for each thread, and a sum for each level of the tree.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fullbatch.core.network import Network
 from fullbatch.fold.blocks import Plan
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
-from fullbatch.fold.tree import Node, Tree
+from fullbatch.fold.tree import Node, Tree, in_leaves
 from fullbatch.fold.worker import Operation, Worker
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
@@ -55,7 +56,8 @@ class Fold:
         )
 
         def make_worker() -> Worker:  # It must not hold the fold, whose engine holds it: to collect cycles takes time.
-            return Worker(network, examples, min(plan.block, examples.m), step)
+            segment = plan.unit if plan.by_segments else 0
+            return Worker(network, examples, min(plan.block, examples.m), step, segment)
 
         self.engine: OnThreads | OnDevice
         if on_cpu:
@@ -95,7 +97,8 @@ class Fold:
 
         With the other parts' nodes ``tree.total`` makes the very sum that one call over the whole makes.
         """
-        return self._tree("gradient", theta, where, first).nodes
+        segments = self.plan.leaf // self.plan.unit
+        return in_leaves(self._tree("gradient", theta, where, first * segments).nodes, segments)
 
     def cost(self, theta: Any, where: Where = None) -> tuple[Any, Any]:
         """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None).
@@ -106,10 +109,11 @@ class Fold:
         return loss, weight
 
     def _tree(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> Tree:
+        """Of leaves, or on a GPU of segments, of which the first has number ``first``."""
         tree = Tree()
 
-        def add(node: Node) -> None:
-            tree.add(Node(first + node.first, node.leaves, node.sum))
+        def add(*nodes: Node) -> None:
+            tree.add(*(Node(first + node.first, node.leaves, node.sum) for node in nodes))
 
         self.engine.run(operation, theta, self.plan.blocks(where), add if first else tree.add)
         return tree

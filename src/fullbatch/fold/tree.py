@@ -4,6 +4,10 @@ A leaf is a run of consecutive examples. [0, K) leaves are cut at the largest po
 and so on: what lies left of a cut is a full tree of 2^k leaves, and where it lies depends on its number alone. To add
 leaves as they come is to count in binary: two sums of the same size become one of twice the size. What is left over
 at the end is added from the smallest up. At most log2(K) + 1 sums are in memory.
+
+On a GPU a leaf is a tree itself, of 2^j segments. The tree over all segments is then the one over the leaves, whose own
+trees stand where they stood, also for a last leaf that has fewer: so the segments are counted as leaves are, and
+``in_leaves`` counts again what they became.
 """
 
 from __future__ import annotations
@@ -24,7 +28,10 @@ def leaf_size(features: int) -> int:
 
 
 class Node(NamedTuple):
-    """The sum of so many ``leaves`` from number ``first`` on; a power of two, of which ``first`` is a multiple."""
+    """The sum of so many ``leaves`` from number ``first`` on; a power of two, of which ``first`` is a multiple.
+
+    The last one of all may have fewer examples than a leaf.
+    """
 
     first: int
     leaves: int
@@ -37,29 +44,51 @@ class Tree:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
 
-    def add(self, node: Node) -> None:
-        """The next node, which begins where the last one ended; the two halves of a larger node become that node.
+    def add(self, *nodes: Node) -> None:
+        """The next nodes, which begin where the last one ended; the two halves of a larger node become that node.
 
         Where an addition raises, all is as it was before the call: a device without memory for it is asked again.
         """
-        nodes, keep = self.nodes, len(self.nodes)
-        while keep and nodes[keep - 1].leaves == node.leaves and node.first % (2 * node.leaves) == node.leaves:
-            keep -= 1
-            node = Node(nodes[keep].first, 2 * node.leaves, nodes[keep].sum + node.sum)
-        nodes[keep:] = [node]
+        found = self.nodes[:]
+        for node in nodes:
+            whole = node
+            while found and found[-1].leaves == whole.leaves and whole.first % (2 * whole.leaves) == whole.leaves:
+                left = found.pop()
+                whole = Node(left.first, 2 * whole.leaves, left.sum + whole.sum)
+            found.append(whole)
+        self.nodes = found
 
     def total(self) -> Any:
         """The sum of all that was added."""
-        *rest, last = self.nodes
-        total = last.sum
-        for node in reversed(rest):
-            total = node.sum + total
-        return total
+        return added(node.sum for node in self.nodes)
+
+
+def added(sums: Iterable[Any]) -> Any:
+    """The sum of what is left over at the end, from the smallest up."""
+    *rest, total = sums
+    for each in reversed(rest):
+        total = each + total
+    return total
 
 
 def total(nodes: Iterable[Node]) -> Any:
     """The sum of all leaves, of nodes that several calls made, each of its own run of leaves, in order."""
     tree = Tree()
-    for node in nodes:
-        tree.add(node)
+    tree.add(*nodes)
     return tree.total()
+
+
+def powers(count: int) -> list[int]:
+    """How many leaves the nodes have that ``count`` leaves become, from a multiple of the largest of them on."""
+    return [1 << bit for bit in reversed(range(count.bit_length())) if count >> bit & 1]
+
+
+def in_leaves(nodes: list[Node], segments: int) -> list[Node]:
+    """Nodes of segments as nodes of leaves, of which each but the last has so many; smaller nodes are of that one."""
+    tree = Tree()
+    whole = [Node(first // segments, n // segments, part) for first, n, part in nodes if n >= segments]
+    tree.add(*whole)
+    of_last = nodes[len(whole) :]
+    if of_last:
+        tree.add(Node(of_last[0].first // segments, 1, added(node.sum for node in of_last)))
+    return tree.nodes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from fullbatch import steps
 from fullbatch.core.network import Network
 from fullbatch.fold.blocks import Block
-from fullbatch.fold.tree import Node
+from fullbatch.fold.tree import Node, powers
 from fullbatch.machine import arrays
 from fullbatch.sources import Examples, Where, close, expect, sparse_reader
 
@@ -15,10 +16,14 @@ Operation = Literal["gradient", "cost", "predict"]
 
 
 class Worker:
-    """A step for blocks of at most ``block`` examples, and what reads them."""
+    """A step for blocks of at most ``block`` examples, and what reads them.
 
-    def __init__(self, network: Network, examples: Examples, block: int, step: str) -> None:
-        self.step = steps.make(network, examples.X.like, block, step)
+    segment : the examples of a segment, for a step that sums them one by one; 0 for any other
+    """
+
+    def __init__(self, network: Network, examples: Examples, block: int, step: str, segment: int = 0) -> None:
+        self.segment = segment
+        self.step: Any = steps.make(network, examples.X.like, block, step)
         self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
@@ -29,10 +34,17 @@ class Worker:
         self.step.load(theta)
 
     def work(self, operation: Operation, where: Where) -> Any:
-        """What the operation makes of a block: a GradientSum in the widest float, (loss, weight), or A[L] (n[L], k)."""
+        """What the operation makes of a block: a GradientSum in the widest float, (loss, weight), or A[L] (n[L], k).
+
+        Of the first two there is a list where a block has segments: one for each node that they become.
+        """
         if operation == "predict":
             return self.step.predict(self.read_X(where))
         X, Y, weight = self._read(where)
+        if self.segment and operation == "cost":
+            return [Cost(*cost) for cost in self.step.costs(X, Y, weight, self.segment)]
+        if self.segment:
+            return self.step.gradients(X, Y, weight, self.segment)
         if operation == "cost":
             return Cost(*self.step.cost(X, Y, weight))
         return self.step.gradient(X, Y, weight).astype(self.wide, self.xp)
@@ -68,15 +80,24 @@ class Cost(NamedTuple):
 
 
 class Leaves:
-    """Adds the blocks of a leaf in their order, and hands a leaf on when it is whole.
+    """Adds the blocks of a leaf in their order, and hands the leaf on when it is whole.
 
-    Where that raises, all is as it was before the call: a device without memory for it does the block again.
+    Where a step sums by segments, they take the place of leaves, as in ``Block``; a block of several of them comes as
+    the list of the nodes that they became.
+
+    Where a call raises, all is as it was before it: a device without memory for it does the block again.
     """
 
     def __init__(self, merge: Any) -> None:
         self.merge, self.sum = merge, None
 
     def __call__(self, block: Block, part: Any) -> None:
+        if block.leaves > 1:
+            sizes = powers(block.leaves)
+            firsts = accumulate(sizes, initial=block.leaf)
+            self.merge(*(Node(*node) for node in zip(firsts, sizes, part, strict=False)))
+            return
+        part = part[0] if isinstance(part, list) else part
         total = part if self.sum is None else self.sum + part
         if block.last:
             self.merge(Node(block.leaf, 1, total))

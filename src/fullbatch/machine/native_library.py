@@ -17,7 +17,7 @@ from typing import Any
 
 from fullbatch.errors import InputError
 
-ABI = 4  # of src/native/fullbatch_native.h, which the rest of this file mirrors
+ABI = 5  # of src/native/fullbatch_native.h, which the rest of this file mirrors
 VARIABLE = "FULLBATCH_NATIVE"
 NAMES = ("avx512", "avx2", "neon", "portable")
 FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
@@ -58,8 +58,14 @@ class Rule(ctypes.Structure):
     )
 
 
+class OutputLoss(ctypes.Structure):
+    """The output unit with its loss: ``fb_output_loss``."""
+
+    _fields_ = (("unit", c_int32), ("lines", c_int32), ("below", c_double), ("above", c_double))
+
+
 # isa, dtype, layers, sizes, activations, output
-NETWORK = (c_int, c_int, c_int64, POINTER(c_int64), POINTER(c_int32), c_int)
+NETWORK = (c_int, c_int, c_int64, POINTER(c_int64), POINTER(c_int32), POINTER(OutputLoss))
 # Arrays are given as plain addresses (array.ctypes.data): a typed pointer would be made anew at each call.
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fb_abi": (c_int, ()),

@@ -15,6 +15,7 @@ from fullbatch.errors import InputError
 from fullbatch.machine.arrays import to_host
 
 Arrays = dict[str, np.ndarray]
+MOST_PADDED = 16_000_000  # bytes of an array of texts that may be out of proportion to them
 
 
 def pack(value: Any, name: str, arrays: Arrays) -> Any:
@@ -35,6 +36,10 @@ def pack(value: Any, name: str, arrays: Arrays) -> Any:
         items = [pack(list(pair), f"{name}.{index}", arrays) for index, pair in enumerate(value.items())]
         return {"$": "dict", "items": items}
     if isinstance(value, np.random.RandomState):
+        if value.get_state(legacy=False)["bit_generator"] != "MT19937":
+            raise InputError(
+                f"{name} is a RandomState of another generator than MT19937, which a model file cannot hold."
+            )
         return {"$": "RandomState", "state": pack(value.get_state(legacy=False), name, arrays)}
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return _pack_array(to_host(value), name, arrays)
@@ -47,9 +52,11 @@ def pack(value: Any, name: str, arrays: Arrays) -> Any:
 
 
 def _pack_array(array: np.ndarray, name: str, arrays: Arrays) -> Any:
-    if array.dtype.kind in "biuf":
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         arrays[name] = plain(array)
         return {"$": "array", "name": name}
+    if array.dtype.kind not in "OU":  # Some would come back as other values: times of nanoseconds as integers.
+        raise InputError(f"{name} is of {array.dtype}, which a model file cannot hold; numbers and texts can be kept.")
     values = array.ravel().tolist()
     if not all(isinstance(value, (str, bool, int, float)) for value in values):
         raise InputError(f"{name} holds objects that are neither text nor numbers; a model file cannot hold them.")
@@ -78,14 +85,38 @@ def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         case "array":
             return arrays[value["name"]]
         case "objects":
-            values = np.array([*unpack(value["values"], arrays), None], dtype=object)[:-1]
-            return (values.astype(str) if value["text"] else values).reshape(value["shape"])
+            values = unpack(value["values"], arrays)
+            as_text = value["text"] and not _is_out_of_proportion(values)
+            objects = np.array([*values, None], dtype=object)[:-1]
+            return (objects.astype(str) if as_text else objects).reshape(value["shape"])
         case "RandomState":
-            state = np.random.RandomState()
-            state.set_state(unpack(value["state"], arrays))
+            kept = unpack(value["state"], arrays)
+            key, position = kept["state"]["key"], kept["state"]["pos"]
+            state = np.random.RandomState(0)
+            state.set_state(mt19937_state(kept["bit_generator"], key, position, kept["has_gauss"], kept["gauss"]))
             return state
         case kind:
             raise ValueError(f"a value of the unknown kind {str(kind)[:40]!r}")
+
+
+def _is_out_of_proportion(texts: list[str]) -> bool:
+    """Whether an array of these texts, each of which takes as much as the longest, is far larger than they are."""
+    padded = 4 * len(texts) * max(map(len, texts), default=0)
+    return padded > MOST_PADDED and padded > 20 * sum(map(len, texts))
+
+
+def mt19937_state(name: Any, key: Any, position: Any, has_gauss: Any, gauss: Any) -> tuple[Any, ...]:
+    """The state of NumPy's RandomState, as its ``set_state`` takes it; ValueError for one that it never has.
+
+    NumPy takes whatever it is given, and a wrong position reads beyond its own memory.
+    """
+    fits = isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (624,) and bool(key.any())
+    fits = fits and isinstance(position, int) and not isinstance(position, bool) and 0 <= position <= 624
+    fits = fits and isinstance(has_gauss, int) and not isinstance(has_gauss, bool) and has_gauss in (0, 1)
+    number = isinstance(gauss, (int, float)) and not isinstance(gauss, bool) and math.isfinite(gauss)
+    if name != "MT19937" or not fits or not number:
+        raise ValueError("a generator's state is damaged")
+    return name, key, position, has_gauss, float(gauss)
 
 
 def json_ready(value: Any) -> Any:

@@ -1,7 +1,12 @@
-"""Output files: checked before the work starts, written under a temporary name, renamed when they are whole."""
+"""Output files: checked before the work starts, written under a temporary name, renamed when they are whole.
+
+The file under a temporary name is locked as long as it is written, so that the next write of the name can tell what a
+killed process has left behind, and remove it, from what another process is writing now.
+"""
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import stat
@@ -11,6 +16,11 @@ from pathlib import Path
 from typing import IO
 
 from fullbatch.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, and what a killed process leaves stays.
+    fcntl = None  # type: ignore[assignment]
 
 PathLike = str | os.PathLike[str]
 
@@ -47,6 +57,35 @@ def replacing(path: PathLike, what: str) -> Iterator[IO[bytes]]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def only_writer(path: PathLike, what: str) -> Iterator[None]:
+    """Meanwhile no other process may enter this with the same path: InputError there, at once.
+
+    It is for work of hours, at whose end the file would take the place of another's.
+    """
+    target = _target(path, what)
+    lock = target.with_name(f".{target.name[:100]}.lock")
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError:  # check_output has the words for a folder that cannot be written
+            yield
+            return
+        if _lock(handle) is False:
+            os.close(handle)
+            raise InputError(
+                f"another process is making {what} {target}; wait until it has ended, or give another name."
+            )
+        if _is_named(lock, handle):
+            break
+        os.close(handle)  # The one that held it has removed it meanwhile.
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def _target(path: PathLike, what: str) -> Path:
     """Where ``path`` leads: a link stays, and what it points to is replaced. InputError for no regular file."""
     target = Path(os.path.realpath(path))
@@ -66,10 +105,15 @@ def _target(path: PathLike, what: str) -> Path:
 
 
 def _make_beside(target: Path, what: str) -> tuple[Path, int]:
-    """A new, open file in the target's folder, with the permissions that any new file gets."""
-    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    """A new, open, locked file in the target's folder, with the permissions that any new file gets."""
+    _remove_abandoned(target)
     try:
-        return beside, os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        while True:
+            beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            if _lock(handle) is not False and _is_named(beside, handle):
+                return beside, handle
+            os.close(handle)  # Another process took it for abandoned before it was locked.
     except OSError as error:
         if not target.parent.exists():
             raise InputError(
@@ -78,6 +122,46 @@ def _make_beside(target: Path, what: str) -> tuple[Path, int]:
         raise InputError(
             f"cannot write {what} to {target}: {error.strerror or error}; choose a folder that you may write to."
         ) from error
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what processes that were killed have left of earlier writes of the same name: nobody holds its lock."""
+    if fcntl is None:
+        return
+    name = glob.escape(target.name[:100])
+    for path in target.parent.glob(f".{name}.{'[0-9a-f]' * 8}.part"):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:  # It is gone already, or another user's.
+            continue
+        try:
+            if stat.S_ISREG(os.fstat(handle).st_mode) and _lock(handle):
+                path.unlink(missing_ok=True)
+        except OSError:  # A file that cannot be removed is no reason not to write another.
+            pass
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file until it is closed, also by the process's end. False: another has it; None: no locks here."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have none
+        return None
+    return True
+
+
+def _is_named(path: Path, handle: int) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -38,6 +38,15 @@ def thread_count(threads: int | None) -> int:
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
 
 
+def of_jobs(n_jobs: int | None) -> int | None:
+    """scikit-learn's ``n_jobs`` as a number of threads; None: all. -1 stands for all cores, -2 for all but one."""
+    if n_jobs is None or n_jobs > 0:
+        return n_jobs
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning; -1 stands for all cores.")
+    return max(1, thread_count(None) + 1 + n_jobs)
+
+
 @cache
 def _cpu_count(affinity: frozenset[int], limit: str | None) -> int:
     """joblib's count of cores. It reads a cgroup's files, which takes as long as the gradient of 500 examples, so it is
@@ -48,7 +57,7 @@ def _cpu_count(affinity: frozenset[int], limit: str | None) -> int:
     return int(joblib.cpu_count())
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # not a plain one: a signal's handler may fork in the thread that holds it
 _holders = 0
 _controller: Any = None
 _limit: Any = None
@@ -97,11 +106,26 @@ def _let_this_thread_set_openblas() -> None:
 
 def _forget_after_fork() -> None:
     global _holders, _lock, _limit
-    _lock = threading.Lock()  # the parent's may have been held at the moment of the fork
+    _lock = threading.RLock()
     if _holders and _limit is not None:
         _lift()
     _holders, _limit = 0, None
 
 
+def _hold_before_fork() -> None:
+    """No other thread sets BLAS's number of threads while the process forks.
+
+    The library has a lock of its own for that. Held at the moment of the fork, it would stay locked in the child, whose
+    next fit would wait for ever.
+    """
+    _lock.acquire()
+
+
+def _release_after_fork() -> None:
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(
+        before=_hold_before_fork, after_in_parent=_release_after_fork, after_in_child=_forget_after_fork
+    )

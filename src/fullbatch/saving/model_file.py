@@ -6,10 +6,16 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     format_version   3; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names, in 2
                      a table's encoding had no parts of dates, no formats of dates and no decimal mark
     fullbatch        the version that wrote the file
-    kind             "estimator" or "table"
+    kind             "estimator", "table", or "network": the layers alone, in the checkpoint of a function's training
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
     encoding         of a table: TableEncoding.to_dict
-    record           of a table: how the model was made (TableModel.record), if that is known
+    params           of a table: those of its TableClassifier or TableRegressor, packed; earlier files lack them
+    threshold        of a table of two classes: that by which it decides; null or absent: the more probable class
+    record           of a table: how the model was made (``record_`` of its estimator), if that is known
+    layers           of a network: W and b of each
+    training         of a checkpoint: how its training goes on, as training_state.py says
+
+Of a table, "estimator" is what trained its network on the encoded rows.
 """
 
 from __future__ import annotations
@@ -17,20 +23,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fullbatch.core.activations import SCIKIT_LEARNS
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
-from fullbatch.errors import InputError, ModelFileError
+from fullbatch.errors import DeviceError, InputError, ModelFileError
+from fullbatch.machine import places
 from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
 from fullbatch.machine.safe_output import replacing
+from fullbatch.machine.threads import of_jobs
+from fullbatch.saving.training_state import VERSION, LogName, Once, unpack_moment
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.model import TableModel
+from fullbatch.tables.record import OF_THE_MACHINE
+from fullbatch.training.checkpoints import Moment
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.version import __version__
 
@@ -40,7 +51,6 @@ if TYPE_CHECKING:
 FORMAT = "fullbatch-model"
 FORMAT_VERSION = 3
 OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
-OF_THE_MACHINE = ("device", "device_memory", "n_jobs")  # where a TableModel was trained is not where it is used
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]
 
@@ -49,33 +59,59 @@ PathLike = str | os.PathLike[str]
 
 
 def save(model: Any, path: PathLike) -> None:
-    """Write a fitted estimator, of tables too, or a TableModel to ``path``: under a temporary name first, then renamed.
+    """Write a fitted estimator to ``path``: under a temporary name first, then renamed.
 
-    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one; a TableModel
-    is saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of
-    threads. Raises InputError for an object that cannot be saved (another type, not fitted, a user's own activation
-    functions) and for a path that cannot be written; a file that was there before is then still whole.
+    Parameters
+    ----------
+    model : estimator
+        A fitted MLPClassifier, MLPRegressor, LogisticRegression, TableClassifier or TableRegressor.
+    path : str or path
+        A file that is there is replaced.
+
+    Raises
+    ------
+    InputError
+        For an object that cannot be saved (another type, not fitted, a user's own activation functions) and for a path
+        that cannot be written; a file that was there before is then still whole.
+
+    Notes
+    -----
+    Device arrays are copied to the host, so a model fitted on a GPU loads on a machine without one. One of a table is
+    saved without ``device``, ``device_memory`` and ``n_jobs``, so it is the same file whatever the number of threads.
+
+    Examples
+    --------
+    >>> import fullbatch as fb, tempfile
+    >>> model = fb.LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     fb.save(model, file.name)
+    ...     fb.load(file.name).predict([[2.0]]).tolist()
+    ['yes']
     """
+    arrays: Arrays = {}
+    write(path, content_of(model, arrays), arrays, "the model")
+
+
+def content_of(model: Any, arrays: Arrays) -> dict[str, Any]:
+    """A model as JSON; its arrays go to ``arrays``."""
+    if type(model) in _of_tables().values():
+        return _pack_table(model, arrays)
+    return {"kind": "estimator", "estimator": _pack_estimator(model, arrays)}
+
+
+def content_of_layers(layers: Iterable[Layer], arrays: Arrays) -> dict[str, Any]:
+    """The parameters of a function's training as JSON; its arrays go to ``arrays``."""
+    return {"kind": "network", "layers": pack([list(layer) for layer in layers], "layers", arrays)}
+
+
+def write(path: PathLike, content: dict[str, Any], arrays: Arrays, what: str) -> None:
+    """Write a file of this format, in the place of another. ``what`` names it in an error."""
     from safetensors.numpy import save as to_bytes
 
-    arrays: Arrays = {}
-    content: dict[str, Any]
-    model = getattr(model, "model_", model)  # of a TableClassifier or TableRegressor
-    if isinstance(model, TableModel):
-        encoding, encoding_arrays = model.encoding.to_dict()
-        arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})
-        content = {
-            "kind": "table",
-            "encoding": encoding,
-            **({"record": json_ready(model.record)} if model.record else {}),
-            "estimator": _pack_estimator(model.estimator, arrays, leave_out=OF_THE_MACHINE),
-        }
-    else:
-        content = {"kind": "estimator", "estimator": _pack_estimator(model, arrays)}
     content = {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
     # One entry: safetensors writes several in an order of chance, and the same model is to be the same bytes.
     data = to_bytes(arrays, metadata={FORMAT: sealed(content, arrays)})
-    with replacing(path, "the model") as file:
+    with replacing(path, what) as file:
         file.write(data)
 
 
@@ -92,14 +128,33 @@ def _checksum(content: dict[str, Any], arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
+def _pack_table(model: Any, arrays: Arrays) -> dict[str, Any]:
+    _require_fitted(model, "network_")
+    encoding, encoding_arrays = model.network_.encoding.to_dict()
+    arrays.update({f"encoding.{name}": plain(array) for name, array in encoding_arrays.items()})
+    params = {name: value for name, value in model.get_params(deep=False).items() if name not in OF_THE_MACHINE}
+    return {
+        "kind": "table",
+        "encoding": encoding,
+        "params": {name: pack(value, f"params.{name}", arrays) for name, value in params.items()},
+        "threshold": model.network_.threshold,
+        **({"record": json_ready(model.record_)} if model.record_ else {}),
+        "estimator": _pack_estimator(model.estimator_, arrays, leave_out=OF_THE_MACHINE),
+    }
+
+
+def _require_fitted(model: Any, attribute: str) -> None:
+    if not hasattr(model, attribute):
+        raise InputError(f"this {type(model).__name__} is not fitted, so there is nothing to save; call fit first.")
+
+
 def _pack_estimator(estimator: Any, arrays: Arrays, leave_out: Collection[str] = ()) -> dict[str, Any]:
     name = type(estimator).__name__
     if type(estimator) is not _estimators().get(name):
         raise InputError(
-            f"an object of type {name} cannot be saved; save a fitted {', '.join(_estimators())} or a TableModel."
+            f"an object of type {name} cannot be saved; save a fitted {', '.join([*_estimators(), *_of_tables()])}."
         )
-    if not hasattr(estimator, "coefs_"):
-        raise InputError(f"this {name} is not fitted, so there is nothing to save; call fit first.")
+    _require_fitted(estimator, "coefs_")
     fitted = {key: getattr(estimator, key) for key in FITTED if key in vars(estimator)}
     params = estimator.get_params(deep=False)
     state = vars(estimator).get("_optimizer")
@@ -118,25 +173,151 @@ def _estimators() -> dict[str, type[Any]]:
     return {kind.__name__: kind for kind in kinds}
 
 
+def _of_tables() -> dict[str, type[Any]]:
+    from fullbatch.tables.estimators import TableClassifier, TableRegressor
+
+    return {"TableClassifier": TableClassifier, "TableRegressor": TableRegressor}
+
+
 # --- Load ---------------------------------------------------------------------------------------------------
 
 
 def load(path: PathLike) -> Any:
-    """The model that ``save`` wrote: a fitted estimator or a TableModel.
+    """The fitted estimator that ``save``, or the command, wrote: of a table a TableClassifier or a TableRegressor.
 
-    Raises ModelFileError, on one line, for a file that is missing, truncated, damaged, foreign or of a newer
-    version.
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    estimator
+        Its parameters are those of its training; a table's model has the default ``device``, ``device_memory`` and
+        ``n_jobs``, which its file does not keep. No code of the file is run.
+        Of a ``Checkpoint`` it is the model so far, and of that of a function's training its parameters, a tuple of
+        Layers.
+
+    Raises
+    ------
+    ModelFileError
+        On one line, for a file that is missing, truncated, damaged, foreign or of a newer version.
+
+    Examples
+    --------
+    See ``save``.
     """
-    content, arrays = _read(path)
-    with _told_as_damage(path):
-        if content["format_version"] == 1:
-            _from_version_1(content["estimator"])
-        estimator = _unpack_estimator(content["estimator"], arrays)
-        if content["kind"] == "estimator":
-            return estimator
-        _require(content["kind"] == "table", f"it holds a model of kind {content['kind']!r}")
-        encoding = _encoding_for(vars(estimator), content["encoding"], arrays)
-        return TableModel(encoding, estimator, _record(content.get("record")))
+    content, arrays = read(path)
+    if "training" in content:
+        kept = unpack_checkpoint(path, content, arrays)
+        return kept.model
+    with told_as_damage(path):
+        once = Once(arrays)
+        model = _model(content, once)
+        _require(not once, "it holds arrays that nothing names")
+        return model
+
+
+class Kept(NamedTuple):
+    """What a checkpoint holds. model : as ``load`` gives it;  log : of L-BFGS's evaluations, if they are kept"""
+
+    model: Any
+    moment: Moment
+    log: LogName | None
+
+
+def unpack_checkpoint(path: PathLike, content: Any, found: Arrays) -> Kept:
+    """What is in a file that was read. ModelFileError for what is no checkpoint, damaged, or of a newer version."""
+    if "training" not in content:
+        raise ModelFileError(
+            f"{path} holds a model and no checkpoint of its training, which cannot go on from there; fullbatch.load "
+            "reads it."
+        )
+    with told_as_damage(path):
+        version = content["training"]["version"]
+        _require(_is_count(version) and version > 0, "the version of its training is none")
+    if version > VERSION:
+        raise ModelFileError(
+            f"{path} is a checkpoint that a newer fullbatch wrote ({str(content.get('fullbatch'))[:20]}, version "
+            f"{version}); this is {__version__}, which reads versions up to {VERSION}: pip install --upgrade fullbatch."
+        )
+    with told_as_damage(path):
+        arrays = Once(found)
+        model = _model(content, arrays)
+        own = getattr(model, "estimator_", model)  # of a table's
+        moment, log = unpack_moment(content["training"], arrays, theta_of(own), lambda: own)
+        _require(not arrays, "it holds arrays that nothing names")
+        state = moment.state
+        if not isinstance(own, tuple):
+            _require(state.optimizer == own.solver, "the training is not of the estimator's solver")
+            if own.solver in OPTIMIZERS:
+                own._optimizer = state.of_the_optimizer()
+        return Kept(model, moment, log)
+
+
+def theta_of(model: Any) -> np.ndarray:
+    """The parameters of an estimator, or of a tuple of Layers, as one vector."""
+    layers = model
+    if not isinstance(model, tuple):
+        layers = tuple(Layer(W.T, b) for W, b in zip(model.coefs_, model.intercepts_, strict=True))
+    return np.asarray(flatten(layers))
+
+
+def _model(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The model of a file: ValueError and its like for what does not fit."""
+    kind = content["kind"]
+    if kind == "network":
+        return _layers(unpack(content["layers"], arrays))
+    if content["format_version"] == 1:
+        _from_version_1(content["estimator"])
+    estimator = _unpack_estimator(content["estimator"], arrays)
+    if kind == "estimator":
+        return estimator
+    _require(kind == "table", f"it holds a model of kind {str(kind)[:40]!r}")
+    encoding = _encoding_for(vars(estimator), content["encoding"], arrays)
+    return _of_table(content, encoding, estimator, arrays)
+
+
+def _of_table(
+    content: dict[str, Any], encoding: TableEncoding, estimator: Any, arrays: Mapping[str, np.ndarray]
+) -> Any:
+    """The estimator of a table, fitted: it holds the one that trained the network."""
+    kind = _of_tables()["TableClassifier" if encoding.task == "classify" else "TableRegressor"]
+    if "params" in content:
+        params = {name: unpack(value, arrays) for name, value in content["params"].items()}
+        _require(not set(params) & set(OF_THE_MACHINE), "params has what belongs to a machine")
+        known = _table_params(estimator, encoding)
+        for name in ("hidden", "activation", "solver", "dtype"):
+            mine, theirs = (list(one) if isinstance(one, tuple) else one for one in (params[name], known[name]))
+            _require(mine == theirs, f"{name} of params is not that of the training")
+    else:
+        params = _table_params(estimator, encoding)
+    model = kind(**params)
+    model._validate_params()
+    model._describe(encoding, _record(content.get("record")))
+    model._take(encoding, estimator, _threshold(content, encoding))
+    model.network_.predict({name: [None] for name in encoding.feature_names})  # a row, to see that all parts fit
+    return model
+
+
+def _table_params(estimator: Any, encoding: TableEncoding) -> dict[str, Any]:
+    """The parameters of a table's estimator, as far as that which trained its network knows them."""
+    names = {
+        "hidden": "hidden_layer_sizes", "activation": "activation", "solver": "solver", "epochs": "max_iter",
+        "batch_size": "batch_size", "learning_rate": "learning_rate_init", "l2": "alpha", "precision": "precision",
+        "random_state": "random_state",
+    }  # fmt: skip
+    return {"dtype": encoding.dtype, **{name: getattr(estimator, theirs) for name, theirs in names.items()}}
+
+
+def _layers(values: Any) -> tuple[Layer, ...]:
+    _require(isinstance(values, list) and len(values) > 0, "it holds no layers")
+    layers = tuple(Layer(W, b) for W, b in values)
+    _require(all(_floats(2)(array) for layer in layers for array in layer), "layers are not what they should be")
+    _require(len({array.dtype for layer in layers for array in layer}) == 1, "layers differ in dtype")
+    _require(all(b.shape == (len(W), 1) for W, b in layers), "biases do not fit the layers")
+    inputs = [W.shape[1] for W, _ in layers[1:]]
+    _require(inputs == [len(W) for W, _ in layers[:-1]], "layers do not fit")
+    return layers
 
 
 def load_network(path: PathLike) -> TableNetwork:
@@ -146,30 +327,33 @@ def load_network(path: PathLike) -> TableNetwork:
     """
     from fullbatch.tables.network import TableNetwork
 
-    content, arrays = _read(path)
-    with _told_as_damage(path):
-        estimator, kind = content["estimator"], content["kind"]
+    content, arrays = read(path)
+    with told_as_damage(path):
+        kind = content["kind"]
+        estimator: Any = {"class": "network"} if kind == "network" else content["estimator"]
         name = str(estimator["class"])[:40]
-    if kind == "estimator":
+    if kind in ("estimator", "network"):
         raise ModelFileError(
             f"{path} holds a bare {name}, which knows nothing of columns; use fullbatch.load in Python, or a model "
             "file that `fullbatch train` wrote."
         )
-    with _told_as_damage(path):
+    with told_as_damage(path):
         _require(kind == "table", f"it holds a model of kind {kind!r}")
         fitted = _fitted(estimator, arrays)
         encoding = _encoding_for(fitted, content["encoding"], arrays)
         params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
         _check_layers(fitted, _sizes_of(params["hidden_layer_sizes"]), encoding.task == "classify")
         hidden, output = (_by_our_names(name) for name in (params["activation"], fitted["out_activation_"]))
-        sizes = [fitted["n_features_in_"], *_sizes_of(params["hidden_layer_sizes"]), fitted["n_outputs_"]]
-        layers = zip(fitted["coefs_"], fitted["intercepts_"], strict=True)
-        theta = flatten(tuple(Layer(W.T, b) for W, b in layers))
-        return TableNetwork(encoding, Network(sizes, hidden, output), theta, record=_record(content.get("record")))
+        # A classifier has no such parameters, nor has the loss of a regressor that an earlier version wrote a quantile.
+        loss = {name: unpack(estimator["params"].get(name), arrays) for name in ("loss", "quantile")}
+        return TableNetwork.of_layers(
+            encoding, fitted["coefs_"], fitted["intercepts_"], hidden, output, **loss,
+            record=_record(content.get("record")), threshold=_threshold(content, encoding),
+        )  # fmt: skip
 
 
 @contextmanager
-def _told_as_damage(path: PathLike) -> Iterator[None]:
+def told_as_damage(path: PathLike) -> Iterator[None]:
     """What fails within is a ModelFileError, on one line: the file does not hold what it should."""
     try:
         yield
@@ -189,15 +373,18 @@ def _by_our_names(activation: Any) -> Any:
     return [_by_our_names(one) for one in activation]
 
 
-def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Arrays) -> TableEncoding:
+def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Mapping[str, np.ndarray]) -> TableEncoding:
     """The encoding of a table, after it was seen to fit the network's fitted attributes."""
     prefix = "encoding."
-    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    own = {name.removeprefix(prefix): arrays[name] for name in list(arrays) if name.startswith(prefix)}
     encoding = TableEncoding.from_dict(meta, own)
     classes = len(encoding.classes)
     outputs = 1 if encoding.task == "regress" or classes == 2 else classes
     _require(encoding.dtype == fitted["coefs_"][0].dtype.name, "the table's dtype is not the network's")
     _require(("classes_" in fitted) == (encoding.task == "classify"), "the task and the estimator differ")
+    if encoding.task == "classify":
+        codes = fitted["classes_"]  # The estimator learned the classes' indices.
+        _require(codes.dtype.kind in "iu" and np.array_equal(codes, np.arange(classes)), "classes differ")
     found = fitted["n_features_in_"], fitted["n_outputs_"]
     _require(
         (encoding.n, outputs) == found,
@@ -206,26 +393,51 @@ def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Arrays) -> TableEnc
     return encoding
 
 
+def _threshold(content: dict[str, Any], encoding: TableEncoding) -> float | None:
+    """That by which a model of two classes decides; None in files that have none."""
+    value = content.get("threshold")
+    fits = value is None or (_is_number(value) and 0 < value < 1 and len(encoding.classes) == 2)
+    _require(fits, "its threshold is no number between 0 and 1, or there are not two classes")
+    return None if value is None else float(value)
+
+
 def _record(content: Any) -> dict[str, Any]:
     """The record of a model's making; {} in files that have none."""
     _require(content is None or isinstance(content, dict), "its record is no dictionary")
     return content or {}
 
 
-def _unpack_estimator(content: Any, arrays: Arrays) -> Any:
+def _unpack_estimator(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """The estimator, after every attribute was checked: ValueError and its like for what does not fit."""
     kind = _estimators()[content["class"]]
     estimator = kind(**{name: unpack(value, arrays) for name, value in content["params"].items()})
     estimator._validate_params()
+    of_jobs(estimator.n_jobs)
     fitted = _fitted(content, arrays)
     vars(estimator).update(fitted)
     _check_layers(fitted, estimator._hidden_sizes(), hasattr(estimator, "predict_proba"))
+    output = SCIKIT_LEARNS.get(estimator.out_activation_, estimator.out_activation_)
+    Network(
+        [estimator.n_features_in_, *estimator._hidden_sizes(), estimator.n_outputs_], estimator._activation(), output
+    )
+    estimator.device = _device_there(estimator.device)
     if content["optimizer"] is not None:
         estimator._optimizer = _state(unpack(content["optimizer"], arrays), estimator)
     return estimator
 
 
-def _fitted(content: Any, arrays: Arrays) -> dict[str, Any]:
+def _device_there(device: str) -> str:
+    """The device, or "auto", with a warning, where it is a GPU that is not to be had."""
+    places.check_device(device)
+    try:
+        places.place(device)
+    except DeviceError as error:
+        warnings.warn(f"the model was saved with device={device!r}, and 'auto' takes its place: {error}", stacklevel=4)
+        return "auto"
+    return device
+
+
+def _fitted(content: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The fitted attributes by name, each of which is what it should be."""
     fitted = {name: unpack(packed, arrays) for name, packed in content["fitted"].items()}
     for name, value in fitted.items():
@@ -379,13 +591,16 @@ FITTED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
+def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
     """The content and the arrays of a file of this format and of no newer version."""
     from safetensors import SafetensorError, safe_open
 
+    if not isinstance(path, (str, os.PathLike)):  # ``open`` would take a number for a descriptor of this process.
+        raise InputError(f"a model file is given by its path; got {type(path).__name__}.")
+    path = os.fsdecode(path)
     try:
         _check_header(path)
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             content = json.loads((file.metadata() or {})[FORMAT])
             _check_version(path, content)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -397,6 +612,9 @@ def _read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
         raise ModelFileError(f"{path} is a folder, not a model file; give the file in it.") from None
     except OSError as error:
         raise ModelFileError(f"cannot read the model file {path}: {error.strerror or error}.") from error
+    except MemoryError as error:
+        size = os.path.getsize(path)
+        raise ModelFileError(f"{path} has {size:,} bytes, and there is not enough memory to load it.") from error
     except (SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise

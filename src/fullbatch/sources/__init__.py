@@ -15,6 +15,7 @@ from fullbatch.sources.columns import (
     expect,
     in_memory,
     length,
+    remaining,
     sparse_reader,
 )
 from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
@@ -38,6 +39,7 @@ __all__ = [
     "in_memory",
     "length",
     "put_examples",
+    "remaining",
     "selected",
     "sparse_reader",
 ]

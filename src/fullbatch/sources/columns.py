@@ -124,6 +124,11 @@ def batches(order: Where, size: int) -> Iterator[Where]:
         yield slice(order.start + start, order.start + stop) if isinstance(order, slice) else order[start:stop]
 
 
+def remaining(order: Where, place: int) -> Where:
+    """The rest of an order of examples, from a place in it on."""
+    return slice(order.start + place, order.stop) if isinstance(order, slice) else order[place:]
+
+
 def length(where: Where) -> int:
     """The number of examples that ``where`` selects."""
     return where.stop - where.start if isinstance(where, slice) else len(where)

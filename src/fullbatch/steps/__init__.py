@@ -13,6 +13,13 @@ What runs on a device also says, before one is made, how much memory there it ta
 
     numbers(network)            numbers for each example of a block; two blocks on their way to the device included
     sums(network, block)        bytes for sums over examples, beside those that it returns
+
+A step with kernels of its own on a GPU (steps/cuda/segments.py) sums over each segment of a block, and adds the sums by
+the fold's tree. Lists of what its nodes are, largest first:
+
+    segment(network)                   the most examples of a segment, a power of two
+    gradients(X, Y, weight, segment)   -> [GradientSum, ...] in the widest float
+    costs(X, Y, weight, segment)       -> [(loss, weight), ...]
 """
 
 from __future__ import annotations
@@ -60,6 +67,12 @@ def choose(network: Network, like: Any, precision: str = "") -> str:
     return next(name for name in able if STEPS[name].can_run(network, like))
 
 
+def segment(name: str, network: Network) -> int:
+    """The most examples of a segment of the step with that name; 0 where it sums over a block as a whole."""
+    size = getattr(STEPS[name], "segment", None)
+    return 0 if size is None else int(size(network))
+
+
 def make(network: Network, like: Any, block: int, name: str = "") -> Step:
     """A step for blocks of at most ``block`` examples: the one of this name, or the fastest."""
     made: Step = STEPS[name or choose(network, like)](network, like, block)
@@ -68,5 +81,5 @@ def make(network: Network, like: Any, block: int, name: str = "") -> Step:
 
 __all__ = [
     "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "choose",
-    "make",
+    "make", "segment",
 ]  # fmt: skip

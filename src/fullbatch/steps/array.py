@@ -43,7 +43,7 @@ class ArrayStep:
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         pass_ = self.network.forward_unchecked(self.params, X, self.xp)
-        return self.network.loss(pass_, Y, weight, self.xp)
+        return self.network.summed_loss(pass_, Y, weight, self.xp)
 
     def predict(self, X: Any) -> Any:
         return self.network.forward_unchecked(self.params, X, self.xp).A[-1]

@@ -236,8 +236,7 @@ class InplaceStep:
         xp, params = self.xp, self.params
         buffers, inputs, Z = self._forward(X)
         loss, total = self._loss(Z, Y, weight)
-        dZ = self.network.output.activation(Z, xp)  # (n[L], k)
-        dZ -= Y
+        dZ = self.network.loss.dZ(self.network.output.activation(Z, xp), Y, xp)  # (n[L], k)
         if weight is not None:
             dZ = xp.where(weight > 0, dZ * weight, 0)
         vector = xp.empty(count(self.network.sizes), dtype=self.dtype)
@@ -274,7 +273,7 @@ class InplaceStep:
             db *= scale
 
     def _loss(self, Z: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
-        loss = self.network.output.loss(Z, Y, self.xp)  # (k,)
+        loss = self.network.loss.value(Z, Y, self.xp)  # (k,)
         if weight is None:
             return loss.sum(dtype=np.float64), float(Z.shape[1])
         weighted = self.xp.where(weight > 0, loss * weight, 0)  # a weight of 0 leaves out: 0 * infinity would be NaN

@@ -18,7 +18,7 @@ from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
-from fullbatch.machine.native_library import Block
+from fullbatch.machine.native_library import Block, OutputLoss
 
 C_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 C_OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -34,6 +34,7 @@ class NativeStep:
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
         known = all(activation.name in C_ACTIVATIONS for activation in network.activations)
+        known = known and (network.loss.canonical or network.loss.slopes is not None)
         return known and arrays.is_numpy(like) and native_library.isa() is not None
 
     def __init__(self, network: Network, like: Any, block: int) -> None:
@@ -103,18 +104,21 @@ def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
     if library is None or isa is None:
         raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
     names = tuple(str(activation.name) for activation in network.activations)
-    return library, (isa[0], np.dtype(dtype).itemsize, *_shape(network.sizes, names, network.output.name))
+    shape = _shape(network.sizes, names, network.output.name, network.loss.slopes)
+    return library, (isa[0], np.dtype(dtype).itemsize, *shape)
 
 
 @lru_cache(maxsize=64)
-def _shape(sizes: tuple[int, ...], names: tuple[str, ...], output: str) -> tuple[Any, ...]:
-    """Layers, sizes, activations and output; C reads them while it makes a step, and keeps none."""
+def _shape(
+    sizes: tuple[int, ...], names: tuple[str, ...], output: str, slopes: tuple[float, float] | None
+) -> tuple[Any, ...]:
+    """Layers, sizes, activations and output with its loss; C reads them while it makes a step, and keeps none."""
     codes = [C_ACTIVATIONS.index(name) for name in names]
     return (
         len(sizes) - 1,
         (ctypes.c_int64 * len(sizes))(*sizes),
         (ctypes.c_int32 * max(len(codes), 1))(*codes),
-        C_OUTPUTS.index(output),
+        OutputLoss(C_OUTPUTS.index(output), slopes is not None, *(slopes or (0.0, 0.0))),
     )
 
 

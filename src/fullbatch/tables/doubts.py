@@ -7,7 +7,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,13 @@ class Doubt:
     value: Any
     what: str
     cure: str
+
+    def of_rows(self, rows: np.ndarray) -> Doubt:
+        """This doubt, found among these rows of a table (indices), with the row's number in the table."""
+        if self.row is None:
+            return self
+        row = int(rows[self.row - 1]) + 1
+        return replace(self, row=row, what=self.what.replace(f"row {self.row:,}", f"row {row:,}"))
 
     def __str__(self) -> str:
         return f"column {self.column!r}: {self.what}; {self.cure}."
@@ -99,7 +106,7 @@ def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, 
         near = difflib.get_close_matches(str(label), [str(other) for other, n in classes if n > 1], 1, 0.75)
         row = _row_of(column, label)
         hint = f", as {near[0]!r} is one" if near else ""
-        what = f"the class {label!r} occurs once, in row {row}{hint}"
+        what = f"the class {label!r} occurs once, in row {row:,}{hint}"
         yield Doubt(name, row, label, what, "correct it if it is a slip")
 
 

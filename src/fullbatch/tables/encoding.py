@@ -28,6 +28,8 @@ for all 0.9803; means of three seeds.)
 
 A missing number becomes the center, 0. Where more than MANY_MISSING of the training rows lack it, one more feature
 is 1 where it is missing, else 0.
+
+A regression's target is scaled as ``target.py`` says.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ import numpy as np
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
+from fullbatch.tables.sound import require_sound
 from fullbatch.tables.statistics import ColumnStatistics, number_of
+from fullbatch.tables.target import TargetScale
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -108,7 +112,7 @@ class TableEncoding:
     target: str | None
     task: str | None  # "classify" | "regress"; None without a target
     classes: tuple[Any, ...]  # sorted; str, int, bool or float as they were in the table; () for a regression
-    target_scale: tuple[float, float]  # mean and standard deviation of a regression's target
+    target_scale: TargetScale  # of a regression's target
     feature_names: tuple[str, ...]  # the input columns, in the training table's order
     numbers: tuple[str, ...]
     center: np.ndarray  # (len(numbers),) float64
@@ -133,25 +137,36 @@ class TableEncoding:
         max_levels: int = 1024,
         dtype: str = "float32",
         rows: np.ndarray | None = None,
+        loss: str = "squared_error",
+        log_target: bool = False,
     ) -> TableEncoding:
         """Learn levels, centers and scales from these rows (indices) alone; None: from all.
 
         target : the column to predict; None: there is none
         task : "classify" or "regress"; None: classify a text, boolean or integer target of at most 100 values
         categorical, numeric : columns for which the rule for columns is overruled
+        loss : of a regression, as ``MLPRegressor`` has it: the target is scaled for it
+        log_target : whether a regression learns the target's logarithm (``tables/target.py`` says when that helps)
 
-        The classes are those of all rows of ``table``: a class that only held-out rows have is one too.
+        The classes are those of these rows too: one that only held-out rows have would never be predicted.
         Raises TableError: unknown columns, no input column, text in a numeric one, infinite values, a target
-        that is missing somewhere or always the same.
+        that is missing somewhere, always the same, or negative where the loss or the logarithm needs another.
         """
         if max_levels < 1:
             raise InputError(f"max_levels must be at least 1; it is {max_levels}.")
         names = input_names(table, target, categorical, numeric)
-        kind, classes, target_scale = None, (), (0.0, 1.0)
+        kind, classes, target_scale = None, (), TargetScale()
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
+        if kind != "regress" and (loss != "squared_error" or log_target):
+            asked = "log_target" if log_target else f"loss={loss!r}"
+            raise InputError(
+                f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
+            )
+        if target is not None and kind == "classify" and rows is not None:
+            classes = _classes_in(target, table.column(target), rows)
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows)
+            target_scale = _target_scale(target, table.column(target), rows, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
@@ -256,7 +271,7 @@ class TableEncoding:
             out[rows, :k] = block.T
 
     def encode_target(self, table: RawTable) -> np.ndarray:
-        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED to mean 0 and sd 1 (m,).
+        """Positions in ``classes`` (m,) int64; of a regression, the target SCALED (m,), as ``TargetScale`` says.
 
         Raises TableError: no such column, missing or infinite values, a class that training had not.
         """
@@ -266,13 +281,9 @@ class TableEncoding:
         column = table.column(self.target)
         _refuse_missing(self.target, column)
         if self.task == "regress":
-            mean, sd = self.target_scale
-            return ((numbers_of(self.target, column) - mean) / sd).astype(self.dtype)
+            return self.target_scale.encode(numbers_of(self.target, column)).astype(self.dtype)
         coded = _coded(column)
-        position = {level: i for i, level in enumerate(self.classes)}
-        text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text, column.decimal), -1) for level in coded.levels or ()]
-        codes = np.array([*lookup, -1, -1], np.int64)[coded.values]
+        codes = self._positions(coded)
         if (unknown := np.flatnonzero(codes < 0)).size:
             known = ", ".join(map(repr, self.classes[:10])) + (", ..." if len(self.classes) > 10 else "")
             raise TableError(
@@ -281,12 +292,31 @@ class TableEncoding:
             )
         return codes
 
-    def decode_target(self, values: np.ndarray) -> np.ndarray:
-        """The inverse: the classes at these positions, or predictions in the target's own units, float64."""
+    def known_classes(self, table: RawTable) -> tuple[np.ndarray, dict[str, int]]:
+        """Which rows have a class that training had, bool (m,); and of each other class how many rows have it."""
+        if self.task != "classify" or self.target is None:
+            return np.ones(table.m, bool), {}
+        coded = _coded(table.column(self.target))
+        known = self._positions(coded) >= 0
+        codes, counts = np.unique(coded.values[~known], return_counts=True)
+        levels = [*(coded.levels or ()), "", "another text"]
+        return known, {str(levels[code]): int(count) for code, count in zip(codes, counts, strict=True)}
+
+    def _positions(self, coded: RawColumn) -> np.ndarray:
+        """Of each value of the target its position in ``classes``, -1 where training had not this one: (m,) int64."""
+        position = {level: i for i, level in enumerate(self.classes)}
+        text = isinstance(self.classes[0], str)
+        lookup = [position.get(_as_kind(level, text, coded.decimal), -1) for level in coded.levels or ()]
+        return np.array([*lookup, -1, -1], np.int64)[coded.values]
+
+    def decode_target(self, values: np.ndarray, *, predicted: bool = True) -> np.ndarray:
+        """The inverse: the classes at these positions, or numbers in the target's own units, float64.
+
+        predicted : whether these are predictions, none of which is negative where no target was in training
+        """
         if self.task == "classify":
             return np.array(self.classes)[values]
-        mean, sd = self.target_scale
-        return np.asarray(values, np.float64) * sd + mean
+        return self.target_scale.decode(values, predicted=predicted)
 
     def to_dict(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What JSON can hold, and arrays by name: together all that ``from_dict`` needs."""
@@ -294,7 +324,7 @@ class TableEncoding:
             "target": self.target,
             "task": self.task,
             "classes": list(self.classes),
-            "target_scale": list(self.target_scale),
+            **self.target_scale.to_dict(),
             "feature_names": list(self.feature_names),
             "numbers": list(self.numbers),
             "indicators": list(self.indicators),
@@ -311,10 +341,11 @@ class TableEncoding:
     def from_dict(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TableEncoding:
         """The inverse of ``to_dict``. ModelFileError where the parts do not fit."""
         try:
-            tuples = ("classes", "target_scale", "feature_names", "numbers", "indicators")
+            tuples = ("classes", "feature_names", "numbers", "indicators")
             encoding = cls(
                 target=meta["target"],
                 task=meta["task"],
+                target_scale=TargetScale.from_dict(meta),
                 **{name: tuple(meta[name]) for name in tuples},
                 center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
@@ -324,22 +355,9 @@ class TableEncoding:
                 decimal=_decimal(meta.get("decimal", ".")),
                 date_formats=tuple(_format_of(*pair) for pair in meta.get("date_formats", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the model's table encoding is damaged: {error!r}.") from None
-        categories = encoding.categories
-        names = (*encoding.feature_names, *encoding.numbers, *encoding.indicators, *(c.name for c in categories))
-        values = (*encoding.classes, *(level for c in categories for level in c.levels))
-        if not (
-            isinstance(encoding.target, str | None)
-            and all(isinstance(name, str) for name in names)
-            and all(isinstance(value, (str, bool, int, float)) for value in values)
-        ):
-            raise ModelFileError("the model's table encoding is damaged: a name is no text, or a level no value.")
-        if encoding.center.shape != (len(encoding.numbers),) or encoding.scale.shape != encoding.center.shape:
-            raise ModelFileError(
-                f"the model's table encoding is damaged: {len(encoding.numbers)} number columns, but centers "
-                f"of shape {encoding.center.shape} and scales of shape {encoding.scale.shape}."
-            )
+            require_sound(encoding)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"the model's table encoding is damaged: {error or type(error).__name__}.") from None
         return encoding
 
 
@@ -411,12 +429,23 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
-def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None) -> tuple[float, float]:
-    counted = ColumnStatistics.of(replace(column, values=numbers_of(name, column), levels=None), rows)
+def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ...]:
+    """The classes of these rows, sorted. TableError where it is but one."""
+    coded = _coded(column)
+    *counts, _, _ = _counts(coded, rows)
+    classes = sorted(level for level, count in zip(coded.levels or (), counts, strict=True) if count)
+    if len(classes) == 1:
+        raise TableError(f"target {name!r} is {classes[0]!r} in every row that is learned from; hold out other rows.")
+    return tuple(classes)
+
+
+def _target_scale(name: str, column: RawColumn, rows: np.ndarray | None, loss: str, log_target: bool) -> TargetScale:
+    column = replace(column, values=numbers_of(name, column), levels=None)
+    counted = ColumnStatistics.of(column, rows)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
-    return counted.mean, counted.deviation
+    return TargetScale.learn(name, column, rows, counted, loss=loss, log=log_target)
 
 
 def _refuse_missing(name: str, column: RawColumn) -> None:
@@ -536,11 +565,17 @@ def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return values if rows is None else values.take(rows)
 
 
-def numbers_of(name: str, column: RawColumn) -> np.ndarray:
-    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value."""
+OTHERWISE = "or train with this column as a categorical one"
+
+
+def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.ndarray:
+    """A column as numbers (m,), NaN where missing. TableError for a text or an infinite value.
+
+    otherwise : what is to be done about a text besides to correct it
+    """
     values = column.values
     if column.levels is not None:
-        _refuse_text(name, column)
+        _refuse_text(name, column, otherwise)
         levels = [number_of(level, column.decimal) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
@@ -552,9 +587,7 @@ def numbers_of(name: str, column: RawColumn) -> np.ndarray:
     return values
 
 
-def _refuse_text(
-    name: str, column: RawColumn, otherwise: str = "or train with this column as a categorical one"
-) -> None:
+def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
     """TableError for the first row whose text is no number."""
     bad = [number_of(level, column.decimal) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None

@@ -1,81 +1,129 @@
 """TableClassifier and TableRegressor: scikit-learn's contract for raw tables, with text, categories, dates and gaps.
 
-They train as the command does, by its defaults: rows are held out, the encoding is learned from the others, and the
-parameters of the epoch are kept whose cost on the held-out rows is the least.
+They train as the command does, which makes one of them: rows are held out, the encoding is learned from the others, and
+the parameters of the epoch are kept whose cost on the held-out rows is the least. What predicts is their ``network_``.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields, replace
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from fullbatch.errors import InputError, TableError
-from fullbatch.tables.fit import Settings, train_table
-from fullbatch.tables.frames import as_table
+from fullbatch.core.activations import ACTIVATIONS, SCIKIT_LEARNS
+from fullbatch.core.losses import OF_NUMBERS
+from fullbatch.errors import InputError, NonFiniteError, TableError, TableWarning
+from fullbatch.estimators import MLPClassifier, MLPRegressor
+from fullbatch.estimators.classification import given_weights
+from fullbatch.estimators.inputs import on_host, read_weight
+from fullbatch.machine.plain_values import json_ready
+from fullbatch.tables import record
+from fullbatch.tables.encoding import TableEncoding
+from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, Patience, asks_for_the_model, best_epoch
+from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows
+from fullbatch.tables.frames import as_table, paths_of
+from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
+from fullbatch.tables.report import report
+from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
+from fullbatch.tables.scores import best_threshold, check_metric
+from fullbatch.tables.splits import HoldOut, Split
+from fullbatch.training.optimizers import OPTIMIZERS
+
+DEFAULT = Settings()
+OF_THE_TRAINING = (*TOLD, "device_", "step_", "precision_", "note_")  # attributes of the network's own estimator
 
 
-class _TableEstimator(BaseEstimator):
-    """What the two share. ``model_`` is the TableModel that predicts; ``fullbatch.save`` writes it."""
+class _TableEstimator(CallbackSupportMixin, BaseEstimator):
+    """What the two share."""
 
     _task = ""
+    threshold: Any = None  # A regression has none,
+    loss, quantile, log_target = (
+        DEFAULT.loss,
+        DEFAULT.quantile,
+        DEFAULT.log_target,
+    )  # and a classification has one loss.
+    threshold_: float | None
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden": ["array-like"],
+        "activation": [StrOptions(set(map(str, ACTIVATIONS)))],
+        "solver": [StrOptions({*OPTIMIZERS, "lbfgs"})],
+        "epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"full"}), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "l2": [Interval(Real, 0, None, closed="left"), None],
+        "validation": [Interval(Real, 0, 1, closed="left")],
+        "split_by": [str, None],
+        "group": [str, None],
+        "drop": ["array-like"],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "metric": [str, None],
+        "max_levels": [Interval(Integral, 1, None, closed="left")],
+        "categorical": ["array-like"],
+        "numeric": ["array-like"],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "random_state": ["random_state"],
+        "device": [str],
+        "device_memory": [Interval(Real, 0, None, closed="neither"), None],
+        "precision": [StrOptions({"tf32"}), None],
+        "n_jobs": [Integral, None],
+    }
 
-    def __init__(
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Set the constructor's arguments as attributes, as they are."""
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    # Fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
         self,
-        hidden: Sequence[int] = (128, 64),
-        activation: str = "relu",
+        X: Any,
+        y: Any = None,
         *,
-        solver: str = "adam",
-        epochs: int | None = None,
-        batch_size: Any = None,
-        learning_rate: float | None = None,
-        l2: float | None = None,
-        validation: float = 0.1,
-        max_levels: int = 1024,
-        categorical: Sequence[str] = (),
-        numeric: Sequence[str] = (),
-        dtype: str = "float32",
-        random_state: int = 0,
-        device: str = "auto",
-        device_memory: float | None = None,
-        precision: str | None = None,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.solver = solver
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.l2 = l2
-        self.validation = validation
-        self.max_levels = max_levels
-        self.categorical = categorical
-        self.numeric = numeric
-        self.dtype = dtype
-        self.random_state = random_state
-        self.device = device
-        self.device_memory = device_memory
-        self.precision = precision
-        self.n_jobs = n_jobs
-
-    def fit(self, X: Any, y: Any = None, *, target: str | None = None) -> Any:
+        target: str | None = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
         """Learn from a raw table X of m rows.
 
         Parameters
         ----------
         X : a table
-            A pandas or polars data frame, an Arrow table, anything with ``__arrow_c_stream__``, a dict of columns, a
-            NumPy array (m, n), or a path of a CSV or Parquet file. A stream is read once.
+            A pandas or polars data frame, an Arrow table or record batch, anything with ``__arrow_c_stream__``, a dict
+            of columns, a ``RawTable`` (of ``fullbatch.read_table``), an array (m, n), a list of rows, or a path, or
+            several, as ``read_table`` takes them. A stream is read once.
         y : array-like (m,), optional
             The target, where it is no column of X.
         target : str, optional
             The name of the target's column in X. Either ``y`` or this.
+        sample_weight : array-like (m,), or str, optional
+            Or the name of a column of X, which then is no feature. Not negative. A weight multiplies the row's cost,
+            and counts in the scores of held-out rows; rows of weight 0 are left out, as those without a target are, and
+            count for nothing. A TableWarning says how many rows have no target.
+        X_val, y_val : a table and its target, optional
+            Rows that choose the epoch, instead of a share of X. The target is a column of X_val, or y_val, as X has it.
+            Held-out rows of a class that training has not are left out of the scores, and a TableWarning says so.
+        sample_weight_val : array-like, optional
+            The weights of X_val. Where ``sample_weight`` is a column of X, they are that of X_val by the same name.
 
         Returns
         -------
@@ -84,48 +132,307 @@ class _TableEstimator(BaseEstimator):
         Raises
         ------
         TableError
-            For columns that do not fit, both or neither of ``y`` and ``target``, and targets with gaps.
-        InputError, DeviceError, NonFiniteError
-            As ``fullbatch train`` has them.
+            For columns that do not fit, both or neither of ``y`` and ``target``, no row that has a target, no held-out
+            row of a class that training has.
+        ValueError
+            For parameters and weights out of range (of which InputError is one).
+        DeviceError
+            For a device that cannot be used.
+        NonFiniteError
+            For a cost that stopped being finite.
         """
-        if (y is None) == (target is None):
-            raise TableError("give the target either as y or, by the name of its column in X, as target=.")
-        table = as_table(X)
-        if target is None:
-            table, target = _with_target(table, y)
-        trained = train_table(
-            table, target, self._settings(), task=self._task, categorical=tuple(self.categorical),
-            numeric=tuple(self.numeric),
-        )  # fmt: skip
-        self.model_ = trained.model
-        names = trained.model.encoding.feature_names
-        self.n_features_in_ = len(names)
-        self.feature_names_in_ = np.array(names, dtype=object)
-        self.n_iter_ = trained.model.estimator.n_iter_
-        self.loss_curve_ = trained.model.estimator.loss_curve_
+        settings = self._settings()
+        settings.check(own_rows=X_val is not None)
+        whole, name = _with_target(as_table(X), y, target)
+        column = sample_weight if isinstance(sample_weight, str) else None
+        self._check_held_out(X_val, y_val, sample_weight_val, column)
+        roles = Roles(name, column, self.split_by, self.group, tuple(self.drop))
+        weight = self._weights(whole, sample_weight)
+        rows = learnable(whole, name, weight, numeric=self.numeric)
+        if rows.left_out["without_target"]:
+            warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
+        split = self._split(rows, name, settings, X_val)
+        data = record.fingerprint(whole, paths_of(X))
+        whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
+        encoding = self._learn(rows.table, name, split.train, settings)
+        self._check_scores(encoding, settings)
+        scored = rows.rows(split.held_out) if len(split.held_out) else None
+        if X_val is not None:
+            weight_val = sample_weight_val if column is None else column
+            scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
+            data["held_out"] = {"rows": scored.table.m + sum(scored.left_out.values()), "left_out": scored.left_out}
+        settings = settings.for_rows(len(split.train))
+        held_out_rows = 0 if scored is None else scored.table.m
+        scored, others = _scored(encoding, scored)
+        made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
+        made_of |= {"data": data, "held_out_by": split.how, "held_out_rows": held_out_rows, "not_scored": others}
+        self._describe(encoding, made_of)
+        again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
+        metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
+        hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
+        learn = rows.rows(split.train) if len(split.held_out) else rows
+        self._train(encoding, learn, scored, settings, hooks)
         return self
 
+    def _check_held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any, column: str | None) -> None:
+        """InputError, or TableError, where what was said of the rows to hold out contradicts itself."""
+        if X_val is None and y_val is not None:
+            raise TableError("y_val is the target of X_val, which is missing.")
+        if X_val is None and sample_weight_val is not None:
+            raise InputError("sample_weight_val is of the rows of X_val, which is missing.")
+        if sample_weight_val is not None and column is not None:
+            raise InputError(
+                f"the weight of X is its column {column!r}, so that of X_val is its own; leave sample_weight_val away."
+            )
+
+    def _check_scores(self, encoding: TableEncoding, settings: Settings) -> None:
+        """InputError where metric or threshold do not fit the classes: before the training, which may take hours."""
+        if settings.metric is not None:
+            check_metric(settings.metric, len(encoding.classes))
+        if settings.threshold is not None and len(encoding.classes) != 2:
+            raise InputError(f"a threshold is of two classes; {encoding.target!r} has {len(encoding.classes)}.")
+
+    def _weights(self, table: RawTable, weight: Any) -> np.ndarray | None:
+        """The weights of the rows, from a column by its name, or as they are given."""
+        if isinstance(weight, str):
+            return weights_of(table, weight, self.dtype)
+        return read_weight(weight, table.m, self.dtype)
+
+    def _split(self, rows: Learnable, target: str, settings: Settings, X_val: Any) -> Split:
+        if X_val is not None:
+            return Split.nothing(rows.table.m, f"those of {_name_of(X_val)}")
+        rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
+        return rule.split(rows.table, target, self._task, rows.kept)
+
+    def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, weight: Any, *, apart: bool) -> Learnable:
+        """The rows of X_val that can be scored."""
+        more = [weight] if isinstance(weight, str) else []
+        try:
+            theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
+            rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
+            encoding.check(rows.table)
+        except TableError as error:  # Its rows have numbers of their own, so that it has to be named.
+            name = _name_of(X_val)
+            raise error if name in str(error) else TableError(f"{name}: {error}") from None
+        if rows.left_out["without_target"]:
+            warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
+        return rows
+
     def _settings(self) -> Settings:
-        return Settings(
-            hidden=tuple(self.hidden), activation=self.activation, solver=self.solver, epochs=self.epochs,
-            batch_size=self.batch_size, learning_rate=self.learning_rate, l2=self.l2, validation=self.validation,
-            max_levels=self.max_levels, dtype=self.dtype, device=self.device, device_memory=self.device_memory,
-            precision=self.precision, seed=self.random_state, threads=self.n_jobs,
+        """The parameters of a training as plain values; a generator, or None, gives the seed that is used."""
+        values = {field.name: getattr(self, field.name) for field in fields(Settings)}
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(2**31)
+        hidden = tuple(int(units) for units in np.ravel(self.hidden))
+        return Settings(**{**values, "hidden": hidden, "random_state": int(seed)})
+
+    def _columns(self) -> dict[str, Any]:
+        """What decides how columns are understood."""
+        return {"task": self._task, "categorical": tuple(self.categorical), "numeric": tuple(self.numeric)}
+
+    def _learn(self, table: RawTable, target: str, rows: np.ndarray, settings: Settings) -> TableEncoding:
+        return TableEncoding.learn(
+            table, target, rows=rows, max_levels=settings.max_levels, dtype=settings.dtype, loss=settings.loss,
+            log_target=settings.log_target, **self._columns(),
         )  # fmt: skip
 
-    def _table(self, X: Any) -> RawTable:
-        """The columns of X that the model needs, by name; others are ignored."""
-        check_is_fitted(self, "model_")
+    def _made_of(
+        self,
+        whole: RawTable,
+        rows: Learnable,
+        scored: Learnable | None,
+        encoding: TableEncoding,
+        settings: Settings,
+        m: int,
+    ) -> dict[str, Any]:
+        """The record of the model's making, as far as it is known before the first epoch."""
+        chosen = ("epochs", "batch_size", "learning_rate", "l2", "random_state")
+        return json_ready({
+            "versions": record.versions(),
+            "report": report(whole, encoding.target, rows=rows.kept, **self._columns()).to_dict(),
+            "parameters": record.parameters(self.get_params(deep=False)),
+            "chosen": {name: getattr(settings, name) for name in chosen},
+            "rows": m,
+            "left_out": rows.left_out,
+            "held_out_chose": [] if scored is None else _chosen_by_held_out(settings),
+            "unseen": {} if scored is None else encoding.unseen(scored.table),
+            "held_out": None,
+            "guess": None,
+        })  # fmt: skip
+
+    def _train(
+        self,
+        encoding: TableEncoding,
+        rows: Learnable,
+        scored: Learnable | None,
+        settings: Settings,
+        hooks: dict[str, Any],
+    ) -> None:
+        """Fit the network's own estimator on the encoded rows, and keep what it learned."""
+        X, y, weight = encoding.encode(rows.table), encoding.encode_target(rows.table), rows.weight
+        del rows  # The training needs the encoded rows alone, so the raw ones give their memory back.
+        validation = {}
+        if scored is not None:
+            validation = {
+                "X_val": encoding.encode(scored.table),
+                "y_val": (y_val := encoding.encode_target(scored.table)),
+                "sample_weight_val": self._choosing(scored.weight, y_val, y, weight),
+            }
+        trainer = self._trainer(encoding, settings, keep_best=scored is not None)
+        context = self._init_callback_context(max_subtasks=settings.epochs)
+        context.call_on_fit_task_begin(estimator=self, **hooks)
+        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience))
+        trainer.fit(X, y, sample_weight=weight, **validation)
+        trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
+        _refuse_divergence(trainer)
+        self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
+        self.record_["ended"] = _ended(trainer, settings)
+        if scored is not None:
+            if settings.threshold == "auto":
+                self._choose_threshold(scored, settings.metric)
+            network, metric = self._network(), settings.metric
+            self.record_["held_out"] = json_ready(network.evaluate(scored.table, scored.weight, metric))
+            self.record_["guess"] = json_ready(network.evaluate_guess(y, scored.table, (weight, scored.weight), metric))
+        context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
+
+    def _epochs(
+        self, context: Any, encoding: TableEncoding, hooks: dict[str, Any], patience: int | None
+    ) -> list[Epochs | Patience]:
+        """What ends the training, and tells this estimator's callbacks, some perhaps of a search, of each epoch."""
+        last: list[Epochs | Patience] = [] if patience is None else [Patience(patience)]
+        callbacks = getattr(self, "_skl_callbacks", [])
+        if any(map(asks_for_the_model, callbacks)):
+
+            def network_of(trainer: Any) -> TableNetwork:
+                return _network_of(encoding, trainer, self.record_)
+
+            return [EpochsWithModel(self, context, hooks, network_of=network_of), *last]
+        return [Epochs(self, context, hooks), *last] if callbacks else last
+
+    def _trainer(self, encoding: TableEncoding, settings: Settings, *, keep_best: bool) -> Any:
+        """The estimator of numbers that trains the network.
+
+        keep_best : keep the parameters of the epoch whose cost on the held-out rows is the lowest, not the last ones
+        """
+        # L-BFGS stops by itself. The other solvers run all of their epochs, because their rate falls to 0 in the last
+        # one. What ``keep_best`` asks for is early stopping that never stops: the best epoch's parameters are kept.
+        # ``Patience`` ends it.
+        runs_all_epochs = settings.chooses_epoch
+        return self._network_estimator(encoding)(
+            hidden_layer_sizes=settings.hidden,
+            activation=settings.activation,
+            solver=settings.solver,
+            alpha=settings.l2,
+            batch_size=settings.batch_size,
+            learning_rate="linear",
+            learning_rate_init=settings.learning_rate,
+            max_iter=settings.epochs,
+            tol=0.0 if runs_all_epochs else 1e-6,
+            n_iter_no_change=settings.epochs,
+            early_stopping=runs_all_epochs and keep_best,
+            scoring="loss",
+            random_state=settings.random_state,
+            device=settings.device,
+            device_memory=settings.device_memory,
+            precision=settings.precision,
+            n_jobs=settings.n_jobs,
+        )
+
+    def _network_estimator(self, encoding: TableEncoding) -> Any:
+        """What makes the estimator of numbers."""
+        raise NotImplementedError
+
+    def _choosing(
+        self, scored: np.ndarray | None, target: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        """What each held-out row counts when the epoch is chosen: the cost there is the one that is minimised."""
+        return scored
+
+    def _describe(self, encoding: TableEncoding, made_of: dict[str, Any]) -> None:
+        """The attributes that tell of the table, and the record of the model's making."""
+        self.n_features_in_ = len(encoding.feature_names)
+        self.feature_names_in_ = np.array(encoding.feature_names, dtype=object)
+        self.record_ = made_of
+        self.columns_ = made_of.get("report", {}).get("columns", [])
+
+    def _choose_threshold(self, scored: Learnable, metric: str | None) -> None:
+        network = self._network()
+        proba, target = network.predict_proba(scored.table), network.encoding.encode_target(scored.table)
+        threshold = best_threshold(proba, target, metric or "balanced_accuracy", scored.weight)
+        self.network_.threshold = self.threshold_ = self.record_["chosen"]["threshold"] = threshold
+
+    def _take(self, encoding: TableEncoding, trainer: Any, threshold: float | None = None) -> None:
+        """The attributes that the training gives, from the fitted estimator of numbers."""
+        self.estimator_ = trainer
+        self.network_ = _network_of(encoding, trainer, self.record_)
+        self.network_.threshold = threshold
+        if encoding.task == "classify":
+            self.threshold_ = threshold
+        self.__dict__.update({name: getattr(trainer, name) for name in OF_THE_TRAINING if hasattr(trainer, name)})
+
+    # Predictions and scores
+
+    def _network(self) -> TableNetwork:
+        """The network where this estimator's parameters say that it is computed."""
+        check_is_fitted(self, "network_")
+        return self.network_.on(self.device, self.device_memory, self.n_jobs)
+
+    def _table(self, X: Any, more: Sequence[str] = ()) -> RawTable:
+        """The columns of X that the model needs, by name."""
+        network = self._network()
         if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] != self.n_features_in_:
             raise InputError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
                 "as input."
             )
-        return self.model_.read(X)
+        self._warn_of_others(X)
+        return network.read(X, more=more)
+
+    def _warn_of_others(self, X: Any) -> None:
+        if others := self._network().unused(X):
+            warnings.warn(f"{said_of_columns(others)}.", TableWarning, stacklevel=4)
+
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, Any]:
+        """The scores that ``fullbatch evaluate`` prints; rows without a target are left out.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+        y : array-like (m,), optional
+            The target, where it is no column of X by the name that it had in ``fit``.
+        sample_weight : array-like (m,), or str, optional
+            What each row counts, or the name of the column of X that has it.
+
+        Returns
+        -------
+        dict
+            m, cost (without L2); of a classification accuracy, auc, average_precision (of two classes), log_loss and
+            confusion_matrix, of a regression r2, rmse and mae, the last two in the target's own units; ``metric``, its
+            name and value, where the parameter asks for one. NaN where one is not defined.
+        """
+        network = self._network()
+        table = self._with_target(X, y, [sample_weight] if isinstance(sample_weight, str) else [])
+        return network.evaluate(table, self._weights(table, sample_weight), self.metric)
+
+    def _with_target(self, X: Any, y: Any, more: Sequence[str] = ()) -> RawTable:
+        network = self._network()
+        if y is None:
+            self._warn_of_others(X)
+            return network.read(X, with_target=True, more=more)
+        return _beside(self._table(X, more), y, str(network.encoding.target), text=network.encoding.text_names)
+
+    def _target_of(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """X and y as ``score`` compares them: y is the target's column of X where it is not given."""
+        if y is not None:
+            return X, on_host("y", y)
+        encoding = self._network().encoding
+        table = self._with_target(X, None)
+        return table, encoding.decode_target(encoding.encode_target(table))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """The columns that the model reads, in the order of the training table."""
-        check_is_fitted(self, "model_")
+        """The columns that the model reads, in the order of the training table: array of str, (n_features_in_,)."""
+        check_is_fitted(self, "network_")
         return self.feature_names_in_
 
     def __sklearn_tags__(self) -> Any:
@@ -146,13 +453,68 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     solver, epochs, batch_size, learning_rate, l2
         As the options of ``fullbatch train``; None leaves the choice to its rules, by the number of rows.
     validation : float
-        The share of the rows that is held out, to choose the epoch.
+        The share of the rows that is held out, to choose the epoch; at least 0, less than 1. They are drawn, from each
+        class alike.
+    split_by : str, optional
+        A column of numbers or dates: the rows with its largest values are held out, as a model that is used later sees
+        later rows. It is a feature as any other, since seasons and trends are in it, unless ``drop`` names it too.
+    group : str, optional
+        A column whose values are groups (of a person, a place): whole groups are held out. It is no feature, since
+        what is learned of one group says nothing of those to come.
+    patience : int, optional
+        End the training after so many epochs without a better cost on the held-out rows; None: take all epochs.
+    metric : str, optional
+        A name of scikit-learn's ``scoring``, such as "f1": held-out rows are scored by it besides.
     max_levels : int
         Levels of a category column; rarer ones share one.
     categorical, numeric : sequences of str
         Columns of which the kind is decided here.
-    dtype, random_state, device, device_memory, precision, n_jobs
+    drop : sequence of str
+        Columns that are not learned from.
+    class_weight : dict {class: weight}, "balanced" or None
+        It multiplies ``sample_weight``, as in ``MLPClassifier``, and counts where held-out rows choose the epoch.
+    threshold : float, "auto" or None
+        Of two classes, the probability from which on the second one is predicted; "auto": that by which the held-out
+        rows have the highest ``metric``, or balanced accuracy; None: the more probable class is predicted.
+    dtype : "float32" or "float64"
+    random_state : int, RandomState or None
+        Of the rows that are held out, the first parameters and the order of the rows.
+    device, device_memory, precision, n_jobs
         As in ``MLPClassifier``.
+
+    Attributes
+    ----------
+    classes_ : array (k,)
+        The classes as they are in the table, sorted.
+    columns_ : list of dict
+        How each column was understood: its ``name``, ``kind`` (number, category, date, boolean, left out or target),
+        ``why``, ``values`` ("3 levels", or a range), ``missing`` (how many rows) and some ``examples``.
+    record_ : dict
+        How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
+        (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
+        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words),
+        ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
+        ``held_out_chose`` (of "epoch" and "threshold"), ``ended`` (the last epoch, and the best), ``unseen`` (columns
+        with levels that only held-out rows have: their share, and the first), ``held_out`` and ``guess`` (scores on the
+        held-out rows, of the model and of the guess that knows the training targets alone; None where none were held
+        out).
+    n_features_in_, feature_names_in_
+        The input columns; those of an array are called x0, x1, ...
+    threshold_ : float or None
+        That by which ``predict`` decides.
+    network_ : TableNetwork
+        What predicts.
+    estimator_ : MLPClassifier or MLPRegressor
+        What trained the network, on the encoded rows.
+    n_iter_, loss_curve_, validation_costs_, t_, device_, step_, precision_, note_
+        As in ``MLPClassifier``.
+
+    Notes
+    -----
+    Columns go by their names: their order is of no matter at predict, those that the model has not are ignored with a
+    TableWarning, and one that is missing is an error. ``cross_val_score``, ``GridSearchCV`` and their kin take the rows
+    of X apart, so they need a frame, an Arrow table or an array there: a path or a dict of columns has no rows for
+    them, and scikit-learn refuses it (no array-like, or of another length than y). Read it first, as a frame.
 
     Examples
     --------
@@ -162,32 +524,105 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     >>> model = fb.TableClassifier(hidden=(), epochs=50, learning_rate=0.1).fit(table, target="late")
     >>> model.predict({"size": [1.5, 8.5], "town": ["a", "b"]}).tolist()
     ['no', 'yes']
+    >>> [(column["name"], column["kind"]) for column in model.columns_]
+    [('size', 'number'), ('town', 'category'), ('late', 'target')]
     """
 
     _task = "classify"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_TableEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"}), None],
+    }
 
-    def fit(self, X: Any, y: Any = None, *, target: str | None = None) -> Any:
-        super().fit(X, y, target=target)
-        self.classes_ = np.array(self.model_.classes)
-        return self
-
-    fit.__doc__ = _TableEstimator.fit.__doc__
+    def __init__(
+        self,
+        hidden: Sequence[int] = DEFAULT.hidden,
+        activation: str = DEFAULT.activation,
+        *,
+        solver: str = DEFAULT.solver,
+        epochs: int | None = DEFAULT.epochs,
+        batch_size: Any = DEFAULT.batch_size,
+        learning_rate: float | None = DEFAULT.learning_rate,
+        l2: float | None = DEFAULT.l2,
+        validation: float = DEFAULT.validation,
+        split_by: str | None = DEFAULT.split_by,
+        group: str | None = DEFAULT.group,
+        patience: int | None = DEFAULT.patience,
+        metric: str | None = DEFAULT.metric,
+        max_levels: int = DEFAULT.max_levels,
+        categorical: Sequence[str] = (),
+        numeric: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        class_weight: Any = None,
+        threshold: Any = DEFAULT.threshold,
+        dtype: str = DEFAULT.dtype,
+        random_state: Any = DEFAULT.random_state,
+        device: str = DEFAULT.device,
+        device_memory: float | None = DEFAULT.device_memory,
+        precision: str | None = DEFAULT.precision,
+        n_jobs: int | None = DEFAULT.n_jobs,
+    ) -> None:
+        self._keep(locals())
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row, (m,)."""
-        return self.model_.predict(self._table(X))
+        """The class of each row, the most probable one or, of two, by ``threshold_``: (m,)."""
+        return self._network().predict(self._table(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, (m, k), in the order of ``classes_``."""
-        return self.model_.predict_proba(self._table(X))
+        return self._network().predict_proba(self._table(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of rows whose prediction is right."""
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithm of ``predict_proba``, computed without a detour over it, so that it stays finite."""
+        return self._network().predict_log_proba(self._table(X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The share of rows whose prediction is right; y is the target's column of X where it is not given."""
+        X, y = self._target_of(X, y)
+        return float(accuracy_score(y, self.predict(X), sample_weight=on_host("sample_weight", sample_weight)))
+
+    def _network_estimator(self, encoding: TableEncoding) -> Any:
+        return partial(MLPClassifier, class_weight=_by_code(self.class_weight, encoding.classes))
+
+    def _choosing(
+        self, scored: np.ndarray | None, target: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        if self.class_weight is None:
+            return scored
+        k = len(self.classes_)
+        if self.class_weight == "balanced":
+            counts = np.bincount(y, weights=weight, minlength=k)
+            by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
+        else:
+            by_class = given_weights(self.class_weight, self.classes_.tolist())
+        return by_class[target] if scored is None else by_class[target] * scored
+
+    def _describe(self, encoding: TableEncoding, made_of: dict[str, Any]) -> None:
+        super()._describe(encoding, made_of)
+        self.classes_ = np.array(encoding.classes)
 
 
 class TableRegressor(RegressorMixin, _TableEstimator):
-    """A network that predicts a number, of a raw table; parameters as of ``TableClassifier``.
+    """A network that predicts a number, of a raw table; parameters and attributes as of ``TableClassifier``.
+
+    There are no classes, so neither ``class_weight`` nor ``threshold`` nor ``classes_``.
+
+    Parameters
+    ----------
+    loss : "squared_error", "poisson", "absolute_error" or "quantile"
+        What is least on the training rows, as ``MLPRegressor`` has it: predictions are means, means of counts (or of
+        other skewed numbers that are not negative), medians, or the ``quantile``.
+    quantile : float, optional
+        Between 0 and 1; of the loss "quantile" alone, which needs it.
+    log_target : bool
+        Learn log(1 + 100 y / mean) of a target y that is not negative: relative errors count, and a few large values
+        less. The root of the mean square error of real tables was mostly larger with it, the mean absolute error
+        smaller.
+
+    Notes
+    -----
+    Where the training had no negative target, no prediction is negative.
 
     Examples
     --------
@@ -199,22 +634,145 @@ class TableRegressor(RegressorMixin, _TableEstimator):
     """
 
     _task = "regress"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_TableEstimator._parameter_constraints,
+        "loss": [StrOptions(set(OF_NUMBERS))],
+        "log_target": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = DEFAULT.hidden,
+        activation: str = DEFAULT.activation,
+        *,
+        solver: str = DEFAULT.solver,
+        epochs: int | None = DEFAULT.epochs,
+        batch_size: Any = DEFAULT.batch_size,
+        learning_rate: float | None = DEFAULT.learning_rate,
+        l2: float | None = DEFAULT.l2,
+        validation: float = DEFAULT.validation,
+        split_by: str | None = DEFAULT.split_by,
+        group: str | None = DEFAULT.group,
+        patience: int | None = DEFAULT.patience,
+        metric: str | None = DEFAULT.metric,
+        loss: str = DEFAULT.loss,
+        quantile: float | None = DEFAULT.quantile,
+        log_target: bool = DEFAULT.log_target,
+        max_levels: int = DEFAULT.max_levels,
+        categorical: Sequence[str] = (),
+        numeric: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        dtype: str = DEFAULT.dtype,
+        random_state: Any = DEFAULT.random_state,
+        device: str = DEFAULT.device,
+        device_memory: float | None = DEFAULT.device_memory,
+        precision: str | None = DEFAULT.precision,
+        n_jobs: int | None = DEFAULT.n_jobs,
+    ) -> None:
+        self._keep(locals())
 
     def predict(self, X: Any) -> np.ndarray:
         """The predicted numbers, (m,), in the target's own units."""
-        return self.model_.predict(self._table(X))
+        return self._network().predict(self._table(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R2."""
-        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R2; y is the target's column of X where it is not given."""
+        X, y = self._target_of(X, y)
+        return float(r2_score(y, self.predict(X), sample_weight=on_host("sample_weight", sample_weight)))
+
+    def _network_estimator(self, encoding: TableEncoding) -> Any:
+        return partial(MLPRegressor, loss=self.loss, quantile=self.quantile)
 
 
-def _with_target(table: RawTable, y: Any) -> tuple[RawTable, str]:
-    """The table and the target as one table, under a name that no column has."""
+def _network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) -> TableNetwork:
+    output = SCIKIT_LEARNS.get(trainer.out_activation_, trainer.out_activation_)
+    loss = {name: getattr(trainer, name, None) for name in ("loss", "quantile")}  # A classifier has one loss alone.
+    return TableNetwork.of_layers(
+        encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output, **loss, record=made_of
+    )
+
+
+def _chosen_by_held_out(settings: Settings) -> list[str]:
+    """What the held-out rows choose, so that they are not unseen."""
+    choices = {"epoch": settings.chooses_epoch, "threshold": settings.threshold == "auto"}
+    return [name for name, chosen in choices.items() if chosen]
+
+
+def _ended(trainer: Any, settings: Settings) -> dict[str, int | None]:
+    """In which epoch the training ended, and that whose parameters are kept where held-out rows choose it."""
+    costs = trainer.validation_costs_ if settings.chooses_epoch else None
+    return {"epoch": len(trainer.loss_curve_ or []), "best": best_epoch(costs) if costs else None}
+
+
+def _by_code(class_weight: Any, classes: Sequence[Any]) -> Any:
+    """The weights by the codes that stand for the classes in the training."""
+    if not isinstance(class_weight, dict):
+        return class_weight
+    return dict(enumerate(given_weights(class_weight, list(classes)).tolist()))
+
+
+def _refuse_divergence(trainer: Any) -> None:
+    """NonFiniteError where the cost stopped being finite, even if an earlier epoch's parameters were kept."""
+    costs = trainer.loss_curve_
+    if costs and not math.isfinite(costs[-1]):
+        raise NonFiniteError(
+            f"the cost became {costs[-1]} in epoch {len(costs)}: the steps are too large; choose a learning rate "
+            f"smaller than {trainer.learning_rate_init:g} (a tenth, to begin with).",
+            iteration=len(costs),
+        )
+
+
+# --- Rows that are held out -----------------------------------------------------------------------------------------
+
+
+def _name_of(X_val: Any) -> str:
+    """How the record calls rows that are a table of their own."""
+    return ", ".join(file["name"] for file in record.files(paths_of(X_val))) or "X_val"
+
+
+def _scored(encoding: TableEncoding, rows: Learnable | None) -> tuple[Learnable | None, dict[str, int]]:
+    """The held-out rows that can be scored, and how many have another class; a TableWarning says it."""
+    if rows is None:
+        return None, {}
+    found, others = scorable(encoding, rows)
+    if others:
+        warnings.warn(f"{said_of_classes(others, rows.table.m)}; they are not scored.", TableWarning, stacklevel=4)
+    return found, others
+
+
+# --- The target's column ------------------------------------------------------------------------------------
+
+
+def _with_target(table: RawTable, y: Any, target: str | None) -> tuple[RawTable, str]:
+    """The table that has the target as a column, under a name that no other column has, and that name."""
+    if y is None and target is None:
+        raise TableError("it requires y to be passed, but the target y is None; or target=, a column of X by its name.")
+    if y is not None and target is not None:
+        raise TableError("give the target either as y or, by the name of its column in X, as target=; not both.")
+    if target is not None:
+        return table, target
     name = "y"
     while name in table.names:
         name += "_"
-    column = as_table({name: y}).columns[name]
+    return _beside(table, y, name), name
+
+
+def _beside(table: RawTable, y: Any, name: str, text: Sequence[str] = ()) -> RawTable:
+    y = on_host("y", y)
+    if getattr(y, "ndim", 1) == 2 or (hasattr(y, "__array__") and not hasattr(y, "__arrow_c_stream__")):
+        y = column_or_1d(y, warn=True)
+    column = as_table({name: y}, text=text).columns[name]
     if len(column.values) != table.m:
         raise TableError(f"X has {table.m} rows and y {len(column.values)}; each row has a target.")
-    return RawTable({**table.columns, name: column}, table.m), name
+    return replace(table, columns={**table.columns, name: column})
+
+
+def _read_validation(encoding: TableEncoding, X: Any, y: Any, more: Sequence[str], *, apart: bool) -> RawTable:
+    """The user's own held-out rows, their target given as that of X: ``apart``, or as a column."""
+    if (y is not None) != apart:
+        raise TableError(
+            "the target of X is given as y, so that of X_val is y_val, which is missing." if apart else
+            "the target of X is a column of it, so that of X_val is one too; leave y_val away."
+        )  # fmt: skip
+    table = read_as(encoding, X, with_target=not apart, more=more)
+    return _beside(table, y, str(encoding.target), text=encoding.text_names) if apart else table

@@ -1,20 +1,22 @@
-"""Training on a raw table: ``train_table`` holds rows out, learns the encoding from the others and fits an estimator.
+"""What the estimators of tables and the command share of a training, without scikit-learn: defaults and rows.
 
-It is what the command's ``train`` does between the file that it reads and the one that it writes.
+The defaults of the command and of the estimators are those of ``Settings``. Which rows can be learned from is decided
+here; which of these are held out, in ``splits.py``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from fullbatch.errors import InputError, NonFiniteError
-from fullbatch.tables.encoding import MOST_CLASSES, TableEncoding, is_whole
-from fullbatch.tables.model import TableModel
+from fullbatch.core.losses import check_quantile
+from fullbatch.errors import InputError, TableError
+from fullbatch.tables.encoding import decide_task, numbers_of
+from fullbatch.tables.scores import check_metric
+from fullbatch.tables.splits import HoldOut
 from fullbatch.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """How ``train_table`` trains. The defaults of the whole command stand here, and nowhere else.
+    """The parameters of ``TableClassifier`` and ``TableRegressor`` that a training needs, by their names.
 
-    None leaves the choice to ``for_rows``, which makes it by the number of training rows and the solver.
+    The defaults of the whole command stand here, and nowhere else. None leaves the choice to ``for_rows``, which makes
+    it by the number of training rows and the solver.
     """
 
     hidden: tuple[int, ...] = (128, 64)  # units of each hidden layer; () is logistic (or linear) regression
@@ -36,13 +39,43 @@ class Settings:
     learning_rate: float | None = None
     l2: float | None = None  # lambda of (lambda / 2m) sum ||W||^2, m the rows of a batch
     validation: float = 0.1  # the share of the rows that are held out
+    split_by: str | None = None  # hold out the last rows in the order of this column
+    group: str | None = None  # hold out whole groups, which are the values of this column
+    patience: int | None = None  # end after so many epochs without a better held-out cost; None: take all epochs
+    metric: str | None = None  # a name of scikit-learn's scoring, by which held-out rows are scored besides
+    threshold: float | Literal["auto"] | None = None  # of two classes; "auto": the best one on the held-out rows
+    loss: str = "squared_error"  # of a number, as MLPRegressor has it
+    quantile: float | None = None  # of the loss "quantile"
+    log_target: bool = False  # learn the logarithm of a number
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
+    random_state: int = 0
     device: str = "auto"
     device_memory: float | None = None  # bytes of a GPU, or a share of its memory
     precision: str | None = None  # None: the dtype's; "tf32"
-    seed: int = 0
-    threads: int | None = None  # None: all cores
+    n_jobs: int | None = None  # CPU threads; None: all cores
+
+    def check(self, *, own_rows: bool) -> None:
+        """InputError where parameters contradict each other, before any data is looked at.
+
+        own_rows : the rows that are held out are a table of their own
+        """
+        if own_rows and (column := self.split_by or self.group):
+            raise InputError(f"the rows that are held out are given, so column {column!r} has nothing to decide.")
+        asked = {"patience": self.patience is not None, "threshold 'auto'": self.threshold == "auto"}
+        for name in (name for name, given in asked.items() if given and not own_rows and not self.validation):
+            raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
+        if self.patience is not None and self.solver == "lbfgs":
+            raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
+        check_quantile(self.loss, self.quantile)
+        HoldOut(0.1 if own_rows else self.validation, self.split_by, self.group)
+        if self.metric is not None:
+            check_metric(self.metric)
+
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether the held-out rows choose the epoch whose parameters are kept: L-BFGS keeps the last ones."""
+        return self.solver != "lbfgs"
 
     def for_rows(self, m: int) -> Settings:
         """These settings with each None replaced by the default for ``m`` training rows."""
@@ -50,7 +83,7 @@ class Settings:
         whole = row is None or row.whole
         usual = min(max(2e7 / m, 50), 200) if whole else min(max(3000 / m**0.5, 2), 100)
         epochs = self.epochs or round(usual)
-        batch: int | Literal["full"] = self.batch_size or ("full" if whole else min(max(m // 100, 32), 1000))
+        batch: int | Literal["full"] = self.batch_size or ("full" if whole else min(max(m // 100, 32), 1000, m))
         # Larger batches have less noise and can take larger steps, in proportion to its standard deviation.
         noise = 1.0 if whole or batch == "full" else (min(batch, m) / 250) ** 0.5
         rate = self.learning_rate or (1e-3 if row is None else row.rate * noise)
@@ -59,173 +92,75 @@ class Settings:
         return replace(self, epochs=epochs, batch_size=batch, learning_rate=rate, l2=l2)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What ``train_table`` hands back: the model, and its scores on the rows that it has not seen.
+# --- Rows that can be learned from --------------------------------------------------------------------------
 
-    settings : as they were used
-    m : rows that it learned from
-    held_out : the other rows, or None where there are none
-    targets : the training rows' targets, encoded, (m,)
+
+class Learnable(NamedTuple):
+    """Rows that have a target and a weight above 0, their weights, and how many others were left out, by the reason.
+
+    kept : their numbers in the whole table; None: it has no others
     """
 
-    model: TableModel
-    settings: Settings
-    m: int
-    held_out: RawTable | None
-    targets: np.ndarray
+    table: RawTable
+    weight: np.ndarray | None
+    left_out: dict[str, int]
+    kept: np.ndarray | None = None
 
-    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
-        """The scores of the model on the held-out rows, and of the guess that knows the targets alone."""
-        if self.held_out is None:
-            raise InputError("no rows were held out (validation=0, or too few rows), so there are no scores on them.")
-        return self.model.evaluate(self.held_out), self.model.evaluate_guess(self.targets, self.held_out)
+    def rows(self, rows: np.ndarray) -> Learnable:
+        """Some of them."""
+        return Learnable(self.table.select(rows), None if self.weight is None else self.weight[rows], self.left_out)
 
 
-def train_table(
-    table: RawTable,
-    target: str,
-    settings: Settings | None = None,
-    *,
-    task: str | None = None,
-    categorical: Sequence[str] = (),
-    numeric: Sequence[str] = (),
-    callbacks: Iterable[Any] = (),
-) -> Trained:
-    """Hold out rows, learn the encoding from the others, and fit an estimator on them.
+def learnable(
+    table: RawTable, target: str, weight: np.ndarray | None = None, *, numeric: Collection[str] = ()
+) -> Learnable:
+    """Leave out what cannot be learned from: rows without a target, and rows of weight 0, which count for nothing.
 
-    The rows are held out first, before anything is learned from the table: by class for a classification, so
-    that each class has its share in both parts. Ctrl-C ends the training and keeps the model so far, as in
-    the estimators.
+    weight : of each row, (m,), or None: all have the same
+    numeric : columns that are to be numbers
 
-    task : "classify", "regress" or None: decided from the target column
-    categorical, numeric : columns whose kind is decided here instead of by the rules for columns
-    callbacks : by scikit-learn's protocol (``sklearn.callback``), one ``on_fit_task_end`` per epoch
-
-    Raises TableError for columns that do not fit, InputError for settings out of range, DeviceError, and
-    NonFiniteError for a cost that stopped being finite.
+    Raises TableError where no row is left, and, with the row's number in the whole table, for an infinite value.
     """
-    settings = settings or Settings()
-    train_rows, held_out_rows = split_rows(table, target, settings, task)
-    encoding = TableEncoding.learn(
-        table, target, task=task, categorical=categorical, numeric=numeric,
-        max_levels=settings.max_levels, dtype=settings.dtype, rows=train_rows,
-    )  # fmt: skip
-    held_out = table.select(held_out_rows) if len(held_out_rows) else None
-    rows = table.select(train_rows)
-    X, y = encoding.encode(rows), encoding.encode_target(rows)
-    del rows  # The training needs the encoded rows alone, so the raw ones give their memory back.
-    settings = settings.for_rows(X.m)
-    estimator = make_estimator(encoding, settings, keep_best=held_out is not None)
-    if callbacks := list(callbacks):
-        estimator.set_callbacks(*callbacks)
-    validation = {}
-    if held_out is not None:
-        validation = {"X_val": encoding.encode(held_out), "y_val": encoding.encode_target(held_out)}
-    estimator.fit(X, y, **validation)
-    _refuse_divergence(estimator)
-    if callbacks:
-        estimator.set_callbacks()  # A model that is saved or pickled has no use for them.
-    return Trained(TableModel(encoding, estimator), settings, X.m, held_out, y)
+    table.require([target], "target column")
+    gaps = table.column(target).missing
+    nothing = np.zeros(table.m, bool) if weight is None else (weight == 0) & ~gaps
+    left_out = {"without_target": int(gaps.sum()), "weight_0": int(nothing.sum())}
+    keep = np.flatnonzero(~(gaps | nothing))
+    if len(keep) == 1:
+        raise TableError(f"one row cannot be learned from (n_samples = 1); expected at least two. Target {target!r}.")
+    if len(keep) == table.m:
+        return Learnable(table, weight, left_out)
+    if not len(keep):
+        raise TableError(f"no row is left to learn from: {said_of_rows(left_out, table.m)}; target {target!r}.")
+    for name, column in table.columns.items():
+        if column.levels is None or name in numeric:
+            numbers_of(name, column)  # It names the row, which has another number when some are left out.
+    return Learnable(table, weight, left_out).rows(keep)._replace(kept=keep)
 
 
-def _refuse_divergence(estimator: Any) -> None:
-    """NonFiniteError where the cost stopped being finite, even if an earlier epoch's parameters were kept."""
-    costs = estimator.loss_curve_
-    if costs and not math.isfinite(costs[-1]):
-        raise NonFiniteError(
-            f"the cost became {costs[-1]} in epoch {len(costs)}: the steps are too large; choose a learning rate "
-            f"smaller than {estimator.learning_rate_init:g} (a tenth, to begin with).",
-            iteration=len(costs),
-        )
+def said_of_rows(left_out: Mapping[str, int], m: int) -> str:
+    """What was left out of m rows, in words; "" for nothing."""
+    reasons = {"without_target": "have no target", "weight_0": "have a weight of 0"}
+    found = [f"{count:,} of {m:,} rows {reasons[name]}" for name, count in left_out.items() if count]
+    return " and ".join(found)
 
 
-def make_estimator(encoding: TableEncoding, settings: Settings, *, keep_best: bool) -> Any:
-    """The estimator, not fitted, that complete ``settings`` describe (see ``Settings.for_rows``).
+def said_of_columns(others: Sequence[str]) -> str:
+    """What is said of columns that a model has no use for."""
+    from fullbatch.tables.raw import listed
 
-    keep_best : keep the parameters of the epoch whose cost on the held-out rows is the lowest, not the last ones
-    """
-    from fullbatch.estimators import MLPClassifier, MLPRegressor
-
-    make: Any = MLPClassifier if encoding.task == "classify" else MLPRegressor
-    # L-BFGS stops by itself. The other solvers run all of their epochs, because their rate falls to 0 in the last one.
-    # What ``keep_best`` asks for is early stopping that never stops: only the parameters of the best epoch are kept.
-    runs_all_epochs = settings.solver != "lbfgs"
-    return make(
-        hidden_layer_sizes=settings.hidden,
-        activation=settings.activation,
-        solver=settings.solver,
-        alpha=settings.l2,
-        batch_size=settings.batch_size,
-        learning_rate="linear",
-        learning_rate_init=settings.learning_rate,
-        max_iter=settings.epochs,
-        tol=0.0 if runs_all_epochs else 1e-6,
-        n_iter_no_change=settings.epochs,
-        early_stopping=runs_all_epochs and keep_best,
-        scoring="loss",
-        random_state=settings.seed,
-        device=settings.device,
-        device_memory=settings.device_memory,
-        precision=settings.precision,
-        n_jobs=settings.threads,
-    )
+    noun, verb = ("column", "is") if len(others) == 1 else ("columns", "are")
+    return f"the model does not know {noun} {listed(others)}, which {verb} ignored"
 
 
-# --- Rows that are held out ---------------------------------------------------------------------------------
+def task_of(table: RawTable, target: str, task: str | None = None) -> tuple[str, tuple[Any, ...]]:
+    """The task that the target column makes, "classify" or "regress", whatever rows have no target; and its classes.
 
-
-def split_rows(
-    table: RawTable, target: str, settings: Settings, task: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to learn from, and of those to hold out: both sorted, drawn with ``settings.seed``.
-
-    A class keeps its share in both parts, to within one row, and at least one of its rows to learn from.
-    """
-    fraction = settings.validation
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation must be at least 0 and less than 1 (the share of rows held out); got {fraction}.")
-    strata = _strata(table, target, task)
-    rng = np.random.default_rng(settings.seed)
-    # ``order`` has the rows stratum by stratum, in random order within each. Every 1/fraction-th row of it is held out:
-    # so many of each stratum as its share, to within one row.
-    order = rng.permutation(table.m)
-    order = order[np.argsort(strata[order], kind="stable")]
-    counted = np.floor(np.arange(table.m + 1) * fraction + rng.random())
-    chosen = np.diff(counted) > 0
-    # A stratum that would be held out as a whole keeps its first row, because a class that is not learned from would
-    # never be predicted. ``first`` has the index in ``order`` at which each stratum begins.
-    first = np.flatnonzero(np.diff(strata[order], prepend=-1))
-    chosen[first[np.logical_and.reduceat(chosen, first)]] = False
-    held_out = np.zeros(table.m, dtype=bool)
-    held_out[order[chosen]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
-    """A small integer for each row, the same for rows of one class; all 0 where the target is a quantity.
-
-    Classes are numbered as they are sorted, numbers by their value also where they are texts, so that the same rows are
-    held out however a file stores the classes.
+    task : that which was asked for
     """
     table.require([target], "target column")
     column = table.column(target)
-    if task == "regress":
-        return np.zeros(table.m, dtype=np.int64)
-    if (levels := column.levels) is not None:
-        order = sorted(range(len(levels)), key=lambda code: _rank(levels[code]))
-        ranks = np.empty(len(order) + 2, np.int64)
-        ranks[[*order, len(order), len(order) + 1]] = np.arange(len(ranks))
-        return ranks[column.values]
-    values, strata = np.unique(column.values, return_inverse=True)
-    if task == "classify" or (len(values) <= MOST_CLASSES and is_whole(column)):
-        return strata
-    return np.zeros(table.m, dtype=np.int64)
-
-
-def _rank(level: Any) -> tuple[bool, float, str]:
-    """What levels are sorted by: numbers by their value, then texts."""
-    try:
-        return False, float(level), ""
-    except ValueError:
-        return True, 0.0, str(level)
+    present = np.flatnonzero(~column.missing)
+    if not len(present):
+        learnable(table, target)  # the same error as later
+    return decide_task(target, column if len(present) == table.m else column.select(present), task)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from fullbatch.tables.model import TablePredictor
+    from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -23,7 +23,7 @@ def ending_of(name: str) -> str | None:
     return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
 
 
-def write_predictions(model: TablePredictor, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
+def write_predictions(model: TableNetwork, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
     """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows.
 
     file : open for writing bytes;  ending : one of ENDINGS
@@ -37,7 +37,7 @@ def write_predictions(model: TablePredictor, table: RawTable, file: IO[bytes], e
         _write_csv(_batches(model, table), file)
 
 
-def _batches(model: TablePredictor, table: RawTable) -> Iterator[Any]:
+def _batches(model: TableNetwork, table: RawTable) -> Iterator[Any]:
     import pyarrow as pa
 
     # The whole table is checked before the first row is written, so that an error leaves no half of a file, and so that
@@ -48,7 +48,7 @@ def _batches(model: TablePredictor, table: RawTable) -> Iterator[Any]:
         columns: dict[str, np.ndarray] = {}
         if model.task == "classify":
             proba = model.predict_proba(rows)
-            columns["prediction"] = model.most_probable(proba)
+            columns["prediction"] = model.decided(proba)
             columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
         else:
             columns["prediction"] = model.predict(rows)

@@ -112,10 +112,10 @@ def _check_formats(table: RawTable, dates: DateFormats) -> None:
 
 
 def read_by_conventions(
-    path: str, conventions: Conventions, columns: Sequence[str] | None, text: Collection[str]
+    paths: Sequence[str], conventions: Conventions, columns: Sequence[str] | None, text: Collection[str]
 ) -> RawTable:
     """Read a table as the one was that a model learned from."""
-    return read_files(files_of(path), Wanted(columns, text, (), None, (), conventions))
+    return read_files(files_of(paths), Wanted(columns, text, (), None, (), conventions))
 
 
 class Wanted(NamedTuple):

@@ -6,14 +6,16 @@ The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fullbatch.errors import TableError
 from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
 from fullbatch.tables.encoding import MOST_CLASSES, date_parts, decide_task, input_names, is_category, numbers_of
+from fullbatch.tables.fit import learnable
 from fullbatch.tables.statistics import ColumnStatistics
 
 if TYPE_CHECKING:
@@ -63,6 +65,11 @@ class TableReport:
     target: TargetReport | None
     doubts: tuple[Doubt, ...]
 
+    def of_rows(self, rows: np.ndarray, gaps: int) -> TableReport:
+        """This report, made of some rows of a table, with their numbers there, and the ``gaps`` of the target there."""
+        columns = tuple(replace(column, missing=gaps) if column.kind == "target" else column for column in self.columns)
+        return replace(self, columns=columns, doubts=tuple(doubt.of_rows(rows) for doubt in self.doubts))
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold: the report in a model file, and that of ``--json``."""
         return asdict(self)
@@ -75,8 +82,18 @@ def report(
     task: str | None = None,
     categorical: Sequence[str] = (),
     numeric: Sequence[str] = (),
+    rows: np.ndarray | None = None,
 ) -> TableReport:
-    """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused."""
+    """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused.
+
+    rows : indices of those that it is of; None: of all, but for those without a target
+    """
+    if target is not None and rows is None:
+        rows = learnable(table, target, numeric=numeric).kept
+    if rows is not None:
+        gaps = 0 if target is None else int(table.column(target).missing.sum())
+        found = report(table.select(rows), target, task=task, categorical=categorical, numeric=numeric)
+        return found.of_rows(rows, gaps)
     names = input_names(table, target, categorical, numeric)
     counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
     for name, one in counted.items():
@@ -187,16 +204,25 @@ def _shown(column: RawColumn, value: Any) -> str:
 
 def _target(name: str, column: RawColumn, counted: ColumnStatistics, asked: str | None) -> TargetReport:
     task, classes = decide_task(name, column, asked)
+    own = asked is None or _own_task(name, column) == asked
     if task == "regress":
-        why = "by --task" if asked else _why_regression(column, counted)
+        why = _why_regression(column, counted) if own else "by --task"
         return TargetReport(name, task, why, "--task classify makes each value a class", ())
-    why = "by --task" if asked else _why_classes(column, classes)
+    why = _why_classes(column, classes) if own else "by --task"
     levels = counted.levels
     if set(levels) != set(classes) and column.levels is None:  # A target of fractions, which are not counted.
         different, counts = np.unique(column.values, return_counts=True)
         levels = dict(zip(different.tolist(), counts.tolist(), strict=True))
     overrule = "--task regress takes them as quantities" if column.levels is None else ""
     return TargetReport(name, task, why, overrule, tuple((label, int(levels.get(label, 0))) for label in classes))
+
+
+def _own_task(name: str, column: RawColumn) -> str | None:
+    """The task that the column makes where none is asked for; None: it makes none."""
+    try:
+        return decide_task(name, column, None)[0]
+    except TableError:
+        return None
 
 
 def _why_regression(column: RawColumn, counted: ColumnStatistics) -> str:

@@ -54,12 +54,16 @@ def epochs(
     orders: Iterable[Where],
     batch_size: int,
     watch: Watch = NOTHING,
+    between: Callable[[TrainingState], None] | None = None,
 ) -> Iterator[TrainingState]:
     """Train on from ``state``, and yield the state after each epoch.
+
+    A state within an epoch is gone on with from its place, which ``orders`` begin with the whole order of.
 
     orders     : the examples of each epoch in their order: a slice, or an array of indices. If it has a ``state``, what
                  that is after an epoch was drawn goes into the training's
     batch_size : examples of a batch; the last one of an epoch may be smaller
+    between    : told the state after each batch, or after several, but for an epoch's last
 
     A cost that is not finite is yielded like any other: who asked for the training makes an error of it.
 
@@ -71,22 +75,28 @@ def epochs(
     batches = minibatches.make(objective, optimizer, state, batch_size)
     for order in orders:
         before = state
+        begun = before.updates  # at the epoch's start
+        if before.place:
+            begun -= -(-before.place // batch_size)
 
-        def rate(updates: int, before: TrainingState = before) -> float:
-            return before.schedule.at(before.learning_rate, before.epoch + (updates - before.updates) / per_epoch)
+        def rate(updates: int, before: TrainingState = before, begun: int = begun) -> float:
+            return before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
 
-        cost = 0.0
+        batches.begin(before.place, before.total)
         try:
-            for cost in batches.run(order, rate):  # noqa: B007  # the last one is the epoch's
-                pass
+            for _ in batches.run(order, rate):
+                if between is not None and batches.place < m:
+                    between(_with(before, batches))
         except KeyboardInterrupt as interrupt:
             raise Interrupted(_with(before, batches)) from interrupt
-        state = _judged(before, batches, cost + watch.offset, m, watch, getattr(orders, "state", None))
+        state = _judged(before, batches, batches.cost + watch.offset, m, watch, getattr(orders, "state", None))
         yield state
 
 
 def _with(state: TrainingState, batches: Batches) -> TrainingState:
-    return state._replace(theta=batches.theta, arrays=batches.arrays, updates=batches.updates)
+    return state._replace(
+        theta=batches.theta, arrays=batches.arrays, updates=batches.updates, place=batches.place, total=batches.total
+    )
 
 
 def _judged(before: TrainingState, batches: Batches, cost: float, m: int, watch: Watch, order: Any) -> TrainingState:

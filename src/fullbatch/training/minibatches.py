@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fullbatch.machine import arrays
-from fullbatch.sources import Where, batches, length
+from fullbatch.sources import Where, batches, length, remaining
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
@@ -14,11 +14,25 @@ from fullbatch.training.state import TrainingState
 
 
 class Batches(Protocol):
-    """``theta``, the optimiser's ``arrays`` and the number of ``updates`` are as after the last batch that is done."""
+    """``theta``, the optimiser's ``arrays`` and the number of ``updates`` are as after the last batch that is done.
+
+    place : examples of the epoch that are done;  total : the sum so far of their J, as this twin adds it
+    """
 
     theta: Any
     arrays: tuple[Any, ...]
     updates: int
+    place: int
+    total: float
+
+    @property
+    def cost(self) -> float:
+        """What ``run`` yielded last."""
+        ...
+
+    def begin(self, place: int, total: float) -> None:
+        """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
+        ...
 
     def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
         """Go through the examples in their order, in batches of one size, the last one maybe smaller.
@@ -46,17 +60,33 @@ class PythonBatches:
     def __init__(self, objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> None:
         self.objective, self.optimizer, self.batch_size = objective, optimizer, batch_size
         self.theta, self.arrays, self.updates = state.theta, state.arrays, state.updates
+        self.place, self.total = state.place, state.total
+
+    @property
+    def cost(self) -> float:
+        return self.total
+
+    def begin(self, place: int, total: float) -> None:
+        self.place, self.total = place, total
 
     def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
-        total, m = 0.0, length(order)
-        for batch in batches(order, self.batch_size):
+        m = length(order)
+        for batch in batches(remaining(order, self.place) if self.place else order, self.batch_size):
             J, gradient = self.objective.cost_and_gradient(self.theta, batch)
             updates = self.updates + 1
             with arrays.quiet():
                 gradient = xp.astype(gradient, self.theta.dtype, copy=False)
                 updated = self.optimizer.update(gradient, self.arrays, self.theta, rate(self.updates), updates)
                 theta, kept = arrays.settled(updated)
-            self.theta, self.arrays, self.updates = theta, kept, updates  # at once: Ctrl-C finds them of one moment
-            total += J * (length(batch) / m)  # in this order: one batch gives J to the bit
+            done = length(batch)
+            total = self.total + J * (done / m)  # in this order: one batch gives J to the bit
+            # At once: Ctrl-C finds them of one moment.
+            self.theta, self.arrays, self.updates, self.place, self.total = (
+                theta,
+                kept,
+                updates,
+                self.place + done,
+                total,
+            )
             yield total

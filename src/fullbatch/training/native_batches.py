@@ -17,7 +17,7 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
 from fullbatch.machine.native_library import Block
-from fullbatch.sources import Examples, Layout, Where, batches, in_memory, length
+from fullbatch.sources import Examples, Layout, Where, batches, in_memory, length, remaining
 from fullbatch.steps.native import NO_MEMORY, OUT_OF_RANGE, NativeStep, as_c, in_elements, put_targets, put_X
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
@@ -70,6 +70,7 @@ class NativeBatches:
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
         self.batch_size, self.theta, self.arrays, self.updates = batch_size, theta, state.arrays, state.updates
+        self.place, self.total, self.length = state.place, state.total, examples.m
         kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(
             kind=KINDS.index(kind), a=a, b=b, epsilon=epsilon, fixed_biases=not intercept, l2=l2
@@ -100,17 +101,25 @@ class NativeBatches:
         work = self.batch_size * (self.theta.size - (n - entries) * n_1)
         return max(1, min(threads, int(2 * work / SHARE), -(-self.batch_size // TILE)))
 
+    @property
+    def cost(self) -> float:
+        return self.total / self.length
+
+    def begin(self, place: int, total: float) -> None:
+        self.place, self.total = place, total
+
     def run(self, order: Where, rate: Callable[[int], float]) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
-        cost = ctypes.c_double()  # one sum for the whole epoch: where runs end depends on the time
-        for where in batches(order, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
+        self.length = length(order)
+        cost = ctypes.c_double(self.total)  # one sum for the whole epoch: where runs end depends on the time
+        for where in batches(remaining(order, self.place), max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
             rates = [rate(self.updates + i) for i in range(-(-len(index) // self.batch_size))]
             for _ in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
-                yield cost.value / length(order)
+                yield self.cost
             del kept
 
     def _run(
@@ -137,7 +146,7 @@ class NativeBatches:
                 raise IndexError(f"the native training refused an order of examples beyond the {m_X} of X.")
             batches_done = -(-n // self.batch_size)
             done, updates = done + n, updates + batches_done
-            self._store(batches_done)
+            self._store(batches_done, n, cost.value)
             yield
 
     def _source(self, where: Where) -> tuple[Block, int, np.ndarray, Any]:
@@ -161,10 +170,11 @@ class NativeBatches:
         of = self.optimizer.numbers
         return rates * np.sqrt(1 - of["beta_2"] ** t) / (1 - of["beta_1"] ** t)
 
-    def _store(self, updates: int) -> None:
+    def _store(self, updates: int, examples: int, total: float) -> None:
         theta, *kept = stored = [np.empty(self.theta.shape, self.theta.dtype) for _ in (0, *self.arrays)]
         self.library.fb_trainer_store(self.handle, *_addresses(stored))
-        self.theta, self.arrays, self.updates = theta, tuple(kept), self.updates + updates
+        updates, place = self.updates + updates, self.place + examples
+        self.theta, self.arrays, self.updates, self.place, self.total = theta, tuple(kept), updates, place, total
 
 
 def _as_c(layout: Layout, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:

@@ -12,7 +12,7 @@ No argument is changed, so a state can be kept and a step repeated. A new optimi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from math import sqrt
 from typing import Any, NamedTuple
@@ -129,7 +129,8 @@ def lbfgs(
     flat: float = 1e7 * 2.0**-52,
     max_tries: int = 20,
     callback: Callable[[Any], None] | None = None,
-    log: list[Evaluation] | None = None,
+    known: Iterable[Evaluation] = (),
+    tell: Callable[[Evaluation], None] | None = None,
 ) -> Any:
     """SciPy's L-BFGS-B on a host vector in float64; returns SciPy's OptimizeResult.
 
@@ -137,31 +138,38 @@ def lbfgs(
     less than this share of it (SciPy's own default, if left out).  max_tries : evaluations along one line, after which
     SciPy gives the line up (its own default).  callback : called with theta after an iteration; it ends the search by
     raising StopIteration.
-    log : of the evaluations so far. SciPy keeps the memory of the search to itself, so the start and this log are the
-    state of such a training: what is in the log is not computed again, and what comes anew is appended. It is right for
-    the same start alone; another one is a ValueError.
+    known : the evaluations so far of a search that is gone on with. SciPy keeps its memory to itself, so the start and
+    these are the state of such a training: they are not computed again. They are right for the same start alone: where
+    another point is asked for, ReplayError.  tell : called with each evaluation, known ones too.
     """
     from scipy.optimize import minimize
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat, "maxls": max_tries}
-    asked = value_and_gradient if log is None else _logged(value_and_gradient, log)
+    asked = value_and_gradient if tell is None and not known else _replayed(value_and_gradient, known, tell)
     return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
 
 
-def _logged(
-    value_and_gradient: Callable[[Any], tuple[float, Any]], log: list[Evaluation]
+class ReplayError(ValueError):
+    """L-BFGS asked for a point that is not the one of the evaluation that was to be told again."""
+
+
+def _replayed(
+    value_and_gradient: Callable[[Any], tuple[float, Any]],
+    known: Iterable[Evaluation],
+    tell: Callable[[Evaluation], None] | None,
 ) -> Callable[[Any], tuple[float, Any]]:
-    known = iter(list(log))
+    left = iter(known)
 
     def asked(theta: Any) -> tuple[float, Any]:
         checksum = sha256(theta.tobytes()).hexdigest()
-        told = next(known, None)
+        told = next(left, None)
         if told is None:
             J, gradient = value_and_gradient(theta)
-            log.append(Evaluation(checksum, J, gradient.copy()))
-            return J, gradient
-        if told.checksum != checksum:
-            raise ValueError("the log of L-BFGS's evaluations belongs to another start, or to other limits.")
+            told = Evaluation(checksum, J, gradient)
+        elif told.checksum != checksum:
+            raise ReplayError("the log of L-BFGS's evaluations belongs to another start, or to other limits.")
+        if tell is not None:
+            tell(told)
         return told.J, told.gradient.copy()  # SciPy may write into what it is given
 
     return asked

@@ -48,19 +48,33 @@ class History:
         return f"History({list(self)})"
 
 
+class OrderState(NamedTuple):
+    """What shuffled orders follow from. It has no indices, of which there are as many as examples.
+
+    start : the generator's state before the first epoch;  drawn : how many orders were;  now : its state after them
+    shared : whether somebody else drew from it in between, so that they do not follow
+    """
+
+    start: Any
+    drawn: int
+    now: Any
+    shared: bool = False
+
+
 class TrainingState(NamedTuple):
-    """A training after an epoch, or between two batches where Ctrl-C ended it there. It is never changed.
+    """A training after an epoch, or between two batches of one. It is never changed, nor are its arrays.
 
     theta     : all parameters, one vector
     optimizer : the name of its row in OPTIMIZERS;  arrays : what it keeps, each like theta
     updates   : since its arrays were zeros;  epoch : how many are over;  examples : how many it has learned from
     schedule  : how the rate falls;  learning_rate : of the next update, where it is not one of each update's
-    order     : what the orders' generator needs to go on; None where examples come as they lie
+    order     : an OrderState; None where examples come as they lie
     costs     : of each epoch: the mean of its batches' J, each before its update
     held_out  : the cost of examples that are not learned from, after each epoch;  scores : their score, if asked for
     best      : the least cost, or the greatest score with its sign changed;  best_theta : where it was, if asked for
     waited    : epochs since it was better by the tolerance
     stopped   : why the training is at its end; "" while it is not
+    place     : examples of the running epoch that are done, 0 between epochs;  total : of their J, as the batches do it
     """
 
     theta: Any
@@ -79,6 +93,8 @@ class TrainingState(NamedTuple):
     best_theta: Any = None
     waited: int = 0
     stopped: str = ""
+    place: int = 0
+    total: float = 0.0
 
     @classmethod
     def start(cls, theta: Any, optimizer: Optimizer, schedule: Schedule) -> TrainingState:

@@ -1,8 +1,8 @@
 """The fused twin of the pass, for CuPy: the products by cuBLAS, all between them by kernels of our own.
 
-kernels.py has the kernels, and counts the bytes. Hidden layers live example by example, (k, n[l]), as in inplace.py,
-and so does the output layer here. test_fused.py holds this file to the array step over random networks, with the
-kernels run on the CPU; a test marked ``gpu`` does so on a card.
+kernels.py has the kernels, and counts the bytes; segments.py has the order of the sums. Hidden layers live example by
+example, (k, n[l]), as in inplace.py, and so does the output layer here. test_cuda.py holds this file to the array step
+over random networks, with the kernels run on the CPU; a test marked ``gpu`` does so on a card.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import numpy as np
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer, flatten, unflatten
+from fullbatch.core.parameters import Layer, count, unflatten, weight_spans
 from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import KEEP_Z, THREADS, WIDEST_TAIL, Variant, knows
-from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, added, contiguous, strides, wide_ones
+from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, contiguous, strides
+from fullbatch.steps.cuda.products import Products
+from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, of_features, sums, weights_of
 
-WARPS = THREADS // 32
+LEAST = 1024  # examples of a segment: what a product of cuBLAS needs to be worth its start
+NUMBERS_A_ROW = 16  # times as many numbers has a segment as its row of sums: the rows are to be small beside the rest
 
 
-class FusedStep:
+class FusedStep(BySegments):
     name = "fused"
     takes_sparse = 0.0
     takes_tf32 = True
@@ -37,9 +40,15 @@ class FusedStep:
         return 3 * first + 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
 
     @staticmethod
+    def segment(network: Network) -> int:
+        size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // FusedStep.numbers(network)
+        while size < least:
+            size *= 2
+        return of_features(network.sizes[0], size)
+
+    @staticmethod
     def sums(network: Network, block: int) -> int:
-        widest = max(*network.sizes[1:], network.sizes[-2])  # without a hidden layer the tail's sums are of the inputs
-        return 8 * min(MOST_BLOCKS, -(-block // WARPS)) * (2 * widest + 3)
+        return sums(count(network.sizes), block, FusedStep.segment(network))
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network
@@ -52,8 +61,10 @@ class FusedStep:
         self.has_tail = network.sizes[-1] == 1 and below <= WIDEST_TAIL[self.dtype.name]
         self.linear = self.has_tail and not hidden
         per_lane = -(-below // 32) if self.has_tail else 1
-        self.tail_rows = Variant(self.dtype.name, per_lane=per_lane).rows
         self.kernels = _Kernels(self.xp, self.dtype.name, names, network.output.name, per_lane)
+        self.segments = Segments(self.xp, self.dtype, network.sizes, count(network.sizes))
+        self.multiply = Products(self.xp, self.dtype)
+        self.spans = weight_spans(network.sizes)
         self._allocate(block)
 
     def _allocate(self, block: int) -> None:
@@ -72,31 +83,25 @@ class FusedStep:
         below = hidden[:-1] if self.has_tail else hidden
         self._D = [array_of(max(below)) for _ in range(min(len(below), 2))]
         self._out = array_of(self.network.sizes[-1])
-        self._ones = self.xp.ones(block, dtype=self.dtype)
-        self._wide_ones = wide_ones(self.xp)
 
     def load(self, theta: Any) -> None:
         theta = self.xp.ascontiguousarray(theta)  # so that W is too, row by row, as the kernels and cuBLAS take it
         self.params = tuple(Layer(W, b.reshape(-1)) for W, b in unflatten(theta, self.network.sizes))
 
-    def _examples(self, X: Any) -> Any:
-        """X^T (k, n[0]), such that products with it need no copy; it is used twice."""
-        rows = X.T
-        return rows if rows.flags.c_contiguous or X.flags.c_contiguous else self.xp.ascontiguousarray(rows)
-
-    def _forward(self, X: Any, through_last: bool) -> list[Any]:
+    def _forward(self, X: Any, through_last: bool, segment: int) -> list[Any]:
         """The inputs A[l-1] (k, n[l-1]) of every layer.
 
-        If not ``through_last``, the last hidden layer is Z, without its bias.
+        If not ``through_last``, the last hidden layer is Z, without its bias. X is copied where it does not lie
+        example by example: for another layout cuBLAS may choose another order of summation.
         """
         k = X.shape[1]
         if k > self.capacity:
             self._allocate(k)
-        inputs = [X.T if self.linear else self._examples(X)]
+        inputs = [X.T if self.linear else self.xp.ascontiguousarray(X.T)]
         for l, (W, b) in enumerate(self.params[:-1]):
             n = b.shape[0]
             Z = self._Z[l][: k * n].reshape(k, n)
-            self.xp.matmul(inputs[-1], W.T, out=Z)
+            self.multiply.by_example(inputs[-1], W.T, Z, segment)
             A = Z
             if through_last or l + 2 < len(self.params):
                 A = self._A[l][: k * n].reshape(k, n)
@@ -104,66 +109,65 @@ class FusedStep:
             inputs.append(A)
         return inputs
 
-    def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
-        params, k = self.params, X.shape[1]
-        inputs = self._forward(X, through_last=not self.has_tail)
+    def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
+        k, done = X.shape[1], len(self.params)
+        inputs = self._forward(X, not self.has_tail, segment)
+        rows = self.segments.rows(-(-k // segment), backward=True)
         if self.has_tail:
-            loss, total, top, db = self._tail(inputs[-1], Y, weight)
-            dZ, gradients = inputs[-1], [top]
-            done = len(params) - 1  # the layer that dZ is of; its db is there
+            self._tail(inputs[-1], Y, weight, rows, segment)
+            dZ, done = inputs[-1], done - 1  # the layer that dZ is of; its db is there
         else:
-            dZ, loss, total = self._output(inputs[-1], Y, weight, backward=True)
-            db = (self._ones[:k].reshape(1, k) @ dZ).T
-            gradients, done = [], len(params)
+            dZ = self._output(inputs[-1], Y, weight, rows, segment, backward=True)
+            self.multiply.sums(dZ, rows.gradient[:, -dZ.shape[1] :][:, np.newaxis], segment)  # db[L]
         for l in range(done, 0, -1):
             if l < done:
-                dZ, db = self._descend(l, dZ)
-            gradients.append(Layer(dZ.T @ inputs[l - 1], db))
-        return GradientSum(loss, flatten(tuple(reversed(gradients))), total, self.network.sizes)
+                dZ = self._descend(l, dZ, rows, segment)
+            dW = rows.gradient[:, self.spans[l - 1]].reshape(-1, *self.params[l - 1].W.shape)
+            self.multiply.over_examples(dZ, inputs[l - 1], dW, segment)
+        return self.segments.gradients(rows, weights_of(k, weight, segment))
 
-    def _tail(self, Z: Any, Y: Any, weight: Any, backward: bool = True) -> tuple[Any, Any, Layer, Any]:
-        """Loss, weight, the output layer's (dW, db), and db of the layer below, whose dZ takes the place of Z.
+    def _tail(self, Z: Any, Y: Any, weight: Any, rows: Rows, segment: int) -> None:
+        """To ``rows``: loss, weight, the output layer's dW and db, and db of the layer below, whose dZ replaces Z.
 
         Without a hidden layer Z is X^T, and stays as it is.
         """
-        n, (W, b_out) = Z.shape[1], self.params[-1]
+        W, b_out = self.params[-1]
         b = None if self.linear else self.params[-2].b
-        parts = self.kernels.tail(Z, b, W, b_out, Y, weight, self.tail_rows, backward)
-        sums = added(self._wide_ones, parts)
-        loss, total = sums[0, 2 * n + 1], sums[0, 2 * n + 2]
-        cast = sums[:, : 2 * n + 1].astype(self.dtype)
-        top = Layer(cast[:, :n], cast[:, 2 * n :])
-        return loss, float(Z.shape[0]) if weight is None else total, top, cast[:, n : 2 * n].T
+        self.kernels.tail(Z, b, W, b_out, Y, weight, rows, segment)
 
-    def _output(self, A: Any, Y: Any, weight: Any, backward: bool) -> tuple[Any, Any, Any]:
-        """dZ[L] (k, n[L]), or Z[L] without its bias if not ``backward``; loss and weight."""
+    def _output(self, A: Any, Y: Any, weight: Any, rows: Rows, segment: int, backward: bool) -> Any:
+        """dZ[L] (k, n[L]), or Z[L] without its bias if not ``backward``; loss and weight go to ``rows``."""
         W, b = self.params[-1]
         k, n = A.shape[0], W.shape[0]
         Z = self._out[: k * n].reshape(k, n)
-        self.xp.matmul(A, W.T, out=Z)
-        sums = added(self._wide_ones, self.kernels.output(Z, b, Y, weight, backward))
-        return Z, sums[0, 0], float(k) if weight is None else sums[0, 1]
+        self.multiply.by_example(A, W.T, Z, segment)
+        self.kernels.output(Z, b, Y, weight, rows, segment, backward)
+        return Z
 
-    def _descend(self, l: int, dZ: Any) -> tuple[Any, Any]:
-        """dZ and db of hidden layer ``l`` (from 1), from dZ of the layer above."""
+    def _descend(self, l: int, dZ: Any, rows: Rows, segment: int) -> Any:
+        """dZ of hidden layer ``l`` (from 1), from dZ of the layer above; db goes to ``rows``."""
         W, b = self.params[l][0], self.params[l - 1][1]
         k, n = dZ.shape[0], b.shape[0]
         D = self._D[l % len(self._D)][: k * n].reshape(k, n)
-        self.xp.matmul(dZ, W, out=D)
+        self.multiply.by_example(dZ, W, D, segment)
         kept = (self._Z if self.keeps_Z[l - 1] else self._A)[l - 1][: k * n]
-        parts = self.kernels.descend(l - 1, D, kept, b)
-        return D, added(self._wide_ones, parts).T.astype(self.dtype)
+        self.kernels.descend(l - 1, D, kept, b, rows.gradient, self.spans[l - 1].stop, segment)
+        return D
 
-    def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
-        inputs = self._forward(X, through_last=not self.has_tail)
+    def costs(self, X: Any, Y: Any, weight: Any, segment: int) -> list[tuple[Any, Any]]:
+        k = X.shape[1]
+        inputs = self._forward(X, not self.has_tail, segment)
+        rows = self.segments.rows(-(-k // segment), backward=False)
         if self.has_tail:
-            return self._tail(inputs[-1], Y, weight, backward=False)[:2]
-        return self._output(inputs[-1], Y, weight, backward=False)[1:]
+            self._tail(inputs[-1], Y, weight, rows, segment)
+        else:
+            self._output(inputs[-1], Y, weight, rows, segment, backward=False)
+        return self.segments.costs(rows, weights_of(k, weight, segment))
 
     def predict(self, X: Any) -> Any:
         W, b = self.params[-1]
         last = len(self.params) - 2
-        inputs = self._forward(X, through_last=not self.has_tail)
+        inputs = self._forward(X, not self.has_tail, self.segment(self.network))
         if self.has_tail and not self.linear:
             A = self.xp.empty_like(inputs[-1]) if self.keeps_Z[last] else inputs[-1]
             self.kernels.activate(last, inputs[-1], self.params[last][1], A)
@@ -193,27 +197,27 @@ class _Kernels:
         kernel = self._activate[layer]
         kernel((kernel.blocks(-(-Z.size // THREADS)),), Z, b, A, Z.size, b.shape[0])
 
-    def descend(self, layer: int, D: Any, kept: Any, b: Any) -> Any:
+    def descend(self, layer: int, D: Any, kept: Any, b: Any, sums: Any, column: int, segment: int) -> None:
+        """``column`` of ``sums``: where db begins."""
         kernel = self._descend[layer]
         k, n = D.shape
         tiles = -(-n // 32)
-        rows = min(max(1, kernel.blocks(MOST_BLOCKS) // tiles), -(-k // (4 * WARPS)))
-        parts = self.xp.empty((rows, n), dtype=np.float64)
-        kernel((tiles, rows), D, kept, b, parts, k, n)
-        return parts
+        rows = min(max(1, kernel.blocks(MOST_BLOCKS) // tiles), -(-k // segment))
+        kernel((tiles, rows), D, kept, b, sums[:, column:], k, segment, sums.shape[1], n)
 
-    def output(self, Z: Any, b: Any, Y: Any, weight: Any, backward: bool) -> Any:
+    def output(self, Z: Any, b: Any, Y: Any, weight: Any, rows: Rows, segment: int, backward: bool) -> None:
         k, n = Z.shape
-        blocks = self._output.blocks(-(-k // THREADS))
-        parts = self.xp.empty((blocks, 2), dtype=np.float64)
+        blocks = self._output.blocks(-(-k // segment))
         unit, example = strides(Y)
-        self._output((blocks,), Z, b, Y, example, unit, contiguous(self.xp, weight), parts, k, n, int(backward))
-        return parts
+        weight = contiguous(self.xp, weight)
+        self._output((blocks,), Z, b, Y, example, unit, weight, rows.head, k, segment, n, int(backward))
 
-    def tail(self, Z: Any, b: Any, w: Any, b_out: Any, Y: Any, weight: Any, rows: int, backward: bool) -> Any:
+    def tail(self, Z: Any, b: Any, w: Any, b_out: Any, Y: Any, weight: Any, rows: Rows, segment: int) -> None:
         k, n = Z.shape
-        blocks = self._tail.blocks(-(-k // (WARPS * rows)))
-        parts = self.xp.empty((blocks, 2 * n + 3), dtype=np.float64)
+        blocks = self._tail.blocks(-(-k // segment))
         example, weight = strides(Y)[1], contiguous(self.xp, weight)
-        self._tail((blocks,), Z, *strides(Z.T), b, w, b_out, Y, example, weight, parts, k, n, int(backward))
-        return parts
+        parameters = 0 if rows.gradient is None else rows.gradient.shape[1]
+        self._tail(
+            (blocks,), Z, *strides(Z.T), b, w, b_out, Y, example, weight, rows.head, rows.gradient, k, segment,
+            parameters, n, int(parameters > 0),
+        )  # fmt: skip

@@ -18,7 +18,8 @@ is 64 x 4 = 256 and one over X is 112:
     together                                4,636                          2,552                     1,252
     for 11 million examples                 51 GB                          28 GB                     13.8 GB
 
-(In onepass.py it is 116, and 1.3 GB; but that is for narrow tables, and for one hidden layer.)
+The rows of sums, one for 1,024 examples, which are written and read once, are 15 bytes more. (In onepass.py it is 116,
+and 30 for the rows: 1.6 GB; but that is for narrow tables, and for one hidden layer.)
 
 With one output unit, all between the two products with X is one kernel, ``tail``: dZ2 of an example needs nothing but
 that example's own activations, so they are read once, stay in a warp's registers through the output unit, the loss and
@@ -26,11 +27,12 @@ dZ2, and are overwritten by dZ1; dW2, db1, db2 and J are summed on the way. Othe
 and ``descend``, one kernel an operation, where db is summed while dZ is written (256 less than the middle column).
 Without a hidden layer ``tail`` reads X in Z's place: that is the whole step, and X is read once.
 
-Each sum has a fixed order: a thread's, then a thread block's, into one row of ``parts`` for each thread block; the rows
-are then added by a product with ones. So the bits are the same from run to run. There are no atomics.
+Each sum has a fixed order: a thread's, then a thread block's, into one row for each segment of the examples; the rows
+are then added by a tree (segments.py). So the bits are the same from run to run, for any grid and however many segments
+there are. There are no atomics.
 
 The source is plain CUDA C++ without headers, so that NVRTC compiles it anywhere. Layers lie example by example, (k, n).
-test_fused.py runs the very same text on the CPU.
+test_cuda.py runs the very same text on the CPU.
 """
 
 from __future__ import annotations
@@ -94,8 +96,9 @@ def constants(dtype: str, activation: str, output: str, own: dict[str, int]) -> 
 
 
 def knows(network: Network) -> bool:
-    """Whether there are kernels for its activations and its output unit."""
-    return network.output.name in OUTPUTS and all(a.name in ACTIVATIONS for a in network.activations)
+    """Whether there are kernels for its activations and its output unit, with that unit's own loss."""
+    known = network.output.name in OUTPUTS and network.loss.canonical
+    return known and all(a.name in ACTIVATIONS for a in network.activations)
 
 
 HELPERS = r"""
@@ -202,90 +205,100 @@ extern "C" __global__ void activate(const T* Z, const T* b, T* A, long long tota
 }
 """,
     "descend": r"""
-// D = D * g' in place, and the sums of its columns: parts[blockIdx.y][c].
+// D = D * g' in place, and of each segment the sums of its columns, sums[segment * parameters + c].
 // X is A, or Z without its bias where KEEPS_Z. A warp goes down 32 columns.
-extern "C" __global__ void descend(T* D, const T* X, const T* b, double* parts, long long k, long long n) {
+extern "C" __global__ void descend(T* D, const T* X, const T* b, T* sums, long long k, long long segment,
+                                   long long parameters, long long n) {
     __shared__ double slots[THREADS];
     const long long c = (long long)blockIdx.x * 32 + threadIdx.x % 32;
     const int high = THREADS / 32, y = threadIdx.x / 32;
     const T bias = KEEPS_Z && c < n ? b[c] : (T)0;
-    const long long stride = (long long)gridDim.y * high;
-    T sum = 0;
-    if (c < n) {
-        for (long long first = (long long)blockIdx.y * high + y; first < k; first += 4 * stride) {
-            T d[4], x[4];
-            for (int r = 0; r < 4; ++r) {  // all loads before the first store, so that they are on their way together
-                const long long i = first + r * stride;
-                d[r] = i < k ? D[i * n + c] : (T)0;
-                x[r] = i < k ? X[i * n + c] : (T)0;
-            }
-            for (int r = 0; r < 4; ++r) {
-                const long long i = first + r * stride;
-                if (i < k) {
-                    d[r] *= slope(x[r] + bias);
-                    D[i * n + c] = d[r];
-                    sum += d[r];
+    const long long segments = (k + segment - 1) / segment;
+    for (long long part = blockIdx.y; part < segments; part += gridDim.y) {
+        const long long end = part * segment + segment < k ? part * segment + segment : k;
+        T sum = 0;
+        if (c < n) {
+            for (long long first = part * segment + y; first < end; first += 4 * high) {
+                T d[4], x[4];
+                for (int r = 0; r < 4; ++r) {  // all loads before the first store, so that they are under way together
+                    const long long i = first + r * high;
+                    d[r] = i < end ? D[i * n + c] : (T)0;
+                    x[r] = i < end ? X[i * n + c] : (T)0;
+                }
+                for (int r = 0; r < 4; ++r) {
+                    const long long i = first + r * high;
+                    if (i < end) {
+                        d[r] *= slope(x[r] + bias);
+                        D[i * n + c] = d[r];
+                        sum += d[r];
+                    }
                 }
             }
         }
-    }
-    slots[threadIdx.x] = sum;
-    __syncthreads();
-    if (y == 0 && c < n) {
-        double all = 0;
-        for (int row = 0; row < high; ++row) all += slots[row * 32 + threadIdx.x];
-        parts[(long long)blockIdx.y * n + c] = all;
+        slots[threadIdx.x] = sum;
+        __syncthreads();
+        if (y == 0 && c < n) {
+            double all = 0;
+            for (int row = 0; row < high; ++row) all += slots[row * 32 + threadIdx.x];
+            sums[part * parameters + c] = (T)all;
+        }
+        __syncthreads();  // before anybody writes there again
     }
 }
 """,
     "output": r"""
-// dZ[L] in place of Z[L] (k, n) if backward, and parts[blockIdx.x] = loss, weight. A thread does an example.
+// dZ[L] in place of Z[L] (k, n) if backward, and of each segment head = loss, weight. A thread does an example.
 extern "C" __global__ void output(T* Z, const T* b, const T* Y, long long y_example, long long y_unit, const T* weight,
-                                  double* parts, long long k, long long n, long long backward) {
+                                  double* head, long long k, long long segment, long long n, long long backward) {
     __shared__ double slots[THREADS];
-    double loss = 0, total = 0;
-    const long long stride = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < k; i += stride) {
-        T* z = Z + i * n;
-        const T* y = Y + i * y_example;
-        const T s = weight ? weight[i] : (T)1;
-        T own = 0, top = 0, sum = 0;
-        if (OUTPUT == OUT_SOFTMAX) {
-            top = z[0] + b[0];
-            for (long long u = 1; u < n; ++u) top = z[u] + b[u] > top ? z[u] + b[u] : top;
-            for (long long u = 0; u < n; ++u) {
-                sum += m_exp(z[u] + b[u] - top);
-                own -= y[u * y_unit] * (z[u] + b[u]);
+    const long long segments = (k + segment - 1) / segment;
+    for (long long part = blockIdx.x; part < segments; part += gridDim.x) {
+        const long long end = part * segment + segment < k ? part * segment + segment : k;
+        double loss = 0, total = 0;
+        for (long long i = part * segment + threadIdx.x; i < end; i += blockDim.x) {
+            T* z = Z + i * n;
+            const T* y = Y + i * y_example;
+            const T s = weight ? weight[i] : (T)1;
+            T own = 0, top = 0, sum = 0;
+            if (OUTPUT == OUT_SOFTMAX) {
+                top = z[0] + b[0];
+                for (long long u = 1; u < n; ++u) top = z[u] + b[u] > top ? z[u] + b[u] : top;
+                for (long long u = 0; u < n; ++u) {
+                    sum += m_exp(z[u] + b[u] - top);
+                    own -= y[u * y_unit] * (z[u] + b[u]);
+                }
+                own = m_log(sum) + (top + own);
+            } else {
+                for (long long u = 0; u < n; ++u) own += unit_loss(z[u] + b[u], y[u * y_unit]);
             }
-            own = m_log(sum) + (top + own);
-        } else {
-            for (long long u = 0; u < n; ++u) own += unit_loss(z[u] + b[u], y[u * y_unit]);
-        }
-        if (s > 0) loss += own * s;  // a weight of 0 leaves out, here and below: 0 * infinity would be NaN
-        total += s;
-        if (backward) {
-            for (long long u = 0; u < n; ++u) {
-                const T own_z = z[u] + b[u];
-                const T yhat = OUTPUT == OUT_SOFTMAX ? m_exp(own_z - top) / sum : unit(own_z);
-                z[u] = s > 0 ? (yhat - y[u * y_unit]) * s : (T)0;
+            if (s > 0) loss += own * s;  // a weight of 0 leaves out, here and below: 0 * infinity would be NaN
+            total += s;
+            if (backward) {
+                for (long long u = 0; u < n; ++u) {
+                    const T own_z = z[u] + b[u];
+                    const T yhat = OUTPUT == OUT_SOFTMAX ? m_exp(own_z - top) / sum : unit(own_z);
+                    z[u] = s > 0 ? (yhat - y[u * y_unit]) * s : (T)0;
+                }
             }
         }
-    }
-    loss = of_the_block(loss, slots);
-    total = of_the_block(total, slots);
-    if (threadIdx.x == 0) {
-        parts[2 * blockIdx.x] = loss;
-        parts[2 * blockIdx.x + 1] = total;
+        loss = of_the_block(loss, slots);
+        total = of_the_block(total, slots);
+        if (threadIdx.x == 0) {
+            head[2 * part] = loss;
+            head[2 * part + 1] = total;
+        }
     }
 }
 """,
     "tail": r"""
-// One output unit: from Z (k, n) of the last hidden layer, without its bias, to that layer's dZ in its place, and
-// parts[blockIdx.x] = dW[L] (n), db[L-1] (n), db[L], loss, weight. w (n) is W[L]. A warp does ROWS examples at a time:
-// a lane holds PER units of each, lane + 32 j. If LINEAR Z is X, of any strides; it stays as it is, and db[L-1] is 0.
+// One output unit: from Z (k, n) of the last hidden layer, without its bias, to that layer's dZ in its place, and of
+// each segment head = loss, weight and the end of the row of sums: db[L-1] (n), dW[L] (n), db[L]. w (n) is W[L]. A warp
+// does ROWS examples at a time: a lane holds PER units of each, lane + 32 j. If LINEAR Z is X, of any strides; it stays
+// as it is, and there is no db[L-1].
 extern "C" __global__ void __launch_bounds__(THREADS) tail(
         T* Z, long long z_unit, long long z_example, const T* b, const T* w, const T* b_out, const T* Y,
-        long long y_example, const T* weight, double* parts, long long k, long long n, long long backward) {
+        long long y_example, const T* weight, double* head, T* sums, long long k, long long segment,
+        long long parameters, long long n, long long backward) {
     __shared__ double slots[THREADS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = THREADS / 32;
     const int width = (int)n;
@@ -299,87 +312,93 @@ extern "C" __global__ void __launch_bounds__(THREADS) tail(
         column[j] = c < width ? c : 0;
         bias[j] = !LINEAR && c < width ? b[c] : (T)0;
         own_w[j] = c < width ? w[c] : (T)0;
-        dw[j] = db[j] = 0;
     }
-    double loss = 0, total = 0, db_out = 0;
-    const long long stride = (long long)gridDim.x * warps * ROWS;
-    for (long long first = ((long long)blockIdx.x * warps + warp) * ROWS; first < k; first += stride) {
-        const int here = k - first < ROWS ? (int)(k - first) : ROWS;
-        const bool there = mine < here;
-        const long long example = first + (there ? mine : 0);
-        T* rows = Z + first * (LINEAR ? z_example : n);
-        // Each load has an address of its own, whatever n and k, and nothing is computed before the last: under a
-        // condition they would go one after another. Beyond n and k stand numbers of the first row: they are not used.
-        T x[ROWS][PER], sum[ROWS];  // x: z where KEEPS_Z, else a
+    const long long segments = (k + segment - 1) / segment;
+    for (long long part = blockIdx.x; part < segments; part += gridDim.x) {
+        const long long end = part * segment + segment < k ? part * segment + segment : k;
+        double loss = 0, total = 0, db_out = 0;
         #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
+        for (int j = 0; j < PER; ++j) dw[j] = db[j] = 0;
+        for (long long first = part * segment + warp * ROWS; first < end; first += warps * ROWS) {
+            const int here = end - first < ROWS ? (int)(end - first) : ROWS;
+            const bool there = mine < here;
+            const long long example = first + (there ? mine : 0);
+            T* rows = Z + first * (LINEAR ? z_example : n);
+            // Each load has an address of its own, whatever n and k, and nothing is computed before the last: under a
+            // condition they would go one after another. Beyond n and k stand numbers of the first row: they are not
+            // used.
+            T x[ROWS][PER], sum[ROWS];  // x: z where KEEPS_Z, else a
+            #pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                #pragma unroll
+                for (int j = 0; j < PER; ++j) {
+                    const int row = r < here ? r : 0;
+                    x[r][j] = rows[LINEAR ? row * z_example + column[j] * z_unit : row * width + column[j]];
+                }
+            }
+            const T y = Y[example * y_example];
+            const T s = weight ? weight[example] : (T)1;
+            #pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                sum[r] = 0;
+                #pragma unroll
+                for (int j = 0; j < PER; ++j) {
+                    x[r][j] += bias[j];
+                    const T a = g(x[r][j]);
+                    sum[r] += lane + 32 * j < width ? own_w[j] * a : (T)0;
+                    if (!KEEPS_Z) x[r][j] = a;
+                }
+                #pragma unroll
+                for (int other = 16; other > 0; other /= 2) sum[r] += __shfl_xor_sync(EVERY_LANE, sum[r], other);
+            }
+            T z = sum[0];
+            #pragma unroll
+            for (int r = 1; r < ROWS; ++r) z = mine == r ? sum[r] : z;
+            z += bias_out;
+            const bool counts = there && s > 0;  // a weight of 0 leaves out: 0 * infinity would be NaN
+            const T dz = counts ? (unit(z) - y) * s : (T)0;
+            if (lane < ROWS && there) {
+                if (counts) loss += unit_loss(z, y) * s;
+                total += s;
+                db_out += dz;
+            }
+            if (!backward) continue;
+            #pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                const T d = __shfl_sync(EVERY_LANE, dz, r);
+                #pragma unroll
+                for (int j = 0; j < PER; ++j) {
+                    dw[j] += d * (KEEPS_Z ? g(x[r][j]) : x[r][j]);
+                    if (LINEAR) continue;
+                    const T back = d * own_w[j] * slope(x[r][j]);
+                    db[j] += back;
+                    if (r < here && lane + 32 * j < width) rows[r * width + column[j]] = back;
+                }
+            }
+        }
+        T* const own = sums + part * parameters + parameters - 1 - 2 * n;
+        for (int which = 0; which < 2 && backward; ++which) {
+            if (LINEAR && which == 0) continue;
             #pragma unroll
             for (int j = 0; j < PER; ++j) {
-                const int row = r < here ? r : 0;
-                x[r][j] = rows[LINEAR ? row * z_example + column[j] * z_unit : row * width + column[j]];
+                slots[threadIdx.x] = which == 0 ? db[j] : dw[j];
+                __syncthreads();
+                if (warp == 0 && lane + 32 * j < n) {
+                    double all = 0;
+                    for (int other = 0; other < warps; ++other) all += slots[32 * other + lane];
+                    own[which * n + lane + 32 * j] = (T)all;
+                }
+                __syncthreads();
             }
         }
-        const T y = Y[example * y_example];
-        const T s = weight ? weight[example] : (T)1;
-        #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            sum[r] = 0;
-            #pragma unroll
-            for (int j = 0; j < PER; ++j) {
-                x[r][j] += bias[j];
-                const T a = g(x[r][j]);
-                sum[r] += lane + 32 * j < width ? own_w[j] * a : (T)0;
-                if (!KEEPS_Z) x[r][j] = a;
-            }
-            #pragma unroll
-            for (int other = 16; other > 0; other /= 2) sum[r] += __shfl_xor_sync(EVERY_LANE, sum[r], other);
+        db_out = of_the_block(db_out, slots);
+        loss = of_the_block(loss, slots);
+        total = of_the_block(total, slots);
+        if (threadIdx.x == 0) {
+            if (backward) own[2 * n] = (T)db_out;
+            head[2 * part] = loss;
+            head[2 * part + 1] = total;
         }
-        T z = sum[0];
-        #pragma unroll
-        for (int r = 1; r < ROWS; ++r) z = mine == r ? sum[r] : z;
-        z += bias_out;
-        const bool counts = there && s > 0;  // a weight of 0 leaves out: 0 * infinity would be NaN
-        const T dz = counts ? (unit(z) - y) * s : (T)0;
-        if (lane < ROWS && there) {
-            if (counts) loss += unit_loss(z, y) * s;
-            total += s;
-            db_out += dz;
-        }
-        if (!backward) continue;
-        #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            const T d = __shfl_sync(EVERY_LANE, dz, r);
-            #pragma unroll
-            for (int j = 0; j < PER; ++j) {
-                dw[j] += d * (KEEPS_Z ? g(x[r][j]) : x[r][j]);
-                if (LINEAR) continue;
-                const T back = d * own_w[j] * slope(x[r][j]);
-                db[j] += back;
-                if (r < here && lane + 32 * j < width) rows[r * width + column[j]] = back;
-            }
-        }
-    }
-    double* own = parts + (long long)blockIdx.x * (2 * n + 3);
-    for (int which = 0; which < 2; ++which) {
-        #pragma unroll
-        for (int j = 0; j < PER; ++j) {
-            slots[threadIdx.x] = which == 0 ? dw[j] : db[j];
-            __syncthreads();
-            if (warp == 0 && lane + 32 * j < n) {
-                double all = 0;
-                for (int other = 0; other < warps; ++other) all += slots[32 * other + lane];
-                own[which * n + lane + 32 * j] = all;
-            }
-            __syncthreads();
-        }
-    }
-    db_out = of_the_block(db_out, slots);
-    loss = of_the_block(loss, slots);
-    total = of_the_block(total, slots);
-    if (threadIdx.x == 0) {
-        own[2 * n] = db_out;
-        own[2 * n + 1] = loss;
-        own[2 * n + 2] = total;
     }
 }
 """,

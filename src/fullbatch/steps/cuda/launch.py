@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-MOST_BLOCKS = 2048  # thread blocks: each writes one row of sums; an H100 has room for 132 x 12 of the one-pass step's
+MOST_BLOCKS = 2048  # thread blocks; an H100 has room for 132 x 12 of the one-pass step's
 
 
 class Kernel:
@@ -44,9 +44,9 @@ class Kernel:
         """
         return max(1, min(self._at_once, useful))
 
-    def __call__(self, grid: tuple[int, ...], *arguments: Any) -> None:
+    def __call__(self, grid: tuple[int, ...], *arguments: Any, threads: int = 0) -> None:
         """Launch it. Integers are 64 bits wide for all kernels, and None is a null pointer."""
-        self._compiled(grid, (self.threads,), tuple(map(_as_c, arguments)), shared_mem=self.shared)
+        self._compiled(grid, (threads or self.threads,), tuple(map(_as_c, arguments)), shared_mem=self.shared)
 
 
 def _as_c(argument: Any) -> Any:
@@ -63,13 +63,3 @@ def strides(array: Any) -> tuple[int, ...]:
 def contiguous(xp: Any, weight: Any) -> Any:
     """The examples' weights as kernels take them; None stays None."""
     return None if weight is None else xp.ascontiguousarray(weight)
-
-
-def wide_ones(xp: Any) -> Any:
-    """What ``added`` takes."""
-    return xp.ones((1, MOST_BLOCKS), dtype=np.float64)
-
-
-def added(ones: Any, parts: Any) -> Any:
-    """The sum of the rows, one for each thread block, (1, columns): a product with ones, in float64, in fixed order."""
-    return ones[:, : parts.shape[0]] @ parts

@@ -1,9 +1,10 @@
 """The one-pass twin, for CuPy: a narrow table's whole step is one kernel, and the hidden layer never leaves it.
 
-It is for one hidden layer and one output unit. What kernels.py counts as 1,252 bytes for each example at (28, 64, 1) is
-116 here: X and Y are read once, all else stays in registers and shared memory. What is left is work: 7.2 thousand
-operations of the two products, for which an H100 takes, by its data sheet, the time of 360 bytes; they are three fifths
-of the kernel's instructions (counted in the machine code for sm_90).
+It is for one hidden layer and one output unit. What kernels.py counts as 1,252 bytes for each example at (28, 64, 1)
+is 116 here: X and Y are read once, all else stays in registers and shared memory; the rows of sums, one for 512
+examples, which are written and read once, are 30 bytes more. What is left is work: 7.2 thousand operations of the two
+products, for which an H100 takes, by its data sheet, the time of 360 bytes; they are three fifths of the kernel's
+instructions (counted in the machine code for sm_90).
 
 A thread block takes 16 examples at a time, its warps share out the hidden units. A warp's lanes stand 8 across the
 units and 4 down the examples, and for dW1 the inputs:
@@ -13,8 +14,9 @@ units and 4 down the examples, and for dW1 the inputs:
 
 so that a number that comes from shared memory is used several times. dZ1 goes from the one product to the other through
 shared memory. An input of ones stands for the biases. The last layer's Z is summed over lanes by shuffles, and over the
-warps in their order. Sums over examples stay in a lane's registers for 1,024 examples; then they are added, in float64,
-to the thread block's row of ``parts``. There are no atomics: the bits are the same from run to run.
+warps in their order. Sums over examples stay in a lane's registers for a segment of the examples; then they are
+written, each number by one lane, to the segment's row, and segments.py adds the rows. There are no atomics: the bits
+are the same from run to run, and for any grid.
 """
 
 from __future__ import annotations
@@ -25,16 +27,20 @@ import numpy as np
 
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import unflatten
+from fullbatch.core.parameters import count, unflatten
 from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import HELPERS, KEEP_Z, constants, knows
-from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, added, contiguous, strides, wide_ones
+from fullbatch.steps.cuda.launch import Kernel, contiguous, strides
+from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, sums, weights_of
 
 MOST_INPUTS = {"float32": 63, "float64": 31}  # what a lane's registers hold of dW1
 UNITS = {"float32": 64, "float64": 32}  # hidden units of a warp: 8 or 4 of each lane
 RESIDENT, RESIDENT_WIDE = 12, 8  # warps of a multiprocessor that registers suffice for; the latter if each takes many
 EXAMPLES = 16  # of a tile
-HEAD = 3  # the first columns of ``parts``: loss, weight, db[L]
+# Examples of a segment. A thread block takes some 90 us for it, about as long as the host takes to launch an iteration,
+# so that a table of few leaves loses little by having few of them; and the rows are an eighth of X's bytes at
+# (28, 64, 1). Both are reckoned, not measured on a card.
+SEGMENT = 512
 
 
 class Variant(NamedTuple):
@@ -62,11 +68,6 @@ class Variant(NamedTuple):
         return (RESIDENT if few else RESIDENT_WIDE) // self.warps
 
     @property
-    def most_blocks(self) -> int:
-        """Thread blocks of a launch, each of which has a row of sums."""
-        return MOST_BLOCKS // self.warps
-
-    @property
     def shared(self) -> int:
         """Bytes of shared memory: W1 and w2, the tile's X in both orders, sums of the warps, dZ1."""
         units, inputs = UNITS[self.dtype] * self.warps, 4 * self.lane_inputs
@@ -79,7 +80,7 @@ class Variant(NamedTuple):
     def source(self) -> str:
         own = {
             "WARPS": self.warps, "LU": UNITS[self.dtype] // 8, "LI": self.lane_inputs, "EXAMPLES": EXAMPLES,
-            "HEAD": HEAD, "RESIDENT": self.resident,
+            "RESIDENT": self.resident,
         }  # fmt: skip
         return constants(self.dtype, self.activation, self.output, own) + HELPERS + SOURCE
 
@@ -96,7 +97,6 @@ SOURCE = r"""
 #define SHARE_E ((8 * EXAMPLES + THREADS - 1) / THREADS)  // of a tile's X: a thread's examples, and their inputs
 #define SHARE_I (ROOM / 8)
 #define AHEAD (LI <= 8)  // the next tile's X is on its way while this one is computed, if the registers suffice
-#define FLUSH (1024 / EXAMPLES)  // tiles
 
 struct alignas(4 * sizeof(T)) Four { T at[4]; };  // loaded and stored at once
 
@@ -136,41 +136,32 @@ __device__ __forceinline__ double over_the_warp(T value) {
     return sum;
 }
 
-// ``value`` added to a sum that lies in memory, or the first value of it.
-__device__ __forceinline__ void add_to(double* sum, double value, bool first) { *sum = first ? value : *sum + value; }
-
-// A lane's sums added to the thread block's, and back to 0. Each number there is one lane's.
+// A lane's sums to the segment's row, where each number is one lane's, and back to 0.
 __device__ __forceinline__ void flush(
-        double* row, T (&dw)[LU], T (&dW)[LU][LI], int first_unit, int down, int hidden, int rows, bool first) {
+        T* row, T (&dw)[LU], T (&dW)[LU][LI], int first_unit, int down, int hidden, int inputs) {
     #pragma unroll
     for (int j = 0; j < LU; ++j) {
         const int u = first_unit + 32 * (j / 4) + j % 4;
         dw[j] += __shfl_xor_sync(EVERY_LANE, dw[j], 1);
         dw[j] += __shfl_xor_sync(EVERY_LANE, dw[j], 16);
-        if (down == 0 && u < hidden) add_to(row + u, dw[j], first);
+        if (down == 0 && u < hidden) row[(inputs + 1) * hidden + u] = dw[j];
         dw[j] = 0;
-        double* const own = row + hidden + (u < hidden ? u : 0) * rows;
-        double before[LI];  // all are on their way together
         #pragma unroll
         for (int i = 0; i < LI; ++i) {
             const int input = 16 * (i / 4) + 4 * down + i % 4;
-            before[i] = first ? 0 : own[input < rows ? input : 0];
-        }
-        #pragma unroll
-        for (int i = 0; i < LI; ++i) {
-            const int input = 16 * (i / 4) + 4 * down + i % 4;
-            if (u < hidden && input < rows) own[input] = before[i] + dW[j][i];
+            const int at = input < inputs ? u * inputs + input : inputs * hidden + u;
+            if (u < hidden && input <= inputs) row[at] = dW[j][i];
             dW[j][i] = 0;
         }
     }
 }
 
-// X (k, n_in), W (n, n_in) row by row. A row of ``parts`` for each thread block: loss, weight, db[2], and if backward
-// dW[2] (n), and dW[1] with db[1] (n, n_in + 1). Where ``yhat`` is there, it is all that is wanted.
+// X (k, n_in), W (n, n_in) row by row. For each segment of the examples a row of ``head``: loss, weight; and if
+// backward one of ``sums``: dW[1], db[1], dW[2], db[2]. Where ``yhat`` is there, it is all that is wanted.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         const T* X, long long x_input, long long x_example, const T* W, const T* b, const T* w_out, const T* b_out,
-        const T* Y, long long y_example, const T* weight, T* yhat, double* parts, long long k, long long n_in,
-        long long n, long long backward) {
+        const T* Y, long long y_example, const T* weight, T* yhat, double* head, T* sums, long long k,
+        long long segment, long long n_in, long long n, long long backward) {
     extern __shared__ __align__(16) T shared[];
     const int inputs = (int)n_in, hidden = (int)n, rows = inputs + 1;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -202,146 +193,147 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
     T loss = 0, total = 0, db_out = 0;
     const int own = LE * down + across % LE;  // the example of the tile whose output unit this lane does
     const bool counts_it = warp == 0 && across < LE;  // other lanes do the same example
-    double* const row = parts + (long long)blockIdx.x * (HEAD + (backward ? (1 + rows) * hidden : 0));
-    const long long tiles = (k + EXAMPLES - 1) / EXAMPLES;
-    int since = 0;  // tiles whose sums are in registers
-    bool first_sums = true;
+    const long long segments = (k + segment - 1) / segment, parameters = (long long)(inputs + 2) * hidden + 1;
 
     T x_next[SHARE_E][SHARE_I];
-    if (AHEAD) fetch(x_next, X, x_input, x_example, inputs, blockIdx.x * (long long)EXAMPLES, k);
-    for (long long tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const long long first = tile * EXAMPLES;
-        const int here = k - first < EXAMPLES ? (int)(k - first) : EXAMPLES;
-        __syncthreads();  // nobody is at the tile before any more
-        if (!AHEAD) fetch(x_next, X, x_input, x_example, inputs, first, k);
-        #pragma unroll
-        for (int r = 0; r < SHARE_E; ++r) {
-            const int e = threadIdx.x / 8 + THREADS / 8 * r;
+    if (AHEAD) fetch(x_next, X, x_input, x_example, inputs, blockIdx.x * segment, k);
+    for (long long part = blockIdx.x; part < segments; part += gridDim.x) {
+        const long long end = part * segment + segment < k ? part * segment + segment : k;
+        for (long long first = part * segment; first < end; first += EXAMPLES) {
+            const int here = end - first < EXAMPLES ? (int)(end - first) : EXAMPLES;
+            __syncthreads();  // nobody is at the tile before any more
+            if (!AHEAD) fetch(x_next, X, x_input, x_example, inputs, first, k);
             #pragma unroll
-            for (int c = 0; c < SHARE_I; ++c) {
-                const int i = threadIdx.x % 8 + 8 * c;
-                if (e < EXAMPLES && i < inputs) {
-                    X_T[i * XT_ROW + e] = x_next[r][c];
-                    X_tile[e * X_ROW + i] = x_next[r][c];
-                }
-            }
-        }
-        if (AHEAD) fetch(x_next, X, x_input, x_example, inputs, (tile + gridDim.x) * EXAMPLES, k);
-        const bool there = own < here;
-        const long long example = first + (there ? own : 0);
-        const T y = yhat ? (T)0 : Y[example * y_example];
-        const T s = weight ? weight[example] : (T)1;
-        __syncthreads();
-
-        T z[LE][LU];  // then a, but where g' is of z
-        #pragma unroll
-        for (int e = 0; e < LE; ++e) {
-            #pragma unroll
-            for (int j = 0; j < LU; ++j) z[e][j] = 0;
-        }
-        #pragma unroll 4
-        for (int i = 0; i < rows; ++i) {
-            T x[LE], v[LU];
-            load(x, X_T + i * XT_ROW + LE * down, 4);
-            load(v, W_T + i * ALL_UNITS + first_unit, 32);
-            #pragma unroll
-            for (int e = 0; e < LE; ++e) {
+            for (int r = 0; r < SHARE_E; ++r) {
+                const int e = threadIdx.x / 8 + THREADS / 8 * r;
                 #pragma unroll
-                for (int j = 0; j < LU; ++j) z[e][j] += x[e] * v[j];
-            }
-        }
-
-        T sum[LE], own_w[LU];
-        load(own_w, w + first_unit, 32);
-        #pragma unroll
-        for (int e = 0; e < LE; ++e) {
-            sum[e] = 0;
-            #pragma unroll
-            for (int j = 0; j < LU; ++j) {
-                const T a = g(z[e][j]);
-                // A unit beyond n is 0 times X, which may be infinite, before it weighs nothing.
-                sum[e] += first_unit + 32 * (j / 4) + j % 4 < hidden ? own_w[j] * a : (T)0;
-                if (!KEEPS_Z) z[e][j] = a;
-            }
-            sum[e] += __shfl_xor_sync(EVERY_LANE, sum[e], 8);
-        }
-        // Of its examples each lane keeps one half, then a half of that, and gets the other lanes' share of it.
-        #pragma unroll
-        for (int half = LE / 2; half > 0; half /= 2) {
-            const bool upper = across & half;
-            #pragma unroll
-            for (int e = 0; e < half; ++e) {
-                const T given = upper ? sum[e] : sum[e + half];
-                sum[e] = (upper ? sum[e + half] : sum[e]) + __shfl_xor_sync(EVERY_LANE, given, 2 * half);
-            }
-        }
-        T z_out = sum[0];
-        if (WARPS > 1) {
-            z_parts[warp * EXAMPLES + own] = z_out;
-            __syncthreads();
-            z_out = 0;
-            for (int other = 0; other < WARPS; ++other) z_out += z_parts[other * EXAMPLES + own];
-        }
-        z_out += b_out[0];
-        if (yhat) {
-            if (there && counts_it) yhat[example] = unit(z_out);
-            continue;
-        }
-        const bool counts = there && s > 0;  // a weight of 0 leaves out: 0 * infinity would be NaN
-        const T dz = counts ? (unit(z_out) - y) * s : (T)0;
-        if (there && counts_it) {
-            if (counts) loss += unit_loss(z_out, y) * s;
-            total += s;
-            db_out += dz;
-        }
-        if (backward) {
-            #pragma unroll
-            for (int e = 0; e < LE; ++e) {
-                const T d = __shfl_sync(EVERY_LANE, dz, down % 2 + 2 * e + down / 2 * 16);
-                #pragma unroll
-                for (int q = 0; q < LU / 4; ++q) {
-                    Four back;
-                    #pragma unroll
-                    for (int j = 0; j < 4; ++j) {
-                        const T x = z[e][4 * q + j];
-                        dw[4 * q + j] += d * (KEEPS_Z ? g(x) : x);
-                        back.at[j] = d * own_w[4 * q + j] * slope(x);
+                for (int c = 0; c < SHARE_I; ++c) {
+                    const int i = threadIdx.x % 8 + 8 * c;
+                    if (e < EXAMPLES && i < inputs) {
+                        X_T[i * XT_ROW + e] = x_next[r][c];
+                        X_tile[e * X_ROW + i] = x_next[r][c];
                     }
-                    *(Four*)(dZ + (LE * down + e) * D_ROW + 32 * q + 4 * across) = back;
                 }
             }
-            __syncwarp();
-            #pragma unroll 2
-            for (int e = 0; e < EXAMPLES; ++e) {
-                T d[LU], x[LI];
-                load(d, dZ + e * D_ROW + 4 * across, 32);
-                load(x, X_tile + e * X_ROW + 4 * down, 16);
+            if (AHEAD) {
+                const long long next = first + EXAMPLES < end ? first + EXAMPLES : (part + gridDim.x) * segment;
+                fetch(x_next, X, x_input, x_example, inputs, next, k);
+            }
+            const bool there = own < here;
+            const long long example = first + (there ? own : 0);
+            const T y = yhat ? (T)0 : Y[example * y_example];
+            const T s = weight ? weight[example] : (T)1;
+            __syncthreads();
+
+            T z[LE][LU];  // then a, but where g' is of z
+            #pragma unroll
+            for (int e = 0; e < LE; ++e) {
+                #pragma unroll
+                for (int j = 0; j < LU; ++j) z[e][j] = 0;
+            }
+            #pragma unroll 4
+            for (int i = 0; i < rows; ++i) {
+                T x[LE], v[LU];
+                load(x, X_T + i * XT_ROW + LE * down, 4);
+                load(v, W_T + i * ALL_UNITS + first_unit, 32);
+                #pragma unroll
+                for (int e = 0; e < LE; ++e) {
+                    #pragma unroll
+                    for (int j = 0; j < LU; ++j) z[e][j] += x[e] * v[j];
+                }
+            }
+
+            T sum[LE], own_w[LU];
+            load(own_w, w + first_unit, 32);
+            #pragma unroll
+            for (int e = 0; e < LE; ++e) {
+                sum[e] = 0;
                 #pragma unroll
                 for (int j = 0; j < LU; ++j) {
+                    const T a = g(z[e][j]);
+                    // A unit beyond n is 0 times X, which may be infinite, before it weighs nothing.
+                    sum[e] += first_unit + 32 * (j / 4) + j % 4 < hidden ? own_w[j] * a : (T)0;
+                    if (!KEEPS_Z) z[e][j] = a;
+                }
+                sum[e] += __shfl_xor_sync(EVERY_LANE, sum[e], 8);
+            }
+            // Of its examples each lane keeps one half, then a half of that, and gets the other lanes' share of it.
+            #pragma unroll
+            for (int half = LE / 2; half > 0; half /= 2) {
+                const bool upper = across & half;
+                #pragma unroll
+                for (int e = 0; e < half; ++e) {
+                    const T given = upper ? sum[e] : sum[e + half];
+                    sum[e] = (upper ? sum[e + half] : sum[e]) + __shfl_xor_sync(EVERY_LANE, given, 2 * half);
+                }
+            }
+            T z_out = sum[0];
+            if (WARPS > 1) {
+                z_parts[warp * EXAMPLES + own] = z_out;
+                __syncthreads();
+                z_out = 0;
+                for (int other = 0; other < WARPS; ++other) z_out += z_parts[other * EXAMPLES + own];
+            }
+            z_out += b_out[0];
+            if (yhat) {
+                if (there && counts_it) yhat[example] = unit(z_out);
+                continue;
+            }
+            const bool counts = there && s > 0;  // a weight of 0 leaves out: 0 * infinity would be NaN
+            const T dz = counts ? (unit(z_out) - y) * s : (T)0;
+            if (there && counts_it) {
+                if (counts) loss += unit_loss(z_out, y) * s;
+                total += s;
+                db_out += dz;
+            }
+            if (backward) {
+                #pragma unroll
+                for (int e = 0; e < LE; ++e) {
+                    const T d = __shfl_sync(EVERY_LANE, dz, down % 2 + 2 * e + down / 2 * 16);
                     #pragma unroll
-                    for (int i = 0; i < LI; ++i) dW[j][i] += d[j] * x[i];
+                    for (int q = 0; q < LU / 4; ++q) {
+                        Four back;
+                        #pragma unroll
+                        for (int j = 0; j < 4; ++j) {
+                            const T x = z[e][4 * q + j];
+                            dw[4 * q + j] += d * (KEEPS_Z ? g(x) : x);
+                            back.at[j] = d * own_w[4 * q + j] * slope(x);
+                        }
+                        *(Four*)(dZ + (LE * down + e) * D_ROW + 32 * q + 4 * across) = back;
+                    }
+                }
+                __syncwarp();
+                #pragma unroll 2
+                for (int e = 0; e < EXAMPLES; ++e) {
+                    T d[LU], x[LI];
+                    load(d, dZ + e * D_ROW + 4 * across, 32);
+                    load(x, X_tile + e * X_ROW + 4 * down, 16);
+                    #pragma unroll
+                    for (int j = 0; j < LU; ++j) {
+                        #pragma unroll
+                        for (int i = 0; i < LI; ++i) dW[j][i] += d[j] * x[i];
+                    }
                 }
             }
         }
-
-        if (++since < FLUSH && tile + gridDim.x < tiles) continue;
+        if (yhat) continue;
         if (warp == 0) {
-            const double sums[HEAD] = {over_the_warp(loss), over_the_warp(total), over_the_warp(db_out)};
-            #pragma unroll
-            for (int i = 0; i < HEAD; ++i) {
-                if (lane == 0) add_to(row + i, sums[i], first_sums);
+            const double of_loss = over_the_warp(loss), of_weight = over_the_warp(total);
+            const double of_db = over_the_warp(db_out);
+            if (lane == 0) {
+                head[2 * part] = of_loss;
+                head[2 * part + 1] = of_weight;
+                if (backward) sums[part * parameters + parameters - 1] = (T)of_db;
             }
         }
         loss = total = db_out = 0;
-        if (backward) flush(row + HEAD, dw, dW, first_unit, down, hidden, rows, first_sums);
-        first_sums = false;
-        since = 0;
+        if (backward) flush(sums + part * parameters, dw, dW, first_unit, down, hidden, inputs);
     }
 }
 """
 
 
-class OnePassStep:
+class OnePassStep(BySegments):
     name = "onepass"
     takes_sparse = 0.0
     takes_tf32 = False
@@ -365,56 +357,47 @@ class OnePassStep:
         return 2 * (network.sizes[0] + 1) + 3
 
     @staticmethod
+    def segment(network: Network) -> int:
+        return SEGMENT
+
+    @staticmethod
     def sums(network: Network, block: int) -> int:
-        inputs, hidden, _ = network.sizes
-        most = Variant.of(network, "float32").most_blocks  # in float64 there are fewer
-        rows = min(most, -(-block // EXAMPLES))
-        return 8 * rows * (HEAD + (2 + inputs) * hidden)
+        return sums(count(network.sizes), block, SEGMENT)
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.xp = arrays.cupy_if_loaded() if xp is None else xp
         self.dtype = np.dtype(like.dtype)
-        self.sizes = network.sizes
+        self.network = network
         self.inputs, self.hidden, _ = network.sizes
         self.variant = variant = Variant.of(network, self.dtype.name)
         self.kernel = Kernel(self.xp, variant.source, "onepass", 32 * variant.warps, variant.shared)
-        self._wide_ones = wide_ones(self.xp)
+        self.segments = Segments(self.xp, self.dtype, network.sizes, count(network.sizes))
 
     def load(self, theta: Any) -> None:
-        self.params = unflatten(self.xp.ascontiguousarray(theta), self.sizes)
+        self.params = unflatten(self.xp.ascontiguousarray(theta), self.network.sizes)
 
-    def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
-        rows, n = self.inputs + 1, self.hidden
-        sums = added(self._wide_ones, self._parts(X, Y, weight, (1 + rows) * n))
-        below = sums[0, HEAD + n :].reshape(n, rows)  # the row of each hidden unit's weights, then its bias
-        parts = (below[:, :-1].reshape(-1), below[:, -1], sums[0, HEAD : HEAD + n], sums[0, HEAD - 1 : HEAD])
-        return GradientSum(sums[0, 0], self.xp.concatenate(parts), _weight(X, weight, sums), self.sizes)
+    def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
+        rows = self._rows(X, Y, weight, segment, backward=True)
+        return self.segments.gradients(rows, weights_of(X.shape[1], weight, segment))
 
-    def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
-        sums = added(self._wide_ones, self._parts(X, Y, weight, 0))
-        return sums[0, 0], _weight(X, weight, sums)
+    def costs(self, X: Any, Y: Any, weight: Any, segment: int) -> list[tuple[Any, Any]]:
+        rows = self._rows(X, Y, weight, segment, backward=False)
+        return self.segments.costs(rows, weights_of(X.shape[1], weight, segment))
 
     def predict(self, X: Any) -> Any:
         yhat = self.xp.empty((1, X.shape[1]), dtype=self.dtype)
-        self._launch(X, None, 0, None, yhat, None, 0)
+        self._launch(X, None, 0, None, yhat, Rows(None, None), EXAMPLES)  # nothing is summed: a tile is a segment
         return yhat
 
-    def _parts(self, X: Any, Y: Any, weight: Any, more: int) -> Any:
-        """A row for each thread block: ``HEAD`` sums, and ``more`` of the way back."""
-        parts = self.xp.empty((self._blocks(X), HEAD + more), dtype=np.float64)
-        self._launch(X, Y, strides(Y)[1], contiguous(self.xp, weight), None, parts, int(more > 0))
-        return parts
+    def _rows(self, X: Any, Y: Any, weight: Any, segment: int, backward: bool) -> Rows:
+        rows = self.segments.rows(-(-X.shape[1] // segment), backward)
+        self._launch(X, Y, strides(Y)[1], contiguous(self.xp, weight), None, rows, segment)
+        return rows
 
-    def _launch(self, X: Any, Y: Any, y_example: int, weight: Any, yhat: Any, parts: Any, backward: int) -> None:
+    def _launch(self, X: Any, Y: Any, y_example: int, weight: Any, yhat: Any, rows: Rows, segment: int) -> None:
         (W, b), (w_out, b_out) = self.params
+        k = X.shape[1]
         self.kernel(
-            (self._blocks(X),), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat, parts, X.shape[1],
-            self.inputs, self.hidden, backward,
+            (self.kernel.blocks(-(-k // segment)),), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat,
+            rows.head, rows.gradient, k, segment, self.inputs, self.hidden, int(rows.gradient is not None),
         )  # fmt: skip
-
-    def _blocks(self, X: Any) -> int:
-        return self.kernel.blocks(min(self.variant.most_blocks, -(-X.shape[1] // EXAMPLES)))
-
-
-def _weight(X: Any, weight: Any, sums: Any) -> Any:
-    return float(X.shape[1]) if weight is None else sums[0, 1]
