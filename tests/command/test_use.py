@@ -29,7 +29,7 @@ def test_a_regression_is_scored_by_r2_and_mae(run, folder, tmp_path):
     assert "the mean" in out
     _, out, _ = run("evaluate", model, folder / "people.csv", "--json")
     scores = json.loads(out)
-    assert set(scores) == {"m", "cost", "r2", "mae"}
+    assert set(scores) == {"m", "cost", "r2", "rmse", "mae"}
     assert scores["r2"] > 0.5
     _, out, _ = run("predict", model, folder / "people.csv")
     assert out.splitlines()[0] == "prediction"
@@ -143,8 +143,9 @@ def test_a_model_of_a_gpu_is_used_without_one(run, folder, tmp_path):
     import fullbatch as fb
 
     model = fb.load(folder / "pays.model")
-    model.estimator.device = "cuda:7"
+    model.device = model.estimator_.device = "cuda:7"
     fb.save(model, tmp_path / "gpu.model")
+    assert fb.load(tmp_path / "gpu.model").device == "auto"
     assert run("evaluate", tmp_path / "gpu.model", folder / "people.csv")[0] == 0
 
 
@@ -169,3 +170,28 @@ def test_levels_that_training_had_not_are_said(run, fails, folder, tmp_path):
         assert "'ulm'" in err
         assert "'ulm'" in fails(command[0], folder / "pays.model", data, "--strict")
         assert run(command[0], folder / "pays.model", folder / "people.csv", "--strict")[0] == 0
+
+
+def test_what_is_ignored_and_left_out_is_said(run, folder, tmp_path):
+    rows = (folder / "people.csv").read_text().replace("\n", ",0\n").replace(",0\n", ",more\n", 1).splitlines()
+    for row in (1, 7):
+        rows[row] = re.sub(r'"?(yes|no)"?,0$', ",0", rows[row])
+    data = write(tmp_path / "more.csv", "\n".join(rows) + "\n")
+    _, out, err = run("evaluate", folder / "pays.model", data, "--json")
+    assert json.loads(out)["m"] == 398
+    assert "the model does not know column 'more', which is ignored." in err
+    assert "2 of 400 rows have no target; they are left out." in err
+    _, _, err = run("predict", folder / "pays.model", data, "--out", tmp_path / "p.csv")
+    assert "column 'more'" in err
+    assert "no target" not in err
+    assert "column" not in run("predict", folder / "pays.model", folder / "people.csv", "--out", tmp_path / "p.csv")[2]
+    args = ("--target", "pays", "--drop", "more", *QUICK)
+    _, out, err = run("train", data, *args, "--model", tmp_path / "m.model")
+    assert "2 of 400 rows have no target; they are left out." in err
+    assert "2 of 400 rows have no target; they are left out." in out
+    assert "2 of 400 rows" in run("columns", data, "--target", "pays")[2]
+    assert "2 of 400 rows" in run("info", tmp_path / "m.model")[1]
+    assert run("predict", tmp_path / "m.model", data, "--out", tmp_path / "p.csv")[2].count("column") == 0
+    found = json.loads(run("train", data, *args, "--json", "-q")[1])
+    assert found["left_out"] == {"without_target": 2, "weight_0": 0}
+    assert found["m"] + found["held_out"]["m"] == 398
