@@ -203,3 +203,25 @@ def test_a_training_that_fails_keeps_the_old_model(fails, folder, tmp_path):
     )  # fmt: skip
     assert "learning rate" in said.replace("-", " ")
     assert model.read_bytes() == (folder / "pays.model").read_bytes()
+
+
+# --- Losses of numbers
+
+
+def test_a_loss_makes_a_regression_and_names_the_guess(run, fails, folder):
+    args = ("train", folder / "people.csv", "--target", "income", *QUICK)
+    for loss, guess in ((("absolute_error",), "the median"), (("quantile", "--quantile", "0.9"), "the 0.9-quantile")):
+        status, out, _ = run(*args, "--loss", *loss)
+        assert (status, guess in out) == (0, True)
+    out = run("train", folder / "people.csv", "--target", "age", "--log-target", *QUICK)[1]
+    assert "learned as log(1 + y /" in out
+    assert "regression" in out
+    # Counts of few values are classes, where no loss says otherwise.
+    found = json.loads(run("train", folder / "people.csv", "--target", "age", "--loss", "poisson", "--json", *QUICK)[1])
+    assert (found["task"], found["loss"]) == ("regress", "poisson")
+    assert "is classified" in fails(
+        "train", folder / "people.csv", "--target", "pays", "--log-target", "--task", "classify"
+    )
+    assert "quantile must be a number between 0 and 1" in fails(*args, "--loss", "quantile", "--quantile", "1")
+    assert "needs a quantile" in fails(*args, "--loss", "quantile")
+    assert "belongs to loss='quantile'" in fails(*args, "--quantile", "0.5")

@@ -132,7 +132,7 @@ def test_models_that_cannot_be_used(fails, folder, tmp_path):
         ("cut.model", content[:-50], "truncated or damaged"),
         ("header.model", content[:200], "truncated or damaged"),
         ("noise.model", b"\x80\x04\x95pickle", "not a model file"),
-        ("newer.model", content.replace(b'"format_version\\": 3', b'"format_version\\": 9'), "newer fullbatch"),
+        ("newer.model", re.sub(rb'("format_version.{4})\d', rb"\g<1>9", content), "newer fullbatch"),
     ]:
         assert says in fails("predict", write(tmp_path / name, damaged), data), name
     assert "not a model file" in fails("evaluate", data, folder / "pays.model")
@@ -195,3 +195,40 @@ def test_what_is_ignored_and_left_out_is_said(run, folder, tmp_path):
     found = json.loads(run("train", data, *args, "--json", "-q")[1])
     assert found["left_out"] == {"without_target": 2, "weight_0": 0}
     assert found["m"] + found["held_out"]["m"] == 398
+
+
+# --- Columns that are kept
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_kept_columns_stand_before_the_predictions(run, folder, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr("fullbatch.tables.predictions.ROWS", 150)
+    lines = (folder / "people.csv").read_text().splitlines()
+    more = ['"id, no",' + lines[0], *(f'"{i:03}, {i}",{line}' for i, line in enumerate(lines[1:]))]
+    data, model = write(tmp_path / "more.csv", "\n".join(more) + "\n"), folder / "pays.model"
+    assert run("predict", model, folder / "people.csv", "--out", tmp_path / f"plain{ending}")[0] == 0
+    keep = ("--keep", "id, no", "--keep", "income,town")
+    status, _, err = run("predict", model, data, "--out", tmp_path / f"kept{ending}", *keep)
+    assert (status, "does not know" in err) == (0, False)
+    read = parquet.read_table if ending == ".parquet" else csv.read_csv
+    plain, kept = read(tmp_path / f"plain{ending}"), read(tmp_path / f"kept{ending}")
+    assert kept.schema.names == ["id, no", "income", "town", *plain.schema.names]
+    assert kept.select(plain.schema.names).equals(plain)
+    own = csv.read_csv(data)
+    assert kept.column("id, no").to_pylist() == own.column("id, no").to_pylist()
+    assert kept.select(["income", "town"]).equals(own.select(["income", "town"]))
+    if ending == ".csv":
+        text = (tmp_path / "kept.csv").read_text().splitlines()
+        assert text[1].startswith('"000, 0",' + own.column("income")[0].cast("string").as_py() + ",")
+        assert run("predict", model, data, *keep)[1].splitlines() == text
+
+
+def test_kept_columns_that_cannot_be(fails, folder, tmp_path):
+    arguments = ("predict", folder / "pays.model", folder / "people.csv", "--out", tmp_path / "p.csv", "--keep")
+    assert "no column 'twon'. Did you mean 'town'" in fails(*arguments, "twon")
+    lines = (folder / "people.csv").read_text().splitlines()
+    for name in ("prediction", "probability_yes"):
+        data = write(tmp_path / "same.csv", "\n".join([f"{name},{lines[0]}", *(f"1,{line}" for line in lines[1:])]))
+        said = fails("predict", folder / "pays.model", data, "--out", tmp_path / "p.csv", "--keep", name)
+        assert f"--keep {name}: the predictions have a column of this name" in said
+    assert not (tmp_path / "p.csv").exists()

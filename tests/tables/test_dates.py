@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbatch.errors import InputError
-from fullbatch.tables.dates import ISO, KNOWN, DateFormats, check_format, fitting, kind_of, seconds_of
+from fullbatch.tables.dates import ISO, ISO_TIME, KNOWN, DateFormats, check_format, fitting, kind_of, seconds_of
+from fullbatch.tables.raw import RawTable
 
 FORMATS = [
     "%d/%m/%Y", "%m/%d/%Y %I:%M:%S %p", "%d.%m.%Y %H:%M", "%Y%m%d", "%d %b %Y", "%B %d, %Y", "%a %d-%b-%y %H:%M:%S.%f",
@@ -66,6 +67,16 @@ def test_iso_in_full_and_in_short():
     assert seconds(texts, ISO) == [86_400, 3600, 3600, 0, 0.25]
     for text in ("1970-1-2", "1970-01-01T25", "1970-02-30", "1970-01-01T", "x", "", "1970-01-01 00:60", "0000-01-01"):
         assert math.isnan(seconds([text], ISO)[0]), text
+
+
+def test_iso_times():
+    texts = ["10:20", "23:59:59.5", "00:00:01", "24:00", "1:00", "10:20 AM"]
+    assert seconds(texts, ISO_TIME)[:3] == [37_200, 86_399.5, 1]
+    assert np.isnan(seconds(texts, ISO_TIME)[3:]).all()
+    assert fitting(["10:20"], KNOWN) == [ISO_TIME]
+    assert fitting(["2:1"], KNOWN) == []
+    column = RawTable.of({"t": ["10:20", None]}).column("t")
+    assert (column.time, column.format, column.values[0]) == ("clock", None, 37_200)
 
 
 def test_days_that_are_none():

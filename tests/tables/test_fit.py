@@ -99,7 +99,7 @@ def test_rows_without_a_target_and_of_weight_0_are_left_out():
     assert rows.table.column("x").values.tolist() == [0, 3, 5]
     assert rows.weight.tolist() == [1, 2, 3]
     assert rows.left_out == {"without_target": 2, "weight_0": 1}
-    assert task_of(table, "y") == "classify"
+    assert task_of(table, "y") == ("classify", ("a", "b"))
     whole = RawTable.of({"x": np.arange(6.0), "y": list("ababab")})
     assert learnable(whole, "y").table is whole
     with pytest.raises(TableError, match="no row is left to learn from: 2 of 2 rows have no target"):

@@ -111,17 +111,19 @@ def table_or_store(
     date_format: Sequence[str] | None,
     categorical: Sequence[str] | None,
     numeric: Sequence[str] | None,
+    used: Mapping[str, str] | None = None,
 ) -> RawTable | Store:
     """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
     from fullbatch.sources.stored import is_store, open_store
 
     if not is_store(data):
         return read_selected(
-            data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric
+            data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric, used
         )
     asked = {
         "--drop": drop, "--columns": only, "--missing": missing, "--keep-missing-words": keep_missing_words,
         "--decimal": decimal != ".", "--date-format": date_format, "--categorical": categorical, "--numeric": numeric,
+        **(used or {}),
     }  # fmt: skip
     refuse_options(asked, data)
     store = open_store(data)
@@ -146,12 +148,17 @@ def read_selected(
     only: Sequence[str] | None,
     missing: Sequence[str] | None,
     keep_missing_words: bool,
-    decimal: str,
-    date_format: Sequence[str] | None,
-    categorical: Sequence[str] | None,
-    numeric: Sequence[str] | None,
+    decimal: str = ".",
+    date_format: Sequence[str] | None = None,
+    categorical: Sequence[str] | None = None,
+    numeric: Sequence[str] | None = None,
+    used: Mapping[str, str] | None = None,
 ) -> RawTable:
-    """The table as options select its columns; its ``left_out`` says why the others are left out."""
+    """The table as options select its columns; its ``left_out`` says why the others are left out.
+
+    used : columns that options name for a part of their own, by the option; they are read, and --drop may not have
+        them, but for that of --split-by: it decides, and need not be learned from
+    """
     from fullbatch.tables.dates import DateFormats
     from fullbatch.tables.raw import MissingWords
     from fullbatch.tables.reading import read_names, read_table
@@ -160,7 +167,8 @@ def read_selected(
     named, anywhere = date_formats(date_format or ())
     check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
     read = partial(read_table, missing=words, decimal=decimal, date_format=DateFormats(named, anywhere=anywhere))
-    keep = [] if target is None else [target]
+    used = used or {}
+    keep = [*([] if target is None else [target]), *used.values()]
     with status(f"reading {data}"):
         if not drop and not only:
             return read(data, keep=keep)
@@ -168,6 +176,10 @@ def read_selected(
         dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
         if target is not None and target in dropped:
             raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
+        for option, name in used.items():
+            if name in dropped and option != "--split-by":
+                raise InputError(f"column {name!r} is in {option} and in --drop; choose one.")
+        dropped = tuple(name for name in dropped if name not in keep)
         if both := sorted(set(dropped) & set(chosen)):
             raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
         if not only:

@@ -103,8 +103,7 @@ def convert(
             content = write_store(
                 list(data), out, target, task=task, categorical=column_names(categorical or (), names),
                 numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
-                seed=seed,
-                columns=chosen or None, drop=dropped,
+                seed=seed, columns=chosen or None, drop=dropped,
                 missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
                 date_format=DateFormats(named, anywhere=anywhere),
                 planned=None if quiet else planned, tell=None if quiet else tell,

@@ -82,10 +82,11 @@ def _store_info(path: Path, as_json: bool) -> None:
 def _model_info(path: Path, as_json: bool) -> None:
     """Show what a model file keeps of the model's making."""
     from fullbatch.command.columns import print_columns
-    from fullbatch.command.report import facts, print_scores
+    from fullbatch.command.report import facts, print_scores, scores_title
     from fullbatch.command.use import load_table_model
 
-    record = load_table_model(path).record
+    model = load_table_model(path)
+    record = model.record
     if as_json:
         print_json(record)
         return
@@ -95,15 +96,18 @@ def _model_info(path: Path, as_json: bool) -> None:
         return
     print_columns(out, record["report"], f"the table that {path} learned from")
     if record["held_out"]:
-        print_scores(
-            out, f"scores on {record['held_out']['m']:,} held-out rows",
-            {"model": record["held_out"], "guess": record["guess"]},
-        )  # fmt: skip
+        chose = record.get("held_out_chose", ["epoch"])
+        title = scores_title(str(model.encoding.target), record["held_out"]["m"], chose)
+        columns = {"model": record["held_out"], "guess": record["guess"]}
+        print_scores(out, title, columns, model.classes, record.get("weight"))
     out.print(facts([*_making(record), *((name, _text(value)) for name, value in _settings(record).items())]))
 
 
 def _making(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What made the model, and of what."""
+    from fullbatch.command.report import held_out_text
+
+    m = record.get("held_out_rows", 0)
     data, versions = record["data"], record["versions"]
     files = "".join(f"{file['name']} ({file['bytes']:,} bytes), " for file in data["files"])
     left_out = rows_line(record["left_out"], data["rows"])
@@ -111,6 +115,8 @@ def _making(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("made by", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("data", f"{files}{plural(data['rows'], 'row')}, checksum {data['crc32']}"),
         ("learned from", plural(record["rows"], "row") + (f"; {left_out}" if left_out else "")),
+        *([("weighed by", record["weight"])] if record.get("weight") else []),
+        *([("held out", held_out_text(m, record["rows"], record["held_out_by"]))] if m else []),
     ]
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,64 @@ def share(value: float | None) -> float | None:
     if value is not None and not 0 <= value < 1:
         raise typer.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
     return value
+
+
+def share_or_file(value: str) -> float | Path:
+    """The share of the rows to hold out; or a file, where it is no number."""
+    try:
+        number = float(value)
+    except ValueError:
+        return Path(value)
+    if not 0 <= number < 1:
+        raise typer.BadParameter(
+            f"{value} is out of range; give a share of at least 0 and less than 1, or a file.",
+            param_hint="'--validation'",
+        )
+    return number
+
+
+def probability(value: str | None) -> float | Literal["auto"] | None:
+    """A threshold: above 0 and below 1, or "auto"."""
+    if value is None or value == "auto":
+        return None if value is None else "auto"
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise typer.BadParameter(
+            f"{value!r} is no threshold; give a probability above 0 and below 1, or auto.", param_hint="'--threshold'"
+        )
+    return number
+
+
+def class_weights(value: str | None, classes: Sequence[Any] | None) -> Any:
+    """The weight of each class: "balanced", or 'no=1,yes=5', where a name may have "=" and "," itself.
+
+    classes : None: they are not known yet, so that the form alone is checked
+    """
+    if value is None or value == "balanced":
+        return value
+    found: dict[str, float] = {}
+    name = ""
+    for part in value.split(","):
+        name, _, number = (name + part).rpartition("=")
+        try:
+            found[name.strip()], name = float(number), ""
+        except ValueError:
+            name = f"{name}={number}," if name else f"{number},"
+    if name or not found:
+        raise typer.BadParameter(
+            f"{value!r} gives no weights; give balanced, or a number for each class: 'no=1,yes=5'.",
+            param_hint="'--class-weight'",
+        )
+    if classes is None:
+        return found
+    texts = {str(label).lower() if isinstance(label, bool) else str(label): label for label in classes}
+    if unknown := [name for name in found if name not in texts]:
+        known = ", ".join(map(repr, texts))
+        raise InputError(f"--class-weight: the target has no class {unknown[0]!r}; its classes are {known}.")
+    return {texts[name]: weight for name, weight in found.items()}
 
 
 def layer_sizes(value: str) -> tuple[int, ...]:
@@ -140,6 +198,22 @@ DateFormat = Annotated[
     list[str] | None,
     typer.Option(
         "--date-format", metavar="[COLUMN=]F", help="A format of dates, as born=%d/%m/%Y.", show_default=False
+    ),
+]
+SCORED = "Weights, held-out rows and scores"  # a panel of the help, whose columns have a width of their own
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="What each row counts; no feature.", show_default=False, rich_help_panel=SCORED
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Score by a name of scikit-learn's scoring too, such as f1.",
+        show_default=False,
+        rich_help_panel=SCORED,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]

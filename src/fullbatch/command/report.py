@@ -16,6 +16,7 @@ from rich.text import Text
 from fullbatch.errors import InputError
 
 MOST_PRINTED_CLASSES = 8  # A confusion matrix of more classes is wider than a terminal; --json has it.
+RARE = 0.05  # A class of a smaller share is rare: who never predicts it has a high accuracy.
 MOST_LINES = 25  # So many lines of progress at most are printed where the output is not a terminal.
 PLOT_ENDINGS = (".png", ".pdf", ".svg")
 
@@ -162,11 +163,16 @@ SCORES = {
 
 
 def print_scores(
-    out: Console, title: str, columns: Mapping[str, Mapping[str, Any]], classes: Sequence[Any] = ()
+    out: Console,
+    title: str,
+    columns: Mapping[str, Mapping[str, Any]],
+    classes: Sequence[Any] = (),
+    weight: str | None = None,
 ) -> None:
     """The scores of one or more predictors, one column each; the first is the one that matters.
 
     classes : of a classification; where they are few, the first predictor's confusion matrix is printed
+    weight : what the rows are weighed by, if they are
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -177,22 +183,72 @@ def print_scores(
         values = [scores[key] for scores in columns.values() if key in scores]
         if values:
             table.add_row(label, *(score(key, value) for value in values), better)
+    if asked := [scores["metric"] for scores in columns.values() if scores.get("metric")]:
+        table.add_row(Text(asked[0]["name"]), *(score("metric", one["value"]) for one in asked), "more is better")
     out.print()
     out.print(Text(title, style="bold"))
     out.print(table)
     if 2 <= len(classes) <= MOST_PRINTED_CLASSES:
-        out.print(confusion(classes, next(iter(columns.values()))["confusion_matrix"]))
+        out.print(confusion(classes, next(iter(columns.values()))["confusion_matrix"], weight))
+    if classes and (line := rare_line(classes, next(iter(columns.values()))["confusion_matrix"], weight)):
+        out.print(Text(line))
 
 
-def confusion(classes: Sequence[Any], matrix: Sequence[Sequence[float]]) -> Table:
+def scores_title(target: str, m: int, chose: Sequence[str]) -> str:
+    """What stands above scores on held-out rows. chose : what these have chosen: they are not unseen then"""
+    if chose:
+        return f"{target}: scores on {m:,} held-out rows, which chose the {' and the '.join(chose)}"
+    return f"{target}: scores on {m:,} rows that the model has not seen"
+
+
+def rare_line(classes: Sequence[Any], matrix: Sequence[Sequence[float]], weight: str | None = None) -> str:
+    """What is said of the rarest class, where accuracy says little because it is rare: else ""."""
+    own = [sum(row) for row in matrix]
+    there = [j for j, rows in enumerate(own) if rows]
+    rarest = min(there, key=own.__getitem__)
+    share = own[rarest] / sum(own)
+    if len(there) < 2 or share >= RARE:
+        return ""
+    better = "average precision" if len(classes) == 2 and rarest == 1 else "the matrix"
+    right = matrix[rarest][rarest]
+    many, found = f", {own[rarest]:,.0f}", f"{right:,.0f}"
+    if weight is not None:
+        many, found = " by weight", f"{100 * right / own[rarest]:.2g} %"
+    return (
+        f"{plain(classes[rarest])!r} is in {100 * share:.2g} % of these rows{many}, of which {found} are found: "
+        f"accuracy says little here, {better} more."
+    )
+
+
+def one_class_line(classes: Sequence[Any], matrix: Sequence[Sequence[float]], m: int, threshold: float | None) -> str:
+    """What is said where all predictions are of one class, though the rows are not: else ""."""
+    predicted = [j for j, column in enumerate(zip(*matrix, strict=True)) if sum(column)]
+    if len(predicted) != 1 or sum(1 for row in matrix if sum(row)) < 2:
+        return ""
+    cure = "; --threshold auto chooses one that tells the classes apart" if len(classes) == 2 and not threshold else ""
+    return f"all {m:,} predictions are {plain(classes[predicted[0]])!r}{cure}."
+
+
+def plain(label: Any) -> str:
+    """A class as tables of predictions have it: true and false are no words of Python's."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def held_out_text(m: int, rows: int, how: str) -> str:
+    """How many rows are held out beside those that are learned from, and by which rule."""
+    return f"{m:,} rows, {100 * m / (m + rows):.3g} %: {how}"
+
+
+def confusion(classes: Sequence[Any], matrix: Sequence[Sequence[float]], weight: str | None = None) -> Table:
     """Rows of each true class (a line) that are predicted as each class (a column)."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("rows that are | predicted as", style="bold")
+    table.add_column(f"{'rows' if weight is None else 'weights'} that are | predicted as", style="bold")
     for label in classes:
-        table.add_column(Text(str(label)), justify="right")
+        table.add_column(Text(plain(label)), justify="right")
     for i, (label, counts) in enumerate(zip(classes, matrix, strict=True)):
-        cells = [Text(f"{value:,.6g}", style="bold green" if i == j else "") for j, value in enumerate(counts)]
-        table.add_row(Text(str(label)), *cells)
+        texts = [f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}" for value in counts]
+        cells = [Text(text, style="bold green" if i == j else "") for j, text in enumerate(texts)]
+        table.add_row(Text(plain(label)), *cells)
     return table
 
 

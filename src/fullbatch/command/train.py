@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, rows_line, short_lines, table_or_store
+from fullbatch.command.columns import doubt_lines, rows_line, table_or_store
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
     DEFAULT,
     DTYPES,
     PRECISIONS,
+    SCORED,
     SOLVERS,
     TASKS,
     AsJson,
@@ -30,29 +29,36 @@ from fullbatch.command.options import (
     Decimal,
     Drop,
     KeepMissingWords,
+    Metric,
     Missing,
     Numeric,
     OnlyColumns,
+    Weight,
     batch_size_text,
     check_distinct,
+    class_weights,
     column_names,
     layer_sizes,
     memory_size,
     not_negative,
     one_of,
     positive,
-    share,
+    probability,
+    share_or_file,
 )
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.signals import ENDING, stopping_with
+from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
+from fullbatch.core.losses import OF_NUMBERS, check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
+from fullbatch.tables.fit import Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
     from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
-MOST_UNSEEN = 5  # So many columns with levels that only held-out rows have are named.
+OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regression
 
 
 def train(
@@ -116,8 +122,59 @@ def train(
         int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")
     ] = DEFAULT.random_state,
     validation: Annotated[
-        float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
-    ] = DEFAULT.validation,
+        str,
+        typer.Option(
+            metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
+        ),
+    ] = str(DEFAULT.validation),
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Hold out the last rows by this number or date.",
+            show_default=False,
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Hold out whole groups, its values; no feature.",
+            show_default=False,
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    weight: Weight = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="balanced, or weights as in 'no=1,yes=5'.",
+            show_default="1 each",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="End after N epochs that are no better on held-out rows.",
+            show_default="all epochs",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    metric: Metric = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X|auto",
+            help="Predict the second of two classes from this probability on.",
+            show_default="the likelier class",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -127,6 +184,19 @@ def train(
             show_default="by the target column",
         ),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Of a number: {', '.join(OF_NUMBERS)}.",
+            callback=one_of(OF_NUMBERS),
+            show_default=DEFAULT.loss,
+        ),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(metavar="X", help="That the loss quantile predicts.", show_default=False)
+    ] = None,
+    log_target: Annotated[bool, typer.Option("--log-target", help="Learn the logarithm of a number.")] = False,
     categorical: Categorical = None,
     numeric: Numeric = None,
     drop: Drop = None,
@@ -151,45 +221,67 @@ def train(
     from fullbatch.command.report import TrainingProgress
 
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
+    held_out = share_or_file(validation)
+    file = held_out if isinstance(held_out, Path) else None
     params: dict[str, Any] = {
         "hidden": layer_sizes(hidden), "activation": activation, "solver": solver, "epochs": epochs, "batch_size": rows,
-        "learning_rate": learning_rate, "l2": l2, "validation": validation, "max_levels": max_levels, "dtype": dtype,
-        "device": device, "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed,
-        "n_jobs": threads,
+        "learning_rate": learning_rate, "l2": l2, "validation": DEFAULT.validation if file else held_out,
+        "split_by": split_by, "group": group, "patience": patience, "metric": metric,
+        "threshold": probability(threshold), "max_levels": max_levels, "dtype": dtype, "device": device,
+        "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed, "n_jobs": threads,
     }  # fmt: skip
-    message = _check_before_training(data, model, plot, params)
+    class_weights(class_weight, None)
+    params |= _of_numbers(loss, quantile, log_target)
+    message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
+    used = {"--weight": weight, "--group": group, "--split-by": split_by}
     read = partial(
         table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
         decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
+        used={option: column for option, column in used.items() if column is not None},
     )  # fmt: skip
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
+    said = [message, _check_validation_file(file, table, data)]
     params["categorical"] = column_names(categorical or (), table.names)
     params["numeric"] = column_names(numeric or (), table.names)
-    estimator = _estimator(table, target, task, params)
+    params["drop"] = _decides_alone(split_by, drop, only, table.names)
+    task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
+    estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
-    first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, message))
-    stop = _fit(estimator.set_callbacks(progress, first), table, target, data, model, progress)
+    first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
+    rows_of = {"target": target, "sample_weight": weight, "X_val": file}
+    stop = _fit(estimator.set_callbacks(progress, first), table, rows_of, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
-        _plot(plot, estimator, name)
-    summary = {**_summary(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
-    summary["model"] = model and str(model)
+        draw(plot, estimator, name)
+    found = {**summary_of(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
+    found["model"] = model and str(model)
     if as_json:
-        print_json(summary)
+        print_json(found)
     elif not quiet:
-        _print_training(summary, data, plot)
+        print_training(found, data, plot)
+    if not quiet:
+        hint(found)
     if stop:
         raise typer.Exit(128 + stop)
 
 
-def _check_before_training(data: Path | None, model: Path | None, plot: Path | None, params: dict[str, Any]) -> str:
+def _check_before_training(
+    inputs: dict[str, Path | None], model: Path | None, plot: Path | None, params: dict[str, Any]
+) -> str:
     """Find out now what would otherwise be found out when the work is done; return what is to be said of the device."""
     from fullbatch.machine import cuda, places
     from fullbatch.machine.safe_output import check_output
 
-    check_distinct({"DATA": data}, {"--model": model, "--plot": plot})
+    check_distinct(inputs, {"--model": model, "--plot": plot})
+    file = inputs["--validation"]
+    if file is not None:
+        if not (file.exists() or any(mark in str(file) for mark in "*?[")):
+            raise InputError(f"--validation {file} is neither a share of the rows, such as 0.1, nor a file.")
+        if inputs["DATA"] is not None and file.resolve() == inputs["DATA"].resolve():
+            raise InputError(f"--validation and DATA are the same file, {file}; rows that are held out are other rows.")
+    Settings(**params).check(own_rows=file is not None)
     place = places.place(params["device"])
     place.budget(params["device_memory"])
     cuda.check_precision(params["precision"], place.empty(params["dtype"]))
@@ -228,15 +320,63 @@ def _table_and_target(
     return table, target
 
 
+def _check_validation_file(file: Path | None, table: RawTable | Store, data: Path | None) -> str:
+    """InputError where the file lacks columns of DATA; what is to be said of those that it has besides."""
+    from fullbatch.sources.stored import Store
+
+    if file is None:
+        return ""
+    if isinstance(table, Store):
+        raise InputError(f"--validation {file}: the store {data} has held-out rows of its own.")
+    from fullbatch.tables.fit import said_of_columns
+    from fullbatch.tables.raw import listed
+    from fullbatch.tables.reading import read_names
+
+    names = read_names(file)
+    if absent := [name for name in table.names if name not in names]:
+        raise InputError(
+            f"--validation {file} has other columns than {data or 'the table'}: it lacks {listed(absent)}."
+        )
+    others = [name for name in names if name not in table.names and name not in table.left_out]
+    return f"{file}: {said_of_columns(others)}." if others else ""
+
+
+def _decides_alone(
+    split_by: str | None, drop: Sequence[str] | None, only: Sequence[str] | None, names: Sequence[str]
+) -> tuple[str, ...]:
+    """The column of --split-by, where the selection of columns has it not, so that it is not learned from."""
+    chosen = column_names(only or (), names)
+    dropped = split_by in column_names(drop or (), names) or (chosen and split_by not in chosen)
+    return (split_by,) if split_by is not None and dropped else ()
+
+
 def _estimator(table: RawTable | Store, target: str, task: str | None, params: dict[str, Any]) -> Any:
     """What is trained: a classifier or a regressor, as was asked for, or as the target column has it."""
     from fullbatch.sources.stored import Store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.fit import task_of
 
-    found = task or (table.task if isinstance(table, Store) else task_of(table, target))
-    kind = TableClassifier if found == "classify" else TableRegressor
-    return kind(**params)
+    if isinstance(table, Store):
+        found, classes = task or table.task, table.classes
+    else:
+        found, classes = task_of(table, target, task)
+    if found == "classify":
+        if params["loss"] != DEFAULT.loss or params["log_target"]:
+            raise InputError(f"--loss and --log-target are of numbers, and {target!r} is classified.")
+        params = {name: value for name, value in params.items() if name not in OF_NUMBERS_ALONE}
+        return TableClassifier(**{**params, "class_weight": class_weights(params["class_weight"], classes)})
+    of_classes = ("class_weight", "threshold")
+    for name in of_classes:
+        if params[name] is not None:
+            raise InputError(f"--{name.replace('_', '-')} is of classes, and {target!r} makes a regression.")
+    return TableRegressor(**{name: value for name, value in params.items() if name not in of_classes})
+
+
+def _of_numbers(loss: str | None, quantile: float | None, log_target: bool) -> dict[str, Any]:
+    """The parameters of a regression; InputError where they contradict each other, before anything is read."""
+    name = loss or DEFAULT.loss
+    check_quantile(name, quantile)
+    return {"loss": name, "quantile": quantile, "log_target": log_target}
 
 
 class _BeforeTheFirstEpoch:
@@ -264,24 +404,31 @@ class _BeforeTheFirstEpoch:
         pass
 
 
-def _lines(message: str, estimator: Any) -> list[str]:
-    """What is said before the first epoch: of the device, of rows that are left out, of doubtful columns."""
+def _lines(said: Sequence[str], estimator: Any) -> list[str]:
+    """What is said before the first epoch: of the device, of rows that are left out, of doubtful columns.
+
+    said : what is known before the training is put together
+    """
     record = estimator.record_
-    return [
-        *filter(None, [message, rows_line(record["left_out"], record["data"]["rows"])]),
-        *doubt_lines(record["report"]),
-    ]
+    lines = [*said, rows_line(record["left_out"], record["data"]["rows"]), not_scored(record)]
+    if own := record["data"].get("held_out"):
+        line = rows_line(own["left_out"], own["rows"])
+        lines.append(f"of the held-out rows {line}" if line else "")
+    return [*filter(None, lines), *doubt_lines(record["report"])]
 
 
 def _fit(
     estimator: Any,
     table: RawTable | Store,
-    target: str,
+    rows_of: dict[str, Any],
     data: Path | None,
     model: Path | None,
     progress: TrainingProgress,
 ) -> int:
-    """Train, and write the model; the signal that stopped the training (0: none did)."""
+    """Train, and write the model; the signal that stopped the training (0: none did).
+
+    rows_of : the columns and rows with a part of their own, as ``fit`` takes them
+    """
     from fullbatch.machine.safe_output import only_writer
     from fullbatch.tables.record import files
 
@@ -289,7 +436,7 @@ def _fit(
     alone = only_writer(model, "the model") if model else nullcontext()
     with alone, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:
-            estimator.fit(table, target=target)
+            estimator.fit(table, **rows_of)
         except KeyboardInterrupt:
             if not hasattr(estimator, "network_"):  # Else it came when the network was trained, and only scores lack.
                 say("interrupted before the training began; there is no model to keep.")
@@ -307,107 +454,3 @@ def _fit(
         when = f"after {plural(progress.epochs, 'epoch')}" if progress.epochs else "in the first epoch"
         say(f"interrupted {when} of {progress.planned:,}: {kept}.")
     return signals.received
-
-
-def _plot(path: Path, estimator: Any, name: str) -> None:
-    from fullbatch.command.report import draw_costs
-    from fullbatch.machine.safe_output import replacing
-
-    title = f"{estimator.network_.encoding.target} of {name}"
-    with replacing(path, "the plot") as file:
-        draw_costs(file, path.suffix[1:].lower(), title, estimator.loss_curve_, estimator.validation_costs_ or ())
-
-
-def _summary(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
-    """What there is to say about a training, as its JSON has it."""
-    from fullbatch.machine.threads import thread_count
-
-    encoding, record = estimator.network_.encoding, estimator.record_
-    return {
-        "target": encoding.target,
-        "task": encoding.task,
-        "classes": list(encoding.classes),
-        "m": record["rows"],
-        "columns": len(encoding.feature_names),
-        "n": encoding.n,
-        "hidden": list(estimator.hidden),
-        "epochs": progress.epochs,
-        "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
-        **{name: record[name] for name in ("held_out", "guess", "left_out", "unseen", "report")},
-        "device": estimator.device_,
-        "step": estimator.step_,
-        "precision": estimator.precision_,
-        "note": estimator.note_,
-        "threads": thread_count(estimator.n_jobs),
-        "seconds": progress.seconds,
-        "examples_per_second": progress.examples_per_second,
-    }
-
-
-def _print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
-    from fullbatch.command.report import count, facts, print_scores, seconds
-
-    out = console(sys.stdout)
-    if summary["held_out"]:
-        title = f"{summary['target']}: scores on {summary['held_out']['m']:,} rows that the model has not seen"
-        guess = "majority guess" if summary["task"] == "classify" else "the mean"
-        print_scores(out, title, {"model": summary["held_out"], guess: summary["guess"]})
-    else:
-        out.print("No rows were held out, so there are no scores to show.")
-    threads = f", {plural(summary['threads'], 'thread')}" if summary["device"] == "cpu" else ""
-    layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
-    pairs = [
-        ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
-        *_rows_facts(summary),
-        *short_lines(summary["report"]),
-        ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
-        (
-            "training",
-            f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
-            f"{count(summary['examples_per_second'])} examples/s",
-        ),
-        ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
-    ]
-    if summary["note"]:
-        pairs.append(("note", summary["note"]))
-    if plot:
-        pairs.append(("plot", str(plot)))
-    if summary["model"]:
-        pairs.append(("model", summary["model"]))
-    pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
-    out.print(facts(pairs))
-
-
-def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which rows were left out, and which levels only held-out rows have."""
-    lines = []
-    if text := rows_line(summary["left_out"], summary["report"]["rows"] + sum(summary["left_out"].values())):
-        lines.append(("rows", text))
-    if unseen := summary["unseen"]:
-        columns = ", ".join(f"{name} {100 * share:.2g} %" for name, (share, _) in list(unseen.items())[:MOST_UNSEEN])
-        more = ", ..." if len(unseen) > MOST_UNSEEN else ""
-        lines.append(("levels", f"held-out rows have some that the others have not: {columns}{more}"))
-    return lines
-
-
-def _next_command(summary: dict[str, Any], data: Path | None) -> str:
-    """What to try next: to use the model, or to keep it."""
-    from fullbatch.sources.stored import is_store
-
-    if summary["model"]:
-        return shlex.join(
-            [
-                "predict",
-                summary["model"],
-                str(data) if data and not is_store(data) else "DATA.csv",
-                "--out",
-                "predictions.csv",
-            ]
-        )
-    of = [str(data), "--target", summary["target"]] if data else []
-    return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
-
-
-def _outputs(summary: dict[str, Any]) -> int:
-    """The units of the output layer: one for each of several classes, else a single one."""
-    return len(summary["classes"]) if len(summary["classes"]) > 2 else 1

@@ -70,7 +70,7 @@ class OneHotReader:
 
     def __init__(self, rows: Rows, n: int) -> None:
         self.rows, self.n = rows, n
-        self.buffer: np.ndarray | None = None  # It has the dtype of the numbers.
+        self.buffer = np.zeros((0, n))
         self.positions = np.empty((0, 0), np.intp)  # where each row's ones are in the flat buffer
         self.first = np.empty((0, 1), np.intp)  # where each row's feature 0 is in it
         self.used = 0  # so many rows, the first ones, hold ones of the last block
@@ -78,7 +78,7 @@ class OneHotReader:
     def __call__(self, where: Where) -> Array:
         numbers, ones = self.rows(where)
         k = length(where)
-        if self.buffer is None or len(self.buffer) < k:
+        if len(self.buffer) < k or self.positions.shape[1] != ones.shape[1]:  # The first time, neither is known.
             self.buffer = np.zeros((k, self.n), numbers.dtype)
             self.positions = np.empty((k, ones.shape[1]), np.intp)
             self.first = (np.arange(k, dtype=np.intp) * self.n)[:, np.newaxis]

@@ -20,7 +20,9 @@ import pyarrow as pa
 
 from fullbatch.errors import InputError
 
-ISO = "ISO 8601"  # a format beside strptime's: 2024-12-31, also with a time, its fraction and its zone
+# Two formats beside strptime's: 2024-12-31, also with a time, its fraction and its zone; and 10:20 or 10:20:30.5.
+ISO, ISO_TIME = "ISO 8601", "ISO 8601 time"
+ALWAYS = (ISO, ISO_TIME)  # They are read as a CSV reader would, also where nothing is to be concluded from values.
 DAY = 86_400
 
 _NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
@@ -38,13 +40,14 @@ _ISO = (
     r"^(?P<Y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)"
     rf"(?:[T ](?P<H>\d\d)(?::?(?P<M>\d\d)(?::?(?P<S>\d\d))?)?(?:\.(?P<f>\d+))?(?P<z>{_ZONE})?)?$"
 )
+_ISO_TIME = r"^(?P<H>\d\d):(?P<M>\d\d)(?::(?P<S>\d\d)(?:\.(?P<f>\d+))?)?$"
 _LIMITS = {"m": (1, 12), "d": (1, 31), "H": (0, 23), "M": (0, 59), "S": (0, 59)}
 
 _ORDERS = ("%d{0}%m{0}{1}", "%m{0}%d{0}{1}")
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATES = [order.format(mark, "%Y") for mark in "/.-" for order in _ORDERS] + ["%Y/%m/%d", "%Y.%m.%d"]
 # What is concluded from values alone, and what is only proposed.
-KNOWN = (ISO, *map("".join, product(_DATES, _TIMES)), "%I:%M %p", "%I:%M:%S %p")
+KNOWN = (*ALWAYS, *map("".join, product(_DATES, _TIMES)), "%I:%M %p", "%I:%M:%S %p")
 _SHORT = [order.format(mark, "%y") for mark in "/.-" for order in _ORDERS]
 PROPOSED = (*KNOWN, *map("".join, product(_SHORT, _TIMES)))
 # What a text of these begins with, so that a column of names costs nothing.
@@ -58,7 +61,7 @@ class DateFormats:
     named : the format of each of these columns, in which all of their values have to be
     preferred : a format for each of these columns, where it fits all of their values
     anywhere : formats for any column of text, where one fits all of its values
-    guess : whether formats may be concluded from the values; ISO 8601 is always read
+    guess : whether formats may be concluded from the values; those of ISO 8601 are always read
     """
 
     named: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class DateFormats:
         for text in asked:
             if fitting(texts, [text]):
                 return [text]
-        return fitting(texts, KNOWN if self.guess else [ISO])
+        return fitting(texts, KNOWN if self.guess else ALWAYS)
 
 
 USUAL_DATES = DateFormats()
@@ -140,6 +143,8 @@ def kind_of(format: str) -> str:
 @lru_cache(maxsize=256)
 def _compiled(format: str) -> tuple[str, tuple[str, ...]]:
     """The regular expression of a format, and the names of its groups, which are the letters of its directives."""
+    if format == ISO_TIME:
+        return _ISO_TIME, ("H", "M", "S", "f")
     if format == ISO:
         return _ISO, ("Y", "m", "d", "H", "M", "S", "f", "z")
     pattern, fields = "", []

@@ -159,7 +159,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         rows = learnable(whole, name, weight, numeric=self.numeric)
         if rows.left_out["without_target"]:
             warnings.warn(f"{said_of_rows(rows.left_out, whole.m)}; they are left out.", TableWarning, stacklevel=3)
-        split = self._split(rows, name, settings) if X_val is None else Split.nothing(rows.table.m, _name_of(X_val))
+        split = self._split(rows, name, settings, X_val)
         data = record.fingerprint(whole, paths_of(X))
         whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
         encoding = self._learn(rows.table, name, split.train, settings)
@@ -168,10 +168,16 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if X_val is not None:
             weight_val = sample_weight_val if column is None else column
             scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
+            data["held_out"] = {"rows": scored.table.m + sum(scored.left_out.values()), "left_out": scored.left_out}
         settings = settings.for_rows(len(split.train))
+        held_out_rows = 0 if scored is None else scored.table.m
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
-        self._describe(encoding, {"data": data, "held_out_by": split.how, "not_scored": others, **made_of})
+        made_of |= {
+            "data": data, "weight": _name_of_weight(sample_weight), "held_out_by": split.how,
+            "held_out_rows": held_out_rows, "not_scored": others,
+        }  # fmt: skip
+        self._describe(encoding, made_of)
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
@@ -187,6 +193,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         settings.check(own_rows=False)
         if settings.patience is not None and not store.held_out.m:
             raise InputError(f"patience needs held-out rows, and {store.path} has none.")
+        self._check_scores(encoding, settings)
         settings = settings.for_rows(store.train.m)
         made_of = {
             **from_store.described(store),
@@ -233,15 +240,22 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             return weights_of(table, weight, self.dtype)
         return read_weight(weight, table.m, self.dtype)
 
-    def _split(self, rows: Learnable, target: str, settings: Settings) -> Split:
+    def _split(self, rows: Learnable, target: str, settings: Settings, X_val: Any) -> Split:
+        if X_val is not None:
+            return Split.nothing(rows.table.m, f"those of {_name_of(X_val)}")
         rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
         return rule.split(rows.table, target, self._task, rows.kept)
 
     def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, weight: Any, *, apart: bool) -> Learnable:
         """The rows of X_val that can be scored."""
         more = [weight] if isinstance(weight, str) else []
-        theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
-        rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
+        try:
+            theirs = _read_validation(encoding, X_val, y_val, more, apart=apart)
+            rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
+            encoding.check(rows.table)
+        except TableError as error:  # Its rows have numbers of their own, so that it has to be named.
+            name = _name_of(X_val)
+            raise error if name in str(error) else TableError(f"{name}: {error}") from None
         if rows.left_out["without_target"]:
             warnings.warn(f"of X_val {said_of_rows(rows.left_out, theirs.m)}.", TableWarning, stacklevel=4)
         return rows
@@ -532,11 +546,12 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     record_ : dict
         How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
         (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
-        ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in words), ``not_scored``
-        (classes that only held-out rows have, and how many), ``held_out_chose`` (of "epoch" and "threshold"),
-        ``ended`` (the last epoch, and the best), ``unseen`` (columns with levels that only held-out rows
-        have: their share, and the first), ``held_out`` and ``guess`` (scores on the held-out rows, of the model and of
-        the guess that knows the training targets alone; None where none were held out).
+        ``weight`` (its column), ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in
+        words), ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
+        ``held_out_chose`` (of "epoch" and "threshold"), ``ended`` (the last epoch, and the best), ``unseen`` (columns
+        with levels that only held-out rows have: their share, and the first), ``held_out`` and ``guess`` (scores on the
+        held-out rows, of the model and of the guess that knows the training targets alone; None where none were held
+        out).
     n_features_in_, feature_names_in_
         The input columns; those of an array are called x0, x1, ...
     threshold_ : float or None
@@ -645,7 +660,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
 class TableRegressor(RegressorMixin, _TableEstimator):
     """A network that predicts a number, of a raw table; parameters and attributes as of ``TableClassifier``.
 
-    There are no classes, so neither ``class_weight`` nor ``threshold`` nor ``classes_``.
+    There are no classes, so neither ``class_weight`` nor ``threshold``, ``classes_`` nor ``threshold_``.
 
     Parameters
     ----------
@@ -767,6 +782,13 @@ def _refuse_divergence(trainer: Any) -> None:
 def _name_of(X_val: Any) -> str:
     """How the record calls rows that are a table of their own."""
     return ", ".join(file["name"] for file in record.files(paths_of(X_val))) or "X_val"
+
+
+def _name_of_weight(sample_weight: Any) -> str | None:
+    """How the record calls what weighs the rows; None: nothing does."""
+    if sample_weight is None or isinstance(sample_weight, str):
+        return sample_weight
+    return "sample_weight"
 
 
 def _scored(encoding: TableEncoding, rows: Learnable | None) -> tuple[Learnable | None, dict[str, int]]:

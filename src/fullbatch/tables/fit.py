@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -153,11 +153,14 @@ def said_of_columns(others: Sequence[str]) -> str:
     return f"the model does not know {noun} {listed(others)}, which {verb} ignored"
 
 
-def task_of(table: RawTable, target: str) -> str:
-    """The task that the target column makes, "classify" or "regress", whatever rows have no target."""
+def task_of(table: RawTable, target: str, task: str | None = None) -> tuple[str, tuple[Any, ...]]:
+    """The task that the target column makes, "classify" or "regress", whatever rows have no target; and its classes.
+
+    task : that which was asked for
+    """
     table.require([target], "target column")
     column = table.column(target)
     present = np.flatnonzero(~column.missing)
     if not len(present):
         learnable(table, target)  # the same error as later
-    return decide_task(target, column if len(present) == table.m else column.select(present), None)[0]
+    return decide_task(target, column if len(present) == table.m else column.select(present), task)

@@ -60,6 +60,7 @@ def described(store: Store) -> dict[str, Any]:
         "left_out": content["left_out"],
         "unseen": {},
         "held_out_by": "drawn",
+        "held_out_rows": store.held_out.m,
         "not_scored": {},
         "data": {
             "rows": rows + sum(content["left_out"].values()),

@@ -10,7 +10,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fullbatch.errors import TableError
+
 if TYPE_CHECKING:
+    from fullbatch.tables.kept import Kept
     from fullbatch.tables.network import TableNetwork
     from fullbatch.tables.raw import RawTable
 
@@ -23,18 +26,38 @@ def ending_of(name: str) -> str | None:
     return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
 
 
-def write_predictions(model: TableNetwork, table: RawTable, file: IO[bytes], ending: str = ".csv") -> None:
+def write_predictions(
+    model: TableNetwork, table: RawTable, file: IO[bytes], ending: str = ".csv", kept: Kept | None = None
+) -> None:
     """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows.
 
-    file : open for writing bytes;  ending : one of ENDINGS
+    file : open for writing bytes;  ending : one of ENDINGS;  kept : columns that come before them
     """
+    batches = _batches(model, table)
     if ending == ".parquet":
-        _write_parquet(_batches(model, table), file)
+        _write_parquet(batches if kept is None else _beside(kept.typed_blocks(ROWS), batches), file)
     elif ending == ".csv.gz":
         with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as compressed:
-            _write_csv(_batches(model, table), compressed)
+            _write_csv(batches, compressed, kept)
     else:
-        _write_csv(_batches(model, table), file)
+        _write_csv(batches, file, kept)
+
+
+def names_of(model: TableNetwork) -> list[str]:
+    """The columns of predictions."""
+    return ["prediction", *map(probability_name, model.classes)]
+
+
+def _beside(kept: Iterator[Any], batches: Iterator[Any]) -> Iterator[Any]:
+    """Columns that are kept, and predictions, together."""
+    import pyarrow as pa
+
+    for batch in batches:
+        block = next(kept, None)
+        if block is None or block.num_rows != batch.num_rows:
+            raise TableError("the table has other rows than before: it was changed while predictions were made.")
+        named = dict(zip(block.schema.names, block.columns, strict=True))
+        yield pa.table({**named, **dict(zip(batch.schema.names, batch.columns, strict=True))})
 
 
 def _batches(model: TableNetwork, table: RawTable) -> Iterator[Any]:
@@ -81,15 +104,18 @@ def _write_parquet(batches: Iterator[Any], file: IO[bytes]) -> None:
 
     first = next(batches)
     with parquet.ParquetWriter(file, first.schema) as writer:
-        writer.write_batch(first)
+        writer.write(first)
         for batch in batches:
-            writer.write_batch(batch)
+            writer.write(batch)
 
 
-def _write_csv(batches: Iterator[Any], file: Any) -> None:
+def _write_csv(batches: Iterator[Any], file: Any, kept: Kept | None) -> None:
     import pyarrow as pa
     from pyarrow.csv import WriteOptions, write_csv
 
+    if kept is not None:
+        _write_csv_beside(_beside(kept.blocks(ROWS), batches), file)
+        return
     style = None
     for batch in batches:
         if style is None:
@@ -99,6 +125,15 @@ def _write_csv(batches: Iterator[Any], file: Any) -> None:
         rows = pa.BufferOutputStream()
         write_csv(batch, rows, WriteOptions(include_header=False, quoting_style=style))
         file.write(rows.getvalue())
+
+
+def _write_csv_beside(tables: Iterator[Any], file: Any) -> None:
+    """Where any text can be among the values, so that each is looked at."""
+    from fullbatch.tables.kept import csv_lines
+
+    for number, table in enumerate(tables):
+        lines = csv_lines(list(zip(table.schema.names, table.columns, strict=True)))
+        file.write((b"" if number else _header(table.schema.names)) + lines)
 
 
 def _header(names: list[str]) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import InputError, TableError
-from fullbatch.tables.dates import ISO, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
+from fullbatch.tables.dates import ALWAYS, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
 from fullbatch.tables.statistics import number_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class RawColumn:
         one that is none
     time : "date", "clock" or "duration" where the values are the seconds of dates, times of the day or durations;
         "" where they are none
-    format : of dates that were texts, what these were read by; None: they were none, or ISO 8601
+    format : of dates that were texts, what these were read by; None: they were none, or as ISO 8601 has them
     decimal : of a text column, the mark with which a text is a number
     """
 
@@ -414,7 +414,7 @@ class Builder:
         values = np.append(seconds, [np.nan, np.nan])[codes]
         if (beyond := self._beyond(formats[0])) is not None:
             values[codes == len(levels) + 1] = beyond
-        return RawColumn(values, None, time=kind_of(formats[0]), format=None if formats[0] == ISO else formats[0])
+        return RawColumn(values, None, time=kind_of(formats[0]), format=None if formats[0] in ALWAYS else formats[0])
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:

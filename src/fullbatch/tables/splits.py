@@ -60,7 +60,7 @@ class HoldOut:
         elif self.group is not None:
             held_out, how = _groups(table, self.group, self.share, self.seed, rows)
         else:
-            held_out, how = _drawn(_strata(table, target, task), self.share, self.seed), "drawn"
+            held_out, how = _drawn(_strata(table, target, task), self.share, self.seed), "drawn at random"
         return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), how)
 
 
