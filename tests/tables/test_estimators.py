@@ -619,3 +619,59 @@ def test_losses_that_cannot_be_are_refused(skewed, parameters, says):
         fb.TableRegressor(**parameters).fit(skewed, target="y")
     with pytest.raises(TableError, match="needs numbers of at least 0, but row 1 has -1"):
         fb.TableRegressor(loss="poisson").fit({"x": [1, 2, 3] * 9, "y": [-1.0, 2.5, 3.0] * 9}, target="y")
+
+
+# --- Checkpoints
+
+
+class Stop(Exception):
+    pass
+
+
+class StopsAfter:
+    """A callback that ends the training with an error, after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def setup(self, estimator, context) -> None:
+        pass
+
+    def on_fit_task_begin(self, estimator, context) -> None:
+        pass
+
+    def on_fit_task_end(self, estimator, context) -> None:
+        self.left -= context.max_subtasks == 0
+        if not self.left:
+            raise Stop
+
+    def teardown(self, estimator, context) -> None:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(skewed, tmp_path, solver):
+    table = {**skewed, "town": np.where(skewed["x"] > 0.5, "a", "b")}
+    parameters = {"hidden": (8,), "epochs": 9, "solver": solver, "random_state": 0}
+    whole = fb.TableRegressor(**parameters).fit(table, target="y")
+    checkpoint = fb.Checkpoint(tmp_path / "late.ckpt", seconds=0)
+    cut = fb.TableRegressor(**parameters).set_callbacks(checkpoint, StopsAfter(4))
+    with pytest.raises(Stop):
+        cut.fit(table, target="y")
+    so_far = fb.load(tmp_path / "late.ckpt")
+    assert type(so_far) is fb.TableRegressor
+    assert so_far.predict(table).shape == (2000,)
+    assert so_far.record_["ended"]["epoch"] < 9
+    rest = fb.TableRegressor(**parameters).set_callbacks(checkpoint).fit(table, target="y", resume=checkpoint)
+    assert np.array_equal(rest.predict(table), whole.predict(table))
+    assert rest.loss_curve_ == whole.loss_curve_
+    assert rest.record_ == whole.record_
+    assert np.array_equal(fb.load(tmp_path / "late.ckpt").predict(table), whole.predict(table))
+    longer = fb.TableRegressor(**{**parameters, "epochs": 12}).fit(table, target="y", resume=checkpoint)
+    assert len(longer.loss_curve_) == 12
+    with pytest.raises(InputError, match="hidden_layer_sizes"):
+        fb.TableRegressor(**{**parameters, "hidden": (9,)}).fit(table, target="y", resume=checkpoint)
+    other = {**table, "x": table["x"][::-1]}
+    with pytest.raises(InputError, match="checkpoint"):
+        fb.TableRegressor(**{**parameters, "epochs": 12}).fit(other, target="y", resume=checkpoint)

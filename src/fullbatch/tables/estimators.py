@@ -6,6 +6,7 @@ the parameters of the epoch are kept whose cost on the held-out rows is the leas
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
@@ -43,6 +44,7 @@ from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
 from fullbatch.tables.scores import best_threshold, check_metric
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
+from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
@@ -105,6 +107,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        resume: Any = None,
     ) -> Any:
         """Learn from a raw table X of m rows.
 
@@ -128,6 +131,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             Held-out rows of a class that training has not are left out of the scores, and a TableWarning says so.
         sample_weight_val : array-like, optional
             The weights of X_val. Where ``sample_weight`` is a column of X, they are that of X_val by the same name.
+        resume : Checkpoint, optional
+            Whose training goes on, to the same bits, with the same table and parameters; ``epochs`` may be more, and
+            ``device``, ``device_memory`` and ``n_jobs`` others. ``set_callbacks(checkpoint)`` keeps a training.
 
         Returns
         -------
@@ -148,7 +154,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if isinstance(X, Store):
             given = {"y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
             given["sample_weight_val"] = sample_weight_val
-            return self._fit_store(X, given)
+            return self._fit_store(X, given, resume)
         settings = self._settings()
         settings.check(own_rows=X_val is not None)
         whole, name = _with_target(as_table(X), y, target)
@@ -173,19 +179,18 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         held_out_rows = 0 if scored is None else scored.table.m
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
-        made_of |= {
+        self._describe(encoding, made_of | {
             "data": data, "weight": _name_of_weight(sample_weight), "held_out_by": split.how,
             "held_out_rows": held_out_rows, "not_scored": others,
-        }  # fmt: skip
-        self._describe(encoding, made_of)
+        })  # fmt: skip
         again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
         hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
         learn = rows.rows(split.train) if len(split.held_out) else rows
-        self._train(encoding, learn, scored, settings, hooks)
+        self._train(encoding, learn, scored, settings, hooks, resume)
         return self
 
-    def _fit_store(self, store: Store, given: dict[str, Any]) -> Any:
+    def _fit_store(self, store: Store, given: dict[str, Any], resume: Any) -> Any:
         """Learn from an encoded table on the disk."""
         from_store.check_parameters(self, store, given, DEFAULT)
         encoding = encoding_of(store.content)
@@ -207,7 +212,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         self._describe(encoding, json_ready(made_of))
         hooks = {"X": store, "y": None, "metadata": None}
         trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
-        context = self._fit_trainer(trainer, encoding, settings, hooks, store)
+        context = self._fit_trainer(trainer, encoding, settings, hooks, store, resume=resume)
         if encoding.classes:
             trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
         if store.held_out.m:
@@ -309,6 +314,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         scored: Learnable | None,
         settings: Settings,
         hooks: dict[str, Any],
+        resume: Any,
     ) -> None:
         """Fit the network's own estimator on the encoded rows, and keep what it learned."""
         X, y, weight = encoding.encode(rows.table), encoding.encode_target(rows.table), rows.weight
@@ -321,7 +327,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 "sample_weight_val": self._choosing(scored.weight, y_val, y, weight),
             }
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
-        context = self._fit_trainer(trainer, encoding, settings, hooks, X, y, sample_weight=weight, **validation)
+        context = self._fit_trainer(
+            trainer, encoding, settings, hooks, X, y, sample_weight=weight, resume=resume, **validation
+        )
         if scored is not None:
             if settings.threshold == "auto":
                 self._choose_threshold(scored, settings.metric)
@@ -342,13 +350,24 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         """Fit it, with this estimator's callbacks, whose context is given back."""
         context = self._init_callback_context(max_subtasks=settings.epochs)
         context.call_on_fit_task_begin(estimator=self, **hooks)
-        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience))
+        keepers = [one for one in getattr(self, "_skl_callbacks", []) if is_checkpoint(one)]
+        for keeper in keepers:
+            keeper.carry(model_of=partial(self._at, encoding, settings))
+        trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience), *keepers)
         trainer.fit(*examples, **more)
         trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
         _refuse_divergence(trainer)
         self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
         self.record_["ended"] = _ended(trainer, settings)
         return context
+
+    def _at(self, encoding: TableEncoding, settings: Settings, trainer: Any) -> Any:
+        """This estimator as it is at a moment of the training, by the network's estimator: what a checkpoint keeps."""
+        model = copy.copy(self)
+        model.__dict__.pop("_skl_callbacks", None)
+        model.record_ = {**self.record_, "ended": _ended(trainer, settings)}
+        model._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
+        return model
 
     def _epochs(
         self, context: Any, encoding: TableEncoding, hooks: dict[str, Any], patience: int | None
@@ -383,7 +402,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             learning_rate_init=settings.learning_rate,
             max_iter=settings.epochs,
             tol=0.0 if runs_all_epochs else 1e-6,
-            n_iter_no_change=settings.epochs,
+            n_iter_no_change=np.inf,
             early_stopping=runs_all_epochs and keep_best,
             scoring="loss",
             random_state=settings.random_state,
