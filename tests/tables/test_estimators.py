@@ -436,6 +436,15 @@ def test_a_threshold_decides_between_two_classes(tmp_path, threshold):
     assert fb.TableClassifier(**SMALL).fit(X, LATE).threshold_ is None
 
 
+def test_a_threshold_that_cannot_be_chosen_is_found_out_before_the_training():
+    one = LATE[:200].where(np.arange(200) < 150, "no")
+    recorder = Recorder()
+    model = fb.TableClassifier(**SMALL, threshold="auto").set_callbacks(recorder)
+    with pytest.raises(InputError, match="the held-out rows are of one class"):
+        model.fit(X[:200], one, X_val=X[:200][one == "no"], y_val=one[one == "no"])
+    assert recorder.epochs == []
+
+
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_with_lbfgs_the_held_out_rows_choose_the_threshold_alone():
     assert fb.TableClassifier(**SMALL, solver="lbfgs").fit(X, LATE).record_["held_out_chose"] == []

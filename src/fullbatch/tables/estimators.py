@@ -41,7 +41,7 @@ from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
-from fullbatch.tables.scores import best_threshold, check_metric
+from fullbatch.tables.scores import best_threshold, check_metric, check_two_classes
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
 from fullbatch.training.checkpoints import is_checkpoint
@@ -326,6 +326,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
                 "y_val": (y_val := encoding.encode_target(scored.table)),
                 "sample_weight_val": self._choosing(scored.weight, y_val, y, weight),
             }
+            if settings.threshold == "auto":
+                check_two_classes(y_val)
         trainer = self._trainer(encoding, settings, keep_best=scored is not None)
         context = self._fit_trainer(
             trainer, encoding, settings, hooks, X, y, sample_weight=weight, resume=resume, **validation

@@ -153,6 +153,12 @@ def _undefined_in_silence() -> Iterator[None]:
         yield
 
 
+def check_two_classes(target: np.ndarray) -> None:
+    """InputError where held-out rows are of one class, on which no threshold can be chosen."""
+    if len(np.unique(target)) < 2:
+        raise InputError("the held-out rows are of one class, so no threshold can be chosen on them.")
+
+
 def best_threshold(
     proba: np.ndarray, target: np.ndarray, metric: str = "balanced_accuracy", weight: np.ndarray | None = None
 ) -> float:
@@ -168,8 +174,7 @@ def best_threshold(
 
     if proba.shape[1] != 2:
         raise InputError(f"a threshold is of two classes; here are {proba.shape[1]}.")
-    if len(np.unique(target)) < 2:
-        raise InputError("the held-out rows are of one class, so no threshold can be chosen on them.")
+    check_two_classes(target)
     weights = {} if weight is None else {"sample_weight": weight}
     try:
         with sklearn.config_context(enable_metadata_routing=True), _undefined_in_silence():
