@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fullbatch.command.columns import doubt_lines, rows_line, table_or_store
+from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
@@ -62,6 +63,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -211,6 +213,15 @@ def train(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads.", show_default="all cores")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the training there while it runs.", show_default=False),
+    ] = None,
+    checkpoint_every: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Between two writings.")] = 60.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on with the training that a checkpoint keeps.", show_default=False),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the cost of each epoch.", show_default=False)
     ] = None,
@@ -218,8 +229,12 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Train a network on a table and score it on rows that it has not seen."""
+    options = dict(locals())
+    if resume is not None:
+        return train(context, **going_on(context, resume))
     from fullbatch.command.report import TrainingProgress
 
+    kept = kept_by(context, options)
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
     held_out = share_or_file(validation)
     file = held_out if isinstance(held_out, Path) else None
@@ -250,21 +265,26 @@ def train(
     estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
-    rows_of = {"target": target, "sample_weight": weight, "X_val": file}
-    stop = _fit(estimator.set_callbacks(progress, first), table, rows_of, data, model, progress)
+    rows_of = {"target": target, "sample_weight": weight, "X_val": file, "resume": kept.resume}
+    stop = _fit(estimator.set_callbacks(progress, first, *kept.callbacks), table, rows_of, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)
     found = {**summary_of(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
-    found["model"] = model and str(model)
+    _say({**found, "model": model and str(model)}, data, plot, as_json=as_json, quiet=quiet)
+    if stop:
+        raise typer.Exit(128 + stop)
+    return None
+
+
+def _say(found: dict[str, Any], data: Path | None, plot: Path | None, *, as_json: bool, quiet: bool) -> None:
+    """What came of the training, as JSON or for a person."""
     if as_json:
         print_json(found)
     elif not quiet:
         print_training(found, data, plot)
     if not quiet:
         hint(found)
-    if stop:
-        raise typer.Exit(128 + stop)
 
 
 def _check_before_training(
@@ -436,7 +456,8 @@ def _fit(
     alone = only_writer(model, "the model") if model else nullcontext()
     with alone, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:
-            estimator.fit(table, **rows_of)
+            with warnings_said():
+                estimator.fit(table, **rows_of)
         except KeyboardInterrupt:
             if not hasattr(estimator, "network_"):  # Else it came when the network was trained, and only scores lack.
                 say("interrupted before the training began; there is no model to keep.")

@@ -1,0 +1,76 @@
+"""train --checkpoint and --resume: killed at any moment, a training goes on to the same model file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+import fullbatch as fb
+from command.test_app import start
+
+LONG = ("--target", "pays", "--drop", "spends", "--hidden", "8", "--epochs", "400", "--json", "-q")
+
+
+@pytest.fixture
+def whole(run, folder, tmp_path):
+    """The model of a training that nothing interrupted."""
+    assert run("train", folder / "people.csv", *LONG, "--model", tmp_path / "whole.model")[0] == 0
+    return (tmp_path / "whole.model").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_ended_training_goes_on_to_the_same_model_file(run, folder, tmp_path, whole, number):
+    checkpoint, model = tmp_path / "late.ckpt", tmp_path / "late.model"
+    args = ("train", folder / "people.csv", *LONG, "--model", model, "--checkpoint", checkpoint)
+    with start(*args, "--checkpoint-every", "0") as process:
+        end = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < end:
+            time.sleep(0.005)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode in ({-9, 0} if number == signal.SIGKILL else {143, 0})
+    assert type(fb.load(checkpoint)) is fb.TableClassifier
+    status, out, err = run("train", "--resume", checkpoint, "--json", "-q")
+    assert (status, err) == (0, "") or "is at its end" in err
+    assert model.read_bytes() == whole
+    assert json.loads(out)["model"] == str(model)
+    assert sorted(os.listdir(tmp_path)) == ["late.ckpt", "late.model", "whole.model"]
+
+
+def test_a_checkpoint_predicts_and_is_told_of(run, folder, tmp_path):
+    args = (*LONG[:-4], "--epochs", "3", "--checkpoint", tmp_path / "c.ckpt")
+    assert run("train", folder / "people.csv", *args)[0] == 0
+    status, out, _ = run("predict", tmp_path / "c.ckpt", folder / "people.csv")
+    assert (status, out.count("\n")) == (0, 401)
+    assert run("info", tmp_path / "c.ckpt")[0] == 0
+    _, _, err = run("train", "--resume", tmp_path / "c.ckpt")
+    assert "warning: the training in the checkpoint is at its end (max_iter=3 is reached)" in err
+    found = json.loads(run("train", "--resume", tmp_path / "c.ckpt", "--epochs", "5", "--json")[1])
+    assert (found["epochs"], found["planned"]) == (2, 5)
+
+
+def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path):
+    data, checkpoint = tmp_path / "people.csv", tmp_path / "c.ckpt"
+    data.write_bytes((folder / "people.csv").read_bytes())
+    args = ("train", data, "--target", "pays", "--epochs", "3", "--hidden", "4", "--checkpoint", checkpoint)
+    assert run(*args)[0] == 0
+    before = checkpoint.read_bytes()
+    assert "--hidden is '5', and '4' in" in fails("train", "--resume", checkpoint, "--hidden", "5")
+    assert "DATA is " in fails("train", folder / "people.csv", "--resume", checkpoint)
+    assert "--target is 'town', and 'pays' in" in fails("train", "--resume", checkpoint, "--target", "town")
+    assert "holds no training that" in fails("train", "--resume", folder / "pays.model")
+    assert "leave --checkpoint" in fails("train", "--resume", checkpoint, "--checkpoint", tmp_path / "other.ckpt")
+    assert "no such model file" in fails("train", "--resume", tmp_path / "none.ckpt")
+    both = ("train", data, "--target", "pays", "--model", tmp_path / "x", "--checkpoint", tmp_path / "x")
+    assert "are the same file" in fails(*both)
+    lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join([lines[0], *reversed(lines[1:])]))
+    assert "the checkpoint" in fails("train", "--resume", checkpoint, "--epochs", "9")
+    data.unlink()
+    assert "No such file" in fails("train", "--resume", checkpoint, "--epochs", "9")
+    checkpoint.write_bytes(before[:-9])
+    assert "truncated or damaged" in fails("train", "--resume", checkpoint)
