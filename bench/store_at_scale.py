@@ -160,7 +160,12 @@ def run_step(name: str, folder: Path) -> dict[str, Any]:
     with watched(found):
         more = STEPS[name](folder)
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    found |= {"wall": time.perf_counter() - started, "cpu": usage.ru_utime + usage.ru_stime, **(more or {})}
+    found |= {
+        "wall": time.perf_counter() - started,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "system": usage.ru_stime,
+        **(more or {}),
+    }
     return found
 
 
