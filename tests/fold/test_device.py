@@ -1166,10 +1166,10 @@ def test_the_command_on_a_card(card, tmp_path, capsys):
     found = [summary[name] for name in ("device", "step", "precision", "note")]
     assert found == ["cuda:0", "fused", "tf32", ""]
     loaded = fb.load(model)
-    assert (loaded.estimator.precision, loaded.estimator.precision_) == ("tf32", "tf32")
-    assert loaded.estimator.device_memory is None, "that was of the machine"
-    assert type(loaded.estimator.coefs_[0]) is np.ndarray
-    loaded.estimator.device = "cpu"
+    assert (loaded.estimator_.precision, loaded.estimator_.precision_) == ("tf32", "tf32")
+    assert loaded.estimator_.device_memory is None, "that was of the machine"
+    assert type(loaded.estimator_.coefs_[0]) is np.ndarray
+    loaded.estimator_.device = "cpu"
     assert app.main(["predict", str(model), table(tmp_path), "--out", str(tmp_path / "out.csv")]) == 0
     assert app.main(["train", table(tmp_path), *options, "--device-memory", "1e15"]) == 2
     assert "device_memory is 1,000,000,000,000,000 bytes and cuda:0 has" in capsys.readouterr().err

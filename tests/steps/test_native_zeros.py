@@ -142,9 +142,9 @@ def counts(monkeypatch):
     found = {}
     store = NativeBatches._store
 
-    def noted(self, updates):
+    def noted(self, *counts):
         found[id(self)] = self.library.fb_tiles_without_zeros(self.handle)
-        store(self, updates)
+        store(self, *counts)
 
     monkeypatch.setattr(NativeBatches, "_store", noted)
     return found
