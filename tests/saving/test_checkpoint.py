@@ -595,3 +595,33 @@ def test_the_example_runs() -> None:
 def test_the_metadata_is_json_without_nan(path: Path, halfway: fb.Checkpoint) -> None:
     content, _ = read(path)
     json.dumps(content, allow_nan=False)
+
+
+# --- Ctrl-C while a writing is being started -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launches", [False, True])
+def test_ctrl_c_while_the_thread_is_being_started(path: Path, monkeypatch: pytest.MonkeyPatch, launches: bool) -> None:
+    """Python starts a thread in several steps, and Ctrl-C may come between any two of them."""
+    start, calls = checkpoints._Writing.start, []
+
+    def interrupted(self):
+        calls.append(self)
+        if len(calls) == 3:
+            if launches:
+                start(self)
+            raise KeyboardInterrupt
+        start(self)
+
+    monkeypatch.setattr(checkpoints._Writing, "start", interrupted)
+    kept = fb.Checkpoint(path, seconds=0)
+    model = fb.MLPClassifier((3,), max_iter=5, random_state=0).set_callbacks(kept)
+    with pytest.warns(Warning, match="interrupted"):
+        model.fit(X, LABELS)
+    monkeypatch.undo()
+    whole = fb.MLPClassifier((3,), max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole.fit(X, LABELS)
+        again = fb.MLPClassifier((3,), max_iter=5, random_state=0).fit(X, LABELS, resume=fb.Checkpoint(path))
+    assert all(map(np.array_equal, again.coefs_, whole.coefs_))

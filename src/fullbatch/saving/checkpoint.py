@@ -124,6 +124,7 @@ class Checkpoint:
         writing = _Writing(self._writer(moment))
         self._writing = writing
         writing.start()
+        writing.launched = True
         if moment.last or not self.seconds:
             self._ended()
         self._due = time.monotonic() + self.seconds
@@ -217,7 +218,7 @@ class Checkpoint:
         writing = self._writing
         if writing is None:
             return
-        writing.join()
+        writing.wait()
         self._writing = None  # now: were Ctrl-C to come before, an older moment could take the place of a newer one
         if writing.error is not None:
             warnings.warn(f"{WHAT} {self.path} was not written: {writing.error} The next one is tried.", stacklevel=3)
@@ -248,18 +249,36 @@ def _host(value: Any) -> Any:
 
 
 class _Writing(threading.Thread):
-    """A thread that writes. error : what came of it, or None"""
+    """A thread that writes.
+
+    error : what came of it, or None;  launched : it has been started, and nothing came between
+    """
 
     def __init__(self, write: Callable[[], None]) -> None:
         super().__init__(name="fullbatch-checkpoint")
         self.write = write
         self.error: Exception | None = None
+        self.launched = self._begun = self._given_up = False
+        self._lock, self._done = threading.Lock(), threading.Event()
+
+    def wait(self) -> None:
+        """Until it has ended; where Ctrl-C came while it was being started, it ends now, or never begins."""
+        with self._lock:
+            self._given_up = not self.launched and not self._begun
+        if not self._given_up:
+            self._done.wait()
 
     def run(self) -> None:
+        with self._lock:
+            if self._given_up:
+                return
+            self._begun = True
         try:
             self.write()
         except Exception as error:  # of any kind: it is said where the training is, and not lost with the thread
             self.error = error
+        finally:
+            self._done.set()
 
 
 class _Log:
