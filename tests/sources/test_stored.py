@@ -14,6 +14,7 @@ import fullbatch as fb
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import StoreError
+from fullbatch.machine import native_library
 from fullbatch.sources import Uploaded
 from fullbatch.sources.stored import StoredWeight, examples_of, open_store
 from fullbatch.sources.windows import Window, WindowOrder
@@ -75,6 +76,8 @@ def test_cost_and_gradient_have_the_bits_of_memory_for_any_threads(store, step, 
     monkeypatch.setattr("fullbatch.fold.tree.leaf_size", lambda n: LEAF)
     if step == "array":
         monkeypatch.setattr("fullbatch.steps.choose", lambda *args, **more: "array")
+    if step == "native" and native_library.isa() is None:
+        pytest.skip(f"the native step is {native_library.why_not()}")
     k = len(store.classes)
     output = ("softmax", k) if k > 2 else ("sigmoid", 1) if k else ("identity", 1)
     net = Network([store.n, 7, output[1]], "tanh", output[0])
