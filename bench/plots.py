@@ -14,7 +14,7 @@ from bench.own import USUAL, WAYS
 from bench.render import STEP, accuracy, cases, contenders, disturbed, figures, grouped, per_cent, short
 from bench.results import Result, fingerprint
 from bench.roofline import wrong
-from bench.tables import FORESTS
+from bench.tables import BOOSTED
 
 INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = {"native": "#2563eb", "native-avx2": "#0891b2", "numpy": "#d97706", "cupy": "#16a34a"}
@@ -361,7 +361,7 @@ def _tables(result: Result) -> Any:
     losses, seconds = figure.subplots(1, 2, sharey=True)
     order = sorted(by_table, key=lambda name: (by_table[name][0].judge, by_table[name][0].rows))
     for y, name in enumerate(order):
-        best = min((row for row in by_table[name] if row.contender in FORESTS), key=lambda row: row.loss, default=None)
+        best = min((row for row in by_table[name] if row.contender in BOOSTED), key=lambda row: row.loss, default=None)
         if best is None:
             continue
         for row in by_table[name]:

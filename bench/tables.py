@@ -293,7 +293,7 @@ CONTENDERS: dict[str, Callable[[Rows], Fitted]] = {
     "XGBoost": xgboost,
     "scikit-learn's MLP": mlp,
 }
-FORESTS = ("HistGradientBoosting", "XGBoost")
+BOOSTED = ("HistGradientBoosting", "XGBoost")
 
 
 def score(fitted: Fitted, X: Any, y: Any) -> float:
@@ -419,9 +419,9 @@ def verdicts(rows: list[forms.TablesRow]) -> list[str]:
     lines = []
     for large in (True, False):
         found = [
-            (table, here[OURS], min((here[name] for name in FORESTS if name in here), key=lambda row: row.loss))
+            (table, here[OURS], min((here[name] for name in BOOSTED if name in here), key=lambda row: row.loss))
             for table, here in _by_table(rows).items()
-            if OURS in here and any(name in here for name in FORESTS) and (here[OURS].rows >= LARGE) == large
+            if OURS in here and any(name in here for name in BOOSTED) and (here[OURS].rows >= LARGE) == large
         ]
         if not found:
             continue

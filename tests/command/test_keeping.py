@@ -35,7 +35,8 @@ def test_an_ended_training_goes_on_to_the_same_model_file(run, folder, tmp_path,
     assert process.returncode in ({-9, 0} if number == signal.SIGKILL else {143, 0})
     assert type(fb.load(checkpoint)) is fb.TableClassifier
     status, out, err = run("train", "--resume", checkpoint, "--json", "-q")
-    assert (status, err) == (0, "") or "is at its end" in err
+    assert status == 0
+    assert err == "" or "is at its end" in err  # The training may have ended before the signal came.
     assert model.read_bytes() == whole
     assert json.loads(out)["model"] == str(model)
     assert sorted(os.listdir(tmp_path)) == ["late.ckpt", "late.model", "whole.model"]

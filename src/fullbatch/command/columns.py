@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,18 +21,14 @@ from fullbatch.command.options import (
     Missing,
     Numeric,
     OnlyColumns,
-    column_names,
-    date_formats,
     one_of,
 )
-from fullbatch.command.printing import console, plural, print_json, say, status
-from fullbatch.errors import InputError
+from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.selection import Selection, refuse_options, table_or_store
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fullbatch.sources.stored import Store
-    from fullbatch.tables.raw import RawTable
 
 MOST_CLASSES_SHOWN = 8
 KINDS = ("number", "category", "boolean", "date", "left out")
@@ -74,17 +67,13 @@ def columns(
     from fullbatch.tables.from_store import report_of
     from fullbatch.tables.report import report
 
-    table = table_or_store(
-        data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric
-    )
+    selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
+    table = table_or_store(data, target, selection)
     if isinstance(table, Store):
         refuse_options({"--task": task}, data)
         _show(report_of(table), as_json, f"{data}, of those to learn from")
         return
-    found = report(
-        table, target, task=task, categorical=column_names(categorical or (), table.names),
-        numeric=column_names(numeric or (), table.names),
-    ).to_dict()  # fmt: skip
+    found = report(table, target, task=task, **selection.kinds(table.names)).to_dict()
     _show(found, as_json, str(data))
     if as_json:
         return
@@ -98,102 +87,6 @@ def _show(found: dict[str, Any], as_json: bool, name: str) -> None:
         print_json(found)
     else:
         print_columns(console(sys.stdout), found, name)
-
-
-def table_or_store(
-    data: Path,
-    target: str | None,
-    drop: Sequence[str] | None,
-    only: Sequence[str] | None,
-    missing: Sequence[str] | None,
-    keep_missing_words: bool,
-    decimal: str,
-    date_format: Sequence[str] | None,
-    categorical: Sequence[str] | None,
-    numeric: Sequence[str] | None,
-    used: Mapping[str, str] | None = None,
-) -> RawTable | Store:
-    """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
-    from fullbatch.sources.stored import is_store, open_store
-
-    if not is_store(data):
-        return read_selected(
-            data, target, drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric, used
-        )
-    asked = {
-        "--drop": drop, "--columns": only, "--missing": missing, "--keep-missing-words": keep_missing_words,
-        "--decimal": decimal != ".", "--date-format": date_format, "--categorical": categorical, "--numeric": numeric,
-        **(used or {}),
-    }  # fmt: skip
-    refuse_options(asked, data)
-    store = open_store(data)
-    if target not in (None, store.target):
-        raise InputError(
-            f"the target of the store {data} is {store.target!r}, and not {target!r}; convert for that one."
-        )
-    return store
-
-
-def refuse_options(asked: Mapping[str, Any], store: Path) -> None:
-    """InputError for an option that is given, where a store has decided."""
-    for name, value in asked.items():
-        if value:
-            raise InputError(f"{name} was decided when the store {store} was made; convert the table anew for another.")
-
-
-def read_selected(
-    data: Path,
-    target: str | None,
-    drop: Sequence[str] | None,
-    only: Sequence[str] | None,
-    missing: Sequence[str] | None,
-    keep_missing_words: bool,
-    decimal: str = ".",
-    date_format: Sequence[str] | None = None,
-    categorical: Sequence[str] | None = None,
-    numeric: Sequence[str] | None = None,
-    used: Mapping[str, str] | None = None,
-) -> RawTable:
-    """The table as options select its columns; its ``left_out`` says why the others are left out.
-
-    used : columns that options name for a part of their own, by the option; they are read, and --drop may not have
-        them, but for that of --split-by: it decides, and need not be learned from
-    """
-    from fullbatch.tables.dates import DateFormats
-    from fullbatch.tables.raw import MissingWords
-    from fullbatch.tables.reading import read_names, read_table
-
-    words = MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words)
-    named, anywhere = date_formats(date_format or ())
-    check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
-    read = partial(read_table, missing=words, decimal=decimal, date_format=DateFormats(named, anywhere=anywhere))
-    used = used or {}
-    keep = [*([] if target is None else [target]), *used.values()]
-    with status(f"reading {data}"):
-        if not drop and not only:
-            return read(data, keep=keep)
-        names = read_names(data)
-        dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
-        if target is not None and target in dropped:
-            raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
-        for option, name in used.items():
-            if name in dropped and option != "--split-by":
-                raise InputError(f"column {name!r} is in {option} and in --drop; choose one.")
-        dropped = tuple(name for name in dropped if name not in keep)
-        if both := sorted(set(dropped) & set(chosen)):
-            raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
-        if not only:
-            return read(data, keep=keep, drop=dropped)
-        table = read(data, columns=[*chosen, *keep])
-        return replace(table, left_out={name: "not in --columns" for name in names if name not in table.columns})
-
-
-def check_formats(named: Mapping[str, str], others: Mapping[str, Sequence[str] | None]) -> None:
-    """InputError where a column has a date format and another option that says what it is, or that it is left out."""
-    for option, values in others.items():
-        for name in column_names(values or (), tuple(named)):
-            if name in named:
-                raise InputError(f"column {name!r} is in --date-format and in {option}; choose one.")
 
 
 # --- How the report is printed ------------------------------------------------------------------------------

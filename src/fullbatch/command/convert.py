@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import check_formats
 from fullbatch.command.options import (
     DEFAULT,
     DTYPES,
@@ -24,14 +23,12 @@ from fullbatch.command.options import (
     Numeric,
     OnlyColumns,
     check_distinct,
-    column_names,
-    date_formats,
     one_of,
     share,
 )
 from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.selection import Selection
 from fullbatch.command.signals import ENDING, stopping_with
-from fullbatch.errors import InputError
 
 EVERY = 5.0  # seconds between two lines of progress where no terminal is
 
@@ -75,21 +72,14 @@ def convert(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
-    from fullbatch.tables.dates import DateFormats
-    from fullbatch.tables.raw import MissingWords
     from fullbatch.tables.reading import read_names
     from fullbatch.tables.store import Planned
     from fullbatch.tables.store import convert as write_store
 
     check_distinct({f"DATA {path}": path for path in data}, {"--out": out})
-    named, anywhere = date_formats(date_format or ())
-    check_formats(named, {"--categorical": categorical, "--numeric": numeric, "--drop": drop})
-    names = read_names(data[0])
-    dropped, chosen = column_names(drop or (), names), column_names(only or (), names)
-    if target in dropped:
-        raise InputError(f"{target!r} is the target, and --drop leaves it out; choose one.")
-    if both := sorted(set(dropped) & set(chosen)):
-        raise InputError(f"column {both[0]!r} is in --columns and in --drop; choose one.")
+    selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
+    conventions, names = selection.conventions(), read_names(data[0])
+    dropped, chosen = selection.dropped_and_chosen(names, target, {})
 
     def planned(plan: Planned) -> None:
         say(
@@ -101,11 +91,8 @@ def convert(
     with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
         try:
             content = write_store(
-                list(data), out, target, task=task, categorical=column_names(categorical or (), names),
-                numeric=column_names(numeric or (), names), max_levels=max_levels, dtype=dtype, validation=validation,
-                seed=seed, columns=chosen or None, drop=dropped,
-                missing=MissingWords.of(column_names(missing or (), ()), keep=keep_missing_words), decimal=decimal,
-                date_format=DateFormats(named, anywhere=anywhere),
+                list(data), out, target, task=task, max_levels=max_levels, dtype=dtype, validation=validation,
+                seed=seed, columns=chosen or None, drop=dropped, **selection.kinds(names), **conventions,
                 planned=None if quiet else planned, tell=None if quiet else tell,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -53,14 +53,14 @@ def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
                 "cannot change it; leave it away, or train anew."
             )
     asked = given.pop("checkpoint", path)
-    check_same_file(asked, path)
+    _check_same_file(asked, path)
     options = {**context.params, **kept, **{name: value for name, value in given.items() if name in MAY_CHANGE}}
     options |= {name: Path(options[name]) for name in PATHS if options[name] is not None}
     context.obj = Kept((checkpoint,), checkpoint)
     return {**options, "resume": None, "checkpoint": path}
 
 
-def check_same_file(checkpoint: Path, resumed: Path) -> None:
+def _check_same_file(checkpoint: Path, resumed: Path) -> None:
     """InputError for a --checkpoint beside --resume that is another file."""
     if os.path.realpath(checkpoint) != os.path.realpath(resumed):
         raise InputError(f"--resume {resumed} is kept in the same file; leave --checkpoint {checkpoint} away.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullbatch.command.columns import doubt_lines, rows_line, table_or_store
+from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
     ACTIVATIONS,
@@ -48,6 +48,7 @@ from fullbatch.command.options import (
     share_or_file,
 )
 from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.selection import Selection, table_or_store
 from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
 from fullbatch.core.losses import OF_NUMBERS, check_quantile
@@ -250,16 +251,13 @@ def train(
     message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
     used = {"--weight": weight, "--group": group, "--split-by": split_by}
-    read = partial(
-        table_or_store, target=target, drop=drop, only=only, missing=missing, keep_missing_words=keep_missing_words,
-        decimal=decimal, date_format=date_format, categorical=categorical, numeric=numeric,
-        used={option: column for option, column in used.items() if column is not None},
-    )  # fmt: skip
+    selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
+    decides = {option: column for option, column in used.items() if column is not None}
+    read = partial(table_or_store, target=target, selection=selection, used=decides)
     table, target = _table_and_target(data, target, read)
     read_seconds = time.perf_counter() - started
     said = [message, _check_validation_file(file, table, data)]
-    params["categorical"] = column_names(categorical or (), table.names)
-    params["numeric"] = column_names(numeric or (), table.names)
+    params |= selection.kinds(table.names)
     params["drop"] = _decides_alone(split_by, drop, only, table.names)
     task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
     estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})

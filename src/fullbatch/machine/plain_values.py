@@ -119,6 +119,17 @@ def mt19937_state(name: Any, key: Any, position: Any, has_gauss: Any, gauss: Any
     return name, key, position, has_gauss, float(gauss)
 
 
+def require(holds: bool, what: str) -> None:
+    """ValueError, which says what is wrong, for a value that was read and is not what it should be."""
+    if not holds:
+        raise ValueError(what)
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number of at least 0 that 64 bits hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
 def json_ready(value: Any) -> Any:
     """The value with None, JSON's null, for what JSON has no number for: NaN, where a score is not defined."""
     if isinstance(value, dict):

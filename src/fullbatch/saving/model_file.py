@@ -35,7 +35,7 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import DeviceError, InputError, ModelFileError
 from fullbatch.machine import places
-from fullbatch.machine.plain_values import Arrays, json_ready, pack, plain, unpack
+from fullbatch.machine.plain_values import Arrays, is_count, json_ready, pack, plain, require, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.machine.threads import of_jobs
 from fullbatch.saving.training_state import VERSION, LogName, Once, unpack_moment
@@ -213,7 +213,7 @@ def load(path: PathLike) -> Any:
     with told_as_damage(path):
         once = Once(arrays)
         model = _model(content, once)
-        _require(not once, "it holds arrays that nothing names")
+        require(not once, "it holds arrays that nothing names")
         return model
 
 
@@ -234,7 +234,7 @@ def unpack_checkpoint(path: PathLike, content: Any, found: Arrays) -> Kept:
         )
     with told_as_damage(path):
         version = content["training"]["version"]
-        _require(_is_count(version) and version > 0, "the version of its training is none")
+        require(is_count(version) and version > 0, "the version of its training is none")
     if version > VERSION:
         raise ModelFileError(
             f"{path} is a checkpoint that a newer fullbatch wrote ({str(content.get('fullbatch'))[:20]}, version "
@@ -245,10 +245,10 @@ def unpack_checkpoint(path: PathLike, content: Any, found: Arrays) -> Kept:
         model = _model(content, arrays)
         own = getattr(model, "estimator_", model)  # of a table's
         moment, log = unpack_moment(content["training"], arrays, theta_of(own), lambda: own)
-        _require(not arrays, "it holds arrays that nothing names")
+        require(not arrays, "it holds arrays that nothing names")
         state = moment.state
         if not isinstance(own, tuple):
-            _require(state.optimizer == own.solver, "the training is not of the estimator's solver")
+            require(state.optimizer == own.solver, "the training is not of the estimator's solver")
             if own.solver in OPTIMIZERS:
                 own._optimizer = state.of_the_optimizer()
         return Kept(model, moment, log)
@@ -272,7 +272,7 @@ def _model(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     estimator = _unpack_estimator(content["estimator"], arrays)
     if kind == "estimator":
         return estimator
-    _require(kind == "table", f"it holds a model of kind {str(kind)[:40]!r}")
+    require(kind == "table", f"it holds a model of kind {str(kind)[:40]!r}")
     encoding = _encoding_for(vars(estimator), content["encoding"], arrays)
     return _of_table(content, encoding, estimator, arrays)
 
@@ -284,11 +284,11 @@ def _of_table(
     kind = _of_tables()["TableClassifier" if encoding.task == "classify" else "TableRegressor"]
     if "params" in content:
         params = {name: unpack(value, arrays) for name, value in content["params"].items()}
-        _require(not set(params) & set(OF_THE_MACHINE), "params has what belongs to a machine")
+        require(not set(params) & set(OF_THE_MACHINE), "params has what belongs to a machine")
         known = _table_params(estimator, encoding)
         for name in ("hidden", "activation", "solver", "dtype"):
             mine, theirs = (list(one) if isinstance(one, tuple) else one for one in (params[name], known[name]))
-            _require(mine == theirs, f"{name} of params is not that of the training")
+            require(mine == theirs, f"{name} of params is not that of the training")
     else:
         params = _table_params(estimator, encoding)
     model = kind(**params)
@@ -310,13 +310,13 @@ def _table_params(estimator: Any, encoding: TableEncoding) -> dict[str, Any]:
 
 
 def _layers(values: Any) -> tuple[Layer, ...]:
-    _require(isinstance(values, list) and len(values) > 0, "it holds no layers")
+    require(isinstance(values, list) and len(values) > 0, "it holds no layers")
     layers = tuple(Layer(W, b) for W, b in values)
-    _require(all(_floats(2)(array) for layer in layers for array in layer), "layers are not what they should be")
-    _require(len({array.dtype for layer in layers for array in layer}) == 1, "layers differ in dtype")
-    _require(all(b.shape == (len(W), 1) for W, b in layers), "biases do not fit the layers")
+    require(all(_floats(2)(array) for layer in layers for array in layer), "layers are not what they should be")
+    require(len({array.dtype for layer in layers for array in layer}) == 1, "layers differ in dtype")
+    require(all(b.shape == (len(W), 1) for W, b in layers), "biases do not fit the layers")
     inputs = [W.shape[1] for W, _ in layers[1:]]
-    _require(inputs == [len(W) for W, _ in layers[:-1]], "layers do not fit")
+    require(inputs == [len(W) for W, _ in layers[:-1]], "layers do not fit")
     return layers
 
 
@@ -338,7 +338,7 @@ def load_network(path: PathLike) -> TableNetwork:
             "file that `fullbatch train` wrote."
         )
     with told_as_damage(path):
-        _require(kind == "table", f"it holds a model of kind {kind!r}")
+        require(kind == "table", f"it holds a model of kind {kind!r}")
         fitted = _fitted(estimator, arrays)
         encoding = _encoding_for(fitted, content["encoding"], arrays)
         params = {name: unpack(estimator["params"][name], arrays) for name in ("hidden_layer_sizes", "activation")}
@@ -363,7 +363,7 @@ def told_as_damage(path: PathLike) -> Iterator[None]:
 
 def _sizes_of(hidden: Any) -> list[int]:
     sizes = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
-    _require(all(_is_count(size) and size > 0 for size in sizes), "hidden_layer_sizes are not counts")
+    require(all(is_count(size) and size > 0 for size in sizes), "hidden_layer_sizes are not counts")
     return sizes
 
 
@@ -380,13 +380,13 @@ def _encoding_for(fitted: dict[str, Any], meta: Any, arrays: Mapping[str, np.nda
     encoding = TableEncoding.from_dict(meta, own)
     classes = len(encoding.classes)
     outputs = 1 if encoding.task == "regress" or classes == 2 else classes
-    _require(encoding.dtype == fitted["coefs_"][0].dtype.name, "the table's dtype is not the network's")
-    _require(("classes_" in fitted) == (encoding.task == "classify"), "the task and the estimator differ")
+    require(encoding.dtype == fitted["coefs_"][0].dtype.name, "the table's dtype is not the network's")
+    require(("classes_" in fitted) == (encoding.task == "classify"), "the task and the estimator differ")
     if encoding.task == "classify":
         codes = fitted["classes_"]  # The estimator learned the classes' indices.
-        _require(codes.dtype.kind in "iu" and np.array_equal(codes, np.arange(classes)), "classes differ")
+        require(codes.dtype.kind in "iu" and np.array_equal(codes, np.arange(classes)), "classes differ")
     found = fitted["n_features_in_"], fitted["n_outputs_"]
-    _require(
+    require(
         (encoding.n, outputs) == found,
         f"the table has {encoding.n} features and {outputs} outputs, the network {found[0]} and {found[1]}",
     )
@@ -397,13 +397,13 @@ def _threshold(content: dict[str, Any], encoding: TableEncoding) -> float | None
     """That by which a model of two classes decides; None in files that have none."""
     value = content.get("threshold")
     fits = value is None or (_is_number(value) and 0 < value < 1 and len(encoding.classes) == 2)
-    _require(fits, "its threshold is no number between 0 and 1, or there are not two classes")
+    require(fits, "its threshold is no number between 0 and 1, or there are not two classes")
     return None if value is None else float(value)
 
 
 def _record(content: Any) -> dict[str, Any]:
     """The record of a model's making; {} in files that have none."""
-    _require(content is None or isinstance(content, dict), "its record is no dictionary")
+    require(content is None or isinstance(content, dict), "its record is no dictionary")
     return content or {}
 
 
@@ -441,7 +441,7 @@ def _fitted(content: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The fitted attributes by name, each of which is what it should be."""
     fitted = {name: unpack(packed, arrays) for name, packed in content["fitted"].items()}
     for name, value in fitted.items():
-        _require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
+        require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
     return fitted
 
 
@@ -449,22 +449,22 @@ def _check_layers(fitted: dict[str, Any], hidden: list[int], classifies: bool) -
     """The layers follow one upon another, and fit the number of features and what comes out."""
     coefs, intercepts = fitted["coefs_"], fitted["intercepts_"]
     sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
-    _require(all(W.shape[0] == size for W, size in zip(coefs, sizes[:-1], strict=True)), "layers do not fit")
-    _require([b.shape[0] for b in intercepts] == sizes[1:], "biases do not fit the layers")
-    _require(len({array.dtype for array in (*coefs, *intercepts)}) == 1, "layers differ in dtype")
-    _require(sizes[1:-1] == hidden, "hidden_layer_sizes differ from the layers")
+    require(all(W.shape[0] == size for W, size in zip(coefs, sizes[:-1], strict=True)), "layers do not fit")
+    require([b.shape[0] for b in intercepts] == sizes[1:], "biases do not fit the layers")
+    require(len({array.dtype for array in (*coefs, *intercepts)}) == 1, "layers differ in dtype")
+    require(sizes[1:-1] == hidden, "hidden_layer_sizes differ from the layers")
     found = (fitted["n_features_in_"], fitted["n_outputs_"], fitted["n_layers_"])
-    _require(
+    require(
         found == (sizes[0], sizes[-1], len(sizes)), "n_features_in_, n_outputs_ or n_layers_ differ from the layers"
     )
     output, classes = fitted["out_activation_"], fitted.get("classes_")
     if classifies:
-        _require(output in ("logistic", "softmax") and classes is not None, "a classifier needs classes")
+        require(output in ("logistic", "softmax") and classes is not None, "a classifier needs classes")
         k = 0 if classes is None else len(classes)
         one_unit = output == "logistic" and sizes[-1] == 1 and k <= 2
-        _require(one_unit or k == sizes[-1] > 1, f"{k} classes do not fit {sizes[-1]} outputs")
+        require(one_unit or k == sizes[-1] > 1, f"{k} classes do not fit {sizes[-1]} outputs")
     else:
-        _require(output in ("identity", "exp") and classes is None, "a regressor has no classes")
+        require(output in ("identity", "exp") and classes is None, "a regressor has no classes")
 
 
 def _optimizer_of(state: Any) -> dict[str, Any]:
@@ -482,13 +482,13 @@ def _state(values: dict[str, Any], estimator: Any) -> Any:
 
     name, schedule, rate, epoch, updates, kept = map(values.__getitem__, OF_AN_OPTIMIZER)
     schedule = Schedule(*schedule)
-    plain_ones = _is_text(name) and _is_text(schedule.kind) and all(map(_is_count, (epoch, updates, schedule.epochs)))
+    plain_ones = _is_text(name) and _is_text(schedule.kind) and all(map(is_count, (epoch, updates, schedule.epochs)))
     numbers = all(map(_is_number, (rate, schedule.initial, schedule.power)))
-    _require(plain_ones and numbers, "optimizer is damaged")
+    require(plain_ones and numbers, "optimizer is damaged")
     size = sum(array.size for array in (*estimator.coefs_, *estimator.intercepts_))
     fits = name in OPTIMIZERS and isinstance(kept, tuple) and len(kept) == OPTIMIZERS[name].keeps
     fits = fits and all(_floats(1)(array) and array.size == size for array in kept)
-    _require(fits, "optimizer does not fit the layers")
+    require(fits, "optimizer does not fit the layers")
     return TrainingState(None, name, schedule, kept, updates, epoch, learning_rate=rate)
 
 
@@ -514,15 +514,6 @@ def _from_version_1(content: Any) -> None:
     content["optimizer"] = {"$": "dict", "items": items}
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -540,7 +531,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_counts(value: Any) -> bool:
-    return _is_count(value) or (_is_vector(value) and value.dtype.kind in "iu")  # one for each problem solved
+    return is_count(value) or (_is_vector(value) and value.dtype.kind in "iu")  # one for each problem solved
 
 
 def _is_vector(value: Any) -> bool:
@@ -571,12 +562,12 @@ FITTED: dict[str, Callable[[Any], bool]] = {
     "intercepts_": _list_of(_floats(1)),
     "classes_": _is_vector,
     "feature_names_in_": _is_vector,
-    "n_features_in_": _is_count,
-    "n_outputs_": _is_count,
-    "n_layers_": _is_count,
+    "n_features_in_": is_count,
+    "n_outputs_": is_count,
+    "n_layers_": is_count,
     "n_iter_": _is_counts,
-    "t_": _is_count,
-    "_no_improvement_count": _is_count,
+    "t_": is_count,
+    "_no_improvement_count": is_count,
     "out_activation_": _is_text,
     "device_": _is_text,
     "step_": _is_text,
@@ -604,7 +595,7 @@ def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
             content = json.loads((file.metadata() or {})[FORMAT])
             _check_version(path, content)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            _require(content.get("sha256") == _checksum(content, arrays), "its checksum is not that of its content")
+            require(content.get("sha256") == _checksum(content, arrays), "its checksum is not that of its content")
             return content, arrays
     except FileNotFoundError:
         raise ModelFileError(f"no such model file: {path}; `fullbatch train DATA --model {path}` makes one.") from None
@@ -654,7 +645,7 @@ def _length(header: bytes) -> int:
 
 def _check_version(path: PathLike, content: Any) -> None:
     found = content["format_version"]
-    if not _is_count(found):
+    if not is_count(found):
         raise ValueError(f"its format version is {str(found)[:20]!r}")
     if found > FORMAT_VERSION:
         raise ModelFileError(

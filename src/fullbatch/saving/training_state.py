@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullbatch.machine.plain_values import Arrays, mt19937_state, pack, unpack
+from fullbatch.machine.plain_values import Arrays, is_count, mt19937_state, pack, require, unpack
 from fullbatch.training.checkpoints import Moment
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import History, OrderState, TrainingState
 
 VERSION = 1
-MOST = 2**62  # of a count
 TOKEN = re.compile("[0-9a-f]{8}")
 KINDS_OF_RATE = ("constant", "invscaling", "adaptive", "linear")
 HISTORIES = ("costs", "held_out", "scores")
@@ -116,38 +115,38 @@ def unpack_moment(
     state = _state(unpacked)
     theta = _vector(content["theta"], arrays, model_theta)
     best = _vector(content["best_theta"], arrays, model_theta)
-    _require(theta is not None, "it has no parameters")
+    require(theta is not None, "it has no parameters")
     state = state._replace(theta=theta, best_theta=best)
     _check_vectors(state, model_theta)
     generator = unpack(content["generator"], arrays)
     facts, search, before = content["facts"], content["search"], content["before"]
     _check_facts(facts)
-    _require(_is_count(before) and before <= state.epoch, "before is no count of iterations")
-    _require(isinstance(search, str) and len(search) <= 8, "search is no name")
+    require(is_count(before) and before <= state.epoch, "before is no count of iterations")
+    require(isinstance(search, str) and len(search) <= 8, "search is no name")
     log = None if content["log"] is None else LogName(**content["log"])
     if log is not None:
-        _require(isinstance(log.token, str) and TOKEN.fullmatch(log.token) is not None, "log is damaged")
-        _require(_is_count(log.entries) and log.entries <= state.updates, "log is damaged")
+        require(isinstance(log.token, str) and TOKEN.fullmatch(log.token) is not None, "log is damaged")
+        require(is_count(log.entries) and log.entries <= state.updates, "log is damaged")
     return Moment(state, model, facts, _generator(generator), search=search, before=before), log
 
 
 def _state(values: Mapping[str, Any]) -> TrainingState:
     for name in COUNTS:
-        _require(_is_count(values[name]), f"{name} is no count")
+        require(is_count(values[name]), f"{name} is no count")
     for name in NUMBERS:
-        _require(_is_float(values[name]), f"{name} is no number")
+        require(_is_float(values[name]), f"{name} is no number")
     for name in ("optimizer", "stopped"):
-        _require(isinstance(values[name], str), f"{name} is no text")
+        require(isinstance(values[name], str), f"{name} is no text")
     histories: dict[str, Any] = {}
     for name in HISTORIES:
-        _require(isinstance(values[name], list) and all(map(_is_float, values[name])), f"{name} are no numbers")
+        require(isinstance(values[name], list) and all(map(_is_float, values[name])), f"{name} are no numbers")
         histories[name] = History(values[name])
     epoch = values["epoch"]
-    _require(len(histories["costs"]) == epoch, "epoch is not the number of costs")
-    _require(all(len(histories[name]) in (0, epoch) for name in HISTORIES), "held_out and scores are not as many")
+    require(len(histories["costs"]) == epoch, "epoch is not the number of costs")
+    require(all(len(histories[name]) in (0, epoch) for name in HISTORIES), "held_out and scores are not as many")
     optimizer, kept = values["optimizer"], values["arrays"]
     keeps = 1 if optimizer == "lbfgs" else OPTIMIZERS[optimizer].keeps
-    _require(isinstance(kept, list) and len(kept) == keeps, "arrays are not the optimizer's")
+    require(isinstance(kept, list) and len(kept) == keeps, "arrays are not the optimizer's")
     return TrainingState(
         None, optimizer, _schedule(values["schedule"]), tuple(kept), order=_order(values["order"], epoch),
         **histories, **{name: values[name] for name in (*COUNTS, *NUMBERS, "stopped")},
@@ -156,8 +155,8 @@ def _state(values: Mapping[str, Any]) -> TrainingState:
 
 def _schedule(values: Any) -> Schedule:
     kind, initial, power, epochs = values
-    fits = kind in KINDS_OF_RATE and _is_float(initial) and _is_float(power) and _is_count(epochs) and epochs > 0
-    _require(fits and 0 <= initial < math.inf and 0 <= power < math.inf, "schedule is damaged")
+    fits = kind in KINDS_OF_RATE and _is_float(initial) and _is_float(power) and is_count(epochs) and epochs > 0
+    require(fits and 0 <= initial < math.inf and 0 <= power < math.inf, "schedule is damaged")
     return Schedule(kind, initial, power, epochs)
 
 
@@ -165,9 +164,9 @@ def _order(values: Any, epoch: int) -> Any:
     if values is None:
         return None
     start, drawn, now, shared = values
-    _require(_is_count(drawn) and drawn == epoch and isinstance(shared, bool), "order is not that of the epoch")
+    require(is_count(drawn) and drawn == epoch and isinstance(shared, bool), "order is not that of the epoch")
     start, now = _generator(start), _generator(now)
-    _require(start is not None and now is not None, "order has no generator")
+    require(start is not None and now is not None, "order has no generator")
     return OrderState(start, drawn, now, shared)
 
 
@@ -188,28 +187,19 @@ def _check_vectors(state: TrainingState, model_theta: np.ndarray) -> None:
     of_the_network = [state.theta, *([] if state.best_theta is None else [state.best_theta])]
     for vector in (*of_the_network, *state.arrays):
         fits = isinstance(vector, np.ndarray) and vector.shape == model_theta.shape and vector.dtype == dtype
-        _require(fits, "a vector is not like the parameters")
-    _require(all(bool(np.isfinite(vector).all()) for vector in of_the_network), "parameters are not finite")
+        require(fits, "a vector is not like the parameters")
+    require(all(bool(np.isfinite(vector).all()) for vector in of_the_network), "parameters are not finite")
 
 
 def _check_facts(facts: Any) -> None:
-    _require(isinstance(facts, dict) and set(facts) == {"data", "settings", "made_by"}, "facts are damaged")
-    _require(all(isinstance(value, dict) for value in facts.values()), "facts are damaged")
+    require(isinstance(facts, dict) and set(facts) == {"data", "settings", "made_by"}, "facts are damaged")
+    require(all(isinstance(value, dict) for value in facts.values()), "facts are damaged")
     for one in facts["data"].values():
-        _require(isinstance(one, dict) and set(one) == {"shape", "dtype", "checksum"}, "a fingerprint is damaged")
-        _require(isinstance(one["shape"], list) and all(map(_is_count, one["shape"])), "a fingerprint is damaged")
-        _require(all(isinstance(one[name], str) for name in ("dtype", "checksum")), "a fingerprint is damaged")
-    _require(all(isinstance(value, str) for value in facts["made_by"].values()), "made_by is damaged")
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
+        require(isinstance(one, dict) and set(one) == {"shape", "dtype", "checksum"}, "a fingerprint is damaged")
+        require(isinstance(one["shape"], list) and all(map(is_count, one["shape"])), "a fingerprint is damaged")
+        require(all(isinstance(one[name], str) for name in ("dtype", "checksum")), "a fingerprint is damaged")
+    require(all(isinstance(value, str) for value in facts["made_by"].values()), "made_by is damaged")
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, float) or _is_count(value)
+    return isinstance(value, float) or is_count(value)
