@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.worker import Operation, Worker, merging
 from fullbatch.machine import arrays
-from fullbatch.machine.threads import one_blas_thread
+from fullbatch.machine.threads import Helpers, one_blas_thread
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 
 class OnThreads:
@@ -26,7 +26,7 @@ class OnThreads:
     def __init__(self, make_worker: Callable[[], Worker], threads: int, *, holds_blas: bool = True) -> None:
         self.make_worker, self.threads, self.holds_blas = make_worker, threads, holds_blas
         self._workers: list[Worker] = []
-        self._pool: ThreadPoolExecutor | None = None
+        self._helpers = Helpers(threads - 1, "fullbatch")
         self._open = ExitStack()
 
     def __enter__(self) -> OnThreads:
@@ -35,9 +35,7 @@ class OnThreads:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+        self._helpers.close()
         try:
             while self._workers:
                 self._workers.pop().close()
@@ -64,10 +62,6 @@ class OnThreads:
         blocks: Sequence[Block],
         merge_part: Callable[[Block, Any], None],
     ) -> None:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # here, so that the import of fullbatch stays quick
-
-            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch")
         turn = InOrder(lambda index, part: merge_part(blocks[index], part), ahead=2 * len(workers))
         todo = iter(enumerate(blocks))
 
@@ -84,7 +78,7 @@ class OnThreads:
         others: list[Future[None]] = []
         try:
             for worker in workers[1:]:
-                others.append(self._pool.submit(loop, worker))  # noqa: PERF401  # a list that is whole at any moment
+                others.append(self._helpers.submit(loop, worker))  # noqa: PERF401  # a list that is whole at any moment
             loop(workers[0])
         except BaseException:
             turn.stop()  # Ctrl-C may come between the lines above too

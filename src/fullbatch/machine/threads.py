@@ -1,4 +1,4 @@
-"""How many threads to use, and BLAS held to one thread each while they run.
+"""How many threads to use, threads beside the caller's, and BLAS held to one thread each while they run.
 
 Blocks are spread over Python threads, which NumPy lets run in parallel, so a BLAS that starts threads of its own would
 only get in their way; and one BLAS thread gives the same bits however many blocks run at once.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fullbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 def thread_count(threads: int | None) -> int:
@@ -55,6 +58,51 @@ def _cpu_count(affinity: frozenset[int], limit: str | None) -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+class Helpers:
+    """Threads beside the caller's: a pool of at most ``threads``, made when there is something to do.
+
+    Where Python is ending it starts no thread any more, and says so by an error. A function called at exit still fits
+    then, and a daemon thread that fits must not die of that error: to write it to stderr while the process ends can end
+    it by SIGABRT. So the caller's thread does itself what no other takes.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.threads, self.name = threads, name
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        from concurrent.futures import Future  # here, so that the import of fullbatch stays quick
+
+        future: Future[Any] = Future()
+        claim = [function]  # pop is one call in C: one thread alone gets the function
+
+        def work() -> None:
+            try:
+                claimed = claim.pop()
+            except IndexError:
+                return
+            try:
+                future.set_result(claimed(*args))
+            except BaseException as error:
+                future.set_exception(error)
+
+        try:
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
+            self._pool.submit(work)
+        except RuntimeError:
+            work()  # The pool may hold it all the same, and its threads live: what is claimed is done once.
+        return future
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for what runs; ``cancel``: nothing else begins, and the futures of that stay open."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=cancel)
+            self._pool = None
 
 
 _lock = threading.RLock()  # not a plain one: a signal's handler may fork in the thread that holds it

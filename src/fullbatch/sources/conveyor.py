@@ -26,11 +26,11 @@ import numpy as np
 
 from fullbatch.errors import DeviceError
 from fullbatch.machine import arrays, cuda
-from fullbatch.machine.threads import thread_count
+from fullbatch.machine.threads import Helpers, thread_count
 from fullbatch.sources.columns import Array, Columns, Where, length
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 STAGE = 2**25  # bytes of a pinned buffer at most: a power of two, to which CuPy's pool rounds up
 ALONE = 2**20  # bytes up to which one thread copies as fast as several
@@ -70,7 +70,7 @@ class Streaming:
         self.given: Side | None = None  # the side where the block of the last call lies
         self.expected: deque[Where] = deque()  # the next calls, without those of ``on_the_way``, which come before them
         self.on_the_way: deque[Sent] = deque()
-        self.ahead: ThreadPoolExecutor | None = None  # the threads that fill and send what is expected
+        self.ahead = Helpers(2, "fullbatch-ahead")  # the threads that fill and send what is expected
 
     def expect(self, wheres: list[Where]) -> None:
         """The next calls are for these, one after another; a single one is sent by the caller's thread as quickly."""
@@ -106,10 +106,6 @@ class Streaming:
     def _send_ahead(self, now: Any) -> None:
         """Have the next two blocks that are expected on their way."""
         while self.expected and len(self.on_the_way) < 2:
-            if self.ahead is None:
-                from concurrent.futures import ThreadPoolExecutor  # The import of fullbatch stays quick without it.
-
-                self.ahead = ThreadPoolExecutor(2, thread_name_prefix="fullbatch-ahead")
             where = self.expected[0]
             side, target = self._next_array(where, now)
             self.on_the_way.append(Sent(where, side, target, self.ahead.submit(self._send, side, where, target)))
@@ -139,9 +135,7 @@ class Streaming:
     def _stop(self) -> None:
         """Nothing is expected or on its way, and no thread fills a buffer any more."""
         self.expected.clear()
-        if self.ahead is not None:
-            self.ahead.shutdown(wait=True, cancel_futures=True)
-            self.ahead = None
+        self.ahead.close(cancel=True)
         self.on_the_way.clear()
 
 
@@ -167,7 +161,7 @@ class Conveyor:
         self.sent: list[Any] = [None, None]  # for each buffer, the event after the last copy out of it
         self.turn = 0
         self.threads = filling_threads() if threads is None else threads
-        self.pool: ThreadPoolExecutor | None = None
+        self.helpers = Helpers(self.threads - 1, "fullbatch-copy")
         # A pinned buffer that goes back to CuPy's pool while it is still read would get somebody else's numbers.
         weakref.finalize(self, self.stream.synchronize).atexit = False
 
@@ -183,9 +177,7 @@ class Conveyor:
 
     def close(self) -> None:
         """End its threads, and wait until all that was sent is there."""
-        if self.pool is not None:
-            self.pool.shutdown(wait=True)
-            self.pool = None
+        self.helpers.close()
         self.stream.synchronize()
 
     def send(self, rows: np.ndarray, target: Any) -> None:
@@ -231,16 +223,14 @@ class Conveyor:
         if rows.nbytes <= ALONE or self.threads == 1:
             np.copyto(buffer, rows)
             return
-        from concurrent.futures import ThreadPoolExecutor, wait  # The import of fullbatch stays quick without them.
+        from concurrent.futures import wait  # The import of fullbatch stays quick without it.
 
-        if self.pool is None:
-            self.pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="fullbatch-copy")
         own, *others = pairwise(len(rows) * i // self.threads for i in range(self.threads + 1))
         tasks: list[Future[None]] = []
         try:
             for i, j in others:
                 # Ctrl-C may come at any moment, so each task is in the list as soon as it is one.
-                tasks.append(self.pool.submit(np.copyto, buffer[i:j], rows[i:j]))
+                tasks.append(self.helpers.submit(np.copyto, buffer[i:j], rows[i:j]))
             np.copyto(buffer[slice(*own)], rows[slice(*own)])
         finally:
             wait(tasks)  # Nobody may still write into a buffer that is used again, after Ctrl-C neither.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from fullbatch.machine import arrays
-from fullbatch.machine.threads import thread_count
+from fullbatch.machine.threads import Helpers, thread_count
 from fullbatch.sources.columns import Columns, Layout, in_memory
 
 PIECE = 2**22  # bytes of a piece: it stays in a cache while its rows are brought together
@@ -63,8 +63,9 @@ def _of_array(array: Any, threads: int | None) -> str:
     starts = range(0, m, step)
     if len(starts) < 2 or not arrays.is_numpy(array):
         return _joined([f"{crc(start):08x}" for start in starts])
-    with ThreadPoolExecutor(min(thread_count(threads), len(starts))) as pool:
-        return _joined([f"{one:08x}" for one in pool.map(crc, starts)])
+    with closing(Helpers(min(thread_count(threads), len(starts)), "fullbatch-checksum")) as helpers:
+        checksums = [helpers.submit(crc, start) for start in starts]
+        return _joined([f"{one.result():08x}" for one in checksums])
 
 
 def _of_blocks(X: Columns) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import TableError
+from fullbatch.machine.threads import Helpers
 
 CSV_BLOCK = 1 << 20  # bytes that are read at a time
 LONGEST_ROW = 1 << 26  # A row, or the header, may be longer than a block, but not longer than this.
@@ -80,10 +80,10 @@ class Rows:
 
 def _ahead(stream: Any) -> Iterator[bytes]:
     """The stream in parts; a thread reads, and decompresses, the next one while this one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(stream.read, CSV_BLOCK)
+    with closing(Helpers(1, "fullbatch-read")) as helpers:
+        following = helpers.submit(stream.read, CSV_BLOCK)
         while part := following.result():
-            following = pool.submit(stream.read, CSV_BLOCK)
+            following = helpers.submit(stream.read, CSV_BLOCK)
             yield part
 
 
