@@ -27,6 +27,7 @@ CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR")
 
 BEFORE = r"""
 #include <cmath>
+#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -34,9 +35,9 @@ BEFORE = r"""
 #include <utility>
 #include <vector>
 struct Three { unsigned x, y, z; };
-struct Fiber { ucontext_t context; std::vector<char> stack; Three thread; bool done; };
+struct Fiber { ucontext_t context; jmp_buf place; std::vector<char> stack; Three thread; bool begun, done; };
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned now;  // the fiber that runs
 static Three blockIdx, blockDim, gridDim;
 #define threadIdx (fibers[now].thread)
@@ -45,6 +46,16 @@ static Three blockIdx, blockDim, gridDim;
 #define __forceinline__ inline
 #define __shared__ static
 #define __launch_bounds__(...)
+// A context begins a fiber. Later turns are jumps, since to swap contexts asks the kernel for the signal mask each time.
+static void let_others() {
+    if (!_setjmp(fibers[now].place)) _longjmp(scheduler, 1);
+}
+static void take_turn(Fiber& fiber) {
+    if (_setjmp(scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
+}
 struct Barrier { unsigned waiting = 0, turn = 0; };
 static Barrier of_block, of_warp[32];
 static char slots[1024][8];
@@ -54,7 +65,7 @@ static void meet(Barrier& barrier, unsigned members) {
     if (++barrier.waiting == members) { barrier.waiting = 0; ++barrier.turn; waits = 0; return; }
     while (barrier.turn == turn) {
         if (++waits > 100000) { std::fprintf(stderr, "a barrier that not all threads reach\n"); std::abort(); }
-        swapcontext(&fibers[now].context, &scheduler);
+        let_others();
     }
 }
 static void __syncthreads() { meet(of_block, blockDim.x); }
@@ -88,7 +99,7 @@ static void start() {
     apply(KERNEL, arguments);
     fibers[now].done = true;
     waits = 0;
-    swapcontext(&fibers[now].context, &scheduler);
+    _longjmp(scheduler, 1);
 }
 extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
     arguments = args;
@@ -104,11 +115,10 @@ extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
             Fiber& fiber = fibers[t];
             fiber.stack.resize(1 << 16);
             fiber.thread = {unsigned(t), 0, 0};
-            fiber.done = false;
+            fiber.begun = fiber.done = false;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.data();
             fiber.context.uc_stack.ss_size = fiber.stack.size();
-            fiber.context.uc_link = &scheduler;
             makecontext(&fiber.context, start, 0);
         }
         for (bool left = true; left;) {
@@ -117,7 +127,7 @@ extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
                 now = (x + y) % 2 ? threads - 1 - t : t;
                 if (fibers[now].done) continue;
                 left = true;
-                swapcontext(&scheduler, &fibers[now].context);
+                take_turn(fibers[now]);
             }
         }
         for (int i = 0; i < 64; ++i) if (shared[asked + i] == shared[asked + i]) return 2;  // no NaN any more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -139,6 +139,7 @@ def test_whether_a_metric_fits_is_known_before_the_training(metric, fits):
 # --- The best threshold
 
 
+@settings(max_examples=9)  # each scores a hundred thresholds by scikit-learn
 @given(st.integers(0, 2**16), st.sampled_from(["balanced_accuracy", "f1", "accuracy"]), st.booleans())
 def test_no_threshold_of_a_grid_is_better(seed, metric, weighted):
     rng = np.random.default_rng(seed)

@@ -469,7 +469,7 @@ import atexit, warnings
 import numpy as np
 from fullbatch import MLPClassifier
 warnings.simplefilter("ignore")
-X = np.random.default_rng(0).standard_normal((200_000, 20)).astype("float32")
+X = np.random.default_rng(0).standard_normal((40_000, 20)).astype("float32")
 def fit():
     return MLPClassifier((100,), batch_size={batch_size}, max_iter=2, n_jobs=2).fit(X, X[:, 0] > 0)
 {before}
@@ -477,8 +477,7 @@ atexit.register(lambda: print(fit().loss_))
 """
 
 
-@pytest.mark.parametrize("before", ["", "fit()"])
-@pytest.mark.parametrize("batch_size", [20_000, "full"])
+@pytest.mark.parametrize(("batch_size", "before"), [(20_000, "fit()"), ("full", "fit()"), ("full", "")])
 def test_a_fit_at_exit_needs_no_new_thread(batch_size, before):
     """Python starts none by then. A daemon thread that meets the same error may end the process by writing it."""
     code = FITS_AT_EXIT.format(batch_size=repr(batch_size), before=before)
