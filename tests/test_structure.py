@@ -12,7 +12,7 @@ ARRAY_LIBRARIES = {"numpy", "cupy", "scipy", "array_api_compat", "torch", "jax"}
 # The pass and what is made of it alone: the array API and nothing else.
 OF_THE_PASS = ("core", "training", "functions", "fold", "errors", "version")
 # What is there after ``import fullbatch``: an import of one of these at the top of a file would make it slow.
-LIGHT = ("", "core", "machine", "sources", "steps", "fold", "training", "functions", "errors", "version")
+LIGHT = ("", "core", "machine", "sources", "steps", "fold", "training", "functions", "docstrings", "errors", "version")
 SLOW = {"scipy", "sklearn", "joblib", "threadpoolctl", "cupy", "pyarrow"}
 MOST_LINES = 50  # of a function, docstring not counted
 TYPER_SIGNATURES = ("command.train.train", "command.convert.convert")  # functions whose signature is not counted

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from fullbatch.core import door
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, Params, flatten, unflatten
+from fullbatch.docstrings import described
 from fullbatch.errors import InputError, NonFiniteError, check_number
 from fullbatch.machine import arrays, places
 from fullbatch.machine.given import plain
@@ -36,7 +37,34 @@ from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import TrainingState
 
+ARGUMENTS = {
+    "network": """Network
+        Layers, activations, output unit and loss.""",
+    "params": """sequence of (W, b)
+        One pair for each layer, as of ``network.init``: W[l] (n[l], n[l-1]), b[l] (n[l], 1).""",
+    "X": """array (n[0], m), or store
+        One example per column, of the library, device and dtype (float32 or float64) of the parameters. Or a store
+        (``open_store``), alone: it has Y and the weights itself.""",
+    "Y": """array (n[L], m)
+        The targets, one example per column; not beside a store.""",
+    "l2": """float
+        lambda in (lambda / 2m) sum ||W||^2, m the sum of the weights. At least 0; biases are not penalised.""",
+    "sample_weight": """array (m,) or None
+        What each example counts: finite, not negative, not all zero.""",
+    "threads": """int or None
+        CPU threads; None: all cores. No number of them changes a bit.""",
+    "device": """str or None
+        Where host arrays are computed: "cpu", "cuda", "cuda:N" or "auto" (a GPU where one works, else the CPU); None:
+        where they are. Other arrays are never moved.""",
+    "device_memory": """float or None
+        The most that is taken of a GPU's memory: bytes, or a share of it up to 1. X and Y that do not fit are streamed,
+        with the same outcome.""",
+    "precision": """{"tf32"} or None
+        Lets a GPU round float32 factors to 10 bits: faster where products are large, and off by about 1e-3.""",
+}
 
+
+@described(ARGUMENTS)
 def cost(
     network: Network,
     params: Sequence[Any],
@@ -50,24 +78,39 @@ def cost(
     device_memory: float | None = None,
     precision: str | None = None,
 ) -> float:
-    """The cost J, a Python float.
+    """The cost J = sum_i s_i L_i / sum_i s_i + (l2 / 2m) sum ||W||^2 (N4, N12).
 
-    X (n[0], m), Y (n[L], m), sample_weight (m,) or None: arrays of one library, device and dtype (float32 or float64),
-    as the parameters. l2 is lambda in (lambda / 2m) sum ||W||^2. threads limits the CPU's threads. device places host
-    arrays: "cpu", "cuda", "cuda:N" or "auto"; device_memory, in bytes or as a share of the GPU's, limits what we take
-    there: X and Y that do not fit are streamed, with the same outcome. precision "tf32" lets a GPU round float32
-    factors to 10 bits: faster where products are large, and off by about 1e-3. X may be a store (``open_store``),
-    alone: it has Y and the weights itself.
+    Returns
+    -------
+    float
+        J.
 
-    Raises InputError (shapes, weights, l2, limits), ArrayTypeError (library, device, dtype; a unit, a mask or names,
-    which would be dropped), DeviceError (no such device, or no memory there for a block of 256 examples) and
-    NonFiniteError (a cost that is not finite).
+    Raises
+    ------
+    InputError
+        Shapes, weights, ``l2`` or limits.
+    ArrayTypeError
+        Library, device or dtype; a unit, a mask or names, which would be dropped.
+    DeviceError
+        No such device, or no memory there for a block of 256 examples.
+    NonFiniteError
+        A cost that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> net = fb.Network([2, 1])
+    >>> zero = [(np.zeros((1, 2)), np.zeros((1, 1)))]
+    >>> round(fb.cost(net, zero, np.ones((2, 5)), np.ones((1, 5))), 6)  # log 2
+    0.693147
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
         return _finite(objective.cost(ready.theta))
 
 
+@described(ARGUMENTS)
 def cost_and_gradients(
     network: Network,
     params: Sequence[Any],
@@ -81,9 +124,29 @@ def cost_and_gradients(
     device_memory: float | None = None,
     precision: str | None = None,
 ) -> tuple[float, Params]:
-    """The cost J and its gradient: one ``Layer(W=dW, b=db)`` per layer, of the parameters' library, device and dtype.
+    """The cost J and its gradient, exact over all examples (N5).
 
-    Arguments and errors as for ``cost``.
+    Returns
+    -------
+    J : float
+        As of ``cost``.
+    gradients : tuple of Layer
+        ``Layer(W=dW, b=db)`` for each layer, of the shapes, library, device and dtype of the parameters. Blocks are
+        added in float64 and in a fixed order, so that no number of threads changes a bit.
+
+    Raises
+    ------
+    InputError, ArrayTypeError, DeviceError, NonFiniteError
+        As ``cost``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> net = fb.Network([2, 3, 1], hidden="tanh")
+    >>> J, g = fb.cost_and_gradients(net, net.init(seed=0), np.ones((2, 5)), np.ones((1, 5)))
+    >>> [(layer.W.shape, layer.b.shape) for layer in g]
+    [((3, 2), (3, 1)), ((1, 3), (1, 1))]
     """
     ready = prepare(network, params, X, Y, sample_weight, device, device_memory)
     with ready.place.computing(), ready.objective(network, l2, threads, precision) as objective:
@@ -91,14 +154,39 @@ def cost_and_gradients(
         return _finite(J), ready.as_params(gradient, network)
 
 
+@described({})
 @dataclass(frozen=True)
 class Run:
-    """The outcome of a training.
+    """The outcome of ``gradient_descent``.
 
-    params : after the last update;  costs : costs[t] is J after t updates, so there are iterations + 1 of them
-    stopped : "iterations" or "tolerance";  step : which step ran;  threads : how many threads it ran on
-    device : where;  precision : of the products: the dtype's own, or "tf32"
-    note : why the bits may differ from those of another run: the device's memory was short; else ""
+    Parameters
+    ----------
+    params : tuple of Layer
+        After the last update.
+    costs : list of float
+        ``costs[t]`` is J after t updates, so there are ``iterations + 1`` of them.
+    stopped : str
+        "iterations" or "tolerance".
+    step : str
+        Which step ran: "native, avx512" and its kin, "inplace", "array", or one of a GPU.
+    threads : int
+        How many threads it ran on.
+    device : str
+        Where.
+    precision : str
+        Of the products: the dtype's own, or "tf32".
+    note : str
+        Why the bits may differ from those of another run: the device's memory was short; else "".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> net = fb.Network([1, 1])
+    >>> X, Y = np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]])
+    >>> run = fb.gradient_descent(net, net.init(seed=0), X, Y, learning_rate=1.0, iterations=20)
+    >>> run.iterations, run.stopped, run.costs[-1] < run.costs[0]
+    (20, 'iterations', True)
     """
 
     params: Params
@@ -112,9 +200,11 @@ class Run:
 
     @property
     def iterations(self) -> int:
+        """How many updates there were."""
         return len(self.costs) - 1
 
 
+@described(ARGUMENTS)
 def gradient_descent(
     network: Network,
     params: Sequence[Any],
@@ -137,17 +227,52 @@ def gradient_descent(
 ) -> Run:
     """Full-batch gradient descent: all parameters at once from the gradients at the old point (N6).
 
-    X (n[0], m), Y (n[L], m), sample_weight (m,) or None; arrays, device, device_memory and precision as for ``cost``.
-    learning_rate above 0;  iterations of at least 0;  momentum in [0, 1), with ``nesterov`` in Nesterov's form;
-    tol : stop when an iteration lowers the cost by less than this; 0 to run all iterations
-    checkpoint : a ``fullbatch.Checkpoint`` that keeps the training while it runs;  resume : one whose training goes on,
-    to the same bits: with the same network, data and settings, ``iterations`` may be more; ``params`` are not used
+    Parameters
+    ----------
+    learning_rate : float
+        alpha in W <- W - alpha dW. Above 0.
+    iterations : int
+        Updates. At least 0.
+    momentum : float
+        At least 0, below 1.
+    nesterov : bool
+        Whether the momentum is Nesterov's.
+    tol : float
+        Stop when an iteration lowers the cost by less than this; 0 to run all iterations.
+    checkpoint : Checkpoint or None
+        Keeps the training in a file while it runs.
+    resume : Checkpoint or None
+        Whose training goes on, to the same bits: with the same network, data and settings, ``iterations`` may be more;
+        ``params`` are not used.
 
+    Returns
+    -------
+    Run
+        The parameters, the costs, and what ran where.
+
+    Raises
+    ------
+    InputError, ArrayTypeError, DeviceError
+        As ``cost``; InputError too for all-zero weights with a hidden layer, whose units would stay equal (N2).
+    NonFiniteError
+        When the cost stops being finite; its ``params`` are the last good ones.
+
+    Notes
+    -----
     Of a lazy library such as dask the parameters are computed after each update, and X is computed anew in each
     iteration: ``X.persist()`` before the call does that once.
 
-    Raises as ``cost`` does; InputError too for all-zero weights with a hidden layer; NonFiniteError, with the last
-    finite parameters, when the cost stops being finite.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> X = np.random.default_rng(0).standard_normal((2, 400))
+    >>> Y = (X[:1, :] * X[1:, :] > 0).astype(float)
+    >>> net = fb.Network([2, 4, 1], hidden="tanh", output="sigmoid")
+    >>> run = fb.gradient_descent(net, net.init(seed=3), X, Y, learning_rate=1.2, iterations=500)
+    >>> accuracy = ((net.forward(run.params, X).A[-1] > 0.5) == Y).mean()
+    >>> bool(accuracy > 0.9)
+    True
     """
     learning_rate = check_number("learning_rate", learning_rate, above=0)
     momentum = check_number("momentum", momentum, at_least=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 import json
 import warnings
 from itertools import count
@@ -582,14 +581,6 @@ def test_numbers_that_others_drew_are_said(path: Path) -> None:
         fb.MLPClassifier(**params).set_callbacks(Draws(), Cut(path, 14)).fit(X, LABELS)
     with pytest.warns(UserWarning, match="drawn from the training's generator by others"):
         fb.MLPClassifier(**params).fit(X, LABELS, resume=fb.Checkpoint(path))
-
-
-def test_the_example_runs() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outcome = doctest.testmod(checkpoints)
-    assert outcome.attempted >= 8
-    assert outcome.failed == 0
 
 
 def test_the_metadata_is_json_without_nan(path: Path, halfway: fb.Checkpoint) -> None:

@@ -235,13 +235,3 @@ def test_weights_have_the_shape_of_the_rows(store):
         weight = store.examples(store.train).weight
         assert isinstance(weight, StoredWeight)
         assert weight.shape == (store.shape[0],)
-
-
-def test_the_example_runs():
-    import doctest
-
-    from fullbatch.sources import stored
-
-    outcome = doctest.testmod(stored)
-    assert outcome.attempted > 2
-    assert outcome.failed == 0

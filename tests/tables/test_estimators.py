@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import pickle
 
 import numpy as np
@@ -21,7 +20,6 @@ import fullbatch as fb
 from fullbatch.command.app import main
 from fullbatch.errors import InputError, TableError, TableWarning
 from fullbatch.saving.model_file import load_network
-from fullbatch.tables import estimators
 
 
 def frame(m=300):
@@ -571,11 +569,6 @@ def test_a_column_that_is_missing_at_predict_is_named():
     model = fb.TableClassifier(**SMALL).fit(X, LATE)
     with pytest.raises(TableError, match="no column 'town'"):
         model.predict(X.drop(columns="town"))
-
-
-def test_the_examples_run():
-    assert doctest.testmod(estimators).attempted >= 6
-    assert doctest.testmod(estimators).failed == 0
 
 
 # --- Losses of numbers

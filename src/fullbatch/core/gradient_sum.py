@@ -13,10 +13,29 @@ class GradientSum(NamedTuple):
 
     Two of them add, so the blocks of a full batch may be computed anywhere and in any grouping.
 
-    loss   : array of shape (), the weighted sum of L(a, y) over the block
-    vector : the gradient, one vector in the order of ``flatten``: dW[1], db[1], dW[2], db[2], ... each row after row
-    weight : the sum of the example weights; the number of examples where there are none
-    sizes  : n[0], n[1], ..., n[L] of the network
+    Parameters
+    ----------
+    loss : array ()
+        The weighted sum of L(a, y) over the block.
+    vector : array (p,)
+        The gradient, one vector: dW[1], db[1], dW[2], db[2], ... each row after row.
+    weight : float or array ()
+        The sum of the example weights; the number of examples where there are none.
+    sizes : tuple of int
+        n[0], n[1], ..., n[L] of the network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> net = fb.Network([2, 3, 1])
+    >>> params = net.init(seed=0)
+    >>> X, Y = np.random.default_rng(0).random((2, 6)), np.ones((1, 6))
+    >>> def of(some):
+    ...     return net.backward(params, net.forward(params, X[:, some]), Y[:, some])
+    >>> whole, parts = of(slice(0, 6)), of(slice(0, 2)) + of(slice(2, 6))
+    >>> bool(np.allclose(whole.vector, parts.vector)), parts.weight
+    (True, 6.0)
     """
 
     loss: Any
@@ -26,7 +45,7 @@ class GradientSum(NamedTuple):
 
     @property
     def gradients(self) -> Params:
-        """One Layer(W=dW, b=db) per layer, of the shapes of the parameters: views of ``vector``."""
+        """One Layer(W=dW, b=db) for each layer, of the shapes of the parameters: views of ``vector``."""
         with places.place_of(self.vector).current():
             return unflatten(self.vector, self.sizes)
 
@@ -34,7 +53,19 @@ class GradientSum(NamedTuple):
         return GradientSum(self.loss + other.loss, self.vector + other.vector, self.weight + other.weight, self.sizes)
 
     def astype(self, dtype: Any, xp: Any) -> GradientSum:
-        """The same sum in another dtype: the widest one, before blocks are added."""
+        """The same sum in another dtype: the widest one, before blocks are added.
+
+        Parameters
+        ----------
+        dtype : dtype of xp
+            Of loss and vector.
+        xp : array library
+            That of both.
+
+        Returns
+        -------
+        GradientSum
+        """
         if self.loss.dtype == dtype and self.vector.dtype == dtype:
             return self
         loss, vector = (xp.astype(array, dtype, copy=False) for array in (self.loss, self.vector))

@@ -21,38 +21,76 @@ from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.losses import CANONICAL, QUANTILE, make_loss, make_output
 from fullbatch.core.parameters import Layer, Params, check_shapes, flatten, initial
 from fullbatch.core.probe import check_able
+from fullbatch.docstrings import described
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays, places
 
+OF_INIT = {
+    "seed": """int, numpy.random.Generator or None
+        Of the weights; None: fresh ones each time.""",
+    "scheme": """{"glorot", "he", "lecun", "normal"}
+        "glorot": uniform in +-sqrt(6 / (n[l-1] + n[l])); "he": normal of variance 2 / n[l-1], for ReLU and its kin;
+        "lecun": normal of variance 1 / n[l-1]; "normal": of standard deviation 0.01, as in the notes.""",
+    "dtype": """{"float64", "float32"}
+        Of all parameters.""",
+    "xp": """array library or None
+        Whose arrays they are: torch, jax.numpy, cupy, ...; None: NumPy's.""",
+    "device": """device or None
+        Where the library puts them.""",
+}
+
 
 class Pass(NamedTuple):
-    """What a forward pass computed: Z[0] ... Z[L-1] and A[0] = X, ..., A[L] = yhat."""
+    """What a forward pass computed.
+
+    Parameters
+    ----------
+    Z : tuple of array
+        The pre-activations of the layers: L of them, ``Z[l]`` (n[l+1], m).
+    A : tuple of array
+        X, then the activations of the layers: L + 1 of them, ``A[l]`` (n[l], m); ``A[-1]`` is yhat.
+    """
 
     Z: tuple[Any, ...]
     A: tuple[Any, ...]
 
 
+@described({})
 class Network:
     """A fully connected network of any depth; with one size in and one out, logistic regression and its kin (N8).
 
-    sizes  : n[0], n[1], ..., n[L]: the units of each layer, inputs first
-    hidden : the activation of the hidden layers: a name, a pair of functions (g, g') of Z, or a list of these,
-             one per hidden layer. Names: tanh, sigmoid, relu, leaky_relu, identity, gelu, silu
-    output : "sigmoid" (cross-entropy), "softmax" (cross-entropy, one-hot Y), "identity" (half squared error) or
-             "exp" (Poisson); Y has n[L] rows
-    loss   : None, the output unit's own, as above; with "identity" also "absolute_error" (L = |a - y|) or "quantile"
-             (L = (1-q) (a - y) where a > y, else q (y - a))
-    quantile : q of the loss "quantile", within (0, 1); None for the others
+    Parameters
+    ----------
+    sizes : sequence of int
+        n[0], n[1], ..., n[L]: the units of each layer, inputs first.
+    hidden : str, pair of functions, or list of these
+        The activation of the hidden layers: "tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu" or "silu"; a
+        pair (g, g') of functions of Z, for one of your own; or a list, one for each hidden layer (N9).
+    output : {"sigmoid", "softmax", "identity", "exp"}
+        The output unit, with the loss that goes with it (N12): cross-entropy of each unit; cross-entropy of one-hot Y;
+        half squared error; Poisson, for counts. Y has n[L] rows.
+    loss : str or None
+        None, the output unit's own; with "identity" also "absolute_error" (L = |a - y|) or "quantile"
+        (L = (1-q) (a - y) where a > y, else q (y - a)).
+    quantile : float or None
+        q of the loss "quantile", within (0, 1); None for the others.
 
-    Raises InputError for sizes below 1, an unknown name, the wrong number of activations, or a loss that does not go
-    with the output unit.
+    Raises
+    ------
+    InputError
+        For sizes below 1, an unknown name, the wrong number of activations, or a loss that does not go with the output
+        unit.
 
     Examples
     --------
+    >>> import fullbatch as fb
+    >>> net = fb.Network([2, 4, 1], hidden="tanh", output="sigmoid")
+    >>> [(W.shape, b.shape) for W, b in net.init(seed=3)]
+    [((4, 2), (4, 1)), ((1, 4), (1, 1))]
+
     At q = 3/4 a guess that is too low costs three times as much as one that is too high:
 
     >>> import numpy as np
-    >>> import fullbatch as fb
     >>> net = fb.Network([1, 1], output="identity", loss="quantile", quantile=0.75)
     >>> X, Y = np.zeros((1, 2)), np.array([[0.0, 10.0]])
     >>> [fb.cost(net, [(np.zeros((1, 1)), np.array([[b]]))], X, Y) for b in (0.0, 5.0, 10.0)]
@@ -86,6 +124,7 @@ class Network:
             loss += f", quantile={self.loss.quantile}"
         return f"Network({list(self.sizes)}, hidden={names}, output={self.output.name!r}{loss})"
 
+    @described(OF_INIT)
     def init(
         self,
         seed: Any = None,
@@ -95,12 +134,47 @@ class Network:
         xp: Any = None,
         device: Any = None,
     ) -> Params:
-        """Random weights and zero biases, one ``Layer(W, b)`` per layer; see ``parameters.initial``."""
+        """Random weights and zero biases (N2), drawn by NumPy in float64 and then cast: one start on all libraries.
+
+        Returns
+        -------
+        tuple of Layer
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1) of each layer.
+
+        Raises
+        ------
+        InputError
+            For an unknown scheme.
+
+        Notes
+        -----
+        Weights are random because units that start equal stay equal: with W[l] = 0 every hidden unit computes the same
+        activation, gets the same gradient and takes the same step, for ever.
+        """
         return initial(self.sizes, seed=seed, scheme=scheme, dtype=dtype, xp=xp, device=device)
 
     def forward(self, params: Sequence[Any], X: Any) -> Pass:
-        """Z and A of every layer for the columns of X (n[0], m); ``.A[-1]`` is yhat (n[L], m).
+        """Z and A of every layer (N3).
 
+        Parameters
+        ----------
+        params : sequence of (W, b)
+            As of ``init``.
+        X : array (n[0], m)
+            One example per column; of any library of the array API standard.
+
+        Returns
+        -------
+        Pass
+            Z and A of each layer; ``.A[-1]`` is yhat (n[L], m).
+
+        Raises
+        ------
+        InputError, ArrayTypeError
+            Where a shape, library, device or dtype does not fit; the message names the array (N1).
+
+        Notes
+        -----
         Another library can trace this, and ``backward``: neither needs values, a device, or to know m.
         """
         params = self.check(params, X)
@@ -108,12 +182,35 @@ class Network:
             return self.forward_unchecked(params, X, arrays.namespace(X))
 
     def backward(self, params: Sequence[Any], pass_: Pass, Y: Any, sample_weight: Any = None) -> GradientSum:
-        """Loss and gradients, summed over the examples of ``pass_``; Y (n[L], m), sample_weight (m,) or None."""
+        """Loss and gradients, summed over the examples of a forward pass (N5, N11).
+
+        Parameters
+        ----------
+        params : sequence of (W, b)
+            Those of the forward pass.
+        pass_ : Pass
+            What ``forward`` returned.
+        Y : array (n[L], m)
+            The targets.
+        sample_weight : array (m,) or None, default=None
+            What each example counts.
+
+        Returns
+        -------
+        GradientSum
+            Sums, not means: divide by its ``weight``, or use ``cost_and_gradients``.
+
+        Raises
+        ------
+        InputError, ArrayTypeError
+            As ``forward``.
+        """
         params = self.check(params, pass_.A[0], Y, sample_weight)
         with places.place_of(Y).computing():
             return self.backward_unchecked(params, pass_, Y, sample_weight, arrays.namespace(Y))
 
     def forward_unchecked(self, params: Params, X: Any, xp: Any) -> Pass:
+        """``forward`` of arrays that were checked before, in the library xp."""
         g = [*(activation.g for activation in self.activations), self.output.activation]
         Z: list[Any] = []
         A = [X]
@@ -123,6 +220,7 @@ class Network:
         return Pass(tuple(Z), tuple(A))
 
     def backward_unchecked(self, params: Params, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> GradientSum:
+        """``backward`` of arrays that were checked before, in the library xp."""
         Z, A = pass_
         loss, weight = self.summed_loss(pass_, Y, sample_weight, xp)
         dZ = self.loss.dZ(A[-1], Y, xp)  # A[L] - Y for most: losses.py has the proof

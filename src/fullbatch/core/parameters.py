@@ -19,7 +19,24 @@ from fullbatch.machine import arrays, places
 
 
 class Layer(NamedTuple):
-    """One layer's weights W (n[l], n[l-1]) and biases b (n[l], 1); of gradients: W = dW, b = db."""
+    """One layer's parameters, or their gradient: a pair, so that ``W, b = layer``.
+
+    Parameters
+    ----------
+    W : array (n[l], n[l-1])
+        Weights; of gradients dW.
+    b : array (n[l], 1)
+        Biases; of gradients db.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fullbatch as fb
+    >>> layer = fb.Layer(W=np.zeros((4, 2)), b=np.zeros((4, 1)))
+    >>> W, b = layer
+    >>> W.shape, b.shape
+    ((4, 2), (4, 1))
+    """
 
     W: Any
     b: Any

@@ -20,7 +20,9 @@ from sklearn.utils.metaestimators import available_if
 
 from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
+from fullbatch.docstrings import described
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
+from fullbatch.estimators.descriptions import ATTRIBUTES, FIT, PARAMETERS
 from fullbatch.estimators.inputs import (
     Inputs,
     encode,
@@ -37,6 +39,7 @@ from fullbatch.machine import arrays
 class _Classifier(ClassifierMixin, BaseNetwork):
     """Labels, codes and probabilities."""
 
+    @described(FIT)
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -49,28 +52,50 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         sample_weight_val: Any = None,
         resume: Any = None,
     ) -> Any:
-        """Learn from X (m, n) and labels y (m,), or indicators (m, k) of several labels at once.
+        """Learn from rows X and their labels y.
 
-        X : an array, a data frame, an Arrow table, a sparse matrix, or a ``fullbatch.sources.Columns``; integers, and
-            whatever else is not float32, are made float64; or a store (``fullbatch.open_store``), alone: it has y,
-            weights and held-out rows itself, which are scored as X_val is
-        sample_weight : (m,), not negative; weight 2 is the same as the example twice
-        X_val, y_val, sample_weight_val : held-out examples. Their cost after each epoch goes to ``validation_costs_``,
-            and ``early_stopping`` scores them instead of rows that it splits off
-        resume : a ``fullbatch.Checkpoint``, whose training goes on to the same bits: with the same data and parameters;
-            ``max_iter`` may grow
+        Parameters
+        ----------
+        y : array-like (m,), or indicators (m, k)
+            One label for each row, numbers, texts or booleans; or 0 and 1 for each of k labels, of which a row may have
+            several.
 
-        Raises ValueError for input that cannot be used (NaN and infinity with row and column) and for a training that
-        diverges. Ctrl-C ends the training with a warning and keeps the model so far.
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For input that cannot be used (NaN and infinity with row and column), and for a training that diverges.
+
+        Notes
+        -----
+        Ctrl-C ends the training with a warning and keeps the model so far.
         """
         return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val), resume=resume)
 
     @available_if(can_step)
+    @described(FIT)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """One epoch over these examples; the optimiser goes on where the last call left it.
+        """Learn from some rows, for one epoch; the optimiser goes on where the last call left it.
 
-        classes : all labels that any call will have; needed in the first call
+        Parameters
+        ----------
+        y : array-like (m,), or indicators (m, k)
+            Their labels, as in ``fit``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        AttributeError
+            Where ``solver`` does not learn from one batch at a time: L-BFGS.
+        ValueError
+            As ``fit``; and where ``classes`` are missing in the first call, or others in a later one.
         """
         given = None
         if classes is not None:
@@ -86,10 +111,17 @@ class _Classifier(ClassifierMixin, BaseNetwork):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """The most probable class of each row, (m,); indicators (m, k) where y had several labels at once.
+        """The most probable class of each row.
 
-        They are of X's library where it has a dtype for the labels, else NumPy's: text, and integers beyond 32 bits in
-        JAX without x64.
+        Parameters
+        ----------
+        X : as in fit (m, n)
+
+        Returns
+        -------
+        array (m,), or (m, k)
+            Labels; indicators where y had several labels at once. They are of X's library where it has a dtype for
+            them, else NumPy's: text, and integers beyond 32 bits in JAX without x64.
         """
         codes, inputs = self._forward(X, "predict", self._decide)
         if self._multilabel:
@@ -101,15 +133,48 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             return arrays.namespace(codes).take(labels, codes)
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, (m, k), in the order of ``classes_``."""
+        """The probability of each class.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+
+        Returns
+        -------
+        array (m, k)
+            In the order of ``classes_``; of indicators, that of each label.
+        """
         return self._forward(X, "predict_proba", self._probabilities)[0].T
 
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithm of ``predict_proba``, computed without a detour over it, so that it stays finite."""
+        """The logarithm of ``predict_proba``, computed without a detour over it, so that it stays finite.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+
+        Returns
+        -------
+        array (m, k)
+        """
         return self._forward(X, "predict_log_proba", self._log_probabilities, scores=True)[0].T
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of rows whose prediction is right: of all their labels, where there are several."""
+        """The share of rows whose prediction is right: of all their labels, where there are several.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+        y : as in fit
+            The true labels.
+        sample_weight : array-like (m,) or None, default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
         y, sample_weight = on_host("y", y), on_host("sample_weight", sample_weight)
         return float(accuracy_score(y, arrays.to_host(self.predict(X)), sample_weight=sample_weight))
 
@@ -224,33 +289,39 @@ def given_weights(class_weight: dict[Any, Any], labels: list[Any]) -> np.ndarray
     return np.array([float(class_weight.get(label, 1.0)) for label in labels])
 
 
+@described(PARAMETERS, ATTRIBUTES)
 class MLPClassifier(_Classifier):
     """A network for classification: cross-entropy of one sigmoid unit, of softmax, or of a sigmoid unit per label.
 
-    The parameters are those of scikit-learn's class of this name, and these:
+    Names, defaults and attributes are those of scikit-learn's class of this name, and so is the path of a training with
+    the same ``random_state``. New are ``class_weight``, ``scoring``, ``device``, ``device_memory``, ``precision``,
+    ``n_jobs``, more activations, the solver "gd", ``batch_size="full"`` and ``learning_rate="linear"``.
 
-    hidden_layer_sizes : units of each hidden layer; () for none
-    activation : tanh, sigmoid (or logistic), relu, leaky_relu, identity, gelu, silu; a pair of functions (g, g') of Z;
-        or a list of these, one per hidden layer
-    solver : "adam", "sgd", "lbfgs" or "gd": gradient descent by all examples at once (N6)
-    batch_size : examples of a mini-batch, "auto" (at most 200), or "full"
-    learning_rate : "constant", "invscaling", "adaptive" (both for sgd and gd), or "linear" (adam too): falls to zero,
-        update by update, over ``max_iter`` epochs
-    scoring : what ``early_stopping`` watches: None for the accuracy, "loss" for the held-out cost
-    class_weight : {label: weight} or "balanced"; it multiplies ``sample_weight``
-    device : where host input is computed: "auto" (a GPU where one works, else the CPU), "cpu", "cuda", "cuda:N"
-    device_memory : the most that we may take of a GPU's memory: bytes, or a share of it up to 1; X that does not fit is
-        streamed, with the same outcome
-    precision : of the products in training: None for that of X's dtype, or "tf32": faster on a GPU, off by about 1e-3
-    n_jobs : CPU threads; None for all cores, of which a worker of joblib's has its share
+    Attributes
+    ----------
+    classes_ : array (k,)
+        The labels, sorted.
 
-    Fitted attributes are those of scikit-learn's class, ``loss_curve_`` for every solver, and these:
+    See Also
+    --------
+    TableClassifier : The same of raw tables, with texts, categories, dates and gaps.
+    LogisticRegression : The same without hidden layers.
 
-    validation_costs_ : the cost of the held-out examples after each epoch; None where none were held out
-    device_ : where the passes ran;  step_ : by which step of the fold;  precision_ : of the products there
-    note_ : why the bits may differ from those of another training: the device's memory was short; else ""
+    Notes
+    -----
+    What is minimised is J = (1/m) sum_i s_i L_i + (alpha / 2m) sum ||W||^2, where m is the sum of the weights s_i: N4
+    and N12 of the documentation's page "Arrays and the pass".
 
-    ``coefs_`` and ``intercepts_`` lie where X came from, in its library, device and dtype (float32 or float64).
+    Examples
+    --------
+    >>> import fullbatch as fb
+    >>> X = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    >>> y = ["same", "other", "other", "same"]
+    >>> model = fb.MLPClassifier((4,), "tanh", solver="lbfgs", alpha=0.0, random_state=0).fit(X, y)
+    >>> model.predict(X).tolist()
+    ['same', 'other', 'other', 'same']
+    >>> model.predict_proba(X).shape, model.classes_.tolist()
+    ((4, 2), ['other', 'same'])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -300,12 +371,36 @@ class MLPClassifier(_Classifier):
         return tags
 
 
+@described(PARAMETERS, ATTRIBUTES)
 class LogisticRegression(_Classifier):
     """Logistic regression: the same network without a hidden layer (N8), one sigmoid unit or softmax, started at zero.
 
-    C : 1 / L2, as in scikit-learn's class of this name; infinite for no penalty. Parameters that the latter does not
-    have are those of ``MLPClassifier``. Fitted attributes: ``coef_``, ``intercept_``, ``classes_``, ``n_iter_`` (1,),
-    and those of ``MLPClassifier``.
+    Names, defaults and attributes are those of scikit-learn's class of this name. What the latter has not is as in
+    ``MLPClassifier``: solvers by mini-batches, ``device`` and their kin.
+
+    Attributes
+    ----------
+    classes_ : array (k,)
+        The labels, sorted.
+    coef_ : array (1, n), or (k, n)
+        W: one row for two classes.
+    intercept_ : array (1,), or (k,)
+        b.
+    n_iter_ : array of int (1,)
+        Iterations, or epochs, that were run.
+
+    See Also
+    --------
+    MLPClassifier : The same with hidden layers.
+
+    Examples
+    --------
+    >>> import fullbatch as fb
+    >>> model = fb.LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
+    >>> model.predict([[-1.0], [4.0]]).tolist()
+    ['no', 'yes']
+    >>> model.coef_.shape, bool(model.decision_function([[4.0]])[0] > 0)
+    ((1, 1), True)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -360,7 +455,17 @@ class LogisticRegression(_Classifier):
         return self.intercepts_[0]
 
     def decision_function(self, X: Any) -> Any:
-        """Z: (m,) for two classes, the log of the odds; else (m, k)."""
+        """Z, the pre-activation of the output units.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+
+        Returns
+        -------
+        array (m,), or (m, k)
+            For two classes the logarithm of the odds of the second one, above 0 where it is predicted.
+        """
         Z = self._forward(X, "decision_function", scores=True)[0]
         return Z[0, :] if Z.shape[0] == 1 else Z.T
 

@@ -12,17 +12,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fullbatch.core.losses import LOSSES, OF_NUMBERS, check_quantile
+from fullbatch.docstrings import described
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
+from fullbatch.estimators.descriptions import ATTRIBUTES, FIT, PARAMETERS
 from fullbatch.estimators.inputs import on_host, read_target
 from fullbatch.estimators.job import Target
 from fullbatch.machine import arrays
 
 
+@described(PARAMETERS, ATTRIBUTES)
 class MLPRegressor(RegressorMixin, BaseNetwork):
     """A network for regression, by one of four losses.
 
-    The other parameters and the fitted attributes are those of ``MLPClassifier``, but for the classes. The cost of
-    several outputs is the sum over them, whose gradient is followed; scikit-learn reports the mean instead.
+    Names, defaults and attributes are those of scikit-learn's class of this name, and so is the path of a training with
+    the same ``random_state``. New are what ``MLPClassifier`` names, and two losses. The cost of several outputs is the
+    sum over them, whose gradient is followed; scikit-learn reports the mean instead.
 
     Parameters
     ----------
@@ -35,11 +39,15 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         - "absolute_error": |yhat - y|, which makes yhat the median. A few wild targets do not move it.
         - "quantile": (1-q) (yhat - y) where yhat > y, else q (y - yhat), which makes yhat the q-quantile: y is below it
           with probability q. Two models, of 0.05 and 0.95, give an interval with 90 % of y.
-    quantile : float, optional
+    quantile : float or None
         q of the loss "quantile", within (0, 1); it is needed there, and None with the others.
-    scoring : {"loss", None}
+    scoring : {"loss"} or None
         What early stopping judges by: None is R2, as ``score`` is with every loss. For a quantile far from the median,
         which is no good guess of y itself, "loss" is the better judge.
+
+    See Also
+    --------
+    TableRegressor : The same of raw tables, with texts, categories, dates and gaps.
 
     Notes
     -----
@@ -102,6 +110,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
     ) -> None:
         self._keep(locals())
 
+    @described(FIT)
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -114,25 +123,84 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         sample_weight_val: Any = None,
         resume: Any = None,
     ) -> Any:
-        """Learn from X (m, n) and numbers y, (m,) or (m, k); the rest is as in ``MLPClassifier.fit``.
+        """Learn from rows X and their numbers y.
 
-        A store's target is scaled, and so are the predictions; ``TableRegressor`` has them in the target's own units.
+        Parameters
+        ----------
+        y : array-like (m,) or (m, k)
+            One number for each row, or k of them. Poisson's are not negative.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For input that cannot be used (NaN and infinity with row and column), and for a training that diverges.
+
+        Notes
+        -----
+        Ctrl-C ends the training with a warning and keeps the model so far. A store's target is scaled, and so are the
+        predictions; ``TableRegressor`` has them in the target's own units.
         """
         return self._fit(X, y, sample_weight, held_out=(X_val, y_val, sample_weight_val), resume=resume)
 
     @available_if(can_step)
+    @described(FIT)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """One epoch over these examples; the optimiser goes on where the last call left it."""
+        """Learn from some rows, for one epoch; the optimiser goes on where the last call left it.
+
+        Parameters
+        ----------
+        y : array-like (m,) or (m, k)
+            Their numbers.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        AttributeError
+            Where ``solver`` does not learn from one batch at a time: L-BFGS.
+        ValueError
+            As ``fit``.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """yhat: (m,) for one output, else (m, k)."""
+        """The number of each row, yhat.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+
+        Returns
+        -------
+        array (m,), or (m, k)
+            Of X's library, in the units of y.
+        """
         yhat = self._forward(X, "predict")[0]
         return yhat[0, :] if yhat.shape[0] == 1 else yhat.T
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R2, the mean over the outputs."""
+        """R2, the mean over the outputs.
+
+        Parameters
+        ----------
+        X : as in fit (m, n)
+        y : as in fit
+            The true numbers.
+        sample_weight : array-like (m,) or None, default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            At most 1; 0 is the mean of y for every row.
+        """
         y, sample_weight = on_host("y", y), on_host("sample_weight", sample_weight)
         return float(r2_score(y, arrays.to_host(self.predict(X)), sample_weight=sample_weight))
 

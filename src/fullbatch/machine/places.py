@@ -98,7 +98,17 @@ class Place:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """One device: its name for ``device=``, whether it can be used, and what it is or why it cannot be used."""
+    """One device.
+
+    Parameters
+    ----------
+    name : str
+        For ``device=``: "cpu", "cuda:0", ...
+    usable : bool
+        Whether it can be used.
+    detail : str
+        What it is, or why it cannot be used.
+    """
 
     name: str
     usable: bool
@@ -106,7 +116,19 @@ class DeviceInfo:
 
 
 def devices() -> list[DeviceInfo]:
-    """What can be used here, and why not the rest. The CPU comes first and is always usable."""
+    """What can be used here, and why not the rest.
+
+    Returns
+    -------
+    list of DeviceInfo
+        The CPU comes first and is always usable.
+
+    Examples
+    --------
+    >>> import fullbatch as fb
+    >>> fb.devices()[0].name, fb.devices()[0].usable
+    ('cpu', True)
+    """
     import platform
 
     cpu = DeviceInfo("cpu", True, f"NumPy {np.__version__} on {platform.processor() or platform.machine()}")

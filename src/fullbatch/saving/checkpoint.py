@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.core.parameters import Layer
+from fullbatch.docstrings import described
 from fullbatch.errors import ModelFileError, check_number
 from fullbatch.machine import arrays as machine_arrays
 from fullbatch.machine.plain_values import Arrays, json_ready
@@ -37,6 +38,7 @@ from fullbatch.training.optimizers import Evaluation
 WHAT = "the checkpoint"
 
 
+@described({})
 class Checkpoint:
     """Keep a training in a file while it runs, and go on with it from there.
 
@@ -92,7 +94,7 @@ class Checkpoint:
 
         Parameters
         ----------
-        model_of : callable, optional
+        model_of : callable or None, optional
             Makes of the estimator, as it is at a moment, the model that ``fullbatch.load`` is to give: that of a table.
         extra : dict, optional
             Plain values that JSON has, to be had again by ``extra``.
@@ -131,6 +133,11 @@ class Checkpoint:
 
     def state(self) -> Moment:
         """The moment that the file holds.
+
+        Returns
+        -------
+        Moment
+            The training's state, and the model as it was then.
 
         Raises
         ------

@@ -188,6 +188,7 @@ def load(path: PathLike) -> Any:
     Parameters
     ----------
     path : str or path
+        A model file, or a ``Checkpoint``'s.
 
     Returns
     -------
@@ -204,7 +205,12 @@ def load(path: PathLike) -> Any:
 
     Examples
     --------
-    See ``save``.
+    >>> import fullbatch as fb, tempfile
+    >>> model = fb.LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     fb.save(model, file.name)
+    ...     fb.load(file.name)
+    LogisticRegression()
     """
     content, arrays = read(path)
     if "training" in content:

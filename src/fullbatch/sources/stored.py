@@ -463,7 +463,13 @@ class StoredWeight:
 
 
 class Store:
-    """An encoded table on the disk, open to be read: see ``fullbatch.open_store``."""
+    """An encoded table on the disk, open to be read: what ``fullbatch.open_store`` gives.
+
+    Parameters
+    ----------
+    path : str or path
+        The store's file.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = StoreFile(Path(path))
@@ -473,6 +479,7 @@ class Store:
 
     @property
     def path(self) -> Path:
+        """The file."""
         return self.file.path
 
     @property
@@ -502,6 +509,7 @@ class Store:
 
     @property
     def target(self) -> str:
+        """The name of the target's column."""
         return str(self.content["encoding"]["target"])
 
     @property
@@ -516,6 +524,7 @@ class Store:
 
     @property
     def dtype(self) -> np.dtype:
+        """Of the numbers: float32 or float64."""
         return self.file.kinds["numbers"][0]
 
     @property
@@ -526,7 +535,16 @@ class Store:
     def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
         """The rows of a part, read as a fold needs them.
 
-        place : where the passes run, if not on the host: there they are uploaded block by block, the weights as a whole
+        Parameters
+        ----------
+        part : Part
+            ``store.train`` or ``store.held_out``.
+        place : Place or None, default=None
+            Where the passes run, if not on the host: there they are uploaded block by block, the weights as a whole.
+
+        Returns
+        -------
+        Examples
         """
         X, Y = StoredTable(part, self.n), StoredTarget(part, len(self.classes))
         weight: Any = StoredWeight(part) if "weight" in part.kinds else None
@@ -538,6 +556,11 @@ class Store:
     def to_arrays(self, *, held_out: bool = False) -> StoredArrays:
         """The rows to learn from, or the held-out ones, in memory.
 
+        Parameters
+        ----------
+        held_out : bool, default=False
+            Which of the two.
+
         Returns
         -------
         StoredArrays
@@ -546,7 +569,12 @@ class Store:
         return (self.held_out if held_out else self.train).arrays()
 
     def load(self) -> Store:
-        """The same store with all rows in memory: what is trained from it has the same bits."""
+        """The same store with all rows in memory: what is trained from it has the same bits.
+
+        Returns
+        -------
+        Store
+        """
         loaded = copy.copy(self)
         for name in ("train", "held_out"):
             part = getattr(self, name)
@@ -605,6 +633,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     Parameters
     ----------
     path : str or path
+        The store's file.
 
     Returns
     -------

@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fullbatch.core.activations import ACTIVATIONS, SCIKIT_LEARNS
 from fullbatch.core.losses import OF_NUMBERS
+from fullbatch.docstrings import described
 from fullbatch.errors import InputError, NonFiniteError, TableError, TableWarning
 from fullbatch.estimators import MLPClassifier, MLPRegressor
 from fullbatch.estimators.classification import given_weights
@@ -33,6 +34,7 @@ from fullbatch.estimators.inputs import on_host, read_weight
 from fullbatch.machine.plain_values import json_ready
 from fullbatch.sources.stored import Store
 from fullbatch.tables import from_store, record
+from fullbatch.tables.descriptions import ATTRIBUTES, PARAMETERS
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, Patience, asks_for_the_model, best_epoch
 from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_columns, said_of_rows
@@ -96,6 +98,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
 
     # Fit
 
+    @described({})
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -474,6 +477,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : a table, as in ``fit``
+            That of the rows to score.
         y : array-like (m,), optional
             The target, where it is no column of X by the name that it had in ``fit``.
         sample_weight : array-like (m,), or str, optional
@@ -506,7 +510,18 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         return table, encoding.decode_target(encoding.encode_target(table))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """The columns that the model reads, in the order of the training table: array of str, (n_features_in_,)."""
+        """The columns that the model reads.
+
+        Parameters
+        ----------
+        input_features : ignored, default=None
+            As scikit-learn has it.
+
+        Returns
+        -------
+        array of str (n_features_in_,)
+            In the order of the training table.
+        """
         check_is_fitted(self, "network_")
         return self.feature_names_in_
 
@@ -516,73 +531,20 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         return tags
 
 
+@described(PARAMETERS, ATTRIBUTES)
 class TableClassifier(ClassifierMixin, _TableEstimator):
     """A network that tells classes apart, of a raw table: text, categories, dates, numbers and gaps, as they are.
-
-    Parameters
-    ----------
-    hidden : sequence of int
-        Units of each hidden layer; () is logistic regression.
-    activation : str
-        Of the hidden layers, as in ``Network``.
-    solver, epochs, batch_size, learning_rate, l2
-        As the options of ``fullbatch train``; None leaves the choice to its rules, by the number of rows.
-    validation : float
-        The share of the rows that is held out, to choose the epoch; at least 0, less than 1. They are drawn, from each
-        class alike.
-    split_by : str, optional
-        A column of numbers or dates: the rows with its largest values are held out, as a model that is used later sees
-        later rows. It is a feature as any other, since seasons and trends are in it, unless ``drop`` names it too.
-    group : str, optional
-        A column whose values are groups (of a person, a place): whole groups are held out. It is no feature, since
-        what is learned of one group says nothing of those to come.
-    patience : int, optional
-        End the training after so many epochs without a better cost on the held-out rows; None: take all epochs.
-    metric : str, optional
-        A name of scikit-learn's ``scoring``, such as "f1": held-out rows are scored by it besides.
-    max_levels : int
-        Levels of a category column; rarer ones share one.
-    categorical, numeric : sequences of str
-        Columns of which the kind is decided here.
-    drop : sequence of str
-        Columns that are not learned from.
-    class_weight : dict {class: weight}, "balanced" or None
-        It multiplies ``sample_weight``, as in ``MLPClassifier``, and counts where held-out rows choose the epoch.
-    threshold : float, "auto" or None
-        Of two classes, the probability from which on the second one is predicted; "auto": that by which the held-out
-        rows have the highest ``metric``, or balanced accuracy; None: the more probable class is predicted.
-    dtype : "float32" or "float64"
-    random_state : int, RandomState or None
-        Of the rows that are held out, the first parameters and the order of the rows.
-    device, device_memory, precision, n_jobs
-        As in ``MLPClassifier``.
 
     Attributes
     ----------
     classes_ : array (k,)
         The classes as they are in the table, sorted.
-    columns_ : list of dict
-        How each column was understood: its ``name``, ``kind`` (number, category, date, boolean, left out or target),
-        ``why``, ``values`` ("3 levels", or a range), ``missing`` (how many rows) and some ``examples``.
-    record_ : dict
-        How the model was made, as its file keeps it: ``versions``, ``data`` (rows, columns and a checksum), ``report``
-        (of which ``columns_`` is a part), ``parameters``, ``chosen`` (what None left open), ``rows`` (learned from),
-        ``weight`` (its column), ``left_out`` (rows without a target, and of weight 0), ``held_out_by`` (the rule, in
-        words), ``held_out_rows`` (how many), ``not_scored`` (classes that only held-out rows have, and how many),
-        ``held_out_chose`` (of "epoch" and "threshold"), ``ended`` (the last epoch, and the best), ``unseen`` (columns
-        with levels that only held-out rows have: their share, and the first), ``held_out`` and ``guess`` (scores on the
-        held-out rows, of the model and of the guess that knows the training targets alone; None where none were held
-        out).
-    n_features_in_, feature_names_in_
-        The input columns; those of an array are called x0, x1, ...
     threshold_ : float or None
         That by which ``predict`` decides.
-    network_ : TableNetwork
-        What predicts.
-    estimator_ : MLPClassifier or MLPRegressor
-        What trained the network, on the encoded rows.
-    n_iter_, loss_curve_, validation_costs_, t_, device_, step_, precision_, note_
-        As in ``MLPClassifier``.
+
+    See Also
+    --------
+    MLPClassifier : The same of numbers, arrays and sparse matrices.
 
     Notes
     -----
@@ -641,19 +603,65 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         self._keep(locals())
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of each row, the most probable one or, of two, by ``threshold_``: (m,)."""
+        """The class of each row, the most probable one or, of two, by ``threshold_``.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+
+        Returns
+        -------
+        array (m,)
+            Classes as they are in the training table.
+        """
         return self._network().predict(self._table(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, (m, k), in the order of ``classes_``."""
+        """The probability of each class.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+
+        Returns
+        -------
+        array (m, k)
+            In the order of ``classes_``.
+        """
         return self._network().predict_proba(self._table(X))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of ``predict_proba``, computed without a detour over it, so that it stays finite."""
+        """The logarithm of ``predict_proba``, computed without a detour over it, so that it stays finite.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+
+        Returns
+        -------
+        array (m, k)
+        """
         return self._network().predict_log_proba(self._table(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The share of rows whose prediction is right; y is the target's column of X where it is not given."""
+        """The share of rows whose prediction is right.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+        y : array-like (m,) or None, default=None
+            The target; None: it is the column of X by the name that it had in ``fit``.
+        sample_weight : array-like (m,) or None, default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+        """
         X, y = self._target_of(X, y)
         return float(accuracy_score(y, self.predict(X), sample_weight=on_host("sample_weight", sample_weight)))
 
@@ -678,26 +686,30 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         self.classes_ = np.array(encoding.classes)
 
 
+@described(PARAMETERS, ATTRIBUTES)
 class TableRegressor(RegressorMixin, _TableEstimator):
-    """A network that predicts a number, of a raw table; parameters and attributes as of ``TableClassifier``.
-
-    There are no classes, so neither ``class_weight`` nor ``threshold``, ``classes_`` nor ``threshold_``.
+    """A network that predicts a number, of a raw table: text, categories, dates, numbers and gaps, as they are.
 
     Parameters
     ----------
-    loss : "squared_error", "poisson", "absolute_error" or "quantile"
+    loss : {"squared_error", "poisson", "absolute_error", "quantile"}
         What is least on the training rows, as ``MLPRegressor`` has it: predictions are means, means of counts (or of
         other skewed numbers that are not negative), medians, or the ``quantile``.
-    quantile : float, optional
+    quantile : float or None
         Between 0 and 1; of the loss "quantile" alone, which needs it.
     log_target : bool
         Learn log(1 + 100 y / mean) of a target y that is not negative: relative errors count, and a few large values
         less. The root of the mean square error of real tables was mostly larger with it, the mean absolute error
         smaller.
 
+    See Also
+    --------
+    MLPRegressor : The same of numbers, arrays and sparse matrices.
+
     Notes
     -----
-    Where the training had no negative target, no prediction is negative.
+    Where the training had no negative target, no prediction is negative. Columns go by their names, as in
+    ``TableClassifier``.
 
     Examples
     --------
@@ -747,11 +759,37 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         self._keep(locals())
 
     def predict(self, X: Any) -> np.ndarray:
-        """The predicted numbers, (m,), in the target's own units."""
+        """The predicted number of each row.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+
+        Returns
+        -------
+        array (m,)
+            In the target's own units.
+        """
         return self._network().predict(self._table(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """R2; y is the target's column of X where it is not given."""
+        """R2.
+
+        Parameters
+        ----------
+        X : a table, as in ``fit``
+            Columns go by name; others than the model's are ignored, with a TableWarning.
+        y : array-like (m,) or None, default=None
+            The target; None: it is the column of X by the name that it had in ``fit``.
+        sample_weight : array-like (m,) or None, default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            At most 1; 0 is the mean of y for every row.
+        """
         X, y = self._target_of(X, y)
         return float(r2_score(y, self.predict(X), sample_weight=on_host("sample_weight", sample_weight)))
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from fullbatch.docstrings import described
 from fullbatch.errors import TableError
 from fullbatch.tables.csv import csv_names, read_csv
 from fullbatch.tables.dates import DateFormats
@@ -24,6 +25,7 @@ from fullbatch.tables.parquet import arrow_names, parquet_names, read_arrow, rea
 from fullbatch.tables.raw import DROPPED, USUAL, Conventions, MissingWords, RawTable, finish, listed
 
 
+@described({})
 def read_table(
     paths: str | Path | Sequence[str | Path],
     *,
