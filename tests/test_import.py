@@ -24,6 +24,9 @@ HEAVY = [
     "polars",
     "torch",
     "jax",
+    "onnx",
+    "ndonnx",
+    "onnxruntime",
 ]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
+    from fullbatch.saving.onnx.export import to_onnx
     from fullbatch.sources.stored import open_store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.reading import read_table
@@ -50,6 +51,7 @@ __all__ = [
     "open_store",
     "read_table",
     "save",
+    "to_onnx",
 ]
 
 # Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
@@ -64,6 +66,7 @@ _LAZY = {
     "open_store": "fullbatch.sources.stored",
     "read_table": "fullbatch.tables.reading",
     "save": "fullbatch.saving.model_file",
+    "to_onnx": "fullbatch.saving.onnx.export",
 }
 
 

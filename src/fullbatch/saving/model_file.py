@@ -108,11 +108,26 @@ def write(path: PathLike, content: dict[str, Any], arrays: Arrays, what: str) ->
     """Write a file of this format, in the place of another. ``what`` names it in an error."""
     from safetensors.numpy import save as to_bytes
 
-    content = {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
+    content = _of_this_version(content)
     # One entry: safetensors writes several in an order of chance, and the same model is to be the same bytes.
     data = to_bytes(arrays, metadata={FORMAT: sealed(content, arrays)})
     with replacing(path, what) as file:
         file.write(data)
+
+
+def _of_this_version(content: dict[str, Any]) -> dict[str, Any]:
+    return {"format_version": FORMAT_VERSION, "fullbatch": __version__, **content}
+
+
+def checksum_of(model: Any) -> str:
+    """The checksum in the file that ``save`` writes of a fitted estimator. InputError as there."""
+    arrays: Arrays = {}
+    return _checksum(_of_this_version(content_of(model, arrays)), arrays)
+
+
+def checksum_in(path: PathLike) -> str:
+    """The checksum in a model file. ModelFileError as ``load``."""
+    return str(read(path)[0]["sha256"])
 
 
 def sealed(content: dict[str, Any], arrays: Arrays) -> str:

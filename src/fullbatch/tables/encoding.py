@@ -310,7 +310,7 @@ class TableEncoding:
         """Of each value of the target its position in ``classes``, -1 where training had not this one: (m,) int64."""
         position = {level: i for i, level in enumerate(self.classes)}
         text = isinstance(self.classes[0], str)
-        lookup = [position.get(_as_kind(level, text, coded.decimal), -1) for level in coded.levels or ()]
+        lookup = [position.get(as_kind(level, text, coded.decimal), -1) for level in coded.levels or ()]
         return np.array([*lookup, -1, -1], np.int64)[coded.values]
 
     def decode_target(self, values: np.ndarray, *, predicted: bool = True) -> np.ndarray:
@@ -561,7 +561,7 @@ def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
 
 def _keys(category: Category, column: RawColumn) -> list[Any]:
     """The column's levels as the category has them. TableError for a text where it has numbers."""
-    keys = [_as_kind(level, category.is_text, column.decimal) for level in column.levels or ()]
+    keys = [as_kind(level, category.is_text, column.decimal) for level in column.levels or ()]
     if None in keys:
         _refuse_text(category.name, column)
     return keys
@@ -590,7 +590,7 @@ def _counts(coded: RawColumn, rows: np.ndarray | None) -> list[int]:
     return np.bincount(_at(coded.values, rows), minlength=len(coded.levels or ()) + 2).tolist()
 
 
-def _as_kind(level: Any, text: bool, decimal: str) -> Any:
+def as_kind(level: Any, text: bool, decimal: str) -> Any:
     """A level as the text or number that it would have been in training; None: a text that is no number."""
     if isinstance(level, str):
         return level if text else number_of(level, decimal)

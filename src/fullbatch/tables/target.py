@@ -97,10 +97,14 @@ class TargetScale:
 
     def decode(self, z: np.ndarray, *, predicted: bool = True) -> np.ndarray:
         """The inverse, float64; of what was ``predicted``, nothing below 0 where the target never was."""
-        y = np.asarray(z, np.float64) * self.scale + self.center
+        return self.decoded(np.asarray(z, np.float64), np, predicted=predicted)
+
+    def decoded(self, z: Any, xp: Any, *, predicted: bool = True) -> Any:
+        """``decode`` of an array of float64 of any library, one that traces too."""
+        y = z * self.scale + self.center
         if self.unit is not None:
-            y = np.copysign(self.unit * np.expm1(np.minimum(np.abs(y), MOST)), y)
-        return np.maximum(y, 0.0) if predicted and self.never_negative else y
+            y = xp.sign(y) * (self.unit * xp.expm1(xp.minimum(xp.abs(y), xp.asarray(MOST))))
+        return xp.maximum(y, xp.asarray(0.0)) if predicted and self.never_negative else y
 
     @property
     def never_negative(self) -> bool:

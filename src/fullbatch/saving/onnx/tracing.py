@@ -1,0 +1,120 @@
+"""The pass, traced by ndonnx: ``Network.forward_unchecked`` itself, on arrays that stand for values to come.
+
+Three things are put in its place. The products, because ndonnx guards each by a branch for empty arrays, which
+onnxruntime needs not, and because the first one takes rows of W[1] for categories in place of a one-hot matrix;
+zeros_like, whose zero need not have the size of the array; and max, which looks for NaN first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fullbatch.core.parameters import Layer
+from fullbatch.saving.onnx.graph import packages
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fullbatch.core.network import Network
+
+NUMBERS, ROW = "numbers", "row"  # the inputs of a traced pass: numbers (N, k), and row0, row1, ... (N,) int64
+Finish = Callable[[Any, Any], dict[str, Any]]
+
+
+def trace(
+    network: Network, layers: Sequence[Any], k: int, categories: Sequence[int], finish: Finish
+) -> onnx.ModelProto:
+    """The pass of a network as a model.
+
+    layers : (W, b) of each layer, NumPy's
+    k : how many of the features are numbers, the first ones
+    categories : of each category how many features it has; they are the last ones
+    finish : (yhat (n[L], N), xp) -> the outputs by name
+    """
+    _, ndx = packages()
+    xp = _Namespace(ndx)
+    dtype = getattr(ndx, layers[0][0].dtype.name)
+    numbers = {NUMBERS: ndx.argument(shape=("N", k), dtype=dtype)} if k else {}
+    rows = {f"{ROW}{j}": ndx.argument(shape=("N",), dtype=ndx.int64) for j in range(len(categories))}
+    (W, b), *others = layers
+    params = (
+        Layer(_FirstWeights(W, k, sum(categories)), ndx.asarray(b)),
+        *(Layer(_Weights(ndx.asarray(W)), ndx.asarray(b)) for W, b in others),
+    )
+    X = _Columns(numbers.get(NUMBERS), list(rows.values()))
+    yhat = network.forward_unchecked(params, X, xp).A[-1]
+    return ndx.build({**numbers, **rows}, finish(yhat, xp))
+
+
+class _Namespace:
+    """ndonnx, but for what the module's docstring says."""
+
+    def __init__(self, ndx: Any) -> None:
+        self._ndx = ndx
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ndx, name)
+
+    def zeros_like(self, Z: Any) -> Any:
+        """One zero, which is compared with all of Z."""
+        return self._ndx.asarray(0, dtype=Z.dtype)
+
+    def argmax(self, proba: Any, axis: int) -> Any:
+        """The first of the largest."""
+        import spox.opset.ai.onnx.v20 as op
+
+        return self._ndx.asarray(op.arg_max(proba.unwrap_spox(), axis=axis, keepdims=0))
+
+    def max(self, Z: Any, axis: int, keepdims: bool) -> Any:
+        """The softmax's largest exponent: a NaN reaches its sum besides."""
+        import spox.opset.ai.onnx.v20 as op
+
+        axes = op.const(np.array([axis], np.int64))
+        return self._ndx.asarray(op.reduce_max(Z.unwrap_spox(), axes, keepdims=int(keepdims)))
+
+
+class _Weights:
+    """W[l] of a later layer: its product with A[l-1]."""
+
+    def __init__(self, W: Any) -> None:
+        self.W = W
+
+    def __matmul__(self, A: Any) -> Any:
+        import ndonnx as ndx
+        import spox.opset.ai.onnx.v20 as op
+
+        return ndx.asarray(op.matmul(self.W.unwrap_spox(), A.unwrap_spox()))
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """X: numbers (N, k) or None, and for each category the row of W[1]^T of each example, (N,)."""
+
+    numbers: Any
+    rows: list[Any]
+
+
+class _FirstWeights:
+    """W[1]: its product with X is that with the numbers, and rows of its transpose added up."""
+
+    def __init__(self, W: np.ndarray, k: int, c: int) -> None:
+        self.of_numbers = np.ascontiguousarray(W[:, :k])
+        # The row of zeros at the end is for "no feature".
+        self.of_categories = np.concatenate([W[:, W.shape[1] - c :].T, np.zeros((1, len(W)), W.dtype)])
+
+    def __matmul__(self, X: _Columns) -> Any:
+        import ndonnx as ndx
+        import spox.opset.ai.onnx.v20 as op
+
+        parts = []
+        if X.numbers is not None:
+            parts.append(_Weights(ndx.asarray(self.of_numbers)) @ X.numbers.T)
+        if X.rows:
+            table = ndx.asarray(self.of_categories)
+            found = [ndx.take(table, row, axis=0).unwrap_spox() for row in X.rows]
+            parts.append(ndx.asarray(op.sum(found)).T)
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
