@@ -19,7 +19,7 @@ from fullbatch.tables.parts import DAY, FARTHEST, HOUR, LEVELS
 from fullbatch.tables.raw import USUAL
 
 # What onnxruntime makes of None and NaN among Python's texts, and what pandas calls a missing one.
-WORDS_OF_OTHERS = ("None", "nan", "<NA>", "NaN", "")
+WORDS_OF_OTHERS = ("None", "nan", "<NA>")
 LARGEST = 1e300  # as ``encoding._tail`` has it
 EXACT = 2**53  # Up to here a double holds each integer.
 
