@@ -46,7 +46,7 @@ static Three blockIdx, blockDim, gridDim;
 #define __forceinline__ inline
 #define __shared__ static
 #define __launch_bounds__(...)
-// A context begins a fiber. Later turns are jumps, since to swap contexts asks the kernel for the signal mask each time.
+// A context begins a fiber. Later turns are jumps: to swap contexts asks the kernel for the signal mask each time.
 static void let_others() {
     if (!_setjmp(fibers[now].place)) _longjmp(scheduler, 1);
 }

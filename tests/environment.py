@@ -17,8 +17,8 @@ import pytest
 
 # Switches of the tests themselves, which whoever sets them means.
 KEPT = {"FULLBATCH_REQUIRE_NATIVE", "FULLBATCH_SLOW"}
-# Where Python finds modules and leaves their bytecode does not change what is tested. That it leaves none is taken away:
-# each process that a test starts would compile the whole package, which takes three times as long as what it is for.
+# Where Python finds modules and leaves their bytecode does not change what is tested. That it leaves none is taken
+# away: each process that a test starts would compile the package, which takes three times as long as what it is for.
 KEPT |= {"PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONPYCACHEPREFIX"}
 PREFIXES = (
     "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "GOTO_", "NVPL_", "VECLIB_", "NUMEXPR_", "NPY_", "FULLBATCH_", "LC_", "XDG_",
