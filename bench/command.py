@@ -408,17 +408,21 @@ def show_command(results: Results = Path("bench/results")) -> int:
 @app.command("readme")
 def readme_command(
     results: Results = Path("bench/results"),
-    file: Annotated[Path, typer.Option("--readme", metavar="FILE")] = Path("README.md"),
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--readme", metavar="FILE", help="A page with marks; may be repeated.", show_default=False),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where the file is not up to date.")
     ] = False,
 ) -> int:
-    """Make the README's marked sections anew from the results."""
+    """Make the marked sections of README.md and of the pages in docs/ anew from the results."""
     if not check:
         plot_command(results)
-    current = readme.update(file, results, check=check)
-    if check and not current:
-        return _fail(f"{file} is not what {results} gives; run: python -m bench readme", FAILED)
+    for page in file or readme.PAGES:
+        current = readme.update(page, results, check=check)
+        if check and not current:
+            return _fail(f"{page} is not what {results} gives; run: python -m bench readme", FAILED)
     stale = [str(path.with_suffix(".png")) for path in sorted(results.glob("*.json")) if not is_drawn_from(path)]
     if check and stale:
         return _fail(f"not drawn from the results beside them: {', '.join(stale)}; run: python -m bench readme", FAILED)

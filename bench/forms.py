@@ -182,6 +182,7 @@ class PeersPoint(Shaped):
     times: dict[str, Timing | None]
     steps: dict[str, str]
     left_out: dict[str, str]
+    errors: dict[str, Number] = {}
     error_of_gradient: dict[str, Number] = {}
 
 

@@ -1,16 +1,17 @@
-"""The README's tables and pictures, from results/*.json: text between two marks, never typed by hand.
+"""The tables and pictures of README.md and docs/, from results/*.json: text between two marks, never typed by hand.
 
     <!-- bench:peers -->
     ...
     <!-- /bench:peers -->
 
-The marks' names are scaling, printed (what a scaling run leaves in the terminal), peers, epochs, training, profile,
-tables and gpu; a README may have any of them.
+The marks' names are front (the figures that matter), scaling, printed (what a scaling run leaves in the terminal),
+peers, epochs, training, profile, tables and gpu; a page may have any of them.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ SHOWN = 4  # lines at each end of a long paragraph
 
 
 class Source(NamedTuple):
-    """``folder`` has the results;  root : the README's folder, for links"""
+    """``folder`` has the results;  root : the page's folder, for links"""
 
     folder: Path
     results: Sequence[tuple[Path, Result]]
@@ -38,7 +39,7 @@ class Source(NamedTuple):
 
 
 def rewritten(text: str, source: Source) -> str:
-    """The README's text with all its marked sections made anew."""
+    """A page's text with all its marked sections made anew."""
     for name in re.findall(r"<!-- bench:([\w-]+) -->", text):
         if name not in SECTIONS:
             raise InputError(f"unknown mark bench:{name}; the known ones are {', '.join(SECTIONS)}.")
@@ -87,11 +88,7 @@ def _picture(path: Path, root: Path, alt: str) -> str:
     picture = path.with_suffix(".png")
     if not picture.exists():
         return ""
-    try:
-        shown = picture.resolve().relative_to(root)
-    except ValueError:
-        shown = picture
-    return f"\n\n![{alt}]({shown.as_posix()})"
+    return f"\n\n![{alt}]({Path(os.path.relpath(picture.resolve(), root)).as_posix()})"
 
 
 @dataclass(frozen=True)
@@ -210,7 +207,71 @@ def _tables(file: forms.Tables) -> str:
     return f"{render.tables(file, readme=True).markdown}\n\n{words}".strip()
 
 
+PAGES = tuple(map(Path, ("README.md", "docs/benchmarks.md", "docs/twelve.md")))  # that have marks
+OTHERS = {  # of the front's table: a column's title, and whose best figure it shows
+    "fullbatch": ("fullbatch",),
+    "scikit-learn": ("scikit-learn",),
+    "PyTorch": ("PyTorch eager", "PyTorch compiled", "PyTorch, Adam", "PyTorch, fused Adam", "PyTorch"),
+    "JAX": ("JAX jit", "JAX, one scan"),
+}
+ON_FRONT = ("28-64-1", "100-1000-1", "28-1")  # networks of a step
+MOST_ON_FRONT = 8
+
+
+def _front(source: Source) -> str:
+    """The figures that matter, of the first CPU results of each kind, in one table of eight rows at most."""
+    kinds: dict[str, Any] = {}
+    for _, result in source.results:
+        if result.points:
+            kinds.setdefault(result.kind, result.typed())
+    rows = [*_front_of_peers(kinds.get("peers")), *_front_of_training(kinds.get("training"))]
+    rows = [*rows, *_front_of_scaling(kinds.get("scaling"))][:MOST_ON_FRONT]
+    if not rows:
+        return "Not measured yet: `python -m bench peers --out bench/results`."
+    head = ["", *OTHERS]
+    lines = [head, ["---", *["--:"] * len(OTHERS)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _best(values: dict[str, float | None], shown: Callable[[float], str]) -> list[str]:
+    """For each column the least of those whose best figure it shows."""
+    found = [[v for name in names if (v := values.get(name)) is not None] for names in OTHERS.values()]
+    return [shown(min(some)) if some else "" for some in found]
+
+
+def _front_of_peers(file: forms.Peers | None) -> Iterator[list[str]]:
+    """Times of a step and an epoch, and how far the gradient over the most examples is off."""
+    points = [p for p in (file.points if file else []) if p.allocator == "default"]
+    for p in points:
+        if p.part == "epoch" or p.case in ON_FRONT:
+            what = "one epoch of Adam" if p.part == "epoch" else "one exact gradient"
+            times = {name: timing.median if timing else None for name, timing in p.times.items()}
+            yield [f"{what}, {p.case}, {p.m:,} rows, ms", *_best(times, lambda v: render.figures(v, 1e-3))]
+    if points := [p for p in points if p.errors]:
+        p = max(points, key=lambda p: p.m)
+        errors: dict[str, float | None] = dict(p.errors)
+        yield [f"float32 over {p.m:,} rows, {p.case}, off by", *_best(errors, render.off_by)]
+
+
+def _front_of_training(file: forms.Training | None) -> Iterator[list[str]]:
+    """Seconds to scikit-learn's loss, of the data set with the most epochs' worth of rows: the last one."""
+    rows = file.summary.times if file else []
+    if rows:
+        data = rows[-1].data
+        times = {row.contender: row.seconds for row in rows if row.data == data}
+        yield [f"{data}: to scikit-learn's held-out loss, s", *_best(times, render.figures)]
+
+
+def _front_of_scaling(file: forms.Scaling | None) -> Iterator[list[str]]:
+    """What the largest number of rows takes beyond the data."""
+    points = [p for p in (file.points if file else []) if p.backend == "native" and p.extra_bytes and p.seconds]
+    if points:
+        p = max(points, key=lambda p: p.m)
+        yield [f"{p.shape}, {p.m:,} rows: MB beside the data", render.figures(p.extra_bytes, 1e6), "", "", ""]
+
+
 SECTIONS: dict[str, Callable[[Source], str]] = {
+    "front": _front,
     "scaling": Section("scaling", _scaling_table, "examples per second against m, with the roofline"),
     "printed": _printed,
     "peers": Section("peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch"),

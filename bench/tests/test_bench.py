@@ -1324,7 +1324,7 @@ def test_readme_is_made_from_results(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("text", "words"),
     [
         ("nothing", "has no marks"),
-        ("<!-- bench:speed --><!-- /bench:speed -->", "unknown mark bench:speed; the known ones are scaling"),
+        ("<!-- bench:speed --><!-- /bench:speed -->", "unknown mark bench:speed; the known ones are front"),
         ("<!-- bench:peers -->", "has no end"),
         ("<!-- /bench:peers --> <!-- bench:peers --> the rest", "has no end of its own after it"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import TrainingState
 
+logger = logging.getLogger("fullbatch")  # silent, unless its user says otherwise
 ARGUMENTS = {
     "network": """Network
         Layers, activations, output unit and loss.""",
@@ -391,6 +393,7 @@ def _descend(
     if not over:  # more iterations may be asked for later, but not where these were enough
         record.note(state._replace(stopped="" if stopped == "iterations" else stopped), last=True)
     fold = objective.fold
+    logger.info("gradient_descent: %d updates by the %s step on %s", len(state.costs), fold.step_name, ready.place.name)
     return Run(
         ready.as_params(state.theta, network), [*state.costs, final], stopped, fold.step_name, fold.threads,
         ready.place.name, fold.precision, fold.note,

@@ -70,7 +70,7 @@ class Network:
         The output unit, with the loss that goes with it (N12): cross-entropy of each unit; cross-entropy of one-hot Y;
         half squared error; Poisson, for counts. Y has n[L] rows.
     loss : str or None
-        None, the output unit's own; with "identity" also "absolute_error" (L = |a - y|) or "quantile"
+        None, the output unit's own; with "identity" also "absolute_error" (L = abs(a - y)) or "quantile"
         (L = (1-q) (a - y) where a > y, else q (y - a)).
     quantile : float or None
         q of the loss "quantile", within (0, 1); None for the others.

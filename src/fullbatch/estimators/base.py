@@ -8,6 +8,7 @@ numbers are drawn follow scikit-learn 1.9, so that the same ``random_state`` giv
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from contextlib import ExitStack
 from dataclasses import replace
@@ -36,6 +37,8 @@ from fullbatch.machine.threads import of_jobs
 from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
+
+logger = logging.getLogger("fullbatch")  # silent, unless its user says otherwise
 
 HIDDEN_CONSTRAINTS: dict[str, list[Any]] = {  # of the estimators that have hidden layers
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -190,10 +193,12 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
                 job = self._job(network, inputs, train, test, folds, context, hooks)
+                logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
                 theta = self._minimize(job, rng, incremental, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
                 self.note_ = job.objective.fold.note or scored
                 self._conclude(theta, inputs)
+                logger.info("%s: the %s step on %s ended", type(self).__name__, self.step_, self.device_)
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 

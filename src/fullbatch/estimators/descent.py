@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
 from fullbatch.training.windows import WindowOrders
+
+logger = logging.getLogger("fullbatch")
 
 
 class Orders:
@@ -230,6 +233,7 @@ def note_cost(estimator: Any, cost: float) -> None:
     estimator.n_iter_ += 1
     estimator.loss_ = cost
     estimator.loss_curve_.append(cost)
+    logger.debug("%s: iteration %d, cost %.8g", type(estimator).__name__, estimator.n_iter_, cost)
     if estimator.verbose:
         print(f"Iteration {estimator.n_iter_}, loss = {cost:.8f}")
 

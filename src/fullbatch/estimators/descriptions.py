@@ -21,7 +21,7 @@ PARAMETERS = {
     "batch_size": """int, "auto" or "full"
         Rows of a mini-batch: "auto" is min(200, m), "full" all of them. L-BFGS and "gd" take all in any case.""",
     "learning_rate": """{"constant", "invscaling", "adaptive", "linear"}
-        How the rate falls: not; by 1 / (rows seen)^``power_t`` after each epoch; to a fifth where the loss has not
+        How the rate falls: not; as 1 / (rows seen) to the power of ``power_t``, after each epoch; to a fifth where the loss has not
         fallen for ``n_iter_no_change`` epochs; or to zero, update by update, over ``max_iter`` epochs. Adam takes
         "linear" alone and is constant with the others; L-BFGS has no rate.""",
     "learning_rate_init": """float
@@ -88,7 +88,7 @@ ATTRIBUTES = {
         Epochs, or iterations, that were run.""",
     "n_features_in_": """int
         Columns of X.""",
-    "feature_names_in_": """array of str (n_features_in_,)
+    "feature_names_in_": """array of str (n,)
         Their names, where X has any.""",
     "n_layers_": """int
         Layers, that of the inputs too: L + 1.""",

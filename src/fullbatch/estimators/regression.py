@@ -36,7 +36,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         - "squared_error": (yhat - y)^2 / 2, which makes yhat the mean of y.
         - "poisson": yhat - y log yhat, for counts and other y of at least 0, whose mean yhat is too. ``loss_curve_``
           has half the Poisson deviance, yhat - y + y log(y / yhat).
-        - "absolute_error": |yhat - y|, which makes yhat the median. A few wild targets do not move it.
+        - "absolute_error": abs(yhat - y), which makes yhat the median. A few wild targets do not move it.
         - "quantile": (1-q) (yhat - y) where yhat > y, else q (y - yhat), which makes yhat the q-quantile: y is below it
           with probability q. Two models, of 0.05 and 0.95, give an interval with 90 % of y.
     quantile : float or None

@@ -71,7 +71,7 @@ ATTRIBUTES = {
         out).""",
     "n_features_in_": """int
         Input columns.""",
-    "feature_names_in_": """array of str (n_features_in_,)
+    "feature_names_in_": """array of str (n,)
         Their names; those of an array are called x0, x1, ...""",
     "network_": """TableNetwork
         What predicts.""",

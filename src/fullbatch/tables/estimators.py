@@ -519,7 +519,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
 
         Returns
         -------
-        array of str (n_features_in_,)
+        array of str (n,)
             In the order of the training table.
         """
         check_is_fitted(self, "network_")
