@@ -21,9 +21,9 @@ PARAMETERS = {
     "batch_size": """int, "auto" or "full"
         Rows of a mini-batch: "auto" is min(200, m), "full" all of them. L-BFGS and "gd" take all in any case.""",
     "learning_rate": """{"constant", "invscaling", "adaptive", "linear"}
-        How the rate falls: not; as 1 / (rows seen) to the power of ``power_t``, after each epoch; to a fifth where the loss has not
-        fallen for ``n_iter_no_change`` epochs; or to zero, update by update, over ``max_iter`` epochs. Adam takes
-        "linear" alone and is constant with the others; L-BFGS has no rate.""",
+        How the rate falls: not; as 1 / (rows seen) to the power of ``power_t``, after each epoch; to a fifth where the
+        loss has not fallen for ``n_iter_no_change`` epochs; or to zero, update by update, over ``max_iter`` epochs.
+        Adam takes "linear" alone and is constant with the others; L-BFGS has no rate.""",
     "learning_rate_init": """float
         The rate of the first updates. Above 0.""",
     "power_t": """float
