@@ -40,6 +40,9 @@ def test_a_table_becomes_a_store_and_a_model(run, folder, store, tmp_path):
     status, out, _ = run("evaluate", tmp_path / "model", folder / "people.csv", "--json")
     assert status == 0
     assert json.loads(out)["m"] == 400
+    status, out, err = run("evaluate", tmp_path / "model", store, "--json")
+    assert "held-out rows of the store are scored" in err
+    assert json.loads(out) == found["held_out"]
 
 
 def test_several_files_and_selected_columns(run, folder, store, tmp_path):
@@ -72,7 +75,7 @@ def test_info_and_columns_of_a_store(run, store):
     assert json.loads(out)["target"]["name"] == "pays"
 
 
-def test_bad_input_is_one_line(fails, folder, store, tmp_path):
+def test_bad_input_is_one_line(run, fails, folder, store, tmp_path):
     cut = tmp_path / "cut.store"
     cut.write_bytes(store.read_bytes()[:-100])
     for command in (("train", cut), ("info", cut), ("columns", cut)):
@@ -83,7 +86,9 @@ def test_bad_input_is_one_line(fails, folder, store, tmp_path):
     assert "was decided when" in fails("columns", store, "--categorical", "age")
     assert "same file" in fails("convert", store, "--target", "pays", "--out", store)
     assert "is a store" in fails("convert", store, "--target", "pays", "--out", tmp_path / "out")
-    assert "is a store" in fails("evaluate", folder / "pays.model", store)
+    assert run("convert", folder / "people.csv", "--target", "pays", "--out", tmp_path / "o", "--drop", "age")[0] == 0
+    said = fails("evaluate", folder / "pays.model", tmp_path / "o")
+    assert "was not made as the model's table was: it lacks 'age'" in said
     assert "is a store" in fails("predict", folder / "pays.model", store)
     assert "no column 'nothing'" in fails("convert", folder / "people.parquet", "--target", "nothing", "--out", cut)
     parquet.write_table(pa.table({"other": [1, 2], "pays": ["a", "b"]}), tmp_path / "t.parquet")

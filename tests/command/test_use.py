@@ -232,3 +232,84 @@ def test_kept_columns_that_cannot_be(fails, folder, tmp_path):
         said = fails("predict", folder / "pays.model", data, "--out", tmp_path / "p.csv", "--keep", name)
         assert f"--keep {name}: the predictions have a column of this name" in said
     assert not (tmp_path / "p.csv").exists()
+
+
+# --- Tables in pieces
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Blocks and batches of few rows, as those of a table that does not fit into memory."""
+    monkeypatch.setattr("fullbatch.tables.rows.CSV_BLOCK", 700)
+    monkeypatch.setattr("fullbatch.tables.stream.ROWS", 37)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_pieces_of_any_size_give_the_same_bytes(run, folder, tmp_path, request, ending):
+    data, model = folder / f"people{ending}", folder / "pays.model"
+    _, expected, _ = run("predict", model, folder / "people.csv")
+    _, scores, _ = run("evaluate", model, folder / "people.csv", "--json")
+    request.getfixturevalue("small_pieces")
+    assert run("predict", model, data)[1] == expected
+    assert run("evaluate", model, data, "--json")[1] == scores
+    assert run("predict", model, data, "--out", tmp_path / "p.csv")[0] == 0
+    assert (tmp_path / "p.csv").read_text() == expected
+
+
+def test_several_files_are_one_table(run, folder, tmp_path):
+    table = people()
+    (tmp_path / "part=2").mkdir()
+    parquet.write_table(table.slice(0, 150), tmp_path / "1.parquet")
+    csv.write_csv(table.slice(150, 50), tmp_path / "2.csv")
+    parquet.write_table(table.slice(200), tmp_path / "part=2" / "3.parquet")
+    files = [tmp_path / "1.parquet", tmp_path / "2.csv", tmp_path / "part=2"]
+    _, expected, _ = run("predict", folder / "pays.model", folder / "people.csv")
+    assert run("predict", folder / "pays.model", *files)[1] == expected
+    _, expected, _ = run("evaluate", folder / "pays.model", folder / "people.csv", "--json")
+    assert run("evaluate", folder / "pays.model", *files, "--json")[1] == expected
+
+
+def test_what_is_wrong_in_a_later_piece_has_its_row(run, fails, folder, tmp_path, small_pieces):
+    lines = (folder / "people.csv").read_text().splitlines()
+    model = folder / "pays.model"
+
+    def with_cell(row, column, text):
+        cells = lines[row].split(",")
+        cells[column] = text
+        return write(tmp_path / "bad.csv", "\n".join([*lines[:row], ",".join(cells), *lines[row + 1 :]]) + "\n")
+
+    for command in (("predict",), ("predict", "--out", tmp_path / "p.csv"), ("evaluate",)):
+        said = fails(command[0], model, with_cell(301, 2, "plenty"), *command[1:])
+        assert "row 301 has 'plenty'" in said
+    assert not (tmp_path / "p.csv").exists()
+    assert "row 350 has 'maybe'" in fails("evaluate", model, with_cell(350, 4, "maybe"))
+    dates = [re.sub(r",\d+,", ",2024-01-01,", line) for line in lines[200:]]
+    said = fails("predict", model, write(tmp_path / "bad.csv", "\n".join([*lines[:200], *dates])))
+    assert "'age'" in said
+    text = "\n".join(lines[:300]) + "\n" + "1,2\n"
+    assert "row 300" in fails("predict", model, write(tmp_path / "bad.csv", text))
+    _, _, err = run("evaluate", model, with_cell(333, 0, "Rom"))
+    assert "column 'town': 0.25 % of the rows have a level that training had not, the first of them 'Rom'" in err
+
+
+def test_a_table_of_which_nothing_can_be_scored(fails, folder, tmp_path):
+    header, *lines = (folder / "people.csv").read_text().splitlines()
+    model = folder / "pays.model"
+    bare = "\n".join(re.sub(r',"?(yes|no)"?$', ",", line) for line in lines)
+    assert "missing in every row" in fails("evaluate", model, write(tmp_path / "a.csv", f"{header}\n{bare}\n"))
+    assert "it has no rows" in fails("evaluate", model, write(tmp_path / "a.csv", header + "\n"))
+    weighted = "\n".join(line + ",0" for line in lines)
+    file = write(tmp_path / "a.csv", f"{header},w\n{weighted}\n")
+    assert "have a weight of 0" in fails("evaluate", model, file, "--weight", "w")
+
+
+def test_a_file_that_changes_while_it_is_predicted(fails, folder, tmp_path, monkeypatch):
+    from fullbatch.tables import in_pieces
+
+    data = write(tmp_path / "people.csv", (folder / "people.csv").read_bytes())
+    stamps = iter([(1, 1), (1, 2)])
+    monkeypatch.setattr(in_pieces, "stamp_of", lambda path: next(stamps))
+    monkeypatch.setattr("fullbatch.tables.stream.stamp_of", lambda path: next(stamps))
+    said = fails("predict", folder / "pays.model", data, "--out", tmp_path / "p.csv")
+    assert "people.csv has changed while it was read" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people.csv"]

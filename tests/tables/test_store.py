@@ -14,7 +14,7 @@ from pyarrow import feather, parquet
 import fullbatch as fb
 from fullbatch.errors import FullbatchError, InputError, StoreError, TableError
 from fullbatch.sources import stored
-from fullbatch.tables import from_store
+from fullbatch.tables import from_store, running_scores
 from fullbatch.tables import store as stores
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.raw import RawTable
@@ -427,26 +427,12 @@ def test_an_error_has_the_row_s_number_in_the_whole_table(tmp_path, monkeypatch)
 def test_scores_in_blocks_are_those_of_all_rows(store, monkeypatch):
     model = fb.TableClassifier(epochs=3, hidden=(4,), validation=0.2).fit(store)
     whole = from_store.scores(model.network_, store)
-    monkeypatch.setattr(from_store, "EXACT", 10)
+    monkeypatch.setattr(running_scores, "EXACT", 10)
     monkeypatch.setattr(from_store, "ROWS", 100)
     for exact, found in zip(whole, from_store.scores(model.network_, store), strict=True):
-        assert found.pop("bins") == from_store.BINS
+        assert found.pop("bins") == running_scores.BINS
         assert found["confusion_matrix"] == exact.pop("confusion_matrix")
         assert {k: v for k, v in found.items() if k != "confusion_matrix"} == pytest.approx(exact, abs=1e-5)
-
-
-def test_ranks_of_a_histogram():
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    rng = np.random.default_rng(0)
-    y = rng.random(200_000) < 0.3
-    z = rng.normal(size=len(y)) * 2 + 2 * y - 1
-    ranks = from_store.Ranks()
-    for part in np.array_split(np.arange(len(y)), 7):
-        ranks.add(z[part], y[part])
-    assert abs(ranks.auc() - roc_auc_score(y, z)) < 1e-6
-    assert abs(ranks.average_precision() - average_precision_score(y, z)) < 1e-6
-    assert np.isnan(from_store.Ranks().auc())
 
 
 def test_what_a_killed_conversion_left_is_removed_by_the_next(file, path, tmp_path):

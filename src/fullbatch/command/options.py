@@ -218,6 +218,10 @@ Metric = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
+DataArguments = Annotated[
+    list[Path],
+    typer.Argument(metavar="DATA...", help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow."),
+]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .csv, .csv.gz or .parquet.")]
 BY_ROWS = "by the number of rows"
 

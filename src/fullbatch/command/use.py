@@ -5,21 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fullbatch.command.columns import rows_line
-from fullbatch.command.options import AsJson, DataArgument, Metric, ModelArgument, Weight, check_distinct, column_names
+from fullbatch.command.options import AsJson, DataArguments, Metric, ModelArgument, Weight, check_distinct, column_names
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from fullbatch.tables.in_pieces import TableInPieces
     from fullbatch.tables.kept import Kept
     from fullbatch.tables.network import TableNetwork
-    from fullbatch.tables.raw import RawTable
 
 
 Strict = Annotated[bool, typer.Option("--strict", help="A level that training had not is an error.")]
@@ -27,27 +25,23 @@ Strict = Annotated[bool, typer.Option("--strict", help="A level that training ha
 
 def evaluate(
     model: ModelArgument,
-    data: DataArgument,
+    data: DataArguments,
     weight: Weight = None,
     metric: Metric = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Score a model on a table that has the target column."""
+    """Score a model on a table that has the target column; or on the held-out rows of a store."""
     from fullbatch.command.report import one_class_line, print_scores
-    from fullbatch.tables.roles import weights_of
     from fullbatch.tables.scores import check_metric
 
     loaded = load_table_model(model)
     metric = metric or loaded.record.get("parameters", {}).get("metric")
     if metric is not None:
         check_metric(metric, len(loaded.classes))
-    with status(f"scoring {data}"):
-        table = loaded.read(data, with_target=True, more=[weight] if weight else [])
-        weights = weights_of(table, weight, loaded.encoding.dtype) if weight else None
-        _tell_left_out(loaded, table, data, weights)
-        _tell_unseen(loaded, table, strict)
-        scores = loaded.evaluate(table, weights, metric)
+    shown = named(data)
+    with status(f"scoring {shown}"):
+        scores = _scores(loaded, data, weight, metric, strict)
     if loaded.classes and (
         line := one_class_line(loaded.classes, scores["confusion_matrix"], scores["m"], loaded.threshold)
     ):
@@ -55,13 +49,34 @@ def evaluate(
     if as_json:
         print_json(scores)
         return
-    title = f"{loaded.encoding.target}: scores on {scores['m']:,} rows of {data}"
+    title = f"{loaded.encoding.target}: scores on {scores['m']:,} rows of {shown}"
     print_scores(console(sys.stdout), title, {"model": scores}, loaded.classes, weight)
+
+
+def _scores(
+    model: TableNetwork, data: Sequence[Path], weight: str | None, metric: str | None, strict: bool
+) -> dict[str, Any]:
+    from fullbatch.sources.stored import is_store, open_store
+    from fullbatch.tables import from_store
+    from fullbatch.tables.in_pieces import TableInPieces
+
+    if len(data) == 1 and is_store(data[0]):
+        if weight is not None:
+            raise InputError(f"--weight was decided when the store {data[0]} was made.")
+        with open_store(data[0]) as store:
+            scores = from_store.evaluate(model, store, metric)
+            say(f"{store.held_out.m:,} held-out rows of the store are scored, and not the {store.train.m:,} others.")
+            return scores
+    with TableInPieces(model, data, scored=True, weight=weight) as rows:
+        _tell_unknown(model, data, rows.names)
+        scores = rows.evaluate(metric)
+        _tell_of_rows(rows, strict)
+    return scores
 
 
 def predict(
     model: ModelArgument,
-    data: DataArgument,
+    data: DataArguments,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"),
@@ -74,28 +89,30 @@ def predict(
 ) -> None:
     """Predict each row of a table: a column `prediction`, and `probability_<class>` for each class."""
     from fullbatch.machine.safe_output import check_output, replacing
+    from fullbatch.tables.in_pieces import TableInPieces
     from fullbatch.tables.predictions import ENDINGS, ending_of, write_predictions
 
     if out is not None:
         if ending_of(out.name) is None:
             raise InputError(f"--out {out}: unknown ending; the known ones are {', '.join(ENDINGS)}.")
-        check_distinct({"MODEL": model, "DATA": data}, {"--out": out})
+        check_distinct({"MODEL": model, **{f"DATA {path}": path for path in data}}, {"--out": out})
         check_output(out, "the predictions")
     loaded = load_table_model(model)
     kept = _kept(loaded, data, keep) if keep else None
-    with status(f"predicting {data}"):
-        table = loaded.read(data)
-        _tell_left_out(loaded, table, data, kept=kept.names if kept else ())
-        _tell_unseen(loaded, table, strict)
+    with status(f"predicting {named(data)}"), TableInPieces(loaded, data) as rows:
+        _tell_unknown(loaded, data, [*rows.names, *(kept.names if kept else ())])
         if out is None:
-            write_predictions(loaded, table, sys.stdout.buffer, kept=kept)
+            rows.check()  # so that an error leaves no half of a table on standard output
+            _tell_of_rows(rows, strict)
+            write_predictions(loaded, rows, sys.stdout.buffer, kept=kept)
             return
         with replacing(out, "the predictions") as file:
-            write_predictions(loaded, table, file, ending_of(out.name) or ".csv", kept)
-    say(f"{table.m:,} predictions are in {out}.")
+            write_predictions(loaded, rows, file, ending_of(out.name) or ".csv", kept)
+            _tell_of_rows(rows, strict)
+    say(f"{rows.m:,} predictions are in {out}.")
 
 
-def _kept(model: TableNetwork, data: Path, keep: Sequence[str]) -> Kept:
+def _kept(model: TableNetwork, data: Sequence[Path], keep: Sequence[str]) -> Kept:
     """The columns of --keep. InputError for a name that the predictions have themselves."""
     from fullbatch.tables.kept import Kept
     from fullbatch.tables.predictions import names_of
@@ -104,7 +121,7 @@ def _kept(model: TableNetwork, data: Path, keep: Sequence[str]) -> Kept:
 
     names = column_names(keep, read_names(data))
     if both := sorted({*names} & {*names_of(model)}):
-        raise InputError(f"--keep {both[0]}: the predictions have a column of this name; rename that of {data}.")
+        raise InputError(f"--keep {both[0]}: the predictions have a column of this name; rename that of {named(data)}.")
     return Kept(data, names, Conventions.of(model.encoding).missing)
 
 
@@ -115,26 +132,25 @@ def load_table_model(path: Path) -> TableNetwork:
     return load_network(path)
 
 
-def _tell_left_out(
-    model: TableNetwork, table: RawTable, data: Path, weight: np.ndarray | None = None, kept: Sequence[str] = ()
-) -> None:
-    """Say which columns the model has no use for, and how many rows cannot be scored."""
+def named(data: Sequence[Path]) -> str:
+    """The files as a line has them."""
+    return str(data[0]) if len(data) == 1 else f"{data[0]} and {len(data) - 1} more"
+
+
+def _tell_unknown(model: TableNetwork, data: Sequence[Path], used: Sequence[str]) -> None:
+    """Say which columns the model has no use for."""
     from fullbatch.tables.fit import said_of_columns
 
-    if others := [name for name in model.unused(data) if name not in table.columns and name not in kept]:
+    if others := [name for name in model.unused(list(data)) if name not in used]:
         say(f"{said_of_columns(others)}.")
-    target = model.encoding.target
-    if target is not None and target in table.columns:
-        gaps = table.column(target).missing
-        nothing = 0 if weight is None else int(((weight == 0) & ~gaps).sum())
-        if line := rows_line({"without_target": int(gaps.sum()), "weight_0": nothing}, table.m):
-            say(line)
 
 
-def _tell_unseen(model: TableNetwork, table: RawTable, strict: bool) -> None:
-    """Say which columns have levels that training had not, or refuse them."""
-    for name, (share, first) in model.encoding.unseen(table).items():
-        percent = f"{100 * share:.3g} %"
+def _tell_of_rows(rows: TableInPieces, strict: bool) -> None:
+    """Say how many rows cannot be scored, and which columns have levels that training had not, or refuse these."""
+    if rows.scored and (line := rows_line({"without_target": rows.gaps, "weight_0": rows.nothing}, rows.m)):
+        say(line)
+    for name, (count, first) in rows.unseen.items():
+        percent = f"{100 * count / rows.m:.3g} %"
         what = f"column {name!r}: {percent} of the rows have a level that training had not, the first of them {first!r}"
         if strict:
             raise TableError(f"{what}; correct it, or leave --strict away to predict as if it had none.")

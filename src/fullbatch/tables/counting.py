@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ from fullbatch.errors import TableError
 from fullbatch.tables.encoding import numbers_of
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.raw import RawColumn, RawTable
+from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.splits import Draw, HoldOut
 from fullbatch.tables.statistics import ColumnStatistics, Folding
 from fullbatch.tables.stream import Pieces
@@ -28,16 +27,6 @@ class Target(NamedTuple):
 
     name: str
     weight: str | None
-
-
-@contextmanager
-def rows_from(first: int) -> Any:
-    """Errors that name a row of a piece name it in the whole table, in which the piece begins at this row."""
-    try:
-        yield
-    except TableError as error:
-        told = re.sub(r"\brow (\d+)\b", lambda found: f"row {int(found[1]) + first}", str(error))
-        raise TableError(told) from None
 
 
 def usable(piece: RawTable, of: Target, first: int) -> tuple[np.ndarray | None, np.ndarray | None]:

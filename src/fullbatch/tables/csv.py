@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables.dates import ISO, fitting, fitting_seconds
 from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, MissingWords, check_names, require
+from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.rows import Rows, quotes
 from fullbatch.tables.statistics import is_number
 
@@ -39,21 +41,40 @@ def read_csv(
     compression : None, or one that Arrow knows: "gzip", "zstd", "bz2"
     """
     with _csv_errors(path):
-        rows = Rows(path, compression)
-        if rows.delimiter == conventions.decimal:
-            raise InputError(f"the decimal mark is {conventions.decimal!r}, which separates the values of {path}.")
-        names = _parse(rows.header, rows.delimiter, None, None, None, conventions).schema.names
-        check_names(names)
-        require(columns or (), names, "column")
-        require(list(drop), names, "column to drop")
-        wanted = [name for name in names if (columns is None or name in columns) and name not in drop]
-        reader = _Reader(rows, names, {name: _Column(name, name in text, conventions) for name in wanted}, conventions)
-        try:
+        reader = _opened(path, compression, columns, text, drop, conventions)
+        with reader.sound():
             reader.read()
-        except (TableError, pa.ArrowInvalid):
-            rows.check()
-            raise
-        return {name: column.builder for name, column in reader.columns.items()}, rows.delimiter
+        return {name: column.builder for name, column in reader.columns.items()}, reader.rows.delimiter
+
+
+def csv_pieces(
+    path: Path, compression: str | None, columns: Sequence[str], text: Collection[str], conventions: Conventions
+) -> Iterator[dict[str, Builder]]:
+    """These columns of a file, block by block: builders of each block alone, which are of the kinds that it has."""
+    with _csv_errors(path):
+        reader = _opened(path, compression, columns, text, (), conventions)
+        with reader.sound():
+            for block in reader.rows.blocks():
+                yield reader.piece(block)
+
+
+def _opened(
+    path: Path,
+    compression: str | None,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    drop: Collection[str],
+    conventions: Conventions,
+) -> _Reader:
+    rows = Rows(path, compression)
+    if rows.delimiter == conventions.decimal:
+        raise InputError(f"the decimal mark is {conventions.decimal!r}, which separates the values of {path}.")
+    names = _parse(rows.header, rows.delimiter, None, None, None, conventions).schema.names
+    check_names(names)
+    require(columns or (), names, "column")
+    require(list(drop), names, "column to drop")
+    wanted = [name for name in names if (columns is None or name in columns) and name not in drop]
+    return _Reader(rows, names, {name: _Column(name, name in text, conventions) for name in wanted}, conventions)
 
 
 def csv_names(path: Path, compression: str | None) -> list[str]:
@@ -105,15 +126,36 @@ class _Reader:
         self.conventions = conventions
         self.m = 0
 
+    @contextmanager
+    def sound(self) -> Iterator[None]:
+        """Where compressed data are damaged, say so, and not what is wrong with the rows because of it."""
+        try:
+            yield
+        except (TableError, pa.ArrowInvalid):
+            self.rows.check()
+            raise
+
     def read(self) -> None:
         for k, block in enumerate(self.rows.blocks()):
-            with self._row_numbers():
-                table = self._table(block)
-            for name, column in self.columns.items():
-                for array in table.column(name).chunks:
-                    column.add(array, k)
-            self.m += table.num_rows
+            self._add(block, k)
         self._read_again()
+
+    def piece(self, block: bytes) -> dict[str, Builder]:
+        """The columns of a block alone; of what came before, the types are known that hold it."""
+        for column in self.columns.values():
+            column.begin_piece()
+        self._add(block, 0, self.m)
+        return {name: column.builder for name, column in self.columns.items()}
+
+    def _add(self, block: bytes, k: int, first: int = 0) -> None:
+        """first : the row at which the columns that are read begin"""
+        with self._row_numbers():
+            table = self._table(block)
+        for name, column in self.columns.items():
+            for array in table.column(name).chunks:
+                with rows_from(first):
+                    column.add(array, k)
+        self.m += table.num_rows
 
     def _table(self, block: bytes) -> pa.Table:
         """The block in the columns' types, which are widened where it contradicts them."""
@@ -204,12 +246,19 @@ class _Column:
     """
 
     def __init__(self, name: str, text: bool, conventions: Conventions) -> None:
-        self.builder = Builder(name, text, conventions)
+        self.fresh = partial(Builder, name, text, conventions)
+        self.builder = self.fresh()
         text = text or self.builder.format is not None  # A format reads texts.
         self.type = _TEXT if text else pa.int64()
         self.family = "text" if text else None
         self.again = 0
         self.gaps = False  # whether a value was missing
+
+    def begin_piece(self) -> None:
+        """Forget what was read, but for the type that holds it."""
+        codes_only, self.builder = self.builder.codes_only, self.fresh()
+        self.builder.codes_only = codes_only
+        self.gaps = False
 
     def widen(self, seen: pa.DataType) -> None:
         """Take a type that holds the next block, which looks like ``seen``; the family follows with its values."""

@@ -191,6 +191,11 @@ class TableEncoding:
             tuple(indicators), tuple(categories), dtype, table.missing.unusual(), table.decimal, formats,
         )  # fmt: skip
 
+    def same_as(self, other: TableEncoding) -> bool:
+        """Whether tables become the same features and targets by both."""
+        (own, arrays), (theirs, others) = self.to_dict(), other.to_dict()
+        return own == theirs and all(np.array_equal(array, others[name]) for name, array in arrays.items())
+
     @property
     def n(self) -> int:
         """The number of encoded features."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,11 @@ from fullbatch.errors import InputError
 from fullbatch.sources.stored import Store, examples_of
 from fullbatch.tables.fit import Settings
 from fullbatch.tables.network import TableNetwork
-from fullbatch.tables.scores import NOTHING, score_classes
+from fullbatch.tables.raw import listed
+from fullbatch.tables.running_scores import ClassScores, NumberScores, quantile_of
+from fullbatch.tables.store import encoding_of
 
 ROWS = 2**18  # that are scored at a time
-EXACT = 2**20  # So many rows are scored at once, as those of a table are; of more, ranks come from a histogram.
-BINS = 2**20
-FARTHEST = 64.0  # Logits and logarithms beyond this are one bin.
 
 
 def check_parameters(estimator: Any, store: Store, given: dict[str, Any], default: Settings) -> None:
@@ -85,117 +83,84 @@ def report_of(store: Store) -> dict[str, Any]:
 # --- Scores of the held-out rows --------------------------------------------------------------------------------------
 
 
-def scores(network: TableNetwork, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
+def scores(network: TableNetwork, store: Store, metric: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Those of the network on the held-out rows, and those of a guess that knows the training's targets alone."""
-    if store.task == "regress":
-        return _scores_of_numbers(network, store)
-    counts = np.array([count for _, count in store.content["classes"]], np.float64)
-    share = np.log(np.maximum(counts / counts.sum(), np.finfo(float).tiny))
-
-    def guess(X: Any) -> np.ndarray:
-        return np.broadcast_to(share, (X.m, len(share)))
-
-    return _scores_of_classes(network.log_probabilities, store), _scores_of_classes(guess, store)
-
-
-def _blocks(store: Store, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
-    """The features and the targets of the held-out rows."""
-    part = store.held_out
-    for start in range(0, part.m, rows):
-        found = part.arrays(slice(start, min(start + rows, part.m)))
-        yield examples_of(found, store.n, len(store.classes)).X, found.y
-
-
-def _scores_of_classes(log_proba: Callable[[Any], np.ndarray], store: Store) -> dict[str, Any]:
-    if store.held_out.m <= EXACT:
-        ((X, y),) = _blocks(store, EXACT)
-        return score_classes(log_proba(X), y.astype(np.int64))
-    k = len(store.classes)
-    ranks = [Ranks() for _ in range(1 if k == 2 else k)]
-    matrix, loss = np.zeros((k, k), np.int64), 0.0
-    for X, y in _blocks(store, ROWS):
-        found, own = log_proba(X), y.astype(np.int64)
-        loss -= float(np.take_along_axis(found, own[:, np.newaxis], axis=1).sum(dtype=np.float64))
-        np.add.at(matrix, (own, np.argmax(found, axis=1)), 1)
-        if k == 2:
-            ranks[0].add(found[:, 1].astype(np.float64) - found[:, 0], own == 1)
-        else:
-            for j, one in enumerate(ranks):
-                one.add(found[:, j], own == j)
-    m = int(matrix.sum())
-    areas = [area for one in ranks if not np.isnan(area := one.auc())]
-    scored = {"m": m, "cost": loss / m, "accuracy": float(np.trace(matrix) / m)}
-    scored["auc"] = float(np.mean(areas)) if areas else NOTHING
-    if k == 2:
-        scored["average_precision"] = ranks[0].average_precision()
-    return {**scored, "log_loss": loss / m, "confusion_matrix": matrix.tolist(), "bins": BINS}
-
-
-class Ranks:
-    """The scores of the order of rows, from how many of both kinds have each value, to within a bin; two add."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros((2, BINS), np.int64)
-
-    def add(self, values: np.ndarray, positive: np.ndarray) -> None:
-        # Bins are narrowest around 0, where most logits are: 9e-6 there, 4e-5 at 4.
-        end = np.arcsinh(FARTHEST)
-        bins = np.clip((np.arcsinh(values) + end) * (BINS / (2 * end)), 0, BINS - 1).astype(np.int64)
-        for counts, rows in zip(self.counts, (~positive, positive), strict=True):
-            counts += np.bincount(bins[rows], minlength=BINS)
-
-    def auc(self) -> float:
-        negative, positive = self.counts.astype(np.float64)
-        pairs = negative.sum() * positive.sum()
-        return float(((np.cumsum(negative) - negative / 2) @ positive) / pairs) if pairs else NOTHING
-
-    def average_precision(self) -> float:
-        """The rows of a bin have one threshold, as those of one value have."""
-        negative, positive = self.counts[:, ::-1].astype(np.float64)
-        if not positive.sum() or not negative.sum():
-            return NOTHING
-        right = np.cumsum(positive)
-        return float((positive * right / np.maximum(right + np.cumsum(negative), 1)).sum() / right[-1])
-
-
-def _scores_of_numbers(network: TableNetwork, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-    """By sums, of the predictions and of the mean of the training's targets, which is 0 where these are scaled."""
-    decode = network.encoding.decode_target
-    model, guess = Errors(), Errors()
-    for X, y in _blocks(store, ROWS):
-        scaled = network.numbers(X).astype(np.float64)
-        for errors, predicted in ((model, scaled), (guess, np.zeros(len(y)))):
-            own = decode(y, predicted=False)
-            errors.add(predicted - y, decode(predicted) - own, own)
+    model = of_network(network, store, metric)
+    guess = ClassScores(len(store.classes), None, metric) if store.classes else NumberScores(network, metric)
+    constant = _log_shares(store) if store.classes else np.full(1, _constant(network, store))
+    for _, y, weight in _blocks(store):
+        guess.add(np.broadcast_to(constant, (len(y), *constant.shape)[: 1 + bool(store.classes)]), y, weight)
     return model.scores(), guess.scores()
 
 
-@dataclass
-class Errors:
-    """Sums of errors, and of the deviations of what was to be predicted (Chan, Golub and LeVeque 1979)."""
+def evaluate(network: TableNetwork, store: Store, metric: str | None = None) -> dict[str, Any]:
+    """The scores of a network on the held-out rows of a store, which has to encode its table as the network's has it.
 
-    m: int = 0
-    cost: float = 0.0
-    squares: float = 0.0
-    absolute: float = 0.0
-    mean: float = 0.0
-    spread: float = 0.0
+    Raises InputError for another encoding, and where no rows are held out.
+    """
+    theirs = encoding_of(store.content)
+    if not network.encoding.same_as(theirs):
+        other = [name for name in network.encoding.feature_names if name not in store.columns]
+        what = f"it lacks {listed(other)}" if other else "its columns were understood, or scaled, in another way"
+        raise InputError(
+            f"the store {store.path} was not made as the model's table was: {what}; evaluate the table itself."
+        )
+    if not store.held_out.m:
+        raise InputError(f"the store {store.path} has no held-out rows to score; evaluate the table itself.")
+    return dict(of_network(network, store, metric).scores())
 
-    def add(self, scaled: np.ndarray, error: np.ndarray, target: np.ndarray) -> None:
-        count, mean = len(target), float(target.mean())
-        apart, m = mean - self.mean, self.m + count
-        self.spread += float(((target - mean) ** 2).sum()) + apart * apart * self.m * count / m
-        self.mean += apart * count / m
-        self.m = m
-        self.cost += float((scaled**2).sum() / 2)
-        self.squares += float((error**2).sum())
-        self.absolute += float(np.abs(error).sum())
 
-    def scores(self) -> dict[str, Any]:
-        return {
-            "m": self.m,
-            "cost": self.cost / self.m,
-            "r2": 1 - self.squares / self.spread if self.spread else NOTHING,
-            "rmse": (self.squares / self.m) ** 0.5,
-            "mae": self.absolute / self.m,
-        }
+def of_network(network: TableNetwork, store: Store, metric: str | None) -> ClassScores | NumberScores:
+    """What a network predicts of the held-out rows, block by block."""
+    classes = len(store.classes)
+    found = ClassScores(classes, network.threshold, metric) if classes else NumberScores(network, metric)
+    predicted = network.log_probabilities if classes else network.numbers
+    for X, y, weight in _blocks(store):
+        found.add(predicted(X), y, weight)
+    return found
+
+
+def _blocks(store: Store) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
+    """The features, the targets and the weights of the held-out rows."""
+    part = store.held_out
+    for start in range(0, part.m, ROWS):
+        found = part.arrays(slice(start, min(start + ROWS, part.m)))
+        yield examples_of(found, store.n, len(store.classes)).X, found.y, found.weight
+
+
+def _targets(store: Store) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The targets and the weights of the rows to learn from."""
+    part = store.train
+    for start in range(0, part.m, ROWS):
+        rows = slice(start, min(start + ROWS, part.m))
+        read = [part.reader(name)(rows) if name in part.kinds else None for name in ("y", "weight")]
+        assert read[0] is not None
+        yield read[0], read[1]
+
+
+def class_totals(store: Store) -> np.ndarray:
+    """What the rows to learn from of each class weigh together: (classes,)."""
+    if "weight" not in store.train.kinds:
+        return np.array([count for _, count in store.content["classes"]], np.float64)
+    return sum(
+        (np.bincount(y, weights=weight, minlength=len(store.classes)) for y, weight in _targets(store)),
+        start=np.zeros(len(store.classes)),
+    )
+
+
+def _log_shares(store: Store) -> np.ndarray:
+    totals = class_totals(store)
+    return np.log(np.maximum(totals / totals.sum(), np.finfo(float).tiny))
+
+
+def _constant(network: TableNetwork, store: Store) -> float:
+    """The best constant for the loss, scaled as the training's targets are: ``TableNetwork.evaluate_guess`` has it."""
+    scale, quantile = network.encoding.target_scale, network.network.loss.quantile
+    if quantile is not None:
+        return quantile_of(lambda: _targets(store), quantile)
+    total = count = 0.0
+    for y, weight in _targets(store):
+        values = y.astype(np.float64) if scale.unit is None else scale.decode(y, predicted=False)
+        total += float(values.sum() if weight is None else values @ weight.astype(np.float64))
+        count += len(y) if weight is None else float(weight.sum(dtype=np.float64))
+    return total / count if scale.unit is None else float(scale.encode(np.array(total / count)))

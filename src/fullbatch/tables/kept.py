@@ -24,14 +24,16 @@ NUMBER = r"^\s*[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
 class Kept:
-    """These columns of the files that a path stands for, in the order of the rows.
+    """These columns of the files that a path stands for, or several, in the order of the rows.
 
     missing : words that stand for a missing value among numbers
 
     Raises TableError for a column that is not there, and for a file that can be read but once.
     """
 
-    def __init__(self, path: str | Path, names: Sequence[str], missing: MissingWords = USUAL) -> None:
+    def __init__(
+        self, path: str | Path | Sequence[str | Path], names: Sequence[str], missing: MissingWords = USUAL
+    ) -> None:
         self.names = list(dict.fromkeys(names))
         self.missing = missing
         self.files = files_of(path)

@@ -18,7 +18,8 @@ from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Columns, Uploaded
 from fullbatch.tables.encoding import TableEncoding
-from fullbatch.tables.scores import decide, score_by, score_classes, score_numbers
+from fullbatch.tables.scores import decide, score_by, score_classes
+from fullbatch.tables.scores import score_numbers as scores_of_numbers
 
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawTable
@@ -135,7 +136,7 @@ class TableNetwork:
     def predict_proba(self, table: Any) -> np.ndarray:
         """The probability of each class, in the order of ``classes``: (m, k). InputError for a regression."""
         self._require_classes()
-        return self._forward(self.encoding.encode(self.read(table)), self.network, probabilities).T
+        return self.probabilities(self.encoding.encode(self.read(table)))
 
     def predict_log_proba(self, table: Any) -> np.ndarray:
         """The logarithms of ``predict_proba``, computed without a detour over it, so that they stay finite."""
@@ -165,7 +166,7 @@ class TableNetwork:
         encoded = self.encoding.encode(table)
         if self.task == "classify":
             return self._score_classes(self.log_probabilities(encoded), target, weight, metric, self.threshold)
-        return self._score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
+        return self.score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
 
     def _score_classes(
         self,
@@ -181,7 +182,7 @@ class TableNetwork:
             scores["metric"] = {"name": metric, "value": value}
         return scores
 
-    def _score_numbers(
+    def score_numbers(
         self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None, metric: str | None
     ) -> dict[str, Any]:
         """The cost of what is scaled as in training; the other scores in the target's own units."""
@@ -189,20 +190,20 @@ class TableNetwork:
         predicted, true = in_own_units(scaled), in_own_units(target, predicted=False)
         scores: dict[str, Any] = {
             "m": len(target),
-            "cost": self._cost(scaled, target.astype(np.float64), weight),
-            **score_numbers(predicted, true, weight),
+            "cost": float(np.average(self.losses(scaled, target.astype(np.float64)), weights=weight)),
+            **scores_of_numbers(predicted, true, weight),
         }
         if metric is not None:
             scores["metric"] = {"name": metric, "value": score_by(metric, predicted, true, weight)}
         return scores
 
-    def _cost(self, scaled: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> float:
-        """The mean of the network's loss, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
+    def losses(self, scaled: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """The network's loss of each row, which takes Z: of exp, the logarithm of yhat, finite where yhat is 0."""
         loss, Z, Y = self.network.loss, scaled[np.newaxis, :], target[np.newaxis, :]
         if self.network.output.name == "exp":
             Z = np.log(np.maximum(Z, np.finfo(np.float64).tiny))
         least = 0.0 if loss.least is None else loss.least(Y, np)
-        return float(np.average(np.reshape(loss.value(Z, Y, np) - least, -1), weights=weight))
+        return np.reshape(loss.value(Z, Y, np) - least, -1)
 
     def evaluate_guess(
         self,
@@ -224,7 +225,7 @@ class TableNetwork:
             log_share = np.log(np.maximum(share / share.sum(), np.finfo(float).tiny))
             log_proba = np.broadcast_to(log_share, (len(target), len(share)))
             return self._score_classes(log_proba, target, weight, metric)
-        return self._score_numbers(np.full(len(target), self._constant(learned_from, learned)), target, weight, metric)
+        return self.score_numbers(np.full(len(target), self._constant(learned_from, learned)), target, weight, metric)
 
     def _constant(self, learned_from: np.ndarray, weight: np.ndarray | None) -> float:
         """The best constant for the loss, scaled as the training targets ``learned_from`` are."""
@@ -242,6 +243,10 @@ class TableNetwork:
     def numbers(self, encoded: Columns) -> np.ndarray:
         """What a regression predicts of encoded rows, scaled as in training: (m,)."""
         return self._forward(encoded, self.network, lambda yhat: yhat)[0]
+
+    def probabilities(self, encoded: Columns) -> np.ndarray:
+        """The probabilities of encoded rows: (m, k)."""
+        return self._forward(encoded, self.network, probabilities).T
 
     def log_probabilities(self, encoded: Columns) -> np.ndarray:
         """The logarithms of the probabilities of encoded rows: (m, k)."""

@@ -13,9 +13,9 @@ import numpy as np
 from fullbatch.errors import TableError
 
 if TYPE_CHECKING:
+    from fullbatch.tables.in_pieces import TableInPieces
     from fullbatch.tables.kept import Kept
     from fullbatch.tables.network import TableNetwork
-    from fullbatch.tables.raw import RawTable
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 ROWS = 65_536  # So many rows are predicted and written at a time, so that memory does not grow with the table.
@@ -27,13 +27,13 @@ def ending_of(name: str) -> str | None:
 
 
 def write_predictions(
-    model: TableNetwork, table: RawTable, file: IO[bytes], ending: str = ".csv", kept: Kept | None = None
+    model: TableNetwork, rows: TableInPieces, file: IO[bytes], ending: str = ".csv", kept: Kept | None = None
 ) -> None:
-    """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows.
+    """Write ``prediction`` and, of a classification, ``probability_<class>``, in the order of the rows, as they come.
 
     file : open for writing bytes;  ending : one of ENDINGS;  kept : columns that come before them
     """
-    batches = _batches(model, table)
+    batches = _batches(model, rows)
     if ending == ".parquet":
         _write_parquet(batches if kept is None else _beside(kept.typed_blocks(ROWS), batches), file)
     elif ending == ".csv.gz":
@@ -60,21 +60,17 @@ def _beside(kept: Iterator[Any], batches: Iterator[Any]) -> Iterator[Any]:
         yield pa.table({**named, **dict(zip(batch.schema.names, batch.columns, strict=True))})
 
 
-def _batches(model: TableNetwork, table: RawTable) -> Iterator[Any]:
+def _batches(model: TableNetwork, rows: TableInPieces) -> Iterator[Any]:
     import pyarrow as pa
 
-    # The whole table is checked before the first row is written, so that an error leaves no half of a file, and so that
-    # it has the row's number in the whole table.
-    model.encoding.check(table)
-    for start in range(0, table.m, ROWS):
-        rows = table.select(np.arange(start, min(start + ROWS, table.m)))
+    for part in rows.encoded(ROWS):
         columns: dict[str, np.ndarray] = {}
         if model.task == "classify":
-            proba = model.predict_proba(rows)
+            proba = model.probabilities(part.features)
             columns["prediction"] = model.decided(proba)
             columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
         else:
-            columns["prediction"] = model.predict(rows)
+            columns["prediction"] = model.encoding.decode_target(model.numbers(part.features))
         yield pa.RecordBatch.from_pydict({name: _as_arrow(values) for name, values in columns.items()})
 
 

@@ -184,8 +184,8 @@ def _read_file(path: Path, wanted: Wanted) -> RawTable:
     return table if columns is not None else without_row_numbers(table, keep)
 
 
-def read_names(path: str | Path) -> list[str]:
-    """The names of a file's columns, without reading its rows. Raises TableError as ``read_table`` does."""
+def read_names(path: str | Path | Sequence[str | Path]) -> list[str]:
+    """The names of the first file's columns, without reading rows. Raises TableError as ``read_table`` does."""
     first = next(iter(files_of(path)))
     kind, compression = kind_of(first, first, None)
     if kind == "csv":

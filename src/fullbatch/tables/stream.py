@@ -113,7 +113,7 @@ class Stream:
         self.missing, self.decimal = conventions.missing, conventions.decimal
         self.left_out: dict[str, str] = {}
         for path in files:
-            opened, left_out = _look(path, {*keep, *(columns or ())})
+            opened, left_out = look(path, {*keep, *(columns or ())})
             self.files.append(opened)
             self.left_out |= left_out
         first = self.files[0]
@@ -197,12 +197,12 @@ class Stream:
     def _batches(self, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
         """All rows in batches, of files that are still what they were."""
         for i, file in enumerate(self.files):
-            _check_unchanged(file)
+            check_unchanged(file.path, file.stamp)
             rows = 0
-            for batch in _batches_of(file, names):
+            for batch in columns_of(file, names):
                 rows += len(next(iter(batch.values())))
                 yield batch
-            _check_unchanged(file)
+            check_unchanged(file.path, file.stamp)
             if self.rows[i] not in (None, rows):
                 raise TableError(
                     f"{file.path} has changed while it was read: it had {self.rows[i]:,} rows, now {rows:,}."
@@ -248,12 +248,12 @@ def is_streamed(path: Path) -> bool:
     return path.is_file() and kind_of(path, path, None)[0] in ("parquet", "arrow")
 
 
-def _look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
+def look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
     """A file as it is now, and why which of its columns are left out."""
     from pyarrow import parquet as arrow_parquet
 
     kind, _ = kind_of(path, path, None)
-    stamp = _stamp(path)
+    stamp = stamp_of(path)
     declared, texts = set(), []
     with parquet._parquet_errors(path):
         if kind == "parquet":
@@ -270,7 +270,8 @@ def _look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
     return Opened(path, kind, stamp, types, declared, texts), parquet._left_out(schema, keep)
 
 
-def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+def columns_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    """These columns of a file, batch by batch."""
     from pyarrow import parquet as arrow_parquet
 
     with parquet._parquet_errors(file.path):
@@ -294,7 +295,8 @@ def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Arr
                     yield {name: part.column(name) for name in names}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp_of(path: Path) -> tuple[int, int]:
+    """The size of a file and when it was modified."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -302,6 +304,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _check_unchanged(file: Opened) -> None:
-    if _stamp(file.path) != file.stamp:
-        raise TableError(f"{file.path} has changed while it was read; convert again when nobody writes to it.")
+def check_unchanged(path: Path, stamp: tuple[int, int]) -> None:
+    """TableError for a file whose size or time of modification is another than it was."""
+    if stamp_of(path) != stamp:
+        raise TableError(f"{path} has changed while it was read; do this again when nobody writes to it.")
