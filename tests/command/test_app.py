@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import fullbatch as fb
 from command.conftest import QUICK, write
-from fullbatch.command import app, info
+from fullbatch.command import app, info, options
 
 
 def test_train_then_evaluate_and_predict(run, folder, tmp_path):
@@ -44,10 +45,30 @@ def test_train_then_evaluate_and_predict(run, folder, tmp_path):
 
 def test_help_and_version(run):
     assert run("--version") == (0, f"fullbatch {app.__version__}\n", "")
-    for args in ((), ("--help",), ("train", "-h")):
+    for args in (("--help",), ("train", "-h")):
         status, out, err = run(*args)
         assert (status, err) == (0, "")
         assert "Usage: fullbatch" in out
+
+
+def test_alone_it_shows_the_lines_that_matter(run):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[:3]] == [
+        ["fullbatch", command] for command in ("train", "evaluate", "predict")
+    ]
+    assert all(len(line) < 120 for line in out.splitlines())
+
+
+def test_each_option_of_train_is_in_a_panel_and_says_what_it_is(run):
+    train = typer.main.get_command(app.app).commands["train"]
+    by_panel = {}
+    for option in train.params:
+        if option.param_type_name == "option" and option.name != "help":
+            assert option.help, option.name
+            by_panel.setdefault(option.rich_help_panel, []).append(option.name)
+    assert None not in by_panel, by_panel.get(None)
+    assert list(by_panel)[:3] == [options.DATA, options.NETWORK, options.TRAINING]
 
 
 def test_what_should_not_happen_is_one_line_too(run, monkeypatch):

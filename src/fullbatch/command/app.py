@@ -27,6 +27,13 @@ from fullbatch.version import __version__
 
 BAD_INPUT, UNEXPECTED = 2, 1
 
+# What stands there when nothing was typed: the three lines that matter, and where the rest is.
+FIRST = """\
+fullbatch train DATA --target COLUMN --model FILE    learn from a table
+fullbatch evaluate FILE DATA                         score the model on another one
+fullbatch predict FILE DATA --out FILE.csv           predict its rows
+`fullbatch --help` lists all commands, and `fullbatch train --help` all options; `fullbatch train` alone is a try."""
+
 app = typer.Typer(
     name="fullbatch",
     help="Train neural networks on tall tables: CSV or Parquet in, a model file out.",
@@ -35,7 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Help lists the commands in this order.
-app.command()(train)
+app.command(epilog="Example: fullbatch train flights.parquet --target late --model late.fullbatch --split-by day")(
+    train
+)
 app.command()(columns)
 app.command()(convert)
 app.command()(evaluate)
@@ -53,7 +62,7 @@ def fullbatch(
         print(f"fullbatch {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        print(FIRST)
 
 
 # --- Running, and what goes wrong ---------------------------------------------------------------------------

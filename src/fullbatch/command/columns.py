@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fullbatch.command.options import (
+    DATA,
     TASKS,
     AsJson,
     Categorical,
@@ -44,12 +45,17 @@ PLURALS = {
 def columns(
     data: DataArgument,
     target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False)
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False, rich_help_panel=DATA),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="classify or regress.", callback=one_of(TASKS), show_default="by the target column"
+            metavar="NAME",
+            help="classify or regress.",
+            callback=one_of(TASKS),
+            show_default="by the target column",
+            rich_help_panel=DATA,
         ),
     ] = None,
     categorical: Categorical = None,

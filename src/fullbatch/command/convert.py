@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from fullbatch.command.options import (
+    DATA,
     DEFAULT,
     DTYPES,
+    OUTPUT,
     TASKS,
     AsJson,
     Categorical,
@@ -40,12 +42,18 @@ def convert(
             metavar="DATA...", help="Files of one table, or a folder of them: Parquet, Arrow; CSV by way of memory."
         ),
     ],
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.")],
-    out: Annotated[Path, typer.Option(metavar="STORE", help="Write the store to this file.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)],
+    out: Annotated[
+        Path, typer.Option(metavar="STORE", help="Write the store to this file, as late.store.", rich_help_panel=OUTPUT)
+    ],
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="classify or regress.", callback=one_of(TASKS), show_default="by the target column"
+            metavar="NAME",
+            help="classify or regress.",
+            callback=one_of(TASKS),
+            show_default="by the target column",
+            rich_help_panel=DATA,
         ),
     ] = None,
     validation: Annotated[
@@ -58,7 +66,10 @@ def convert(
         str, typer.Option(metavar="NAME", help=f"{', '.join(DTYPES)}.", callback=one_of(DTYPES))
     ] = DEFAULT.dtype,
     max_levels: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Levels per category column; rarer ones share one.", rich_help_panel=DATA
+        ),
     ] = DEFAULT.max_levels,
     categorical: Categorical = None,
     numeric: Numeric = None,
@@ -69,7 +80,9 @@ def convert(
     decimal: Decimal = ".",
     date_format: DateFormat = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
     from fullbatch.tables.reading import read_names

@@ -176,31 +176,65 @@ def date_formats(values: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]
 
 
 DEFAULT = Settings()
+# The panels of the help, whose columns have a width of their own each; an option without one says how the command runs.
+DATA = "Data: which columns, and how they are read"
+NETWORK = "Network"
+TRAINING = "Training"
+SCORED = "Weights, held-out rows and scores"
+MACHINE = "Machine"
+OUTPUT = "Output"
 Categorical = Annotated[
-    list[str] | None, typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False)
+    list[str] | None,
+    typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False, rich_help_panel=DATA),
 ]
-Numeric = Annotated[list[str] | None, typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False)]
-Drop = Annotated[list[str] | None, typer.Option(metavar="E,F", help="Columns to leave out.", show_default=False)]
+Numeric = Annotated[
+    list[str] | None,
+    typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False, rich_help_panel=DATA),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="E,F", help="Columns to leave out.", show_default=False, rich_help_panel=DATA),
+]
 OnlyColumns = Annotated[
     list[str] | None,
-    typer.Option("--columns", metavar="G,H", help="Learn from these columns alone.", show_default=False),
+    typer.Option(
+        "--columns", metavar="G,H", help="Learn from these columns alone.", show_default=False, rich_help_panel=DATA
+    ),
 ]
 Missing = Annotated[
-    list[str] | None, typer.Option(metavar="WORDS", help="More words for a missing value.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        metavar="WORDS",
+        help="More words for a missing value, as unknown,n.a.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
 ]
 KeepMissingWords = Annotated[
-    bool, typer.Option("--keep-missing-words", help="NA and its like are texts; only empty cells are missing.")
+    bool,
+    typer.Option(
+        "--keep-missing-words", help="NA and its like are texts; only empty cells are missing.", rich_help_panel=DATA
+    ),
 ]
 Decimal = Annotated[
-    str, typer.Option(metavar="MARK", help="Before the decimals of numbers: . or a comma.", callback=one_of((".", ",")))
+    str,
+    typer.Option(
+        metavar="MARK",
+        help="Before the decimals of numbers: . or a comma.",
+        callback=one_of((".", ",")),
+        rich_help_panel=DATA,
+    ),
 ]
 DateFormat = Annotated[
     list[str] | None,
     typer.Option(
-        "--date-format", metavar="[COLUMN=]F", help="A format of dates, as born=%d/%m/%Y.", show_default=False
+        "--date-format",
+        metavar="[COLUMN=]F",
+        help="A format of dates, as born=%d/%m/%Y.",
+        show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
-SCORED = "Weights, held-out rows and scores"  # a panel of the help, whose columns have a width of their own
 Weight = Annotated[
     str | None,
     typer.Option(
@@ -216,7 +250,10 @@ Metric = Annotated[
         rich_help_panel=SCORED,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line instead of tables.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on one line instead of tables.", rich_help_panel=OUTPUT),
+]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
 DataArguments = Annotated[
     list[Path],

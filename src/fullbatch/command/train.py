@@ -18,12 +18,17 @@ from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
     ACTIVATIONS,
     BY_ROWS,
+    DATA,
     DEFAULT,
     DTYPES,
+    MACHINE,
+    NETWORK,
+    OUTPUT,
     PRECISIONS,
     SCORED,
     SOLVERS,
     TASKS,
+    TRAINING,
     AsJson,
     Categorical,
     DateFormat,
@@ -74,43 +79,79 @@ def train(
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False)
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the model to this file.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="The column to predict, as late.", show_default=False, rich_help_panel=DATA
+        ),
     ] = None,
     hidden: Annotated[
         str,
-        typer.Option(metavar="N,N", help="Units of each hidden layer; none: logistic or linear regression."),
+        typer.Option(
+            metavar="N,N",
+            help="Units of each hidden layer, as 64,32; none: logistic or linear regression.",
+            rich_help_panel=NETWORK,
+        ),
     ] = ",".join(map(str, DEFAULT.hidden)),
     activation: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.", callback=one_of(ACTIVATIONS))
+        str,
+        typer.Option(
+            metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.", callback=one_of(ACTIVATIONS), rich_help_panel=NETWORK
+        ),
     ] = DEFAULT.activation,
     solver: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS))
+        str,
+        typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS), rich_help_panel=TRAINING),
     ] = DEFAULT.solver,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Passes over the rows.", show_default=BY_ROWS)
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Passes over the rows, as 20.", show_default=BY_ROWS, rich_help_panel=TRAINING
+        ),
     ] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option(metavar="N|full", help="Rows per step.", callback=batch_size_text, show_default=BY_ROWS),
+        typer.Option(
+            metavar="N|full",
+            help="Rows per step, as 1000.",
+            callback=batch_size_text,
+            show_default=BY_ROWS,
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Size of the first steps.", callback=positive, show_default="by the solver"),
+        typer.Option(
+            metavar="X",
+            help="Size of the first steps, as 0.001.",
+            callback=positive,
+            show_default="by the solver",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     l2: Annotated[
         float | None,
-        typer.Option(metavar="X", help="L2 penalty.", callback=not_negative, show_default=BY_ROWS),
+        typer.Option(
+            metavar="X",
+            help="L2 penalty, as 0.01.",
+            callback=not_negative,
+            show_default=BY_ROWS,
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = DEFAULT.device,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)
+    ] = DEFAULT.device,
     device_memory: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.", show_default="all"),
+        typer.Option(
+            metavar="N",
+            help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.",
+            show_default="all",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float32 or float64.", callback=one_of(DTYPES))
+        str, typer.Option(metavar="NAME", help="float32 or float64.", callback=one_of(DTYPES), rich_help_panel=MACHINE)
     ] = DEFAULT.dtype,
     precision: Annotated[
         str | None,
@@ -119,10 +160,11 @@ def train(
             help="tf32: a GPU's fast products, off by about 1e-3.",
             callback=one_of(PRECISIONS),
             show_default="the dtype's",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.")
+        int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.", rich_help_panel=TRAINING)
     ] = DEFAULT.random_state,
     validation: Annotated[
         str,
@@ -185,6 +227,7 @@ def train(
             help="classify or regress.",
             callback=one_of(TASKS),
             show_default="by the target column",
+            rich_help_panel=DATA,
         ),
     ] = None,
     loss: Annotated[
@@ -194,12 +237,19 @@ def train(
             help=f"Of a number: {', '.join(OF_NUMBERS)}.",
             callback=one_of(OF_NUMBERS),
             show_default=DEFAULT.loss,
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     quantile: Annotated[
-        float | None, typer.Option(metavar="X", help="That the loss quantile predicts.", show_default=False)
+        float | None,
+        typer.Option(
+            metavar="X", help="That the loss quantile predicts, as 0.9.", show_default=False, rich_help_panel=NETWORK
+        ),
     ] = None,
-    log_target: Annotated[bool, typer.Option("--log-target", help="Learn the logarithm of a number.")] = False,
+    log_target: Annotated[
+        bool,
+        typer.Option("--log-target", help="Learn the logarithm of a target that is a number.", rich_help_panel=NETWORK),
+    ] = False,
     categorical: Categorical = None,
     numeric: Numeric = None,
     drop: Drop = None,
@@ -209,25 +259,58 @@ def train(
     decimal: Decimal = ".",
     date_format: DateFormat = None,
     max_levels: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Levels per category column; rarer ones share one.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Levels per category column; rarer ones share one.", rich_help_panel=DATA
+        ),
     ] = DEFAULT.max_levels,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="CPU threads.", show_default="all cores")
+        int | None,
+        typer.Option(metavar="N", min=1, help="CPU threads, as 2.", show_default="all cores", rich_help_panel=MACHINE),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep the training there while it runs.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Keep the training there while it runs, as late.ckpt.",
+            show_default=False,
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    checkpoint_every: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Between two writings.")] = 60.0,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, help="Between two writings.", rich_help_panel=TRAINING)
+    ] = 60.0,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Go on with the training that a checkpoint keeps.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Go on with the training that a checkpoint keeps.",
+            show_default=False,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the model to this file, as late.fullbatch.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the cost of each epoch.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the cost of each epoch, as costs.png.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Train a network on a table and score it on rows that it has not seen."""
     options = dict(locals())
