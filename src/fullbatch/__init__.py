@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
     from fullbatch.saving.onnx.export import to_onnx
+    from fullbatch.serving.predictor import predictor
     from fullbatch.sources.stored import open_store
     from fullbatch.tables.estimators import TableClassifier, TableRegressor
     from fullbatch.tables.reading import read_table
@@ -49,6 +50,7 @@ __all__ = [
     "gradient_descent",
     "load",
     "open_store",
+    "predictor",
     "read_table",
     "save",
     "to_onnx",
@@ -64,6 +66,7 @@ _LAZY = {
     "TableRegressor": "fullbatch.tables.estimators",
     "load": "fullbatch.saving.model_file",
     "open_store": "fullbatch.sources.stored",
+    "predictor": "fullbatch.serving.predictor",
     "read_table": "fullbatch.tables.reading",
     "save": "fullbatch.saving.model_file",
     "to_onnx": "fullbatch.saving.onnx.export",

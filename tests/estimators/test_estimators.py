@@ -604,7 +604,7 @@ def test_a_sum_that_overflows_is_no_infinity() -> None:
 
 
 def test_the_row_is_counted_from_the_start_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullbatch.estimators.inputs.AT_ONCE", 10)  # it is searched a few rows at a time
+    monkeypatch.setattr("fullbatch.machine.finite.AT_ONCE", 10)  # it is searched a few rows at a time
     table = X3.copy()
     table[107, 2] = np.nan
     with pytest.raises(ValueError, match=r"The first is in row 107, column 2,"):

@@ -12,6 +12,7 @@ import logging
 import math
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -27,13 +28,15 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten, unflatten
 from fullbatch.estimators import lbfgs
 from fullbatch.estimators.descent import descend, is_finite
-from fullbatch.estimators.inputs import Inputs, read_inputs, read_weight
+from fullbatch.estimators.inputs import Inputs, read_inputs, read_plain, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
 from fullbatch.estimators.record import Record
 from fullbatch.estimators.stored import read_store
+from fullbatch.fold.few import FEW, predict_few
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
+from fullbatch.sources import Dense
 from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
@@ -55,6 +58,12 @@ def can_step(estimator: Any) -> bool:
             f"solver={estimator.solver!r} does not."
         )
     return True
+
+
+@lru_cache(maxsize=64)
+def _named_network(sizes: tuple[int, ...], activation: str, output: str) -> Network:
+    """A network is made once, not for each row that is asked for."""
+    return Network(sizes, activation, output)
 
 
 class BaseNetwork(CallbackSupportMixin, BaseEstimator):
@@ -367,19 +376,29 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
 
     def _forward(self, X: Any, method: str, finish: Any = None, *, scores: bool = False) -> tuple[Any, Inputs]:
         """What ``finish`` makes of yhat (n[L], m), or of Z[L] if ``scores``, where the caller's X lies."""
-        check_is_fitted(self, "coefs_")
-        inputs = read_inputs(self, X, reset=False)
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self, "coefs_")  # which raises; to ask it takes longer than to predict a row
+        inputs = read_plain(self, X) or read_inputs(self, X, reset=False)
         self._check_same_place(inputs, method)
-        output = "identity" if scores else SCIKIT_LEARNS.get(self.out_activation_, self.out_activation_)
-        network = Network(self._sizes(), self._activation(), output)
+        network = self._network(scores=scores)
 
         def made(block: Any) -> Any:
             block = block if finish is None else finish(block)
             return arrays.to_host(block) if inputs.away else block
 
+        if isinstance(inputs.X, Dense) and inputs.X.m <= FEW and arrays.is_numpy(inputs.X.like):
+            yhat = predict_few(network, lambda: self._theta(inputs), inputs.X.array)
+            if yhat is not None:
+                return made(yhat), inputs
         budget = math.inf if self.device_memory is None else inputs.place.budget(self.device_memory)
         with inputs.place.computing(), Fold(network, inputs.X, threads=self._threads(), budget=budget) as fold:
             return fold.predict(self._theta(inputs), made), inputs
+
+    def _network(self, *, scores: bool = False) -> Network:
+        """The fitted network; with ``scores`` the one whose yhat is Z[L] itself."""
+        output = "identity" if scores else SCIKIT_LEARNS.get(self.out_activation_, self.out_activation_)
+        activation = self._activation()
+        return (_named_network if isinstance(activation, str) else Network)(self._sizes(), activation, output)
 
     def _check_same_place(self, inputs: Inputs, method: str) -> None:
         fitted = places.place_of(self.coefs_[0])

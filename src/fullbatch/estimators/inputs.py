@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Number
 from typing import Any
@@ -24,12 +23,12 @@ from fullbatch.core.probe import check_able
 from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators import frames
 from fullbatch.estimators.sparse import check_structure
+from fullbatch.fold.few import FEW
 from fullbatch.machine import arrays, places
+from fullbatch.machine.finite import check_finite, not_finite, row_blocks
 from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
 from fullbatch.sources.placing import as_whole
-
-AT_ONCE = 2**20  # elements that are looked at in one go, so that a check needs no array of X's size
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,19 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
         return placed(Sparse(table), estimator.device)
     check_finite(table, "X", names)
     return placed(Dense(table.T), estimator.device)
+
+
+def read_plain(estimator: Any, X: Any) -> Inputs | None:
+    """What ``read_inputs`` would give to predict by, of a few rows that there is nothing to say against; else None.
+
+    scikit-learn's checks take longer than to predict such rows.
+    """
+    if type(X) is not np.ndarray or X.dtype not in arrays.NUMPY_FLOATS or X.ndim != 2 or not 0 < len(X) <= FEW:
+        return None
+    if X.shape[1] != estimator.n_features_in_ or hasattr(estimator, "feature_names_in_"):
+        return None
+    with arrays.quiet():
+        return placed(Dense(X.T), estimator.device) if math.isfinite(X.sum()) else None
 
 
 def placed(source: Columns, device: str) -> Inputs:
@@ -203,45 +215,14 @@ def check_features(estimator: Any, n: int, reset: bool) -> None:
         )
 
 
-def check_finite(table: Any, name: str, columns: Any = None) -> None:
-    """ValueError, with the row and the column, where a host or device array of one or two axes is not finite."""
-    xp = arrays.namespace(table)
-    for start, rows in _row_blocks(table):
-        with arrays.quiet():  # a finite sum is a finite block; an infinite one may be an overflow, so look closer
-            if bool(xp.isfinite(xp.sum(rows))) or bool(xp.all(xp.isfinite(rows))):
-                continue
-        block = arrays.to_host(rows)
-        at = np.argwhere(~np.isfinite(block))[0]
-        value = float(block[tuple(at)])
-        raise ValueError(_not_finite(name, value, block.dtype, int(at[0]) + start, at[1:], columns))
-
-
-def _row_blocks(table: Any) -> Iterator[tuple[int, Any]]:
-    m = int(table.shape[0])
-    step = max(1, AT_ONCE // max(1, int(table.shape[-1]) if table.ndim == 2 else 1))
-    for start in range(0, m, step):
-        rows = slice(start, min(start + step, m))
-        yield start, table[rows, :] if table.ndim == 2 else table[rows]
-
-
 def _check_finite_sparse(table: Any, columns: Any) -> None:
-    for start, values in _row_blocks(table.data[: table.nnz]):
+    for start, values in row_blocks(table.data[: table.nnz]):
         if np.isfinite(values).all():
             continue
         entry = start + int(np.flatnonzero(~np.isfinite(values))[0])
         row = int(np.searchsorted(table.indptr, entry, side="right")) - 1
         value = float(table.data[entry])
-        raise ValueError(_not_finite("X", value, values.dtype, row, [int(table.indices[entry])], columns))
-
-
-def _not_finite(name: str, value: float, dtype: Any, row: int, column: Any, columns: Any) -> str:
-    kind = "NaN" if np.isnan(value) else f"infinity or a value too large for {dtype!r}"
-    where = f"row {row}"
-    if len(column):
-        where += f", column {int(column[0])}"
-        where += f" ({str(columns[column[0]])!r})" if columns is not None else ""
-    cure = "fill or drop missing values first (sklearn.impute)" if np.isnan(value) else "mend or drop it first"
-    return f"Input {name} contains {kind}. The first is in {where}, counted from 0; {cure}."
+        raise ValueError(not_finite("X", value, values.dtype, row, [int(table.indices[entry])], columns))
 
 
 # --- y and the weights -----------------------------------------------------------------------------------------------

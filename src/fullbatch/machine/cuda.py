@@ -6,10 +6,12 @@ CuPy is imported here alone, and only when a GPU is asked for.
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from fullbatch.errors import DeviceError, InputError
@@ -17,7 +19,7 @@ from fullbatch.machine import arrays
 
 
 def import_cupy() -> Any:
-    if importlib.util.find_spec("cupy") is None:
+    if _is_absent():
         raise DeviceError(
             "CuPy is not installed; for an NVIDIA GPU: pip install 'fullbatch[cuda13]' (or cuda12, by your driver)."
         )
@@ -28,6 +30,17 @@ def import_cupy() -> Any:
     except Exception as error:  # a broken installation can fail in any way
         raise DeviceError(f"CuPy is installed but cannot be imported ({one_line(error)}); reinstall it.") from error
     return cupy
+
+
+def _is_absent() -> bool:
+    """Whether there is no CuPy to import. Folders are read once for all: it would take longer than to predict a row."""
+    find = importlib.util.find_spec
+    return find("cupy") is None if "cupy" in sys.modules else _finds_none(find, tuple(sys.path))
+
+
+@cache
+def _finds_none(find: Callable[[str], Any], path: tuple[str, ...]) -> bool:
+    return find("cupy") is None
 
 
 def count() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -73,6 +74,24 @@ class NativeStep:
         out = np.empty((X.shape[1], self.network.sizes[-1]), self.dtype)
         self._check(self.library.fb_step_predict(self.handle, block, out.ctypes.data), arrays)
         return out.T
+
+    def prepared(self, X: Any, out: np.ndarray) -> Callable[[], None]:
+        """A call that predicts X (n, k), with what is in it by then, into ``out`` (k, n[L]).
+
+        C is told once where both are: to look takes longer than to predict a row. So they are to be as C takes them, of
+        the step's dtype.
+        """
+        block, out_as_C_sees_it = Block(m=X.shape[1]), ctypes.c_void_p(out.ctypes.data)
+        held = put_X(block, X, self.dtype, self.network.sizes[0])
+        assert out.flags.c_contiguous
+        assert (out.dtype, out.shape) == (self.dtype, (X.shape[1], self.network.sizes[-1]))
+        predict, handle, pointer = self.library.fb_step_predict, self.handle, ctypes.pointer(block)
+
+        def again() -> None:
+            if failed := predict(handle, pointer, out_as_C_sees_it):
+                self._check(failed, held)
+
+        return again
 
     def _examples(self, X: Any, Y: Any, weight: Any) -> tuple[Block, list[Any]]:
         """The block as C sees it, and the arrays that must live as long as C looks at them."""

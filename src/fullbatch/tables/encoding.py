@@ -226,7 +226,7 @@ class TableEncoding:
             numbers[:, i] = table.column(name).missing
         ones = np.empty((table.m, len(self.categories)), np.min_scalar_type(self.n))
         for j, category in enumerate(self.categories):
-            ones[:, j] = _features(category, category.column_of(table), start)
+            ones[:, j] = features_of(category, category.column_of(table), start)
             start += category.width
         return EncodedTable(numbers, ones, self.n)
 
@@ -276,7 +276,7 @@ class TableEncoding:
             for j in floats:
                 block[j, np.isnan(block[j])] = 0.0
             far = np.abs(block) > TAIL
-            block[far] = _tail(block[far])
+            block[far] = tail(block[far])
             out[rows, :k] = block.T
 
     def encode_target(self, table: RawTable) -> np.ndarray:
@@ -555,7 +555,7 @@ def _part(column: RawColumn, seconds: np.ndarray, part: str) -> RawColumn:
     return replace(column, values=part_of(seconds, part), levels=LEVELS[part])
 
 
-def _features(category: Category, column: RawColumn, start: int) -> np.ndarray:
+def features_of(category: Category, column: RawColumn, start: int) -> np.ndarray:
     """The feature (m,) that is 1 in each row, 0 for none; the category's features begin at ``start``."""
     other = start + len(category.levels) if category.other else 0
     missing = start + category.width - 1 if category.missing else other
@@ -672,7 +672,7 @@ def _center_and_scale(name: str, counted: ColumnStatistics) -> tuple[float, floa
     return center, float(np.clip(farthest / OUTLYING, sd, 2 * sd))
 
 
-def _tail(z: np.ndarray) -> np.ndarray:
+def tail(z: np.ndarray) -> np.ndarray:
     """Beyond TAIL: continuous, with the same slope there, and finite where z has overflown."""
     size = np.minimum(np.abs(z), 1e300)
     return np.copysign(TAIL + np.log1p(size - TAIL), z)

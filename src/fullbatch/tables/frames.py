@@ -121,7 +121,7 @@ def _arrow(name: str, values: Any) -> pa.Array:
         raise TableError(f"column {name!r} holds complex numbers. Complex data not supported; give real columns.")
     try:
         array = pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TableError(
             f"column {name!r} holds values of more than one kind, or none that is known ({reason})."

@@ -34,7 +34,7 @@ def register_converters() -> None:
         from skl2onnx import update_registered_converter
     except ImportError:
         raise InputError("skl2onnx is missing, which converts pipelines: pip install skl2onnx.") from None
-    from fullbatch import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
 
     for kind in (LogisticRegression, MLPClassifier, MLPRegressor):
         # Its options are those that skl2onnx sets for any classifier; zipmap is one, and there is none to leave out.
