@@ -27,6 +27,10 @@ class DeviceError(FullbatchError, RuntimeError):
     """A device that cannot be used; the message says why and what to do."""
 
 
+class ClusterError(FullbatchError, RuntimeError):
+    """A cluster that cannot be used: no scheduler, no worker, or workers that do not go together."""
+
+
 class NonFiniteError(FullbatchError, ArithmeticError):
     """A cost that is no longer finite.
 

@@ -66,7 +66,12 @@ def admitted(name: str, given: Any) -> Any:
         raise ArrayTypeError(
             f"{name} is of type {arrays.library_name(given)}.{type(given).__name__}, which is yet to be computed: that "
             f"is not done in silence. {name}.{method}() brings it into memory"
-            + (f"; {name}.to_dask_array(lengths=True) is read block by block." if method == "compute" else ".")
+            + (
+                f"; {name}.to_dask_array(lengths=True) is read block by block, and the estimators of fullbatch.dask "
+                "learn from its partitions where they are."
+                if method == "compute"
+                else "."
+            )
         )
     return given
 

@@ -37,6 +37,7 @@ from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Dense
+from fullbatch.sources.sharded import ShardedTable
 from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
@@ -179,7 +180,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         hidden = self._hidden_sizes()
         dtype = record.dtype if first else arrays.dtype_name(self.coefs_[0])
         known: dict[str, Any] = {"first": first, "dtype": dtype, "record": record}
-        if isinstance(X, Store):
+        if isinstance(X, (Store, ShardedTable)):
             inputs, target, train, test = read_store(self, X, (y, sample_weight, *held_out), **known)
         else:
             inputs, target, train, test = self._read(X, y, sample_weight, held_out, incremental, **known)

@@ -15,13 +15,14 @@ from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
 from fullbatch.sources import Where
+from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.windows import part_of
 from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
-from fullbatch.training.windows import WindowOrders
+from fullbatch.training.windows import LeafOrders, WindowOrders, leaf_of, usual_batch
 
 logger = logging.getLogger("fullbatch")
 
@@ -87,7 +88,7 @@ def make_optimizer(estimator: Any) -> Optimizer:
 
 def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
     """Train by epochs, write down each of them, and give theta: the last, or the best if ``early_stopping`` asks."""
-    batch_size = _batch_size(estimator, job.m)
+    batch_size = _batch_size(estimator, job)
     state = _start(estimator, job, incremental, record.resumed, batch_size)
     if not record.is_over():
         state = _train(estimator, job, rng, incremental, record, state, batch_size)
@@ -106,11 +107,7 @@ def _train(
     batch_size: int,
 ) -> TrainingState:
     """To the end, to an interruption or to a divergence: the state then."""
-    orders: Orders | WindowOrders
-    if part_of(job.objective.examples) is not None and batch_size < job.m:
-        orders = WindowOrders(job.m, estimator.shuffle, rng, state.order)
-    else:
-        orders = Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
+    orders = _orders(estimator, job, rng, state, batch_size)
     record.note(state)
     loop = epochs(
         job.objective, make_optimizer(estimator), state,
@@ -143,6 +140,18 @@ def _train(
         state = getattr(interrupt, "state", state)
     record.note(state, last=True)
     return state
+
+
+def _orders(
+    estimator: Any, job: Job, rng: np.random.RandomState, state: TrainingState, batch_size: int
+) -> Orders | WindowOrders:
+    examples = job.objective.examples
+    if batch_size < job.m:
+        if leaf := leaf_of(examples, batch_size):
+            return LeafOrders(leaf, job.m, estimator.shuffle, rng, state.order)
+        if part_of(examples) is not None:
+            return WindowOrders(job.m, estimator.shuffle, rng, state.order)
+    return Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
 
 
 def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int) -> TrainingState:
@@ -277,9 +286,12 @@ def _warn_not_converged(estimator: Any, incremental: bool) -> None:
     )
 
 
-def _batch_size(estimator: Any, m: int) -> int:
+def _batch_size(estimator: Any, job: Job) -> int:
+    m = job.m
     if estimator.batch_size == "full" or OPTIMIZERS[estimator.solver].whole:
         return m
+    if estimator.batch_size == "auto" and isinstance(job.inputs.X, Sharded):
+        return usual_batch(job.objective.examples)
     if estimator.batch_size == "auto":
         return min(200, m)
     if estimator.batch_size > m:

@@ -29,6 +29,7 @@ from fullbatch.machine.finite import check_finite, not_finite, row_blocks
 from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
 from fullbatch.sources.placing import as_whole
+from fullbatch.sources.sharded import Sharded
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ def read_plain(estimator: Any, X: Any) -> Inputs | None:
 
 def placed(source: Columns, device: str) -> Inputs:
     """A host source as inputs for the device that ``device=`` names."""
-    home, place = places.place("cpu"), places.place(device)
+    home = places.place("cpu")
+    # What lies on a cluster is computed there; "auto" does not mean this machine's GPU then.
+    place = home if isinstance(source, Sharded) and device == "auto" else places.place(device)
     return Inputs(source if place.name == "cpu" else Uploaded(source, place), home, place)
 
 

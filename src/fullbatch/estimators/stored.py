@@ -11,15 +11,16 @@ from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
 from fullbatch.sources.fingerprints import fingerprint
-from fullbatch.sources.stored import LoadedPart, Store
+from fullbatch.sources.stored import LoadedPart
 from fullbatch.sources.stored import Part as StorePart
 
 
 def read_store(
-    estimator: Any, store: Store, given: tuple[Any, ...], *, first: bool, dtype: str | None, record: Any
+    estimator: Any, store: Any, given: tuple[Any, ...], *, first: bool, dtype: str | None, record: Any
 ) -> tuple[Inputs, Target, Part, Part | None]:
     """The inputs, the target, and the examples to learn from and to score.
 
+    store : a Store, or a ShardedTable of a cluster
     given : what a store brings itself: y, sample_weight, X_val, y_val, sample_weight_val
     first : a fit that starts anew;  dtype : as which the estimator was fitted before
 
@@ -46,7 +47,7 @@ def read_store(
     return inputs, target, Part(store.examples(store.train, inputs.place), target.values, None), test
 
 
-def _check(estimator: Any, store: Store, given: tuple[Any, ...], dtype: str | None) -> None:
+def _check(estimator: Any, store: Any, given: tuple[Any, ...], dtype: str | None) -> None:
     if any(one is not None for one in given):
         raise ValueError(
             "a store has its target, its weights and its held-out rows itself: fit(store) takes no y, sample_weight or "

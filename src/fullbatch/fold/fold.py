@@ -15,6 +15,7 @@ from fullbatch import steps
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.fold.blocks import Plan
+from fullbatch.fold.cluster import OnCluster, ShardPlan
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
 from fullbatch.fold.tree import Node, Tree, in_leaves
@@ -22,6 +23,7 @@ from fullbatch.fold.worker import Operation, Worker
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
 from fullbatch.sources import Columns, Examples, Where, sparse_reader
+from fullbatch.sources.sharded import Sharded
 
 
 class Fold:
@@ -46,6 +48,13 @@ class Fold:
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
+        self.engine: OnThreads | OnDevice | OnCluster
+        self.plan: Plan | ShardPlan
+        if isinstance(examples.X, Sharded):
+            thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
+            self.threads, self.engine = 1, OnCluster(network, examples.X)
+            self.plan, self.step_name = self.engine.plan, self.engine.step_name
+            return
         self.step_name = step = steps.choose(network, like, self.precision)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
@@ -59,16 +68,15 @@ class Fold:
             segment = plan.unit if plan.by_segments else 0
             return Worker(network, examples, min(plan.block, examples.m), step, segment)
 
-        self.engine: OnThreads | OnDevice
         if on_cpu:
-            worth = self.plan.worth(self.step_name == steps.NativeStep.name)
+            worth = plan.worth(self.step_name == steps.NativeStep.name)
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
             self.engine = OnThreads(make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
         else:
-            self.plan.fit_into(budget)
+            plan.fit_into(budget)
             thread_count(threads)  # which refuses what is no number of threads
             self.threads = 1
-            self.engine = OnDevice(make_worker, self.plan)
+            self.engine = OnDevice(make_worker, plan)
 
     @property
     def block(self) -> int:
@@ -97,8 +105,12 @@ class Fold:
 
         With the other parts' nodes ``tree.total`` makes the very sum that one call over the whole makes.
         """
+        return self.nodes("gradient", theta, where, first)
+
+    def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
+        """The same of any sum: of a cost the nodes hold a Cost."""
         segments = self.plan.leaf // self.plan.unit
-        return in_leaves(self._tree("gradient", theta, where, first * segments).nodes, segments)
+        return in_leaves(self._tree(operation, theta, where, first * segments).nodes, segments)
 
     def cost(self, theta: Any, where: Where = None) -> tuple[Any, Any]:
         """The summed loss and the summed weight of the examples that ``where`` selects (all of them if None).

@@ -10,6 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -123,9 +126,26 @@ def isa() -> tuple[int, str] | None:
     raise InputError(f"{VARIABLE}={forced} cannot be used on this machine, which has {known}; set one of them or off.")
 
 
+_held: ContextVar[str | None] = ContextVar("held instruction set", default=None)
+
+
+@contextmanager
+def held_to(name: str) -> Iterator[None]:
+    """Let what is made within use this instruction set, one of NAMES, or "off": machines that work together agree.
+
+    It holds for the calling thread alone, and comes before FULLBATCH_NATIVE.
+    """
+    token = _held.set(_parse(name))
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
 def _forced() -> str | None:
-    """FULLBATCH_NATIVE: one of NAMES or "off"; None where it is unset or empty."""
-    return _parse(os.environ.get(VARIABLE, ""))
+    """What ``held_to`` or FULLBATCH_NATIVE names: one of NAMES or "off"; None where neither does."""
+    held = _held.get()
+    return _parse(os.environ.get(VARIABLE, "")) if held is None else held
 
 
 @cache

@@ -532,6 +532,11 @@ class Store:
         """What the order of the rows, and the held-out ones, were drawn with."""
         return int(self.content["seed"])
 
+    @property
+    def usual_batch(self) -> int | None:
+        """The rows of a mini-batch where nobody says how many; None: as for any table."""
+        return None
+
     def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
         """The rows of a part, read as a fold needs them.
 

@@ -46,6 +46,44 @@ class WindowOrder:
         return np.random.RandomState([self.seed, self.epoch, *of]).permutation(count)
 
 
+@dataclass(frozen=True)
+class LeafOrder:
+    """Rows in whole leaves, in the order of ``numbers``. A part of it that lies in one leaf is a slice.
+
+    leaf : the rows of each but the last one of all, which comes last in every order too;  m : the rows of all
+    """
+
+    leaf: int
+    m: int
+    numbers: np.ndarray
+
+    @classmethod
+    def of_epoch(cls, leaf: int, m: int, order: WindowOrder) -> LeafOrder:
+        """That of the order's epoch: the leaves are drawn as those of windows are."""
+        whole = m // leaf
+        numbers = order.leaves(whole)
+        return cls(leaf, m, numbers if whole * leaf == m else np.append(numbers, whole))
+
+    def __len__(self) -> int:
+        if not len(self.numbers):
+            return 0
+        return (len(self.numbers) - 1) * self.leaf + self._rows(int(self.numbers[-1]))
+
+    def _rows(self, number: int) -> int:
+        return min(self.leaf, self.m - number * self.leaf)
+
+    def __getitem__(self, where: slice) -> LeafOrder | slice:
+        start, stop, _ = where.indices(len(self))
+        first, odd = divmod(start, self.leaf)
+        last = -(-stop // self.leaf)
+        if last - first == 1:
+            at = int(self.numbers[first]) * self.leaf
+            return slice(at + odd, at + stop - first * self.leaf)
+        if odd or (stop % self.leaf and stop != len(self)):
+            raise InputError("an order of whole leaves is cut between two of them.")
+        return LeafOrder(self.leaf, self.m, self.numbers[first:last])
+
+
 def part_of(examples: Examples) -> Part | LoadedPart | None:
     """The part of a store that examples are; None: they are no store's."""
     X = examples.X.host if isinstance(examples.X, Uploaded) else examples.X

@@ -202,7 +202,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if settings.patience is not None and not store.held_out.m:
             raise InputError(f"patience needs held-out rows, and {store.path} has none.")
         self._check_scores(encoding, settings)
-        settings = settings.for_rows(store.train.m)
+        settings = _with_usual_batch(settings, store).for_rows(store.train.m)
         made_of = {
             **from_store.described(store),
             "versions": record.versions(),
@@ -803,6 +803,14 @@ def _network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) 
     return TableNetwork.of_layers(
         encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output, **loss, record=made_of
     )
+
+
+def _with_usual_batch(settings: Settings, store: Store) -> Settings:
+    """The settings with the store's own rows of a mini-batch, where nobody says how many and it has a say."""
+    by_batches = settings.solver in OPTIMIZERS and not OPTIMIZERS[settings.solver].whole
+    if settings.batch_size is None and by_batches and store.usual_batch is not None:
+        return replace(settings, batch_size=store.usual_batch)
+    return settings
 
 
 def _chosen_by_held_out(settings: Settings) -> list[str]:

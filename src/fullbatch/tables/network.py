@@ -161,12 +161,22 @@ class TableNetwork:
         where they are not defined: where the rows have one class, or one value. Raises TableError for a class
         that training had not.
         """
+        return self.scores_of(*self.scored(table, weight), metric)
+
+    def scored(self, table: Any, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Of the rows that can be scored: log-probabilities (m, k) or scaled numbers (m,), targets and weights."""
         table, weight = _to_score(self.read(table, with_target=True), self.encoding.target, weight)
-        target = self.encoding.encode_target(table)
-        encoded = self.encoding.encode(table)
+        target, encoded = self.encoding.encode_target(table), self.encoding.encode(table)
+        made = self.log_probabilities(encoded) if self.task == "classify" else self.numbers(encoded)
+        return made, target, weight
+
+    def scores_of(
+        self, made: np.ndarray, target: np.ndarray, weight: np.ndarray | None, metric: str | None = None
+    ) -> dict[str, Any]:
+        """The scores of what ``scored`` gave, of one table or of several after another."""
         if self.task == "classify":
-            return self._score_classes(self.log_probabilities(encoded), target, weight, metric, self.threshold)
-        return self.score_numbers(self.numbers(encoded).astype(np.float64), target, weight, metric)
+            return self._score_classes(made, target, weight, metric, self.threshold)
+        return self.score_numbers(made.astype(np.float64), target, weight, metric)
 
     def _score_classes(
         self,

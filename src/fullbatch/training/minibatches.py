@@ -12,7 +12,7 @@ from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
-from fullbatch.training.windows import WindowBatches
+from fullbatch.training.windows import WindowBatches, leaf_of
 
 
 class Batches(Protocol):
@@ -60,6 +60,8 @@ class Batches(Protocol):
 def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
     """The fastest that can run."""
     fold = objective.fold
+    if batch_size < fold.examples.m and leaf_of(fold.examples, batch_size):
+        return PythonBatches(objective, optimizer, state, batch_size)
     if part_of(fold.examples) is not None and batch_size < fold.examples.m:
         return WindowBatches(objective, optimizer, state, batch_size, make)
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):

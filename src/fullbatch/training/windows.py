@@ -1,18 +1,61 @@
-"""Mini-batches of a store: window after window, each in memory while the batches of it are done."""
+"""Mini-batches of a store: window after window, each in memory while the batches of it are done, or whole leaves.
+
+Whole leaves come as they lie on the disk, in an order that follows from a seed and the epoch. A store's rows were
+permuted when it was written, so that this is as good as to mix them, and any engine sums them to the same bits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fullbatch.sources import Where, length
-from fullbatch.sources.windows import Window, WindowOrder
+from fullbatch.errors import InputError
+from fullbatch.fold.tree import leaf_size
+from fullbatch.sources import Examples, Where, length
+from fullbatch.sources.sharded import Sharded
+from fullbatch.sources.windows import LeafOrder, Window, WindowOrder, part_of
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import OrderState, TrainingState
 
 if TYPE_CHECKING:
     from fullbatch.training.minibatches import Batches
+
+
+MOST_UPDATES = 256  # of an epoch on a cluster, where nobody says how many
+
+
+def leaf_of(examples: Examples, batch_size: int) -> int:
+    """The rows of a leaf where mini-batches are whole leaves, 0 where they are not.
+
+    Of a store they are, where so many rows are leaves of the fold's too; of examples on a cluster they have to be.
+    InputError where they cannot be.
+    """
+    X, leaf = examples.X, leaf_size(examples.X.n)
+    if not isinstance(X, Sharded):
+        part = part_of(examples)
+        return leaf if part is not None and part.leaf == leaf and batch_size % leaf == 0 else 0
+    if X.pieces and batch_size < X.m:
+        raise InputError(
+            "mini-batches of a Dask collection are refused: its partitions end with short leaves, and their rows lie "
+            "in an order of their own. Give batch_size='full', or write the table as a store, whose rows are permuted."
+        )
+    if batch_size % leaf and batch_size < X.m:
+        raise InputError(
+            f"batch_size={batch_size:,} is refused on a cluster, where a mini-batch is whole leaves, here of {leaf:,} "
+            "rows: one call of the workers takes 2 to 9 ms, and to compute less than a leaf takes less than that. Give "
+            f"a multiple of {leaf:,}, or 'full'."
+        )
+    return leaf
+
+
+def usual_batch(examples: Examples) -> int:
+    """The rows of a mini-batch on a cluster, where nobody says how many: a power of two of leaves."""
+    X, leaf = examples.X, leaf_size(examples.X.n)
+    if isinstance(X, Sharded) and X.pieces:
+        return X.m
+    leaves = max(1, X.m // leaf // (MOST_UPDATES // 2))
+    return min(leaf << (leaves.bit_length() - 1), X.m)
 
 
 class WindowBatches:
@@ -89,3 +132,14 @@ class WindowOrders:
     @property
     def state(self) -> OrderState | None:
         return None if self.seed is None else OrderState(self.start, self.drawn, self.now)
+
+
+class LeafOrders(WindowOrders):
+    """The same in whole leaves."""
+
+    def __init__(self, leaf: int, m: int, shuffled: bool, rng: Any, state: OrderState | None = None) -> None:
+        super().__init__(m, shuffled, rng, state)
+        self.leaf = leaf
+
+    def __next__(self) -> LeafOrder:  # type: ignore[override]  # an order as any other
+        return LeafOrder.of_epoch(self.leaf, self.m, super().__next__())

@@ -1,0 +1,74 @@
+"""Which cluster it is: a client that there is, a scheduler's address, or workers that are started here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from fullbatch.errors import ClusterError, InputError
+
+LOCAL = "local"
+CONNECT = 10.0  # seconds for a scheduler to answer
+
+
+@contextmanager
+def connected(
+    client: Any = None, *, workers: int | None = None, timeout: float = 30.0, wait: float = 60.0
+) -> Iterator[Any]:
+    """A cluster's ``Workers`` while it is needed.
+
+    client  : a client of distributed; its scheduler's address; "local": workers are started here, and ended; None: the
+        current client
+    workers : how many of these, of one thread each; None: one a core
+    timeout : seconds until a worker that says nothing is looked after;  wait : for a worker where there is none
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise ClusterError("a cluster needs distributed: pip install 'fullbatch[dask]'.") from error
+    from fullbatch.fold.dask import OnDask
+
+    if workers is not None and client != LOCAL:
+        raise InputError("the number of workers is that of a cluster which is started here, with client='local'.")
+    with ExitStack() as stack:
+        if client is None:
+            client = _current(distributed)
+        elif client == LOCAL:
+            client = stack.enter_context(distributed.Client(stack.enter_context(_local(distributed, workers))))
+        elif isinstance(client, str):
+            client = stack.enter_context(_at(distributed, client, CONNECT))
+        elif not isinstance(client, distributed.Client):
+            raise InputError(
+                f"client must be a distributed.Client or a scheduler's address; got {type(client).__name__}."
+            )
+        yield OnDask(client, timeout, wait)
+
+
+def _current(distributed: Any) -> Any:
+    try:
+        return distributed.get_client()
+    except ValueError:
+        raise ClusterError(
+            "there is no Dask client: make one first, distributed.Client('tcp://host:8786'), or give its address as "
+            "client=; client='local' starts workers here."
+        ) from None
+
+
+def _local(distributed: Any, workers: int | None) -> Any:
+    from fullbatch.machine.threads import thread_count
+
+    return distributed.LocalCluster(
+        n_workers=workers or thread_count(None), threads_per_worker=1, processes=True, dashboard_address=":0"
+    )
+
+
+def _at(distributed: Any, address: str, timeout: float) -> Any:
+    try:
+        return distributed.Client(address, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise ClusterError(
+            f"no scheduler answers at {address} ({reason}); `dask scheduler` starts one, and `dask worker {address}` "
+            "gives it a worker."
+        ) from None

@@ -1,0 +1,35 @@
+"""A store whose rows the workers of a cluster read: whatever learns from a store learns from this one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fullbatch.sources.columns import Examples
+from fullbatch.sources.sharded import Sharded, StoreRows, refuse_device
+from fullbatch.sources.stored import LoadedPart, Part, Store
+from fullbatch.training.windows import usual_batch
+
+
+class ClusterStore(Store):
+    """The store at a path that all workers see as well.
+
+    workers : of the cluster (``fold/cluster.py``)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], workers: Any) -> None:
+        super().__init__(path)
+        self.workers = workers
+
+    def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
+        """The rows of a part, as a fold on the cluster takes them."""
+        refuse_device(place)
+        name = "train" if part is self.train else "held_out"
+        like = np.empty((self.n, 0), self.dtype)
+        return Examples(Sharded(self.n, part.m, like, StoreRows.of(self, name), self.workers))
+
+    @property
+    def usual_batch(self) -> int | None:
+        return usual_batch(self.examples(self.train))

@@ -1,0 +1,132 @@
+"""Examples that lie on the workers of a cluster: what the driver knows of them, and how a worker comes by its own.
+
+The driver has no row of them. It cuts the whole into shards, and a worker makes the examples of one from a recipe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from fullbatch.errors import InputError, StoreError
+from fullbatch.sources.columns import Array, Examples, Reader
+from fullbatch.sources.stored import Part, Store
+
+
+class Rows(Protocol):
+    """How a worker comes by the examples of a shard: it pickles as little as that takes."""
+
+    def examples(self, start: int, stop: int, *data: Any) -> Examples:
+        """Those from ``start`` to ``stop`` of the whole; ``data`` is what the cluster's engine holds of them."""
+        ...
+
+    def checksum(self) -> str:
+        """Of the whole, as a checkpoint keeps it."""
+        ...
+
+
+class Piece(NamedTuple):
+    """So many rows that lie at the worker ``address``, as the cluster's engine knows them: ``data``."""
+
+    rows: int
+    address: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A ``Columns`` source without a reader. The target and the weights of its examples go with it.
+
+    rows    : the recipe;  workers : an engine's four calls (``fold/cluster.py``)
+    pieces  : where they lie, in their order, if they are not to be moved; (): any worker reads any leaves
+    """
+
+    n: int
+    m: int
+    like: Array
+    rows: Rows
+    workers: Any
+    pieces: Sequence[Piece] = ()
+
+    def reader(self) -> Reader:
+        raise InputError("examples on a cluster are not read one by one; to_local() gives a model that predicts here.")
+
+    def checksum(self) -> str:
+        return self.rows.checksum()
+
+
+@dataclass(frozen=True)
+class StoreRows:
+    """Some rows of a store, which is opened by its path on whatever worker.
+
+    part : "train" or "held_out";  identity : the store's own checksum: another file of that name is refused
+    """
+
+    path: str
+    part: str
+    identity: str
+
+    @classmethod
+    def of(cls, store: Store, part: str) -> StoreRows:
+        return cls(os.path.abspath(store.path), part, store.content["sha256"])
+
+    def examples(self, start: int, stop: int, *data: Any) -> Examples:
+        try:
+            store = Store(self.path)
+        except StoreError as error:
+            raise StoreError(
+                f"{error} Every worker reads the store by this path: put it where all of them see it, as on a shared "
+                "file system, or copy it to the same path on each."
+            ) from None
+        if store.content["sha256"] != self.identity:
+            raise StoreError(f"the store {self.path} is another one on this worker; copy the same file to each.")
+        part = getattr(store, self.part)
+        assert isinstance(part, Part)
+        first, odd = divmod(start, part.leaf)
+        assert not odd, "a shard begins with a leaf"
+        return store.examples(Part(part.file, part.first + first, stop - start))
+
+    def checksum(self) -> str:
+        with Store(self.path) as store:
+            part = getattr(store, self.part)
+            assert isinstance(part, Part)
+            return part.checksum()
+
+
+class Count(NamedTuple):
+    """How many rows a part has."""
+
+    m: int
+
+
+NONE = Count(0)
+
+
+@dataclass(frozen=True)
+class ShardedTable:
+    """Examples of a cluster with their target, as an estimator of numbers learns from a store.
+
+    classes : sorted; () for a regression;  task : "classify" or "regress";  path : how errors call it
+    """
+
+    n: int
+    classes: tuple[Any, ...]
+    dtype: Any
+    train: Count
+    source: Sharded
+    task: str
+    path: str = "the Dask collection"
+    held_out: Count = NONE
+
+    def examples(self, part: Count, place: Any = None) -> Examples:
+        """The rows of a part, as a fold on the cluster takes them."""
+        refuse_device(place)
+        return Examples(self.source)
+
+
+def refuse_device(place: Any) -> None:
+    """InputError for a place other than the CPU, where the workers compute."""
+    if place is not None and place.name != "cpu":
+        raise InputError(f"device={place.name!r} is refused on a cluster: its workers compute on their CPUs.")

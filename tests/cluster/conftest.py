@@ -1,0 +1,46 @@
+"""A cluster of processes, which talk over TCP: one for all tests of the room, of whose workers some are killed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+
+from fullbatch.tables import store as stores
+
+LEAF = 65_536
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ports and of a machine that is busy
+        with distributed.LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """With three workers, however many the last test has killed."""
+    import distributed
+
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(3, timeout=60)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    """A store of 5 leaves, the last one short, and held-out rows."""
+    rng = np.random.default_rng(0)
+    m = 5 * LEAF
+    a, b = rng.normal(size=(2, m)).astype(np.float32)
+    table = {"a": a, "b": b, "late": np.where(a * b + rng.normal(size=m) > 0, "yes", "no")}
+    path = tmp_path_factory.mktemp("cluster") / "table.store"
+    stores.convert(table, path, "late", validation=0.1)
+    return path

@@ -1,0 +1,190 @@
+"""Training on processes that talk over TCP: the bits of this process, also where workers are killed or stopped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+import fullbatch.dask
+from fullbatch.core.parameters import flatten
+from fullbatch.dask import connection
+from fullbatch.dask.connection import connected
+from fullbatch.dask.store import ClusterStore
+from fullbatch.errors import ClusterError, InputError, StoreError
+from fullbatch.fold import Fold
+
+pytest.importorskip("distributed", reason="distributed is not installed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of sockets to workers that are killed
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+LEAF = 65_536
+TRAININGS = {
+    "gd": {"solver": "gd", "max_iter": 3},
+    "lbfgs": {"solver": "lbfgs", "max_iter": 4},
+    "leaves": {"solver": "adam", "max_iter": 2, "batch_size": 2 * LEAF},
+}
+
+
+@pytest.fixture(scope="module")
+def alone(path):
+    """By training, what this process learns."""
+    with fb.open_store(path) as store:
+        return {name: fb.MLPClassifier((8,), random_state=0, **how).fit(store) for name, how in TRAININGS.items()}
+
+
+def assert_same(found, expected):
+    for one, other in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.loss_curve_ == expected.loss_curve_
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_three_processes_have_the_bits_of_one(client, path, alone, training):
+    model = fullbatch.dask.MLPClassifier((8,), random_state=0, client=client, **TRAININGS[training]).fit(path)
+    assert_same(model, alone[training])
+    assert_same(model.to_local(), alone[training])
+    assert type(model.to_local()) is fb.MLPClassifier
+
+
+class SomeOf:
+    """A client of which a training sees so many workers."""
+
+    def __init__(self, workers, count):
+        self.workers, self.count = workers, count
+
+    def __getattr__(self, name):
+        return getattr(self.workers, name)
+
+    def survey(self):
+        return dict(sorted(self.workers.survey().items())[: self.count])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_processes_have_them_too(client, path, alone, count):
+    with connected(client) as workers, ClusterStore(path, SomeOf(workers, count)) as store:
+        found = fb.MLPClassifier((8,), random_state=0, **TRAININGS["lbfgs"]).fit(store)
+    assert_same(found, alone["lbfgs"])
+
+
+class At:
+    """A callback that does something after an epoch or iteration."""
+
+    def __init__(self, number, act):
+        self.left, self.act = number, act
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+def test_a_killed_worker_costs_no_bit(client, path, alone):
+    process = next(iter(client.run(os.getpid).values()))
+    model = fullbatch.dask.MLPClassifier((8,), random_state=0, client=client, **TRAININGS["lbfgs"])
+    model.set_callbacks(At(2, lambda: os.kill(process, signal.SIGKILL)))
+    with pytest.warns(UserWarning, match="was lost.*has read its rows"):
+        model.fit(path)
+    assert_same(model, alone["lbfgs"])
+
+
+def test_a_stopped_worker_is_lost_and_of_no_matter_when_it_wakes(client, path):
+    net = fb.Network([2, 8, 1])
+    theta = flatten(net.init(seed=0, dtype="float32"))
+    with fb.open_store(path) as store, Fold(net, store.examples(store.train), threads=1) as fold:
+        expected = fold.gradient(theta).vector
+    processes = client.run(os.getpid)
+    with (
+        connected(client, timeout=2.0) as workers,
+        ClusterStore(path, workers) as store,
+        Fold(net, store.examples(store.train)) as fold,
+    ):
+        address = fold.engine.shards[1].address
+        os.kill(processes[address], signal.SIGSTOP)
+        try:
+            with pytest.warns(UserWarning, match=f"{address} was lost"):
+                np.testing.assert_array_equal(fold.gradient(theta).vector, expected)
+            assert address not in [shard.address for shard in fold.engine.shards]
+        finally:
+            os.kill(processes[address], signal.SIGCONT)
+        np.testing.assert_array_equal(fold.gradient(theta).vector, expected)
+
+
+def test_a_table_estimator_and_its_file(client, path, tmp_path):
+    how = {"hidden": (4,), "epochs": 2, "batch_size": LEAF, "random_state": 1}
+    with fb.open_store(path) as store:
+        expected = fb.TableClassifier(**how).fit(store)
+    model = fullbatch.dask.TableClassifier(**how, client=client).fit(path)
+    assert_same(model.estimator_, expected.estimator_)
+    assert model.record_["held_out"] == expected.record_["held_out"]
+    fb.save(model.to_local(), tmp_path / "here")
+    fb.save(expected, tmp_path / "there")
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+    assert pickle.loads(pickle.dumps(model)).client is None
+
+
+# --- What cannot be used --------------------------------------------------------------------------------------------
+
+
+def test_no_scheduler_at_the_address(path, monkeypatch):
+    monkeypatch.setattr(connection, "CONNECT", 0.3)
+    with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127.0.0.1:1 .*dask scheduler"):
+        fullbatch.dask.MLPClassifier(client="tcp://127.0.0.1:1").fit(path)
+
+
+def test_no_client(path):
+    with pytest.raises(ClusterError, match=r"there is no Dask client: make one first"):
+        fullbatch.dask.MLPClassifier().fit(path)
+    with pytest.raises(InputError, match=r"client must be a distributed.Client or a scheduler's address; got int"):
+        fullbatch.dask.MLPClassifier(client=3).fit(path)
+
+
+def test_a_path_that_workers_do_not_see(client, path, monkeypatch):
+    other = path.with_name("moved")
+    with connected(client) as workers, ClusterStore(path, workers) as store:
+        os.rename(path, other)
+        try:
+            with pytest.raises(StoreError, match="Every worker reads the store by this path"):
+                fb.MLPClassifier().fit(store)
+        finally:
+            os.rename(other, path)
+
+
+def test_what_is_no_store(client, tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"is no store.*fullbatch convert"):
+        fullbatch.dask.TableClassifier(client=client).fit(tmp_path / "table.csv")
+    with pytest.raises(StoreError, match="there is no store"):
+        fullbatch.dask.TableClassifier(client=client).fit(tmp_path / "nothing")
+    with pytest.raises(InputError, match="a cluster learns from a store, its path, or a Dask collection; got ndarray"):
+        fullbatch.dask.MLPClassifier(client=client).fit(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(InputError, match="partial_fit is refused on a cluster"):
+        fullbatch.dask.MLPClassifier(client=client).partial_fit(np.ones((3, 2)), np.ones(3))
+
+
+def test_an_empty_cluster_is_waited_for_with_a_line(path):
+    import distributed
+
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=True) as cluster,
+        connected(cluster.scheduler_address, wait=0.3) as workers,
+        ClusterStore(path, workers) as store,
+        pytest.warns(UserWarning, match="has no worker; waiting up to 0.3 s"),
+        pytest.raises(ClusterError, match=r"no worker came to .* within 0.3 s"),
+    ):
+        fb.MLPClassifier().fit(store)

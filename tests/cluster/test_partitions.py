@@ -1,0 +1,127 @@
+"""Dask's collections: leaves follow the partitions, predictions come lazily and in their order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+import fullbatch.dask
+from fullbatch.errors import ArrayTypeError, InputError, TableError
+from fullbatch.fold import Fold, tree
+from fullbatch.sources.pieces import Block, BlockRows
+
+pytest.importorskip("distributed", reason="distributed is not installed")
+da = pytest.importorskip("dask.array")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Sending large graph"),
+]
+HOW = {"hidden_layer_sizes": (5,), "solver": "lbfgs", "max_iter": 5, "random_state": 0}
+
+
+def rows(m=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(m, 3))
+    return X, np.where(X[:, 0] * X[:, 1] > 0, "up", "down")
+
+
+def test_an_array_of_one_partition_has_the_bits_of_this_process(client):
+    X, y = rows()
+    expected = fb.MLPClassifier(**HOW).fit(X, y)
+    model = fullbatch.dask.MLPClassifier(**HOW, client=client).fit(da.from_array(X, 1000), da.from_array(y, 1000))
+    for one, other in zip(model.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "leaves follow the partitions" in model.note_
+    assert model.classes_.tolist() == ["down", "up"]
+
+
+def test_partitions_are_leaves_of_their_own_in_their_order(client):
+    """The same tree over the partitions, whichever worker has which: here against the sums of each, added by hand."""
+    X, y = rows()
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(X))
+    sizes = (300, 1, 199, 500)
+    arrays = [da.from_array(a, ((*sizes,), *a.shape[1:])) for a in (X, y, weight)]
+    model = fullbatch.dask.LogisticRegression(max_iter=1, solver="gd", client=client).fit(*arrays)
+    objective, starts = tree.Tree(), np.cumsum([0, *sizes])
+    net = fb.Network([3, 1])
+    zero = np.zeros(4)
+    for leaf, (start, stop) in enumerate(pairwise(starts)):
+        part = slice(start, stop)
+        block = Block(X[part], y[part], weight[part])
+        with Fold(net, BlockRows(3, np.array(["down", "up"])).examples(0, stop - start, block)) as fold:
+            objective.add(tree.Node(leaf, 1, fold.gradient(zero)))
+    total = objective.total()
+    np.testing.assert_array_equal(model.coef_[0], -0.001 * (total.vector / total.weight)[:3])
+
+
+def test_a_frame_and_its_predictions(client):
+    pandas, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = rows()
+    table = pandas.DataFrame(X, columns=["a", "b", "c"]).assign(late=y)
+    frame = dd.from_pandas(table, npartitions=4)
+    numbers, target = frame[["a", "b", "c"]], frame["late"]
+    model = fullbatch.dask.MLPClassifier(**HOW, client=client).fit(numbers, target)
+    assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+    local = model.to_local()
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        lazy = getattr(model, method)(numbers)
+        assert isinstance(lazy, da.Array)
+        found = lazy.compute()
+        assert lazy.dtype == found.dtype
+        np.testing.assert_array_equal(found, getattr(local, method)(table[["a", "b", "c"]]))
+        blocks = getattr(model, method)(da.from_array(X, (300, 2)))
+        assert blocks.shape == found.shape
+        np.testing.assert_array_equal(blocks.compute(), found)
+    np.testing.assert_array_equal(model.predict(table[["a", "b", "c"]]), local.predict(table[["a", "b", "c"]]))
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_a_table_s_model_predicts_and_scores_a_frame(client, tmp_path, task):
+    pandas, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = rows()
+    table = pandas.DataFrame({"a": X[:, 0], "town": np.where(X[:, 1] > 0, "x", "z"), "late": y})
+    kind = fullbatch.dask.TableClassifier
+    if task == "regress":
+        table["late"], kind = X[:, 0] + (X[:, 1] > 0), fullbatch.dask.TableRegressor
+    from fullbatch.tables.store import convert
+
+    convert(table, tmp_path / "store", "late")
+    model = kind(hidden=(), epochs=5, solver="lbfgs", client=client).fit(tmp_path / "store")
+    frame = dd.from_pandas(table, npartitions=3)
+    lazy = model.predict(frame)
+    found = lazy.compute()
+    assert lazy.dtype == found.dtype
+    np.testing.assert_array_equal(found, model.predict(table))
+    scores = model.evaluate(frame)
+    assert not isinstance(scores, dict)
+    assert scores.compute() == model.evaluate(table)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_cannot_be_used(client):
+    pandas, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = rows(100)
+    there, target = da.from_array(X, 50), da.from_array(y, 50)
+    bad = X.copy()
+    bad[70, 1] = np.nan
+    model = fullbatch.dask.MLPClassifier(**HOW, client=client)
+    with pytest.raises(InputError, match=r"partition 1: X is nan in row 20, column 1"):
+        model.fit(da.from_array(bad, 50), target)
+    with pytest.raises(ArrayTypeError, match="y must be a Dask Array or Series as X is; got ndarray"):
+        model.fit(there, y)
+    with pytest.raises(InputError, match="X has 2 partitions and y 4: rechunk them alike"):
+        model.fit(there, da.from_array(y, 25))
+    with pytest.raises(InputError, match=r"partition [01]: it has 50 rows and y of shape \((40|60),\)"):
+        model.fit(there, da.from_array(y, ((40, 60),)))
+    halves = [there[:50].to_delayed()[0, 0], there[50:].astype("float32").to_delayed()[0, 0]]
+    mixed = da.concatenate([da.from_delayed(half, (50, 3), "float64", meta=np.empty((0, 0))) for half in halves])
+    with pytest.raises(TableError, match="partition 1 has numbers of 'float32' and partition 0 'float64'"):
+        model.fit(mixed, target)
+    with pytest.raises(ValueError, match="mini-batches of a Dask collection are refused"):
+        fullbatch.dask.MLPClassifier(batch_size=50, client=client).fit(there, target)
+    frame = dd.from_pandas(pandas.DataFrame(X), npartitions=2)
+    with pytest.raises(ArrayTypeError, match=r"the estimators of fullbatch.dask learn from its partitions"):
+        fb.MLPClassifier().fit(frame, y)
