@@ -61,6 +61,40 @@ def test_several_files_and_selected_columns(run, folder, store, tmp_path):
     assert run("convert", folder / "people.csv", "--target", "pays", "--out", tmp_path / "c", "--quiet")[0] == 0
 
 
+def test_weights_groups_and_losses_are_options(run, fails, folder, tmp_path):
+    data, out, model = folder / "people.parquet", tmp_path / "spends.store", tmp_path / "model"
+    options = ("--weight", "income", "--group", "age", "--validation", "0.2")
+    positive = pa.compute.greater(parquet.read_table(data)["income"], 0)
+    parquet.write_table(parquet.read_table(data).filter(positive), tmp_path / "t.parquet")
+    status, text, _ = run("convert", tmp_path / "t.parquet", "--target", "pays", "--out", out, *options, "--json", "-q")
+    found = json.loads(text)
+    assert (status, found["weight"], found["held_out_by"]) == (0, "income", "whole groups of age")
+    asked = ("--class-weight", "balanced", "--threshold", "auto", "--metric", "f1", "--validation", "0.2")
+    status, text, _ = run("train", out, "--model", model, *QUICK, *asked, "--json", "-q")
+    trained = json.loads(text)
+    assert (status, trained["held_out_by"], trained["weight"]) == (0, "whole groups of age", "income")
+    assert trained["held_out"]["metric"]["name"] == "f1"
+    text = run("evaluate", model, out, "--json")[1]
+    assert json.loads(text) == trained["held_out"]
+    made = (
+        "convert",
+        tmp_path / "t.parquet",
+        "--target",
+        "spends",
+        "--out",
+        out,
+        "--loss",
+        "poisson",
+        "--split-by",
+        "age",
+    )
+    assert run(*made, "--drop", "age,pays", "-q")[0] == 0
+    assert "convert the table with these options" in fails("train", out)
+    status, text, _ = run("train", out, "--loss", "poisson", *QUICK, "--json", "-q")
+    assert (status, json.loads(text)["loss"]) == (0, "poisson")
+    assert "age >= " in json.loads(text)["held_out_by"]
+
+
 def test_info_and_columns_of_a_store(run, store):
     status, out, _ = run("info", store)
     assert status == 0

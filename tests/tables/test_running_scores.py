@@ -11,8 +11,9 @@ from fullbatch.errors import InputError
 from fullbatch.tables import running_scores
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.network import TableNetwork
+from fullbatch.tables.quantiles import quantile_of
 from fullbatch.tables.raw import RawTable
-from fullbatch.tables.running_scores import ClassScores, NumberScores, Ranks, quantile_of
+from fullbatch.tables.running_scores import ClassScores, NumberScores, Ranks
 
 M = 20_000
 

@@ -211,7 +211,7 @@ def test_weights_leave_the_inputs_and_rows_of_weight_0_are_left_out(tmp_path):
         assert store.columns == ("x",)
         assert sorted(found.weight.tolist()) == sorted([1.0, 2.0, 3.0] * 25)
         assert content["left_out"] == {"without_target": 0, "weight_0": 25}
-    with pytest.raises(TableError, match="'w' holds the weights, and row 3 has -1"):
+    with pytest.raises(TableError, match="'w' has a negative weight in row 3, -1"):
         convert({**table, "w": np.where(np.arange(100) == 2, -1, 1)}, tmp_path / "no", "y", weight="w")
 
 
@@ -401,7 +401,7 @@ def test_an_interruption_leaves_nothing_behind(file, tmp_path, when):
         ({"x": [1.0, np.inf], "y": ["a", "b"]}, "y", {}, "'x' is infinite in row 2"),
         ({"x": ["u", "v"], "y": ["a", "b"]}, "y", {"numeric": ["x"]}, "must hold numbers, but row 1 has 'u'"),
         ({"x": [1.0, 2.0], "y": ["a", "b"]}, "z", {}, "no column 'z'"),
-        ({"x": [1.0, 2.0], "y": ["a", "b"]}, "y", {"weight": "y"}, "is the target and the weight"),
+        ({"x": [1.0, 2.0], "y": ["a", "b"]}, "y", {"weight": "y"}, "is given as the target and the weight"),
         ({"x": [1.0, 2.0], "y": ["a", "b"]}, "y", {"validation": 1.5}, "validation must be at least 0"),
     ],
 )
@@ -457,3 +457,147 @@ def test_texts_that_are_dates_have_the_encoding_of_the_table_in_memory(tmp_path,
     assert content["encoding"] == learned
     assert {category["part"] for category in learned["categories"]} == {"weekday", "month"}
     assert content["encoding_arrays"] == {name: array.tolist() for name, array in arrays.items()}
+
+
+# --- Roles of columns, and what a training asks for ------------------------------------------------------------------
+
+
+def table_of_numbers(m=2000):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=m)
+    return {
+        "x": x,
+        "few": rng.integers(0, 4, m),
+        "who": rng.choice([f"p{i}" for i in range(40)], m),
+        "day": np.datetime64("2024-01-01") + rng.integers(0, 300, m),
+        "w": np.where(rng.random(m) < 0.1, 0.0, rng.random(m)),
+        "count": rng.poisson(np.exp(x / 2)),
+        "late": np.where(x + rng.normal(size=m) > 0, "yes", "no"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "of_encoding"),
+    [
+        ({"group": "who", "weight": "w"}, {}),
+        ({"split_by": "day"}, {}),
+        ({"split_by": "day", "drop": ["day"], "weight": "w"}, {}),
+        ({"split_by": "x", "columns": ["few", "count"]}, {}),
+        ({"split_by": "few", "validation": 0.4}, {}),
+        ({"target": "count", "task": "regress", "loss": "poisson", "group": "who"}, {"loss": "poisson"}),
+        ({"target": "count", "task": "regress", "log_target": True}, {"log_target": True}),
+    ],
+)
+def test_the_same_rows_are_held_out_as_of_a_table_in_memory(tmp_path, monkeypatch, options, of_encoding):
+    from fullbatch.tables import stream
+    from fullbatch.tables.fit import learnable
+    from fullbatch.tables.roles import Roles
+
+    monkeypatch.setattr(stream, "ROWS", 130)
+    options = {"target": "late", "validation": 0.2, "seed": 3, **options}
+    raw = RawTable.of(table_of_numbers())
+    target, weight, task = options.pop("target"), options.get("weight"), options.get("task")
+    content = convert(raw, tmp_path / "out", target, **options)
+    rows = learnable(raw, target, None if weight is None else raw.column(weight).values.astype(np.float32))
+    rule = HoldOut(options["validation"], options.get("split_by"), options.get("group"), 3)
+    split = rule.split(rows.table, target, task)
+    out = {name for name in raw.names if name not in (*options.get("columns", raw.names), target)}
+    roles = Roles(target, weight, options.get("split_by"), options.get("group"), (*options.get("drop", ()), *out))
+    features = roles.features(rows.table)
+    encoding = TableEncoding.learn(features, target, task=task, rows=split.train, **of_encoding)
+    assert content["encoding"] == encoding.to_dict()[0]
+    assert content["rows"] == {"train": len(split.train), "held_out": len(split.held_out)}
+    assert content.get("held_out_by", "drawn at random") == split.how
+    with fb.open_store(tmp_path / "out") as store:
+        held_out = store.to_arrays(held_out=True)
+        assert np.array_equal(held_out.numbers, encoding.encode(features.select(split.held_out)).numbers)
+        if weight is not None:
+            assert rows.weight is not None
+            assert np.array_equal(held_out.weight, rows.weight[split.held_out])
+        kinds = {column["name"]: column["kind"] for column in store.content["columns"]}
+    assert {name for name, kind in kinds.items() if kind == "left out"} == (
+        set(raw.names) - set(features.names) - (out - {options.get("split_by")})
+    )
+
+
+def test_classes_that_only_held_out_rows_have_are_left_out(tmp_path):
+    table = {**table_of_numbers(300), "late": ["a", "b"] * 140 + ["c"] * 20, "t": np.arange(300)}
+    content = convert(table, tmp_path / "out", "late", split_by="t", validation=0.1)
+    assert content["encoding"]["classes"] == ["a", "b"]
+    assert content["not_scored"] == {"c": 20}
+    assert content["rows"] == {"train": 270, "held_out": 10}
+    with pytest.raises(TableError, match="no row is left to score"):
+        convert({**table, "late": ["a", "b"] * 135 + ["c"] * 30}, tmp_path / "no", "late", split_by="t")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"split_by": "text"}, "have no order in time"),
+        ({"split_by": "one"}, "has one value in all rows"),
+        ({"group": "one"}, "has one group"),
+        ({"group": "gaps"}, "'gaps' has no value in row 3 and decides groups"),
+        ({"split_by": "gaps"}, "'gaps' has no value in row 3 and decides the order"),
+        ({"split_by": "x", "group": "one"}, "not by both"),
+        ({"weight": "x", "group": "x"}, "is given as the weight and group"),
+        ({"weight": "huge"}, "too large for float32 in row 2"),
+        ({"target": "x", "loss": "poisson"}, "needs numbers of at least 0, but row 5 has -1"),
+        ({"loss": "poisson"}, "belongs to a regression"),
+    ],
+)
+def test_roles_that_cannot_be(tmp_path, options, words):
+    table = {
+        "x": [1.5, 2, 3, 4, -1, 5.0],
+        "one": [1] * 6,
+        "gaps": [1, 2, None, 3, 4, 5],
+        "huge": [1.0, 1e300, 1, 1, 1, 1],
+        "text": ["u", "v"] * 3,
+        "late": ["a", "b"] * 3,
+    }
+    target = options.pop("target", "late")
+    with pytest.raises(FullbatchError, match=words):
+        convert(RawTable.of(table), tmp_path / "out", target, **{"validation": 0.3, **options})
+
+
+@pytest.mark.parametrize(
+    ("made", "params"),
+    [
+        ({"weight": "w"}, {"class_weight": "balanced", "threshold": "auto", "metric": "f1"}),
+        ({}, {"class_weight": {"no": 1.0, "yes": 3.0}, "batch_size": 50}),
+        ({"target": "count", "task": "regress", "loss": "poisson"}, {"loss": "poisson", "metric": "r2"}),
+        ({"target": "count", "task": "regress"}, {"loss": "absolute_error"}),
+        ({"target": "count", "task": "regress", "weight": "w"}, {"loss": "quantile", "quantile": 0.8}),
+        ({"target": "count", "task": "regress", "log_target": True}, {"log_target": True}),
+    ],
+)
+def test_a_training_asks_for_what_it_asks_of_a_table(tmp_path, made, params):
+    target, task = made.pop("target", "late"), made.get("task", "classify")
+    table, weight = {**table_of_numbers(1000)}, made.get("weight")
+    convert(RawTable.of(table), tmp_path / "out", target, validation=0.2, seed=3, **made)
+    kind = fb.TableClassifier if task == "classify" else fb.TableRegressor
+    options = {"hidden": (3,), "epochs": 3, "validation": 0.2, "random_state": 3, "batch_size": "full", **params}
+    with fb.open_store(tmp_path / "out") as store:
+        model, loaded = kind(**options).fit(store), kind(**options).fit(store.load())
+    assert np.array_equal(model.network_.theta, loaded.network_.theta)
+    record, found = model.record_, model.record_["held_out"]
+    assert found == loaded.record_["held_out"]
+    assert record["guess"] == loaded.record_["guess"]
+    of_table = kind(**options).fit(table, target=target, sample_weight=weight)
+    assert record["held_out_rows"] == of_table.record_["held_out_rows"]
+    assert record["weight"] == of_table.record_["weight"]
+    guess = {name: value for name, value in of_table.record_["guess"].items() if not isinstance(value, (list, dict))}
+    assert {name: record["guess"][name] for name in guess} == pytest.approx(guess, rel=1e-5, nan_ok=True)
+    if "batch_size" not in params:  # One batch of all rows, in another order, is the same but for rounding.
+        assert model.network_.theta == pytest.approx(of_table.network_.theta, rel=1e-2, abs=1e-3)
+        if "threshold" in params:
+            assert 0 < model.threshold_ < 1
+
+
+def test_a_loss_that_the_store_was_not_made_for(tmp_path):
+    convert(table_of_numbers(200), tmp_path / "out", "count", task="regress")
+    with fb.open_store(tmp_path / "out") as store:
+        for params in ({"loss": "poisson"}, {"log_target": True}):
+            with pytest.raises(InputError, match="convert the table with these options"):
+                fb.TableRegressor(**params).fit(store)
+        with pytest.raises(ValueError, match="convert the table for this loss"):
+            fb.MLPRegressor(loss="poisson").fit(store)

@@ -20,10 +20,15 @@ from fullbatch.command.options import (
     DateFormat,
     Decimal,
     Drop,
+    Group,
     KeepMissingWords,
+    LogTarget,
+    LossOfNumbers,
     Missing,
     Numeric,
     OnlyColumns,
+    SplitBy,
+    Weight,
     check_distinct,
     one_of,
     share,
@@ -73,6 +78,11 @@ def convert(
     ] = DEFAULT.max_levels,
     categorical: Categorical = None,
     numeric: Numeric = None,
+    weight: Weight = None,
+    split_by: SplitBy = None,
+    group: Group = None,
+    loss: LossOfNumbers = None,
+    log_target: LogTarget = False,
     drop: Drop = None,
     only: OnlyColumns = None,
     missing: Missing = None,
@@ -91,8 +101,13 @@ def convert(
 
     check_distinct({f"DATA {path}": path for path in data}, {"--out": out})
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    conventions, names = selection.conventions(), read_names(data[0])
-    dropped, chosen = selection.dropped_and_chosen(names, target, {})
+    conventions, names = selection.conventions(), read_names(data)
+    used = {"--weight": weight, "--group": group, "--split-by": split_by}
+    dropped, chosen = selection.dropped_and_chosen(
+        names, target, {option: column for option, column in used.items() if column is not None}
+    )
+    dropped = (*dropped, *selection.decides_alone(split_by, names))
+    task = task or ("regress" if loss or log_target else None)  # as for train
 
     def planned(plan: Planned) -> None:
         say(
@@ -104,8 +119,9 @@ def convert(
     with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
         try:
             content = write_store(
-                list(data), out, target, task=task, max_levels=max_levels, dtype=dtype, validation=validation,
-                seed=seed, columns=chosen or None, drop=dropped, **selection.kinds(names), **conventions,
+                list(data), out, target, task=task, max_levels=max_levels, dtype=dtype, weight=weight,
+                validation=validation, split_by=split_by, group=group, seed=seed, loss=loss or DEFAULT.loss,
+                log_target=log_target, columns=chosen or None, drop=dropped, **selection.kinds(names), **conventions,
                 planned=None if quiet else planned, tell=None if quiet else tell,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -145,6 +161,7 @@ def summary(content: dict[str, Any]) -> dict[str, Any]:
         "classes": encoding["classes"],
         "n": content["features"],
         "dtype": encoding["dtype"],
+        **{name: content.get(name) for name in ("weight", "held_out_by", "loss", "log_target")},
         **{name: content[name] for name in ("rows", "leaf", "window", "seed", "validation", "left_out", "columns")},
         "fullbatch": content["fullbatch"],
     }

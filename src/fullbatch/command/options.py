@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fullbatch.core import activations
+from fullbatch.core.losses import OF_NUMBERS
 from fullbatch.errors import InputError
 from fullbatch.tables.fit import Settings
 from fullbatch.training.optimizers import OPTIMIZERS
@@ -249,6 +250,38 @@ Metric = Annotated[
         show_default=False,
         rich_help_panel=SCORED,
     ),
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Hold out the last rows by this number or date.",
+        show_default=False,
+        rich_help_panel=SCORED,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Hold out whole groups, its values; no feature.",
+        show_default=False,
+        rich_help_panel=SCORED,
+    ),
+]
+LossOfNumbers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Of a number: {', '.join(OF_NUMBERS)}.",
+        callback=one_of(OF_NUMBERS),
+        show_default=DEFAULT.loss,
+        rich_help_panel=NETWORK,
+    ),
+]
+LogTarget = Annotated[
+    bool,
+    typer.Option("--log-target", help="Learn the logarithm of a target that is a number.", rich_help_panel=NETWORK),
 ]
 AsJson = Annotated[
     bool,

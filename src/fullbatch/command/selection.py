@@ -58,6 +58,12 @@ class Selection:
         """The columns whose kind is decided, of a table of these names."""
         return {option: column_names(getattr(self, option) or (), names) for option in ("categorical", "numeric")}
 
+    def decides_alone(self, split_by: str | None, names: Sequence[str]) -> tuple[str, ...]:
+        """The column of --split-by, where the selection of columns has it not, so that it is not learned from."""
+        chosen = column_names(self.only or (), names)
+        dropped = split_by in column_names(self.drop or (), names) or (chosen and split_by not in chosen)
+        return (split_by,) if split_by is not None and dropped else ()
+
     def dropped_and_chosen(
         self, names: Sequence[str], target: str | None, used: Mapping[str, str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:

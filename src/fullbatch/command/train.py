@@ -34,16 +34,19 @@ from fullbatch.command.options import (
     DateFormat,
     Decimal,
     Drop,
+    Group,
     KeepMissingWords,
+    LogTarget,
+    LossOfNumbers,
     Metric,
     Missing,
     Numeric,
     OnlyColumns,
+    SplitBy,
     Weight,
     batch_size_text,
     check_distinct,
     class_weights,
-    column_names,
     layer_sizes,
     memory_size,
     not_negative,
@@ -56,7 +59,7 @@ from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, table_or_store
 from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
-from fullbatch.core.losses import OF_NUMBERS, check_quantile
+from fullbatch.core.losses import check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import Settings
 
@@ -172,24 +175,8 @@ def train(
             metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
         ),
     ] = str(DEFAULT.validation),
-    split_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Hold out the last rows by this number or date.",
-            show_default=False,
-            rich_help_panel=SCORED,
-        ),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Hold out whole groups, its values; no feature.",
-            show_default=False,
-            rich_help_panel=SCORED,
-        ),
-    ] = None,
+    split_by: SplitBy = None,
+    group: Group = None,
     weight: Weight = None,
     class_weight: Annotated[
         str | None,
@@ -230,26 +217,14 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Of a number: {', '.join(OF_NUMBERS)}.",
-            callback=one_of(OF_NUMBERS),
-            show_default=DEFAULT.loss,
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    loss: LossOfNumbers = None,
     quantile: Annotated[
         float | None,
         typer.Option(
             metavar="X", help="That the loss quantile predicts, as 0.9.", show_default=False, rich_help_panel=NETWORK
         ),
     ] = None,
-    log_target: Annotated[
-        bool,
-        typer.Option("--log-target", help="Learn the logarithm of a target that is a number.", rich_help_panel=NETWORK),
-    ] = False,
+    log_target: LogTarget = False,
     categorical: Categorical = None,
     numeric: Numeric = None,
     drop: Drop = None,
@@ -341,7 +316,7 @@ def train(
     read_seconds = time.perf_counter() - started
     said = [message, _check_validation_file(file, table, data)]
     params |= selection.kinds(table.names)
-    params["drop"] = _decides_alone(split_by, drop, only, table.names)
+    params["drop"] = selection.decides_alone(split_by, table.names)
     task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
     estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
@@ -440,15 +415,6 @@ def _check_validation_file(file: Path | None, table: RawTable | Store, data: Pat
         )
     others = [name for name in names if name not in table.names and name not in table.left_out]
     return f"{file}: {said_of_columns(others)}." if others else ""
-
-
-def _decides_alone(
-    split_by: str | None, drop: Sequence[str] | None, only: Sequence[str] | None, names: Sequence[str]
-) -> tuple[str, ...]:
-    """The column of --split-by, where the selection of columns has it not, so that it is not learned from."""
-    chosen = column_names(only or (), names)
-    dropped = split_by in column_names(drop or (), names) or (chosen and split_by not in chosen)
-    return (split_by,) if split_by is not None and dropped else ()
 
 
 def _estimator(table: RawTable | Store, target: str, task: str | None, params: dict[str, Any]) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.sharded import Sharded, StoreRows, refuse_device
-from fullbatch.sources.stored import LoadedPart, Part, Store
+from fullbatch.sources.stored import AnyPart, Reweighted, Store
 from fullbatch.training.windows import usual_batch
 
 
@@ -23,9 +24,11 @@ class ClusterStore(Store):
         super().__init__(path)
         self.workers = workers
 
-    def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
+    def examples(self, part: AnyPart, place: Any = None) -> Examples:
         """The rows of a part, as a fold on the cluster takes them."""
         refuse_device(place)
+        if isinstance(part, Reweighted):
+            raise InputError("class_weight does not go with a store on a cluster; convert with a column of weights.")
         name = "train" if part is self.train else "held_out"
         like = np.empty((self.n, 0), self.dtype)
         return Examples(Sharded(self.n, part.m, like, StoreRows.of(self, name), self.workers))

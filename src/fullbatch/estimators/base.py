@@ -151,7 +151,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         """Loss and quantile as ``Network`` takes them; nothing: the output unit's own."""
         return {}
 
-    def _loss_offset(self, target: np.ndarray, weight: np.ndarray | None) -> float:
+    def _loss_offset(self, part: Part) -> float:
         return 0.0
 
     def _finish_score(self, yhat: Any) -> Any:
@@ -309,12 +309,12 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         if test is not None:  # both folds keep their arrays as long as the training lasts
             budget /= 2
             cost = folds.enter_context(Objective(network, test.examples, budget=budget, **limits))
-            held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test.target, test.weight))
+            held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test))
         objective = folds.enter_context(
             Objective(network, train.examples, l2=self._l2(), intercept=self._has_intercept(), budget=budget, **limits)
         )
         self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
-        offset = self._loss_offset(train.target, train.weight)
+        offset = self._loss_offset(train)
 
         def weights_of(theta: Any) -> dict[str, Any]:
             return self._weights(theta, inputs)

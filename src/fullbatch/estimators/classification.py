@@ -9,6 +9,7 @@ held-out examples given to ``fit``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -246,16 +247,12 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             return weight
         if not target.classes:
             raise ValueError("class_weight needs one label for each example; here y has several.")
+        if self.class_weight == "balanced" and incremental:
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which sees no whole; give a dict."
+            )
         k, codes = len(self.classes_), target.values
-        if self.class_weight == "balanced":
-            if incremental:
-                raise ValueError(
-                    "class_weight 'balanced' is not supported for partial_fit, which sees no whole; give a dict."
-                )
-            counts = np.bincount(codes, weights=weight, minlength=k)
-            by_class = counts.sum() / (k * np.where(counts > 0, counts, np.inf))
-        else:
-            by_class = given_weights(self.class_weight, self.classes_.tolist())
+        by_class = self._weight_of_classes(lambda: np.bincount(codes, weights=weight, minlength=k))
         dtype = np.float64 if weight is None else weight.dtype
         with arrays.quiet():
             by_example = by_class.astype(dtype)[codes] * (1 if weight is None else weight)
@@ -265,6 +262,13 @@ class _Classifier(ClassifierMixin, BaseNetwork):
             beside = "" if weight is None else " together with sample_weight"
             raise ValueError(f"class_weight{beside} gives every example a weight of 0; one class must have another.")
         return by_example
+
+    def _weight_of_classes(self, totals: Callable[[], np.ndarray]) -> np.ndarray:
+        """What multiplies the weight of a row of each class; ``totals`` gives what all rows of each weigh."""
+        if self.class_weight != "balanced":
+            return given_weights(self.class_weight, self.classes_.tolist())
+        counts = totals()
+        return counts.sum() / (len(counts) * np.where(counts > 0, counts, np.inf))
 
     def _finish_score(self, yhat: Any) -> Any:
         return self._decide(yhat)

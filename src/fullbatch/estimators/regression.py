@@ -16,7 +16,8 @@ from fullbatch.docstrings import described
 from fullbatch.estimators.base import HIDDEN_CONSTRAINTS, BaseNetwork, can_step
 from fullbatch.estimators.descriptions import ATTRIBUTES, FIT, PARAMETERS
 from fullbatch.estimators.inputs import on_host, read_target
-from fullbatch.estimators.job import Target
+from fullbatch.estimators.job import Part, Target
+from fullbatch.estimators.stored import least_cost
 from fullbatch.machine import arrays
 
 
@@ -219,12 +220,14 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
             raise ValueError(f"loss='poisson' needs y of at least 0 (counts); row {row} has {y[row]}.")
         return y
 
-    def _loss_offset(self, target: np.ndarray, weight: np.ndarray | None) -> float:
+    def _loss_offset(self, part: Part) -> float:
         least = LOSSES[self.loss].least
         if least is None:
             return 0.0
-        y = target.astype(np.float64).reshape(len(target), -1)
-        return float(-np.average(least(y.T, np), weights=weight))
+        if not len(part.target):  # of a store, whose target is not in memory
+            return -least_cost(part.examples, self.loss)
+        y = part.target.astype(np.float64).reshape(len(part.target), -1)
+        return float(-np.average(least(y.T, np), weights=part.weight))
 
     def _score_of(self, target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
         return float(r2_score(target, predicted, sample_weight=weight))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fullbatch.core.losses import check_quantile
+from fullbatch.core.losses import LOSSES, check_quantile
 from fullbatch.errors import ArrayTypeError
 from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
+from fullbatch.sources.columns import Examples
 from fullbatch.sources.fingerprints import fingerprint
-from fullbatch.sources.stored import LoadedPart
-from fullbatch.sources.stored import Part as StorePart
+from fullbatch.sources.stored import AnyPart, Reweighted, class_totals
+from fullbatch.sources.windows import part_of
 
 
 def read_store(
@@ -28,23 +30,48 @@ def read_store(
     """
     _check(estimator, store, given, dtype)
     check_features(estimator, store.n, first)
-    whole = store.examples(store.train)
-    inputs = placed(whole.X, estimator.device)
     k = len(store.classes)
     if k:
         estimator._set_classes(np.array(store.classes), not first)
-    target = Target(
-        np.empty(0), max(k, 2) if k else 0, k if k > 2 else 1, "softmax" if k > 2 else "logistic" if k else "identity"
-    )
+    train, held_out = _weighted(estimator, store)
+    whole = store.examples(train)
+    inputs = placed(whole.X, estimator.device)
+    unit = ("softmax" if k > 2 else "logistic") if k else LOSSES[estimator.loss].output
+    target = Target(np.empty(0), max(k, 2) if k else 0, k if k > 2 else 1, unit)
     if record.active:
         record.facts["data"]["X"] = fingerprint(whole.X)
     test = None
     if store.held_out.m:
-        examples = store.examples(store.held_out, inputs.place)
-        test = Part(examples, _labels(estimator, store.held_out), None)
+        test = Part(store.examples(held_out, inputs.place), *_labels(estimator, store.held_out))
     elif estimator.early_stopping:
         raise ValueError(f"early_stopping needs held-out rows, and {store.path} has none: convert it with a share.")
-    return inputs, target, Part(store.examples(store.train, inputs.place), target.values, None), test
+    return inputs, target, Part(store.examples(train, inputs.place), target.values, None), test
+
+
+def _weighted(estimator: Any, store: Any) -> tuple[AnyPart, AnyPart]:
+    """The rows to learn from and the held-out ones, weighed by class where the estimator asks for that."""
+    asked = getattr(estimator, "class_weight", None)
+    if asked is None:
+        return store.train, store.held_out
+    by_class = estimator._weight_of_classes(partial(class_totals, store.train, len(store.classes)))
+    if not np.isfinite(by_class.astype(store.dtype)).all() or not by_class.any():
+        raise ValueError(f"class_weight {asked!r} must be finite as {store.dtype.name}, and above 0 for one class.")
+    return Reweighted(store.train, by_class), Reweighted(store.held_out, by_class)
+
+
+def least_cost(examples: Examples, loss: str) -> float:
+    """The mean of the least loss of each row of a store, which no parameter changes."""
+    part, total, count = part_of(examples), 0.0, 0.0
+    if part is None:
+        raise ValueError(f"loss={loss!r} does not go with a store on a cluster; train from it in one process.")
+    least = LOSSES[loss].least
+    assert least is not None
+    for start in range(0, part.m, part.leaf):
+        found = part.arrays(slice(start, min(start + part.leaf, part.m)))
+        weight = np.ones(len(found.y)) if found.weight is None else found.weight.astype(np.float64)
+        total += float(np.reshape(least(found.y.astype(np.float64)[np.newaxis], np), -1) @ weight)
+        count += float(weight.sum())
+    return total / count
 
 
 def _check(estimator: Any, store: Any, given: tuple[Any, ...], dtype: str | None) -> None:
@@ -56,20 +83,27 @@ def _check(estimator: Any, store: Any, given: tuple[Any, ...], dtype: str | None
     classifies = hasattr(estimator, "predict_proba")
     if classifies != (store.task == "classify"):
         raise ValueError(f"{type(estimator).__name__} cannot learn from {store.path}, which was made to {store.task}.")
-    if getattr(estimator, "class_weight", None) is not None:
-        raise ValueError("class_weight is refused with a store: convert the table with a column of weights.")
-    if not classifies and estimator.loss == "poisson":
-        raise ValueError("loss='poisson' is refused with a store, whose target is scaled to mean 0.")
+    poisson = store.content.get("loss") == "poisson"
+    if not classifies and (estimator.loss == "poisson") != poisson:
+        made = "for loss='poisson', whose" if poisson else "for other losses than 'poisson', and its"
+        raise ValueError(
+            f"loss={estimator.loss!r} does not go with {store.path}: it was made {made} target is scaled in another "
+            "way; convert the table for this loss."
+        )
     if not classifies:
         check_quantile(estimator.loss, estimator.quantile)
     if dtype not in (None, store.dtype.name):
         raise ArrayTypeError(f"the store is of {store.dtype.name} and it must be of {dtype}.")
 
 
-def _labels(estimator: Any, part: StorePart | LoadedPart) -> np.ndarray:
-    """The held-out target in memory where a score needs it; the loss does not."""
+def _labels(estimator: Any, part: AnyPart) -> tuple[np.ndarray, np.ndarray | None]:
+    """The held-out target, and its weights, in memory where a score needs them; the loss does not."""
     if not estimator.early_stopping or estimator.scoring == "loss":
-        return np.empty(0)
+        return np.empty(0), None
     y = np.empty(part.m, part.kinds["y"][0])
     part.fill("y", slice(0, part.m), y)
-    return y
+    if "weight" not in part.kinds:
+        return y, None
+    weight = np.empty(part.m, part.kinds["weight"][0])
+    part.fill("weight", slice(0, part.m), weight)
+    return y, weight

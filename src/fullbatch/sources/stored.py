@@ -364,10 +364,87 @@ class LoadedPart:
 
 
 @dataclass(frozen=True)
+class Reweighted:
+    """A part of a store whose rows weigh by their class too.
+
+    by_class : (classes,), what multiplies each row's own weight, or is it
+    """
+
+    part: Part | LoadedPart
+    by_class: np.ndarray
+
+    @property
+    def m(self) -> int:
+        return self.part.m
+
+    @property
+    def leaf(self) -> int:
+        return self.part.leaf
+
+    @property
+    def window(self) -> int:
+        return self.part.window
+
+    @property
+    def leaves(self) -> int:
+        return self.part.leaves
+
+    @property
+    def kinds(self) -> dict[str, tuple[np.dtype, int]]:
+        return {**self.part.kinds, "weight": (self.part.kinds["numbers"][0], 0)}
+
+    def checksum(self) -> str:
+        return self.part.checksum()
+
+    def expect(self, leaf: int) -> None:
+        self.part.expect(leaf)
+
+    def reader(self, name: str) -> Callable[[Where], np.ndarray]:
+        return self._weights if name == "weight" else self.part.reader(name)
+
+    def fill(self, name: str, where: Where, out: np.ndarray) -> None:
+        if name != "weight":
+            self.part.fill(name, where, out)
+            return
+        y = np.empty(len(out), self.part.kinds["y"][0])
+        self.part.fill("y", where, y)
+        by_class = self.by_class.astype(out.dtype)[y]
+        if "weight" in self.part.kinds:
+            self.part.fill("weight", where, out)
+            by_class *= out
+        out[...] = by_class
+
+    def _weights(self, where: Where) -> np.ndarray:
+        out = np.empty(length(where), self.kinds["weight"][0])
+        self.fill("weight", where, out)
+        return out
+
+    def arrays(self, where: Where = None) -> StoredArrays:
+        where = slice(0, self.m) if where is None else where
+        return self.part.arrays(where)._replace(weight=self._weights(where))
+
+
+AnyPart = Part | LoadedPart | Reweighted
+
+
+def class_totals(part: AnyPart, classes: int) -> np.ndarray:
+    """What the rows of each class weigh together, (classes,), added row after row as ``np.bincount`` does."""
+    totals: np.ndarray = np.zeros(classes)
+    read_y = part.reader("y")
+    read_weight = part.reader("weight") if "weight" in part.kinds else None
+    for start in range(0, part.m, part.leaf):
+        rows = slice(start, min(start + part.leaf, part.m))
+        y = np.concatenate([np.arange(classes), read_y(rows)])
+        own = np.ones(len(y) - classes) if read_weight is None else read_weight(rows)
+        totals = np.bincount(y, weights=np.concatenate([totals, own]), minlength=classes)
+    return totals
+
+
+@dataclass(frozen=True)
 class StoredTable:
     """The features of a store's rows as a ``Columns`` source: those that EncodedTable would have of them in memory."""
 
-    part: Part | LoadedPart
+    part: AnyPart
     n: int
 
     @property
@@ -409,7 +486,7 @@ class StoredTarget:
     classes : how many there are; 0 for numbers
     """
 
-    part: Part | LoadedPart
+    part: AnyPart
     classes: int
 
     @property
@@ -443,7 +520,7 @@ def target_of(y: np.ndarray, classes: int, dtype: Any) -> Columns:
 class StoredWeight:
     """The weights of a store's rows, as far as a fold asks an array for them."""
 
-    part: Part | LoadedPart
+    part: AnyPart
     dtype: np.dtype = field(init=False)
 
     def __post_init__(self) -> None:
@@ -537,7 +614,7 @@ class Store:
         """The rows of a mini-batch where nobody says how many; None: as for any table."""
         return None
 
-    def examples(self, part: Part | LoadedPart, place: Any = None) -> Examples:
+    def examples(self, part: AnyPart, place: Any = None) -> Examples:
         """The rows of a part, read as a fold needs them.
 
         Parameters

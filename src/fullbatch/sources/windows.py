@@ -15,7 +15,7 @@ import numpy as np
 
 from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples
-from fullbatch.sources.stored import LoadedPart, Part, StoredArrays, StoredTable, StoredTarget, examples_of
+from fullbatch.sources.stored import AnyPart, StoredArrays, StoredTable, StoredTarget, examples_of
 from fullbatch.sources.uploaded import Uploaded
 
 
@@ -84,7 +84,7 @@ class LeafOrder:
         return LeafOrder(self.leaf, self.m, self.numbers[first:last])
 
 
-def part_of(examples: Examples) -> Part | LoadedPart | None:
+def part_of(examples: Examples) -> AnyPart | None:
     """The part of a store that examples are; None: they are no store's."""
     X = examples.X.host if isinstance(examples.X, Uploaded) else examples.X
     return X.part if isinstance(X, StoredTable) else None

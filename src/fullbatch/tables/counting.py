@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,21 +12,38 @@ import numpy as np
 from fullbatch.errors import TableError
 from fullbatch.tables.encoding import numbers_of
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
+from fullbatch.tables.quantiles import at_rank
 from fullbatch.tables.raw import RawColumn, RawTable
+from fullbatch.tables.roles import said_of_classes, weights_of
 from fullbatch.tables.row_numbers import rows_from
-from fullbatch.tables.splits import Draw, HoldOut
+from fullbatch.tables.splits import (
+    GROUP_BINS,
+    Draw,
+    HoldOut,
+    group_bins,
+    last_group_bin,
+    ordered,
+    said_of_groups,
+    said_of_last,
+)
 from fullbatch.tables.statistics import ColumnStatistics, Folding
 from fullbatch.tables.stream import Pieces
+from fullbatch.tables.target import refuse_negative
 
 MOST_NUMBERS = 2**20  # So many different numbers may be levels of a category, or classes.
 SHOWN = 200  # So many of the first rows are kept, of which a report shows some values.
 
 
 class Target(NamedTuple):
-    """The columns that are no inputs."""
+    """The columns that are no inputs, and of which type weights are."""
 
     name: str
     weight: str | None
+    dtype: str = "float32"
+
+    @property
+    def names(self) -> list[str]:
+        return [self.name, *([self.weight] if self.weight else [])]
 
 
 def usable(piece: RawTable, of: Target, first: int) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -38,13 +55,7 @@ def usable(piece: RawTable, of: Target, first: int) -> tuple[np.ndarray | None, 
     weight = None
     if of.weight is not None:
         with rows_from(first):
-            weight = numbers_of(of.weight, piece.column(of.weight)).astype(np.float64)
-        bad = np.flatnonzero(keep & ~(weight >= 0))
-        if bad.size:
-            raise TableError(
-                f"column {of.weight!r} holds the weights, and row {first + int(bad[0]) + 1} has {weight[bad[0]]:g}; "
-                "expected numbers of at least 0."
-            )
+            weight = weights_of(piece, of.weight, of.dtype)
         keep &= weight > 0
     return (None if keep.all() else np.flatnonzero(keep)), weight
 
@@ -88,13 +99,101 @@ class TargetCounts:
         return replace(column, values=values)
 
 
+def parts_of(
+    pieces: Pieces, names: Sequence[str], target: TargetCounts
+) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray | None]]:
+    """Pieces with these columns; of each the rows that count, their numbers in the whole table, and their weights."""
+    first = 0
+    for piece in pieces.pieces([*dict.fromkeys([*names, *target.of.names])]):
+        keep, weight = usable(piece, target.of, first)
+        if keep is None:
+            yield piece, piece, np.arange(first, first + piece.m), weight
+        else:
+            yield piece, piece.select(keep), keep + first, None if weight is None else weight[keep]
+        first += piece.m
+
+
+class Holding:
+    """Which rows of a table that is read in pieces are held out: those that ``HoldOut.split`` takes of it in memory.
+
+    names : the columns that it needs besides the target;  how : the rule in words
+    """
+
+    def __init__(self, rule: HoldOut, pieces: Pieces, target: TargetCounts) -> None:
+        self.rule, self.target = rule, target
+        self.names = [name for name in (rule.by, rule.group) if name is not None]
+        self.how = "drawn at random"
+        if rule.by is not None:
+            self.least = self._least(pieces, rule.by)
+            self.how = said_of_last(rule.by, self.least, pieces.columns[rule.by])
+        elif rule.group is not None:
+            counts = np.zeros(GROUP_BINS, np.int64)
+            for _, table, rows, _ in parts_of(pieces, self.names, target):
+                counts += np.bincount(group_bins(table, rule.group, rule.seed, rows), minlength=GROUP_BINS)
+            self.last = last_group_bin(counts, rule.group, rule.share)
+            self.how = said_of_groups(rule.group)
+
+    def begin(self) -> Callable[[RawTable, np.ndarray], np.ndarray]:
+        """For one pass: says of the next rows that count, and of their numbers, which are held out, bool (k,)."""
+        rule, draw = self.rule, Draw(self.rule.share, self.rule.seed)
+
+        def holds(table: RawTable, rows: np.ndarray) -> np.ndarray:
+            if rule.by is not None:
+                return np.asarray(ordered(table, rule.by, rows).values >= self.least)
+            if rule.group is not None:
+                return np.asarray(group_bins(table, rule.group, rule.seed, rows) <= self.last)
+            return draw.add(self._strata(table))
+
+        return holds
+
+    def _strata(self, table: RawTable) -> np.ndarray:
+        """The stratum of each row: its class, or one for all where the target is a quantity."""
+        if self.target.task == "regress":
+            return np.zeros(table.m, np.uint8)
+        return table.column(self.target.of.name).values
+
+    def _least(self, pieces: Pieces, name: str) -> float:
+        """The value from which on rows are held out, as near to the share as there are different values."""
+        m, share = self.target.kept, self.rule.share
+
+        def values() -> Iterator[tuple[np.ndarray, None]]:
+            for _, table, rows, _ in parts_of(pieces, [name], self.target):
+                yield ordered(table, name, rows).values.astype(np.float64), None
+
+        # All rows from the value of this rank on are more than the share, and those beyond it are not.
+        value = at_rank(values, float(max(0, m - 1 - int(share * m))))
+        at_least = beyond = 0
+        following = np.inf
+        for found, _ in values():
+            above = found[found > value]
+            at_least += int((found >= value).sum())
+            beyond += len(above)
+            following = min(following, float(above.min(initial=np.inf)))
+        if at_least == m and not beyond:
+            raise TableError(f"column {name!r} has one value in all rows, so no rows are the last ones by it.")
+        if not beyond or (at_least < m and abs(at_least - share * m) <= abs(beyond - share * m)):
+            return value
+        return following
+
+
 class Counts:
     """What an encoding is learned from (``encoding.Tallies``), of the rows to learn from; and how many are held out."""
 
     def __init__(
-        self, pieces: Pieces, target: TargetCounts, rule: HoldOut, categorical: Sequence[str], numeric: Sequence[str]
+        self,
+        pieces: Pieces,
+        target: TargetCounts,
+        holding: Holding,
+        categorical: Sequence[str],
+        numeric: Sequence[str],
+        *,
+        loss: str = "squared_error",
+        log: bool = False,
     ) -> None:
-        self.pieces, self.target, self.rule = pieces, target, rule
+        self.pieces, self.target, self.holding = pieces, target, holding
+        self.loss, self.log = loss, log
+        self.held_of_class: Counter[Any] = Counter()
+        self.others: dict[str, int] = {}
         self.categorical, self.numeric = categorical, numeric
         self.weighted = target.of.weight is not None
         self.train = self.held_out = 0
@@ -106,12 +205,10 @@ class Counts:
 
     def read(self, names: Sequence[str], tell: Callable[[str, int, int], None] | None) -> None:
         """The first pass."""
-        draw, first = self.draw(), 0
-        for piece in self.pieces.pieces([*names, *([self.target.of.weight] if self.target.of.weight else [])]):
-            keep, _ = usable(piece, self.target.of, first)
-            table = piece if keep is None else piece.select(keep)
-            held_out = draw.add(self.strata(table))
+        first = 0
+        for piece, table, held_out, _ in self.parts_of(names):
             rows = np.flatnonzero(~held_out) if held_out.any() else None
+            self._count_held_out(table, held_out, first)
             for name in names:
                 if first < SHOWN:
                     self.shown.setdefault(name, []).append(piece.column(name).values[: SHOWN - first])
@@ -126,14 +223,36 @@ class Counts:
             raise TableError(f"the table has changed while it was read: {self.target.m:,} rows, then {first:,}.")
         self.folded = {name: one.total() for name, one in self.folded.items() if isinstance(one, Folding)}
 
-    def draw(self) -> Draw:
-        return Draw(self.rule.share, self.rule.seed)
+    def parts_of(self, names: Sequence[str]) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray | None]]:
+        """Pieces with these columns; of each the rows that count, which of them are held out, and their weights."""
+        holds = self.holding.begin()
+        for piece, table, rows, weight in parts_of(self.pieces, [*names, *self.holding.names], self.target):
+            yield piece, table, holds(table, rows), weight
 
-    def strata(self, table: RawTable) -> np.ndarray:
-        """The stratum of each row: its class, or one for all where the target is a quantity."""
+    def _count_held_out(self, table: RawTable, held_out: np.ndarray, first: int) -> None:
+        column = table.column(self.target.of.name)
         if self.target.task == "regress":
-            return np.zeros(table.m, np.uint8)
-        return table.column(self.target.of.name).values
+            with rows_from(first):
+                refuse_negative(self.target.of.name, column, self.loss, log=self.log)
+        elif held_out.any():
+            values, counts = np.unique(column.values[held_out], return_counts=True)
+            self.held_of_class.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+    def leave_out(self, classes: Sequence[Any]) -> None:
+        """Leave out the held-out rows of classes that the others have not, which nobody can score."""
+        levels = self.pieces.columns[self.target.of.name].levels
+        found = {value if levels is None else levels[value]: count for value, count in self.held_of_class.items()}
+        self.others = {str(label): count for label, count in found.items() if label not in classes}
+        if self.others and sum(self.others.values()) == self.held_out:
+            raise TableError(f"{said_of_classes(self.others, self.held_out)}; no row is left to score.")
+        self.held_out -= sum(self.others.values())
+
+    def made(self, name: str, make: Callable[[np.ndarray], np.ndarray]) -> ColumnStatistics:
+        """By another pass."""
+        folding = Folding()
+        for _, table, held_out, _ in self.parts_of([name]):
+            folding.add(make(numbers_of(name, table.column(name)))[~held_out])
+        return folding.total()
 
     def _add(self, name: str, column: RawColumn, rows: np.ndarray | None) -> None:
         is_target = name == self.target.of.name

@@ -34,8 +34,9 @@ A regression's target is scaled as ``target.py`` says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -167,10 +168,10 @@ class TableEncoding:
             raise InputError(
                 f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
             )
-        if target is not None and kind == "classify" and rows is not None:
-            classes = _classes_in(target, table.column(target), rows)
+        if target is not None and kind == "classify":
+            classes = _classes_in(target, *tallies.levels(target))
         if target is not None and kind == "regress":
-            target_scale = _target_scale(target, table.column(target), rows, tallies, loss, log_target)
+            target_scale = _target_scale(target, table.column(target), tallies, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
         for name in names:
             column = table.column(name)
@@ -438,25 +439,22 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
-def _classes_in(name: str, column: RawColumn, rows: np.ndarray) -> tuple[Any, ...]:
-    """The classes of these rows, sorted. TableError where it is but one."""
-    coded = _coded(column)
-    *counts, _, _ = _counts(coded, rows)
-    classes = sorted(level for level, count in zip(coded.levels or (), counts, strict=True) if count)
+def _classes_in(name: str, levels: Sequence[Any], all_counts: Sequence[int]) -> tuple[Any, ...]:
+    """The classes of the rows that are counted, sorted. TableError where it is but one."""
+    *counts, _, _ = all_counts
+    classes = sorted(level for level, count in zip(levels, counts, strict=True) if count)
     if len(classes) == 1:
         raise TableError(f"target {name!r} is {classes[0]!r} in every row that is learned from; hold out other rows.")
     return tuple(classes)
 
 
-def _target_scale(
-    name: str, column: RawColumn, rows: np.ndarray | None, tallies: Tallies, loss: str, log_target: bool
-) -> TargetScale:
+def _target_scale(name: str, column: RawColumn, tallies: Tallies, loss: str, log_target: bool) -> TargetScale:
     column = replace(column, values=numbers_of(name, column), levels=None)
     counted = tallies.numbers(name)
     _, scale = _center_and_scale(name, counted)
     if scale == 0:
         raise TableError(f"target {name!r} is {counted.mean:g} in every row; there is nothing to learn.")
-    return TargetScale.learn(name, column, rows, counted, loss=loss, log=log_target)
+    return TargetScale.learn(name, column, counted, loss=loss, log=log_target, of_logs=partial(tallies.made, name))
 
 
 def _refuse_missing(name: str, column: RawColumn) -> None:
@@ -495,6 +493,10 @@ class Tallies(Protocol):
         """The parts of a column's dates that differ, each with its levels."""
         ...
 
+    def made(self, name: str, make: Callable[[np.ndarray], np.ndarray]) -> ColumnStatistics:
+        """The statistics of what a function makes of a column's numbers."""
+        ...
+
 
 class TalliesInMemory:
     """``Tallies`` of some rows (indices) of a table in memory; None: of all."""
@@ -506,6 +508,11 @@ class TalliesInMemory:
         column = self.table.column(name)
         folding = Folding(bool(column.time))
         folding.add(_at(numbers_of(name, column), self.rows))
+        return folding.total()
+
+    def made(self, name: str, make: Callable[[np.ndarray], np.ndarray]) -> ColumnStatistics:
+        folding = Folding()
+        folding.add(_at(make(numbers_of(name, self.table.column(name))), self.rows))
         return folding.total()
 
     def levels(self, name: str) -> tuple[Sequence[Any], Sequence[int]]:

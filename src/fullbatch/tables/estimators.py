@@ -199,8 +199,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         encoding = encoding_of(store.content)
         settings = self._settings()
         settings.check(own_rows=False)
-        if settings.patience is not None and not store.held_out.m:
-            raise InputError(f"patience needs held-out rows, and {store.path} has none.")
+        needs = {"patience": settings.patience is not None, "threshold='auto'": settings.threshold == "auto"}
+        for name in (name for name, asked in needs.items() if asked and not store.held_out.m):
+            raise InputError(f"{name} needs held-out rows, and {store.path} has none.")
         self._check_scores(encoding, settings)
         settings = _with_usual_batch(settings, store).for_rows(store.train.m)
         made_of = {
@@ -215,11 +216,16 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         self._describe(encoding, json_ready(made_of))
         hooks = {"X": store, "y": None, "metadata": None}
         trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
+        if encoding.classes:
+            trainer.class_weight = self.class_weight  # by the labels, which a store has
         context = self._fit_trainer(trainer, encoding, settings, hooks, store, resume=resume)
         if encoding.classes:
             trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
+            trainer.class_weight = _by_code(self.class_weight, encoding.classes)
         if store.held_out.m:
-            found = from_store.scores(self._network(), store)
+            if settings.threshold == "auto":
+                self._keep_threshold(from_store.best_threshold(self._network(), store, settings.metric))
+            found = from_store.scores(self._network(), store, settings.metric)
             self.record_["held_out"], self.record_["guess"] = map(json_ready, found)
         context.call_on_fit_task_end(estimator=self, **hooks, reconstruction_attributes=dict)
         return self
@@ -437,7 +443,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     def _choose_threshold(self, scored: Learnable, metric: str | None) -> None:
         network = self._network()
         proba, target = network.predict_proba(scored.table), network.encoding.encode_target(scored.table)
-        threshold = best_threshold(proba, target, metric or "balanced_accuracy", scored.weight)
+        self._keep_threshold(best_threshold(proba, target, metric or "balanced_accuracy", scored.weight))
+
+    def _keep_threshold(self, threshold: float) -> None:
         self.network_.threshold = self.threshold_ = self.record_["chosen"]["threshold"] = threshold
 
     def _take(self, encoding: TableEncoding, trainer: Any, threshold: float | None = None) -> None:

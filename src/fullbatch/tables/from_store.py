@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fullbatch.errors import InputError
-from fullbatch.sources.stored import Store, examples_of
+from fullbatch.sources.stored import Store, class_totals, examples_of
 from fullbatch.tables.fit import Settings
 from fullbatch.tables.network import TableNetwork
+from fullbatch.tables.quantiles import quantile_of
 from fullbatch.tables.raw import listed
-from fullbatch.tables.running_scores import ClassScores, NumberScores, quantile_of
+from fullbatch.tables.running_scores import ClassScores, NumberScores
 from fullbatch.tables.store import encoding_of
 
 ROWS = 2**18  # that are scored at a time
@@ -36,14 +37,18 @@ def check_parameters(estimator: Any, store: Store, given: dict[str, Any], defaul
                 f"{name}={asked!r} was decided when {store.path} was made{f' ({own!r})' if own != () else ''}; convert "
                 "the table anew for another."
             )
-    of_tables: dict[str, Any] = {
-        "split_by": None, "group": None, "drop": (), "metric": None, "threshold": None, "class_weight": None,
-        "loss": "squared_error", "log_target": False,
-    }  # fmt: skip
+    of_tables: dict[str, Any] = {"split_by": None, "group": None, "drop": ()}
     for name, usually in of_tables.items():
         asked = getattr(estimator, name, usually)
-        if (tuple(asked) if usually == () else asked) != usually:
-            raise InputError(f"{name}={asked!r} goes with a table, and not with a store.")
+        if (tuple(asked) if usually == () else asked) not in (usually, store.content.get(name, usually)):
+            raise InputError(f"{name}={asked!r} goes with a table, and not with a store, which was made of one.")
+    made_for = {"poisson": store.content.get("loss") == "poisson", "log": bool(store.content.get("log_target"))}
+    if (estimator.loss == "poisson") != made_for["poisson"] or bool(estimator.log_target) != made_for["log"]:
+        asked = f"loss={estimator.loss!r}" + (", log_target=True" if estimator.log_target else "")
+        raise InputError(
+            f"{asked} needs a target that is scaled in another way than that of {store.path}; convert the table with "
+            "these options."
+        )
     if estimator._task != store.task:
         raise InputError(f"{type(estimator).__name__} cannot learn from {store.path}, which was made to {store.task}.")
 
@@ -57,9 +62,10 @@ def described(store: Store) -> dict[str, Any]:
         "rows": store.train.m,
         "left_out": content["left_out"],
         "unseen": {},
-        "held_out_by": "drawn",
-        "held_out_rows": store.held_out.m,
-        "not_scored": {},
+        "weight": content.get("weight"),
+        "held_out_by": content.get("held_out_by", "drawn at random"),
+        "held_out_rows": store.held_out.m + sum(content.get("not_scored", {}).values()),
+        "not_scored": content.get("not_scored", {}),
         "data": {
             "rows": rows + sum(content["left_out"].values()),
             "columns": len(content["columns"]),
@@ -128,6 +134,13 @@ def _blocks(store: Store) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]
         yield examples_of(found, store.n, len(store.classes)).X, found.y, found.weight
 
 
+def best_threshold(network: TableNetwork, store: Store, metric: str | None) -> float:
+    """That by which the held-out rows have the highest score."""
+    found = of_network(network, store, None)
+    assert isinstance(found, ClassScores)
+    return found.best_threshold(metric)
+
+
 def _targets(store: Store) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """The targets and the weights of the rows to learn from."""
     part = store.train
@@ -138,18 +151,8 @@ def _targets(store: Store) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         yield read[0], read[1]
 
 
-def class_totals(store: Store) -> np.ndarray:
-    """What the rows to learn from of each class weigh together: (classes,)."""
-    if "weight" not in store.train.kinds:
-        return np.array([count for _, count in store.content["classes"]], np.float64)
-    return sum(
-        (np.bincount(y, weights=weight, minlength=len(store.classes)) for y, weight in _targets(store)),
-        start=np.zeros(len(store.classes)),
-    )
-
-
 def _log_shares(store: Store) -> np.ndarray:
-    totals = class_totals(store)
+    totals = class_totals(store.train, len(store.classes))
     return np.log(np.maximum(totals / totals.sum(), np.finfo(float).tiny))
 
 

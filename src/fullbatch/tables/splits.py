@@ -183,17 +183,27 @@ def _strata(table: RawTable, target: str, task: str | None) -> np.ndarray:
 
 def _last(table: RawTable, name: str, share: float, rows: np.ndarray | None) -> tuple[np.ndarray, str]:
     """The rows from that value on which holds out the nearest to the share, but some and not all."""
-    table.require([name])
-    if table.column(name).levels is not None:
-        kind = table.column(name).kind
-        raise TableError(f"column {name!r} holds {kind}s, which have no order in time; give numbers or dates.")
-    column = _complete(table, name, "the order of the rows", rows)
+    column = ordered(table, name, rows)
     values, counts = np.unique(column.values, return_counts=True)
     if len(values) < 2:
         raise TableError(f"column {name!r} has one value in all rows, so no rows are the last ones by it.")
     after = table.m - np.cumsum(counts)[:-1]  # rows beyond the first, the second, ... value
     first = int(np.argmin(np.abs(after - share * table.m))) + 1
-    return column.values >= values[first], f"{name} >= {_shown(values[first], time=bool(column.time))}"
+    return column.values >= values[first], said_of_last(name, values[first], column)
+
+
+def ordered(table: RawTable, name: str, rows: np.ndarray | None) -> RawColumn:
+    """The column by whose numbers, or dates, the last rows are held out."""
+    table.require([name])
+    if table.column(name).levels is not None:
+        kind = table.column(name).kind
+        raise TableError(f"column {name!r} holds {kind}s, which have no order in time; give numbers or dates.")
+    return _complete(table, name, "the order of the rows", rows)
+
+
+def said_of_last(name: str, least: Any, column: RawColumn) -> str:
+    """How rows are held out from that value on, in words."""
+    return f"{name} >= {_shown(least, time=bool(column.time))}"
 
 
 def _shown(value: Any, *, time: bool) -> str:
@@ -207,15 +217,28 @@ def _shown(value: Any, *, time: bool) -> str:
 
 def _groups(table: RawTable, name: str, share: float, seed: int, rows: np.ndarray | None) -> tuple[np.ndarray, str]:
     """The rows of the groups that come first in the order of their hash, as near to the share as there are groups."""
+    bins = group_bins(table, name, seed, rows)
+    return bins <= last_group_bin(np.bincount(bins, minlength=GROUP_BINS), name, share), said_of_groups(name)
+
+
+def said_of_groups(name: str) -> str:
+    """How rows are held out by groups, in words."""
+    return f"whole groups of {name}"
+
+
+def group_bins(table: RawTable, name: str, seed: int, rows: np.ndarray | None) -> np.ndarray:
+    """The bin of each row, below GROUP_BINS, which follows from its group and the seed."""
     column = _complete(table, name, "groups", rows)
-    bins = _group_hashes(column, name, seed) >> np.uint64(64 - 16)
-    counts = np.bincount(bins.astype(np.int64), minlength=GROUP_BINS)
+    return (_group_hashes(column, name, seed) >> np.uint64(64 - 16)).astype(np.int64)
+
+
+def last_group_bin(counts: np.ndarray, name: str, share: float) -> int:
+    """The last of the bins whose groups are held out. counts : the rows of each bin"""
     used = np.flatnonzero(counts)
     if len(used) < 2:
         raise TableError(f"column {name!r} has one group, and two at least are needed to hold one out.")
     upto = np.cumsum(counts[used])[:-1]  # rows in the first bin, in the first two, ...
-    last = used[int(np.argmin(np.abs(upto - share * table.m)))]
-    return bins <= last, f"whole groups of {name}"
+    return int(used[int(np.argmin(np.abs(upto - share * counts.sum())))])
 
 
 def _group_hashes(column: RawColumn, name: str, seed: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from fullbatch.errors import InputError, StoreError, TableError
 from fullbatch.fold.tree import leaf_size
 from fullbatch.machine.safe_output import check_output, only_writer, replacing
 from fullbatch.sources.stored import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
-from fullbatch.tables.counting import Counts, Target, TargetCounts, usable
+from fullbatch.tables.counting import Counts, Holding, Target, TargetCounts
 from fullbatch.tables.dates import DateFormats
 from fullbatch.tables.encoding import TableEncoding, decide_task, input_names
 from fullbatch.tables.fit import said_of_rows
@@ -33,6 +33,7 @@ from fullbatch.tables.inputs import files_of
 from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
 from fullbatch.tables.reading import Wanted, check_formats, read_files
 from fullbatch.tables.report import column_report
+from fullbatch.tables.roles import Roles
 from fullbatch.tables.splits import HoldOut, hashed
 from fullbatch.tables.stream import InMemory, Pieces, Stream, is_streamed
 from fullbatch.version import __version__
@@ -67,7 +68,11 @@ def convert(
     dtype: str = "float32",
     weight: str | None = None,
     validation: float = 0.1,
+    split_by: str | None = None,
+    group: str | None = None,
     seed: int = 0,
+    loss: str = "squared_error",
+    log_target: bool = False,
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     missing: MissingWords = USUAL,
@@ -93,8 +98,14 @@ def convert(
         A column of weights, which is no input; rows of weight 0 are left out.
     validation : float
         The share of the rows that is held out: of each class one of every 1 / share rows.
+    split_by, group : str, optional
+        Hold out the last rows by this column, or whole groups of it, as ``TableClassifier`` does; ``split_by`` may be
+        in ``drop``.
     seed : int
         Of the order and of what is held out.
+    loss, log_target
+        What a regression will be trained with, as ``TableRegressor`` has them: the target is scaled for that. All
+        losses but "poisson" take the same.
     columns, drop, missing, decimal, date_format
         As ``read_table`` has them.
     planned : callable, optional
@@ -118,35 +129,55 @@ def convert(
     --------
     See ``fullbatch.open_store``.
     """
-    rule = HoldOut(validation, seed=seed)
+    rule = HoldOut(validation, split_by, group, seed)
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
     check_output(out, "the store")
     conventions = Conventions(missing, decimal, DateFormats.of(date_format))
-    pieces = _pieces_of(data, [target, *([weight] if weight else [])], columns, drop, conventions)
-    wanted = Target(target, weight)
-    names = [name for name in pieces.names if name != weight]
-    _check_names(pieces, target, weight, categorical, numeric)
-    found = _settled(pieces, wanted, task, conventions, tell)
-    counts = Counts(pieces, found, rule, categorical, numeric)
+    alone = split_by is not None and (split_by in drop or (columns is not None and split_by not in columns))
+    roles = Roles(target, weight, split_by, group, (str(split_by),) if alone else ())
+    pieces = _pieces_of(data, _named(roles), columns, [name for name in drop if name != split_by], conventions)
+    kinds: dict[str, Any] = {"categorical": categorical, "numeric": numeric}
+    names = _names(pieces, roles, **kinds)
+    found = _settled(pieces, Target(target, weight, dtype), task, conventions, tell)
+    counts = Counts(pieces, found, Holding(rule, pieces, found), **kinds, loss=loss, log=log_target)
     counts.read(names, tell)
     encoding = TableEncoding.learn(
-        counts.table(), target, task=found.task, categorical=categorical, numeric=numeric, max_levels=max_levels,
-        dtype=dtype, tallies=counts,
+        counts.table(), target, task=found.task, **kinds, max_levels=max_levels, dtype=dtype, loss=loss,
+        log_target=log_target, tallies=counts,
     )  # fmt: skip
+    counts.leave_out(encoding.classes)
     layout = Layout.of(encoding, counts.weighted)
     content = {**_content(encoding, counts, rule, layout), "max_levels": max_levels}
     _check_space(Path(out), counts, layout, planned)
+    _build(out, content, names, encoding, counts, layout, tell)
+    return content
+
+
+def _build(
+    out: str | os.PathLike[str],
+    content: dict[str, Any],
+    names: Sequence[str],
+    encoding: TableEncoding,
+    counts: Counts,
+    layout: Layout,
+    tell: Tell | None,
+) -> None:
+    """The second pass, and the file."""
     with only_writer(out, "the store"), replacing(out, "the store") as file, ExitStack() as stack:
         folder = _folder(out) / f".{Path(os.path.realpath(out)).name[:100]}.buckets"
         shutil.rmtree(folder, ignore_errors=True)  # what a killed conversion left
         folder.mkdir()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        buckets = Buckets(folder, layout, counts, seed)
+        buckets = Buckets(folder, layout, counts, content["seed"])
         stack.callback(buckets.close)
-        _scatter(pieces, names, encoding, counts, buckets, tell)
+        _scatter(names, encoding, counts, buckets, tell)
         _write(file, content, layout, buckets, counts, tell)
-    return content
+
+
+def _named(roles: Roles) -> list[str]:
+    """The columns with a part of their own."""
+    return [name for name in (roles.target, roles.weight, roles.group, roles.split_by) if name is not None]
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
@@ -167,22 +198,21 @@ def _pieces_of(
     return InMemory(read_files(files, Wanted(chosen, (), keep, None, drop, conventions)))
 
 
-def _check_names(
-    pieces: Pieces, target: str, weight: str | None, categorical: Sequence[str], numeric: Sequence[str]
-) -> None:
-    """The errors that need no rows, before any is read."""
-    columns = {name: column for name, column in pieces.columns.items() if name != weight}
-    RawTable(pieces.columns, 0, pieces.left_out).require([target, *([weight] if weight else [])])
-    if target == weight:
-        raise TableError(f"column {target!r} is the target and the weight; choose one.")
-    input_names(RawTable(columns, 0, pieces.left_out), target, categorical, numeric)
+def _names(pieces: Pieces, roles: Roles, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
+    """The inputs and the target; the errors that need no rows are raised before any is read."""
+    whole = RawTable(pieces.columns, 0, pieces.left_out)
+    whole.require(_named(roles))
+    table = roles.features(whole)
+    input_names(table, roles.target, categorical, numeric)
+    pieces.left_out |= {name: why for name, why in table.left_out.items() if name in pieces.names}
+    return list(table.names)
 
 
 def _settled(
     pieces: Pieces, wanted: Target, task: str | None, conventions: Conventions, tell: Tell | None
 ) -> TargetCounts:
     """What the columns are, the task, and how many rows can be learned from."""
-    names = [wanted.name, *([wanted.weight] if wanted.weight else [])]
+    names = wanted.names
     pieces.settle(names)
     check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
     found = TargetCounts(wanted)
@@ -242,7 +272,13 @@ def _content(encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Lay
     """What the store says of itself: nothing of the files, so that the same rows in other files give the same store."""
     described, arrays = encoding.to_dict()
     classes = {label: counts.of_class(label) for label in encoding.classes}
+    more = {
+        "weight": counts.target.of.weight, "split_by": rule.by, "group": rule.group, "not_scored": counts.others,
+        "held_out_by": counts.holding.how if counts.holding.names else None,
+        "loss": "poisson" if counts.loss == "poisson" else None, "log_target": counts.log,
+    }  # fmt: skip
     return {
+        **{name: value for name, value in more.items() if value},
         "format_version": FORMAT_VERSION,
         "fullbatch": __version__,
         "encoding": described,
@@ -301,21 +337,20 @@ def _check_space(out: Path, counts: Counts, layout: Layout, planned: Callable[[P
 
 
 def _scatter(
-    pieces: Pieces, names: Sequence[str], encoding: TableEncoding, counts: Counts, buckets: Buckets, tell: Tell | None
+    names: Sequence[str], encoding: TableEncoding, counts: Counts, buckets: Buckets, tell: Tell | None
 ) -> None:
     """Encode all rows, those to learn from into buckets by their number, the held-out ones in their order."""
-    draw, done, first, layout = counts.draw(), 0, 0, buckets.layout
-    read = [*names, *([counts.target.of.weight] if counts.target.of.weight else [])]
-    for piece in pieces.pieces(read):
-        keep, weight = usable(piece, counts.target.of, first)
-        table = piece if keep is None else piece.select(keep)
-        first += piece.m
+    done, layout = 0, buckets.layout
+    for _, table, held_out, weight in counts.parts_of(names):
         if not table.m:
             continue
-        records = _records(encoding, table, weight if keep is None or weight is None else weight[keep], layout)
-        held_out = draw.add(counts.strata(table))
-        buckets.add(records, np.arange(done, done + table.m), held_out)
-        done += table.m
+        rows, m = np.arange(done, done + table.m), table.m
+        if counts.others:
+            known = np.flatnonzero(encoding.known_classes(table)[0])
+            table, held_out, rows = table.select(known), held_out[known], rows[known]
+            weight = None if weight is None else weight[known]
+        buckets.add(_records(encoding, table, weight, layout), rows, held_out)
+        done += m
         if tell is not None:
             tell("encode", done, counts.target.kept)
     if done != counts.target.kept:

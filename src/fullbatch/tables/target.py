@@ -34,8 +34,9 @@ farther from a target that is not negative.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,28 +69,29 @@ class TargetScale:
         cls,
         name: str,
         column: RawColumn,
-        rows: np.ndarray | None,
         counted: ColumnStatistics,
         *,
         loss: str = "squared_error",
         log: bool = False,
+        of_logs: Callable[[Callable[[np.ndarray], np.ndarray]], ColumnStatistics],
     ) -> TargetScale:
-        """The scale of a target column of numbers, learned from these rows (None: from all), by its loss.
+        """The scale of a target column of numbers, by its loss.
 
-        counted : the column's statistics in these rows, which are not all the same number
+        counted : the column's statistics in the training rows, which are not all the same number
+        of_logs : gives those of what a function makes of the column
         Raises TableError for a negative number in any row where the loss or the logarithm has no room for it.
         """
         if log and loss == "poisson":
             raise InputError("loss='poisson' has a logarithm of its own: the target's is for the other losses.")
         if loss == "poisson":
-            _refuse_negative(name, column, "the loss 'poisson'")
+            refuse_negative(name, column, loss, log=log)
             return cls(0.0, counted.mean, least=counted.least)
         if not log:
             return cls(counted.mean, counted.deviation, least=counted.least)
-        _refuse_negative(name, column, "its logarithm")
+        refuse_negative(name, column, loss, log=log)
         unit = counted.mean / PER_MEAN
-        of_logs = ColumnStatistics.of(replace(column, values=_log(column.values, unit), integer=False), rows)
-        return cls(of_logs.mean, of_logs.deviation, unit, counted.least)
+        logs = of_logs(partial(_log, unit=unit))
+        return cls(logs.mean, logs.deviation, unit, counted.least)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """What is learned of y (m,)."""
@@ -139,8 +141,10 @@ def _log(y: np.ndarray, unit: float) -> np.ndarray:
     return np.copysign(np.log1p(np.abs(y) / unit), y)
 
 
-def _refuse_negative(name: str, column: RawColumn, why: str) -> None:
-    if (below := np.flatnonzero(column.values < 0)).size:
+def refuse_negative(name: str, column: RawColumn, loss: str, *, log: bool) -> None:
+    """TableError, with the row, for a negative number where the loss or the logarithm has no room for it."""
+    why = "its logarithm" if log else f"the loss {loss!r}"
+    if (log or loss == "poisson") and (below := np.flatnonzero(column.values < 0)).size:
         raise TableError(
             f"target {name!r}: {why} needs numbers of at least 0, but row {below[0] + 1} has "
             f"{column.values[below[0]]:g}; correct it, or choose another loss or scale."
