@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import islice
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_a_history_is_a_value(steps, start):
         assert not values or history[-1] == values[-1]
         with pytest.raises(IndexError):
             history[len(values)]
+
+
+def test_a_history_is_pickled_without_what_others_went_on_to():
+    """By every protocol: skops asks for the form of the first ones, which know nothing of slots."""
+    first = History([1.0])
+    longer = first.appended(2.0)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        copied = pickle.loads(pickle.dumps(first, protocol))
+        assert (copied, copied._values) == (first, [1.0])
+    assert list(pickle.loads(pickle.dumps(longer))) == [1.0, 2.0]
 
 
 def test_ten_thousand_epochs_have_one_list():
