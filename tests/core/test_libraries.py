@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from libraries import REFUSED, TAKEN, check_pass, made_by, said
 
 
