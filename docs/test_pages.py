@@ -66,7 +66,7 @@ def run_shell(block: Block, page: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] != ["fullbatch"] or page.name == "cluster.md":  # that one needs a scheduler
+        if words[:1] != ["fullbatch"] or "--cluster" in words:  # which needs a scheduler
             continue
         out, told = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
