@@ -69,6 +69,16 @@ def test_a_public_name_is_documented_whole(thing, how):
         assert "Returns" in sections, "it does not say what it gives"
 
 
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor", "LogisticRegression", "TableClassifier"])
+def test_an_estimator_of_a_cluster_has_the_parameters_of_the_plain_one(name):
+    pytest.importorskip("distributed")
+    import fullbatch.dask
+
+    texts = entries(split(getattr(fullbatch.dask, name).__doc__)["Parameters"])
+    assert texts.pop("client").splitlines()[0].endswith("default=None")
+    assert texts == entries(split(getattr(fb, name).__doc__)["Parameters"])
+
+
 @pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor", "LogisticRegression"])
 def test_what_a_fit_leaves_is_documented(name):
     model = getattr(fb, name)(solver="lbfgs").fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])

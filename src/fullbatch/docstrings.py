@@ -94,6 +94,12 @@ def entries(section: str) -> dict[str, str]:
     return found
 
 
+def texts_of(thing: object, section: str = "Parameters") -> dict[str, str]:
+    """What a docstring says of each of its parameters, or attributes, as ``described`` takes it for another's."""
+    found = entries(split(thing.__doc__ or "").get(section, ""))
+    return {name: text.partition(" : ")[2] for name, text in found.items()}
+
+
 def _entry(name: str, text: str) -> str:
     first, *rest = inspect.cleandoc(text).splitlines()
     return "\n".join([f"{name} : {first}", *(f"    {line}".rstrip() for line in rest)])

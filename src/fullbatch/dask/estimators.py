@@ -15,9 +15,21 @@ from fullbatch import estimators as plain
 from fullbatch.dask import partitions
 from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
+from fullbatch.docstrings import described, texts_of
 from fullbatch.errors import InputError
 from fullbatch.sources.stored import Store, is_store
 from fullbatch.tables import estimators as tables
+
+CLIENT = {
+    "client": """distributed.Client, str or None
+        A client, a scheduler's address such as "tcp://host:8786", or "local" for workers on this machine; None: the
+        current client.""",
+}
+
+
+def _like(base: type[Any]) -> Callable[[Any], Any]:
+    """Completes a docstring by the parameters and attributes of ``base``, and ``client``."""
+    return described({**texts_of(base), **CLIENT}, texts_of(base, "Attributes"))
 
 
 def _with_client(base: type[Any]) -> Callable[..., None]:
@@ -129,10 +141,9 @@ class _Probabilities:
         return self._of_blocks("predict_log_proba", X)  # type: ignore[attr-defined]
 
 
+@_like(plain.MLPClassifier)
 class MLPClassifier(_Probabilities, _Network, plain.MLPClassifier):
     """``fullbatch.MLPClassifier`` on a cluster.
-
-    client : a distributed.Client, a scheduler's address, or "local"; None: the current client
 
     ``batch_size="auto"`` is whole leaves, a power of two of them, so many that an epoch has up to 256 updates.
     """
@@ -141,15 +152,17 @@ class MLPClassifier(_Probabilities, _Network, plain.MLPClassifier):
     __init__ = _with_client(plain.MLPClassifier)
 
 
+@_like(plain.MLPRegressor)
 class MLPRegressor(_Network, plain.MLPRegressor):
-    """``fullbatch.MLPRegressor`` on a cluster; see ``MLPClassifier``."""
+    """``fullbatch.MLPRegressor`` on a cluster; batches are as of ``MLPClassifier``."""
 
     _plain = plain.MLPRegressor
     __init__ = _with_client(plain.MLPRegressor)
 
 
+@_like(plain.LogisticRegression)
 class LogisticRegression(_Probabilities, _Network, plain.LogisticRegression):
-    """``fullbatch.LogisticRegression`` on a cluster; see ``MLPClassifier``."""
+    """``fullbatch.LogisticRegression`` on a cluster; batches are as of ``MLPClassifier``."""
 
     _plain = plain.LogisticRegression
     __init__ = _with_client(plain.LogisticRegression)
@@ -200,10 +213,9 @@ class _Table(_OnCluster):
         return getattr(super(), method)(X)
 
 
+@_like(tables.TableClassifier)
 class TableClassifier(_Probabilities, _Table, tables.TableClassifier):
     """``fullbatch.TableClassifier`` on a cluster.
-
-    client : a distributed.Client, a scheduler's address, or "local"; None: the current client
 
     ``batch_size=None`` is whole leaves, a power of two of them, so many that an epoch has up to 256 updates.
     """
@@ -212,8 +224,9 @@ class TableClassifier(_Probabilities, _Table, tables.TableClassifier):
     __init__ = _with_client(tables.TableClassifier)
 
 
+@_like(tables.TableRegressor)
 class TableRegressor(_Table, tables.TableRegressor):
-    """``fullbatch.TableRegressor`` on a cluster; see ``TableClassifier``."""
+    """``fullbatch.TableRegressor`` on a cluster; batches are as of ``TableClassifier``."""
 
     _plain = tables.TableRegressor
     __init__ = _with_client(tables.TableRegressor)
