@@ -24,6 +24,7 @@ from fullbatch.version import __version__
 
 if TYPE_CHECKING:
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
+    from fullbatch.explaining.explanation import explain
     from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
     from fullbatch.saving.onnx.export import to_onnx
@@ -47,6 +48,7 @@ __all__ = [
     "cost",
     "cost_and_gradients",
     "devices",
+    "explain",
     "gradient_descent",
     "load",
     "open_store",
@@ -64,6 +66,7 @@ _LAZY = {
     "MLPRegressor": "fullbatch.estimators",
     "TableClassifier": "fullbatch.tables.estimators",
     "TableRegressor": "fullbatch.tables.estimators",
+    "explain": "fullbatch.explaining.explanation",
     "load": "fullbatch.saving.model_file",
     "open_store": "fullbatch.sources.stored",
     "predictor": "fullbatch.serving.predictor",

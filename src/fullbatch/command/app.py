@@ -17,6 +17,7 @@ import typer
 
 from fullbatch.command.columns import columns
 from fullbatch.command.convert import convert
+from fullbatch.command.explain import explain
 from fullbatch.command.export import export
 from fullbatch.command.info import info
 from fullbatch.command.signals import ENDING, stopping_with
@@ -49,6 +50,7 @@ app.command()(columns)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(explain)
 app.command()(export)
 app.command()(info)
 

@@ -312,7 +312,7 @@ class Predictor:
     # A batch
 
     def _batch(self, rows: Any, finish: Any) -> Any:
-        X = self._table(rows)
+        X = self.table(rows)
         if X.ndim != 2 or X.shape[1] != self._network.sizes[0]:
             raise InputError(f"a batch has the shape {X.shape}, and the model takes (m, {self._network.sizes[0]}).")
         if not len(X):
@@ -321,7 +321,7 @@ class Predictor:
         with Fold(self._network, Dense(X.T), threads=of_jobs(None)) as fold:
             return finish(fold.predict(self._pools[X.dtype].theta))
 
-    def _table(self, rows: Any) -> np.ndarray:
+    def table(self, rows: Any) -> np.ndarray:
         """A batch as an array (m, n) of float32 or float64."""
         if isinstance(rows, (list, tuple)):
             if all(isinstance(row, Mapping) for row in rows):

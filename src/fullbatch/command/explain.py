@@ -1,0 +1,44 @@
+"""``fullbatch explain``: what a model makes of its columns, as a page, plots and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullbatch.command.options import DataArguments, Metric, ModelArgument
+from fullbatch.command.printing import say, status
+
+
+def explain(
+    model: ModelArgument,
+    data: DataArguments,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write a page, plots (PNG) and tables (CSV) here.")],
+    metric: Metric = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=2, help="Permute so many rows, drawn at random.", show_default="at most 10,000"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Permute each column so often.")] = 5,
+    columns: Annotated[int, typer.Option(min=1, help="Show the dependence on so many leading columns.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn and of the permutations.")] = 0,
+) -> None:
+    """Show what a model makes of its columns, on rows that it did not learn from, and where it is wrong."""
+    from fullbatch.command.use import load_table_model, named
+    from fullbatch.explaining import explanation
+
+    explanation.packages()
+    explanation.check_folder(out)
+    loaded = load_table_model(model)
+    with status(f"explaining {model} on {named(data)}"):
+        found = explanation.explain(
+            loaded, [str(path) for path in data], metric=metric, rows=rows, repeats=repeats, columns=columns,
+            random_state=seed,
+        )  # fmt: skip
+        page = found.save(out)
+    for note in found.notes:
+        say(note)
+    for one in found.importance or ():
+        print(f"{one.column}: {one.mean:.5f} +- {one.spread:.5f}")
+    say(f"the page is {page}.")
