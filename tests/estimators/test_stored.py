@@ -202,3 +202,17 @@ def test_patience_ends_a_training_from_a_store(store):
     assert model.record_["ended"]["epoch"] < 200
     with pytest.raises(InputError, match="goes with a table, and not with a store"):
         kind(group="x0").fit(store)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_a_model_of_a_store_goes_on_from_its_checkpoint(task, tmp_path):
+    stores.convert(rows(task), tmp_path / "store", "y", validation=0.2)
+    kind = fb.TableClassifier if task == "classify" else fb.TableRegressor
+    with fb.open_store(tmp_path / "store") as store:
+        for epochs in (2, 4):
+            resume = fb.Checkpoint(tmp_path / "kept") if epochs == 4 else None
+            model = kind(hidden=(3,), solver="lbfgs", epochs=epochs)
+            model.set_callbacks(resume or fb.Checkpoint(tmp_path / "kept")).fit(store, resume=resume)
+        expected = kind(hidden=(3,), solver="lbfgs", epochs=4).fit(store)
+    np.testing.assert_array_equal(model.network_.theta, expected.network_.theta)

@@ -17,7 +17,18 @@ from fullbatch.command.printing import say
 from fullbatch.errors import InputError
 
 OF_THIS_RUN = ("as_json", "quiet", "plot", "resume", "checkpoint")  # options that a checkpoint does not keep
-MAY_CHANGE = (*OF_THIS_RUN, "checkpoint_every", "epochs", "model", "threads", "device", "device_memory")
+MAY_CHANGE = (
+    *OF_THIS_RUN,
+    "checkpoint_every",
+    "epochs",
+    "model",
+    "threads",
+    "device",
+    "device_memory",
+    "cluster",
+    "workers",
+    "wait",
+)
 PATHS = ("data", "model")
 
 
@@ -84,9 +95,9 @@ def kept_by(context: typer.Context, options: Mapping[str, Any]) -> Kept:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """What is warned of a checkpoint, that it was not written or has other bits, is a line on stderr."""
+    """Warnings of a checkpoint (not written, or of other bits) and of lost workers of a cluster are lines on stderr."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", message="(?s).*checkpoint", category=UserWarning)
+        warnings.filterwarnings("always", message="(?s)(.*checkpoint|cluster: )", category=UserWarning)
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         yield
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, rows_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
@@ -243,6 +244,9 @@ def train(
         int | None,
         typer.Option(metavar="N", min=1, help="CPU threads, as 2.", show_default="all cores", rich_help_panel=MACHINE),
     ] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    wait: Wait = WAIT,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -322,7 +326,9 @@ def train(
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
     rows_of = {"target": target, "sample_weight": weight, "X_val": file, "resume": kept.resume}
-    stop = _fit(estimator.set_callbacks(progress, first, *kept.callbacks), table, rows_of, data, model, progress)
+    estimator.set_callbacks(progress, first, *kept.callbacks)
+    with rows_on(cluster, table, data, workers, wait) as there:
+        stop = _fit(estimator, there, rows_of, data, model, progress)
     name = str(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -59,7 +60,11 @@ def _local(distributed: Any, workers: int | None) -> Any:
     from fullbatch.machine.threads import thread_count
 
     return distributed.LocalCluster(
-        n_workers=workers or thread_count(None), threads_per_worker=1, processes=True, dashboard_address=":0"
+        n_workers=workers or thread_count(None),
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
     )
 
 

@@ -32,7 +32,8 @@ def read_store(
     check_features(estimator, store.n, first)
     k = len(store.classes)
     if k:
-        estimator._set_classes(np.array(store.classes), not first)
+        codes = getattr(estimator, "_learns_codes", False)
+        estimator._set_classes(np.arange(k) if codes else np.array(store.classes), not first)
     train, held_out = _weighted(estimator, store)
     whole = store.examples(train)
     inputs = placed(whole.X, estimator.device)

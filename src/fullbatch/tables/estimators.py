@@ -216,12 +216,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         self._describe(encoding, json_ready(made_of))
         hooks = {"X": store, "y": None, "metadata": None}
         trainer = self._trainer(encoding, settings, keep_best=store.held_out.m > 0)
-        if encoding.classes:
-            trainer.class_weight = self.class_weight  # by the labels, which a store has
+        trainer._learns_codes = True  # as of any table, whose encoding has the labels
         context = self._fit_trainer(trainer, encoding, settings, hooks, store, resume=resume)
-        if encoding.classes:
-            trainer.classes_ = np.arange(len(encoding.classes))  # as of any table, whose encoding has the labels
-            trainer.class_weight = _by_code(self.class_weight, encoding.classes)
         if store.held_out.m:
             if settings.threshold == "auto":
                 self._keep_threshold(from_store.best_threshold(self._network(), store, settings.metric))
