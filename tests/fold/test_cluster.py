@@ -232,6 +232,7 @@ SOLVERS = {
     "lbfgs": {"solver": "lbfgs", "max_iter": 4},
     "adam": {"solver": "adam", "max_iter": 2, "batch_size": "full"},
     "leaves": {"solver": "adam", "max_iter": 3, "batch_size": 3 * LEAF, "early_stopping": True},
+    "by class": {"solver": "gd", "max_iter": 2, "class_weight": {"yes": 3.0, "no": 0.5}},
     "a leaf": {"solver": "sgd", "max_iter": 2, "batch_size": LEAF, "shuffle": False},
 }
 

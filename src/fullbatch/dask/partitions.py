@@ -60,6 +60,8 @@ def _check(estimator: Any, X: Any, y: Any, sample_weight: Any, classify: bool) -
             raise ArrayTypeError(f"{name} must be a Dask Array or Series as X is; got {type(one).__name__}.")
         if one.ndim != 1:
             raise InputError(f"{name} must have one axis on a cluster; it has {one.ndim}.")
+    if getattr(estimator, "class_weight", None) is not None:
+        raise InputError("class_weight is refused with a Dask collection; give sample_weight.")
     if not classify and estimator.loss == "poisson":
         raise InputError("loss='poisson' is refused with a Dask collection.")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.sharded import Sharded, StoreRows, refuse_device
 from fullbatch.sources.stored import AnyPart, Reweighted, Store
@@ -27,11 +26,12 @@ class ClusterStore(Store):
     def examples(self, part: AnyPart, place: Any = None) -> Examples:
         """The rows of a part, as a fold on the cluster takes them."""
         refuse_device(place)
+        by_class: tuple[float, ...] = ()
         if isinstance(part, Reweighted):
-            raise InputError("class_weight does not go with a store on a cluster; convert with a column of weights.")
+            by_class, part = tuple(part.by_class.tolist()), part.part
         name = "train" if part is self.train else "held_out"
-        like = np.empty((self.n, 0), self.dtype)
-        return Examples(Sharded(self.n, part.m, like, StoreRows.of(self, name), self.workers))
+        like, rows = np.empty((self.n, 0), self.dtype), StoreRows.of(self, name, by_class)
+        return Examples(Sharded(self.n, part.m, like, rows, self.workers))
 
     @property
     def usual_batch(self) -> int | None:

@@ -6,13 +6,15 @@ The driver has no row of them. It cuts the whole into shards, and a worker makes
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from fullbatch.errors import InputError, StoreError
 from fullbatch.sources.columns import Array, Examples, Reader
-from fullbatch.sources.stored import Part, Store
+from fullbatch.sources.stored import Part, Reweighted, Store
 
 
 class Rows(Protocol):
@@ -62,15 +64,17 @@ class StoreRows:
     """Some rows of a store, which is opened by its path on whatever worker.
 
     part : "train" or "held_out";  identity : the store's own checksum: another file of that name is refused
+    by_class : what rows weigh by their class, as ``Reweighted`` has it; (): nothing
     """
 
     path: str
     part: str
     identity: str
+    by_class: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, store: Store, part: str) -> StoreRows:
-        return cls(os.path.abspath(store.path), part, store.content["sha256"])
+    def of(cls, store: Store, part: str, by_class: tuple[float, ...] = ()) -> StoreRows:
+        return cls(os.path.abspath(store.path), part, store.content["sha256"], by_class)
 
     def examples(self, start: int, stop: int, *data: Any) -> Examples:
         try:
@@ -86,7 +90,8 @@ class StoreRows:
         assert isinstance(part, Part)
         first, odd = divmod(start, part.leaf)
         assert not odd, "a shard begins with a leaf"
-        return store.examples(Part(part.file, part.first + first, stop - start))
+        own = Part(part.file, part.first + first, stop - start)
+        return store.examples(Reweighted(own, np.array(self.by_class)) if self.by_class else own)
 
     def checksum(self) -> str:
         with Store(self.path) as store:
@@ -109,6 +114,7 @@ class ShardedTable:
     """Examples of a cluster with their target, as an estimator of numbers learns from a store.
 
     classes : sorted; () for a regression;  task : "classify" or "regress";  path : how errors call it
+    content : what a store says of itself
     """
 
     n: int
@@ -119,6 +125,7 @@ class ShardedTable:
     task: str
     path: str = "the Dask collection"
     held_out: Count = NONE
+    content: Mapping[str, Any] = field(default_factory=dict)
 
     def examples(self, part: Count, place: Any = None) -> Examples:
         """The rows of a part, as a fold on the cluster takes them."""
