@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from numbers import Integral
@@ -369,7 +369,8 @@ def _descend(
     network, m = objective.network, ready.examples.m
     last, final, stopped = state, math.nan, "iterations"
     note = record.note if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
-    loop = epochs(objective, optimizer, state, orders=repeat(slice(0, m), iterations - state.epoch), batch_size=m)
+    orders = repeat(slice(0, m), iterations - state.epoch)
+    loop: Iterator[TrainingState] = epochs(objective, optimizer, state, orders=orders, batch_size=m)
     if over := record.is_over(iterations):
         loop, stopped = iter(()), over
     try:

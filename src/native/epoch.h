@@ -58,7 +58,7 @@ template <class T>
 struct Trainer {
     fb_head head;
     fb_rule rule;
-    Net<T> net, first, second;  // parameters, and the optimiser's arrays
+    Net<T> net, first, second;  // parameters, and the optimiser's arrays: those that it has
     T* memory;                  // of the arrays below, of all examples of a batch
     T **A, **D, **dZ;           // of layer l; dZ may lie in A or D. A[0], the batch's X, is made once it is wanted
     int64_t* step;
@@ -153,9 +153,10 @@ bool allocate(
     Trainer<T>* trainer, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output,
     int64_t batch
 ) {
-    if (!build(trainer->net, L, sizes, activations, output, true)) return false;
-    if (!build(trainer->first, L, sizes, activations, output, false)) return false;
-    if (!build(trainer->second, L, sizes, activations, output, false)) return false;
+    const int kind = trainer->rule.kind;
+    if (!build(trainer->net, L, sizes, activations, output) || !build_back(trainer->net)) return false;
+    if (kind != FB_GD && !build(trainer->first, L, sizes, activations, output)) return false;
+    if (kind == FB_ADAM && !build(trainer->second, L, sizes, activations, output)) return false;
     const int64_t tiles = tile_count(batch) + 4;
     int64_t shares = 0;
     for (int64_t l = 1; l <= L; l++) shares += sizes[l - 1] / ROWS + 2 + vectors_for<T>(sizes[l]);
@@ -212,15 +213,15 @@ fb_trainer* trainer_new(
 template <class T>
 void trainer_load(Trainer<T>* trainer, const T* theta, const T* first, const T* second) {
     pack(trainer->net, theta);
-    if (first != nullptr) pack(trainer->first, first);
-    if (second != nullptr) pack(trainer->second, second);
+    if (first != nullptr && trainer->first.memory != nullptr) pack(trainer->first, first);
+    if (second != nullptr && trainer->second.memory != nullptr) pack(trainer->second, second);
 }
 
 template <class T>
 void trainer_store(const Trainer<T>* trainer, T* theta, T* first, T* second) {
-    unpack(trainer->net, trainer->net.memory, theta);
-    if (first != nullptr) unpack(trainer->first, trainer->first.memory, first);
-    if (second != nullptr) unpack(trainer->second, trainer->second.memory, second);
+    unpack(trainer->net, theta);
+    if (first != nullptr && trainer->first.memory != nullptr) unpack(trainer->first, first);
+    if (second != nullptr && trainer->second.memory != nullptr) unpack(trainer->second, second);
 }
 
 // How the second part is cut: the same for any number of threads. Returns the work of all.
@@ -492,7 +493,10 @@ void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, con
     constexpr int lanes = vec<T>::lanes;
     Trainer<T>* trainer = run.trainer;
     const Layer<T>& layer = trainer->net.layers[share.l - 1];
-    const Layer<T>&first = trainer->first.layers[share.l - 1], &second = trainer->second.layers[share.l - 1];
+    const auto kept = [&](const Net<T>& net) -> const Layer<T>& {  // where the optimiser has none, nobody looks at it
+        return (net.memory == nullptr ? trainer->net : net).layers[share.l - 1];
+    };
+    const Layer<T>&first = kept(trainer->first), &second = kept(trainer->second);
     const T* dZ = trainer->dZ[share.l];
     const int64_t step = trainer->step[share.l], tiles = tile_count(rows);
     const int64_t step_below = trainer->step[share.l - 1];

@@ -18,6 +18,7 @@ struct Net {
     fb_output_loss output;
     Layer<T>* layers;  // layers[0] is layer 1
     T* memory;         // theirs, in one piece
+    T* back;           // of the layers' W^T, in one piece; NULL until somebody goes back through the network
     int64_t size;      // of it
     bool finite;       // all of them
 
@@ -28,19 +29,17 @@ struct Net {
 template <class T>
 void release(Net<T>& net) {
     free(net.memory);
+    free(net.back);
     free(net.layers);
 }
 
-// All the arrays of a packed network in one piece of memory, or false. What is laid out like parameters but is none, sums or an
-// optimiser's arrays, has no W^T.
+// All the arrays of a packed network in one piece of memory, without W^T; or false.
 template <class T>
-bool build(
-    Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output, bool parameters
-) {
+bool build(Net<T>& net, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output) {
     constexpr int lanes = vec<T>::lanes;
     net.L = L;
     net.output = *output;
-    net.memory = nullptr;
+    net.memory = net.back = nullptr;
     net.layers = static_cast<Layer<T>*>(calloc(size_t(L), sizeof(Layer<T>)));
     if (net.layers == nullptr) return false;
     int64_t total = 0;
@@ -52,8 +51,7 @@ bool build(
         layer.narrow = l + 1 == L && layer.units <= (lanes > 4 ? lanes / 4 : 1);
         layer.vectors = vectors_for<T>(layer.narrow ? layer.inputs : layer.units);
         layer.tail = int(layer.units - int64_t(vectors_for<T>(layer.units) - 1) * lanes);
-        layer.back_vectors = parameters && l > 0 && !layer.narrow ? vectors_for<T>(layer.inputs) : 0;
-        total += layer.weights() + layer.biases() + layer.units * layer.back_vectors * lanes + 3 * 64;
+        total += layer.weights() + layer.biases() + 2 * 64;
     }
     net.size = total;
     net.memory = zeros<T>(total);
@@ -68,7 +66,29 @@ bool build(
         Layer<T>& layer = net.layers[l];
         layer.W = take(layer.weights());
         layer.b = take(layer.biases());
-        layer.back = layer.back_vectors > 0 ? take(layer.units * layer.back_vectors * lanes) : nullptr;
+    }
+    return true;
+}
+
+// W^T of the layers that have one, from W as it is; or false.
+template <class T>
+bool build_back(Net<T>& net) {
+    constexpr int lanes = vec<T>::lanes;
+    if (net.back != nullptr) return true;
+    int64_t total = 0;
+    for (int64_t l = 1; l < net.L; l++) {
+        Layer<T>& layer = net.layers[l];
+        layer.back_vectors = layer.narrow ? 0 : vectors_for<T>(layer.inputs);
+        total += layer.units * layer.back_vectors * lanes + 64;
+    }
+    T* free_from = net.back = zeros<T>(total);
+    if (free_from == nullptr) return false;
+    for (int64_t l = 1; l < net.L; l++) {
+        Layer<T>& layer = net.layers[l];
+        if (layer.back_vectors == 0) continue;
+        layer.back = free_from;
+        free_from += (layer.units * layer.back_vectors * lanes + 63) / 64 * 64;
+        refresh_back(layer, 0, layer.inputs);
     }
     return true;
 }
@@ -79,19 +99,31 @@ void pack(Net<T>& net, const T* theta) {
     net.finite = all_finite(net.memory, net.size);
 }
 
-// From arrays laid out as net.memory: theta, or a gradient like it.
-template <class T, class Number>
-void unpack(const Net<T>& net, const Number* from, Number* theta) {
+// Its arrays as theta is laid out, each number by put(theta's, the packed one).
+template <class T, class Number, class Put>
+FB_INLINE void unpack(const Net<T>& net, Number* theta, Put put) {
     for (int64_t l = 0; l < net.L; l++) {
         const Layer<T>& layer = net.layers[l];
-        const Number *W = from + (layer.W - net.memory), *b = from + (layer.b - net.memory);
         in_squares(layer, [&](int64_t j, int64_t first, int64_t last) __attribute__((always_inline)) {
             const Line row = layer.row(j);
-            for (int64_t i = first; i < last; i++) theta[j * layer.inputs + i] = W[row.first + i * row.step];
+            for (int64_t i = first; i < last; i++) put(theta[j * layer.inputs + i], layer.W[row.first + i * row.step]);
         });
         theta += layer.units * layer.inputs;
-        for (int64_t j = 0; j < layer.units; j++) *theta++ = b[j];
+        for (int64_t j = 0; j < layer.units; j++) put(*theta++, layer.b[j]);
     }
+}
+
+template <class T>
+void unpack(const Net<T>& net, T* theta) {
+    unpack(net, theta, [](T& to, T packed) { to = packed; });
+}
+
+// theta's number of parameters.
+template <class T>
+int64_t parameters(const Net<T>& net) {
+    int64_t n = 0;
+    for (int64_t l = 0; l < net.L; l++) n += net.layers[l].units * (net.layers[l].inputs + 1);
+    return n;
 }
 
 // ---- reading a tile ----------------------------------------------------------------------------------------------------------
@@ -215,8 +247,7 @@ template <class T>
 struct Step {
     fb_head head;
     Net<T> net;
-    Net<T> sums;    // of a block
-    double* total;  // of all blocks of a call, as sums.memory
+    Net<T> sums;  // of a block; made, as W^T is, by the first gradient: costs and predictions need neither
     Pass<T> pass;
     T* Y;               // [units][TILE]
     T* weight;          // [TILE]
@@ -229,7 +260,6 @@ template <class T>
 void step_free(Step<T>* step) {
     release(step->net);
     release(step->sums);
-    free(step->total);
     free(step->arrays);
     free(step->nonzero.by_example);
     free(step->nonzero.by_feature);
@@ -242,14 +272,12 @@ void step_free(Step<T>* step) {
 
 template <class T>
 bool allocate(Step<T>* step, int64_t L, const int64_t* sizes, const int32_t* activations, const fb_output_loss* output) {
-    if (!build(step->net, L, sizes, activations, output, true)) return false;
-    if (!build(step->sums, L, sizes, activations, output, false)) return false;
-    step->total = zeros<double>(step->sums.size);
+    if (!build(step->net, L, sizes, activations, output)) return false;
     Pass<T>& pass = step->pass;
     pass.A = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
     pass.D = static_cast<T**>(calloc(size_t(L + 1), sizeof(T*)));
     pass.step = static_cast<int64_t*>(calloc(size_t(L + 1), sizeof(int64_t)));
-    if (step->total == nullptr || pass.A == nullptr || pass.D == nullptr || pass.step == nullptr) return false;
+    if (pass.A == nullptr || pass.D == nullptr || pass.step == nullptr) return false;
     const bool narrow = step->net.layers[L - 1].narrow;
     int64_t total = 2 * sizes[L] * TILE + TILE;
     pass.step[0] = row_step<T>(sizes[0]);
@@ -335,6 +363,25 @@ void backward(
 
 // ---- a call ----------------------------------------------------------------------------------------------------------------------
 
+// Room for what a gradient needs beside the pass; or false.
+template <class T>
+bool make_sums(Step<T>* step) {
+    const Net<T>& net = step->net;
+    if (step->sums.memory != nullptr) return step->net.back != nullptr;
+    int64_t* sizes = static_cast<int64_t*>(calloc(size_t(net.L + 1), sizeof(int64_t)));
+    int32_t* activations = static_cast<int32_t*>(calloc(size_t(net.L), sizeof(int32_t)));
+    bool made = sizes != nullptr && activations != nullptr && build_back(step->net);
+    if (made) {
+        sizes[0] = net.inputs();
+        for (int64_t l = 0; l < net.L; l++) sizes[l + 1] = net.layers[l].units, activations[l] = net.layers[l].activation;
+        release(step->sums);
+        made = build(step->sums, net.L, sizes, activations, &net.output);
+    }
+    free(sizes);
+    free(activations);
+    return made;
+}
+
 // Room for a tile of X, in either order, once one is to be copied; or false.
 template <class T>
 bool make_room(Step<T>* step, const fb_examples* from) {
@@ -397,9 +444,9 @@ template <class T>
 int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
-    if (!make_room(step, from)) return FB_NO_MEMORY;
+    if (!make_room(step, from) || !make_sums(step)) return FB_NO_MEMORY;
     const int64_t size = step->sums.size;
-    memset(step->total, 0, size_t(size) * sizeof(double));
+    memset(gradient, 0, size_t(parameters(net)) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
         const int64_t stop = smaller(start + BLOCK, from->m);
@@ -411,9 +458,8 @@ int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, do
         }
         *loss += part_loss;
         *weight += part;
-        for (int64_t n = 0; n < size; n++) step->total[n] += double(step->sums.memory[n]);
+        unpack(step->sums, gradient, [](double& total, T sum) { total += double(sum); });
     }
-    unpack(step->sums, step->total, gradient);
     return 0;
 }
 

@@ -232,7 +232,7 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
     params, X, Y = case([5, 8, 1], 90, "sigmoid")
     network = fb.Network([5, 8, 1])
     adam = optimizers.adam()
-    store = NativeBatches._store
+    run = NativeBatches._run
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
         whole = train(objective, start(params, adam), adam, [np.arange(90)], 20, NativeBatches)
         monkeypatch.setattr(native_batches, "SLICE", 0.0)
@@ -240,15 +240,16 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
         assert sliced.costs == whole.costs
         assert np.array_equal(sliced.theta, whole.theta)
 
-        def third(self, *done):
-            store(self, *done)
-            if self.updates == 3:
-                raise KeyboardInterrupt
+        def third(self, *what):
+            for done in run(self, *what):
+                if self.updates == 3:
+                    raise KeyboardInterrupt
+                yield done
 
-        monkeypatch.setattr(NativeBatches, "_store", third)
+        monkeypatch.setattr(NativeBatches, "_run", third)
         with pytest.raises(Interrupted) as caught:
             list(epochs(objective, adam, start(params, adam), orders=[np.arange(90)], batch_size=20))
-        monkeypatch.setattr(NativeBatches, "_store", store)
+        monkeypatch.setattr(NativeBatches, "_run", run)
         three = train(objective, start(params, adam), adam, [np.arange(60)], 20, NativeBatches)
         state = caught.value.state
         rest = train(objective, state, adam, [np.arange(90)], 20, NativeBatches)

@@ -355,6 +355,7 @@ def _check_before_training(
     """Find out now what would otherwise be found out when the work is done; return what is to be said of the device."""
     from fullbatch.machine import cuda, places
     from fullbatch.machine.safe_output import check_output
+    from fullbatch.training import memory
 
     check_distinct(inputs, {"--model": model, "--plot": plot})
     file = inputs["--validation"]
@@ -366,6 +367,9 @@ def _check_before_training(
     Settings(**params).check(own_rows=file is not None)
     place = places.place(params["device"])
     place.budget(params["device_memory"])
+    if place.name == "cpu":  # As if of one input and one output: what the data asks for is refused once it is known.
+        sizes, itemsize = [1, *params["hidden"], 1], 8 if params["dtype"] == "float64" else 4
+        memory.check(memory.Training(sizes, params["solver"], itemsize))
     cuda.check_precision(params["precision"], place.empty(params["dtype"]))
     if model:
         from fullbatch.saving.model_file import check_replaceable
@@ -484,6 +488,7 @@ def _lines(said: Sequence[str], estimator: Any) -> list[str]:
     """
     record = estimator.record_
     lines = [*said, rows_line(record["left_out"], record["data"]["rows"]), not_scored(record)]
+    lines.append(estimator._in_training._said_of_memory)
     if own := record["data"].get("held_out"):
         line = rows_line(own["left_out"], own["rows"])
         lines.append(f"of the held-out rows {line}" if line else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fullbatch.core.parameters import Params, unflatten
-from fullbatch.machine import places
+from fullbatch.machine import arrays, places
 
 
 class GradientSum(NamedTuple):
@@ -51,6 +51,14 @@ class GradientSum(NamedTuple):
 
     def __add__(self, other: GradientSum) -> GradientSum:  # type: ignore[override]  # a monoid, not a concatenation
         return GradientSum(self.loss + other.loss, self.vector + other.vector, self.weight + other.weight, self.sizes)
+
+    def __iadd__(self, other: GradientSum) -> GradientSum:  # type: ignore[override]
+        """The same sum, for whoever has no further use for ``self``: of NumPy its vector takes it, and no memory."""
+        if not arrays.is_numpy(self.vector) or not self.vector.flags.writeable:  # one from another process is not
+            return self + other
+        vector = self.vector
+        vector += other.vector
+        return GradientSum(self.loss + other.loss, vector, self.weight + other.weight, self.sizes)
 
     def astype(self, dtype: Any, xp: Any) -> GradientSum:
         """The same sum in another dtype: the widest one, before blocks are added.

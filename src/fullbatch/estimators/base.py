@@ -30,6 +30,7 @@ from fullbatch.estimators import lbfgs
 from fullbatch.estimators.descent import descend, is_finite
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_plain, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
+from fullbatch.estimators.needs import check_memory
 from fullbatch.estimators.record import Record
 from fullbatch.estimators.stored import read_store
 from fullbatch.fold.few import FEW, predict_few
@@ -193,6 +194,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 SCIKIT_LEARNS.get(target.activation, target.activation),
                 **self._loss(),
             )
+            self._said_of_memory = check_memory(self, network, inputs, (train, test), kept=bool(record.keepers))
             self._prepare(first, network, target, inputs, rng)
             record.restore(inputs)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
@@ -210,6 +212,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 self._conclude(theta, inputs)
                 logger.info("%s: the %s step on %s ended", type(self).__name__, self.step_, self.device_)
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
+            del self._said_of_memory
         return self
 
     def _read(
@@ -319,8 +322,16 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         def weights_of(theta: Any) -> dict[str, Any]:
             return self._weights(theta, inputs)
 
-        start = self._theta(inputs)
-        return Job(objective, offset, inputs, train.examples.m, start, held_out, weights_of, context, hooks)
+        def views_of(theta: Any) -> dict[str, Any]:
+            params = unflatten(theta, network.sizes)
+            return {"coefs_": [W.T for W, _ in params], "intercepts_": [b[:, 0] for _, b in params]}
+
+        def start() -> Any:
+            return self._theta(inputs)
+
+        return Job(
+            objective, offset, inputs, train.examples.m, start, held_out, weights_of, views_of, context, hooks
+        )  # fmt: skip
 
     def _minimize(self, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
         """Train by the solver: theta."""

@@ -18,13 +18,14 @@ from fullbatch.sources import Where
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.windows import part_of
 from fullbatch.training.checkpoints import Moment, check_place
-from fullbatch.training.loop import Watch, epochs
+from fullbatch.training.loop import Epochs, Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
 from fullbatch.training.windows import LeafOrders, WindowOrders, leaf_of, usual_batch
 
 logger = logging.getLogger("fullbatch")
+WORTH_A_LOOK = 2**16  # parameters that are looked at after each epoch, rather than that others are kept beside them
 
 
 class Orders:
@@ -57,7 +58,7 @@ class Orders:
             warnings.warn(
                 "random numbers were drawn from the training's generator by others too, so that the order of examples "
                 "will not be the one that it would have been.",
-                stacklevel=9,
+                stacklevel=10,
             )
 
     def __iter__(self) -> Iterator[Where]:
@@ -89,9 +90,10 @@ def make_optimizer(estimator: Any) -> Optimizer:
 def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:
     """Train by epochs, write down each of them, and give theta: the last, or the best if ``early_stopping`` asks."""
     batch_size = _batch_size(estimator, job)
-    state = _start(estimator, job, incremental, record.resumed, batch_size)
-    if not record.is_over():
-        state = _train(estimator, job, rng, incremental, record, state, batch_size)
+    if record.is_over():
+        state = _start(estimator, job, incremental, record.resumed, batch_size)
+    else:
+        state = _train(estimator, job, rng, incremental, record, batch_size)
     # What partial_fit goes on from; the fitted attributes have the rest, which the user may change in between.
     estimator._optimizer = state.of_the_optimizer()
     return kept_theta(estimator, state)
@@ -103,33 +105,36 @@ def _train(
     rng: np.random.RandomState,
     incremental: bool,
     record: Record,
-    state: TrainingState,
     batch_size: int,
 ) -> TrainingState:
-    """To the end, to an interruption or to a divergence: the state then."""
-    orders = _orders(estimator, job, rng, state, batch_size)
-    record.note(state)
-    loop = epochs(
-        job.objective, make_optimizer(estimator), state,
-        orders=orders, batch_size=batch_size, watch=_watch(estimator, job),
-        between=record.note if record.keepers else None,
-    )  # fmt: skip
+    """To the end, to an interruption or to a divergence: the state then.
+
+    While an epoch runs no other state is held than the one before it without its arrays: they are as large as theta.
+    """
+    state = _start(estimator, job, incremental, record.resumed, batch_size)
+    record.forget()
+    loop = _loop(estimator, job, rng, record, state, batch_size)
     _begin(estimator)
-    good = state.theta
+    before, good = None, state.theta
     first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
     try:
         for number in range(first, planned):
             task = job.begin_task(f"epoch {number}")
-            before, state = state, next(loop)
+            before = _without_arrays(state)
+            _let_show(estimator, job, before)
+            del state
+            state = next(loop)
             _write_down(estimator, state)
             stop = job.end_task(task, state.theta)
             stop = stop or _at_plateau(estimator, before, state)
             sound = math.isfinite(state.costs[-1])
             # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
             if (stop or number + 1 == planned or not sound) and not is_finite(state.theta):
-                _note_divergence(estimator, before.theta if is_finite(before.theta) else good, job)
-                return state
-            good = before.theta if sound else good
+                if before.theta is not None and is_finite(before.theta):
+                    good = before.theta
+                _note_divergence(estimator, good if state.best_theta is None else state.best_theta, job)
+                return loop.whole(state)
+            good = _last_sound(before.theta if sound else good, state.theta)
             record.note(state)
             if stop:
                 break
@@ -137,7 +142,11 @@ def _train(
             _warn_not_converged(estimator, incremental)
     except KeyboardInterrupt as interrupt:
         warnings.warn("Training interrupted by user.", stacklevel=7)
-        state = getattr(interrupt, "state", state)
+        state = getattr(interrupt, "state", None) or loop.last()
+    before = good = None
+    if job.held_out is not None:
+        job.held_out.objective.fold.rest()
+    state = loop.whole(state)
     record.note(state, last=True)
     return state
 
@@ -154,6 +163,36 @@ def _orders(
     return Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
 
 
+def _loop(
+    estimator: Any, job: Job, rng: np.random.RandomState, record: Record, state: TrainingState, batch_size: int
+) -> Epochs:
+    """The epochs from this state on, of which the checkpoints are told it."""
+    orders = _orders(estimator, job, rng, state, batch_size)
+    record.note(state)
+    return epochs(
+        job.objective, make_optimizer(estimator), state,
+        orders=orders, batch_size=batch_size, watch=_watch(estimator, job),
+        between=record.note if record.keepers else None, light=not record.keepers,
+    )  # fmt: skip
+
+
+def _without_arrays(state: TrainingState) -> TrainingState:
+    """What is held of a state while the next epoch runs: of theta and the best so far one is enough to go back to."""
+    return state._replace(arrays=(), theta=state.theta if state.best_theta is None else None)
+
+
+def _let_show(estimator: Any, job: Job, state: TrainingState) -> None:
+    """Let the fitted attributes of a large network be views of parameters that are held anyway, not the first ones."""
+    theta = state.theta if state.best_theta is None else state.best_theta
+    if not job.inputs.away and arrays.is_numpy(theta) and theta.size > WORTH_A_LOOK:
+        estimator.__dict__.update(job.views_of(theta))
+
+
+def _last_sound(theta: Any, latest: Any) -> Any:
+    """The parameters to go back to where the next ones are not finite: the latest, if to look costs little."""
+    return latest if arrays.is_numpy(latest) and latest.size > WORTH_A_LOOK and is_finite(latest) else theta
+
+
 def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int) -> TrainingState:
     """A fresh state from the fitted attributes; ``partial_fit`` goes on with that of the last call.
 
@@ -163,21 +202,23 @@ def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, 
     if resumed is not None:
         return _placed(resumed.state, estimator, job, batch_size)
     optimizer = make_optimizer(estimator)
+    if not incremental:
+        estimator.__dict__.pop("_optimizer", None)  # an earlier fit's, which takes its memory
     kept = getattr(estimator, "_optimizer", None)
     if incremental and kept is not None and kept.optimizer == optimizer.name:
         there = tuple(job.inputs.place.put(arrays.to_host(array)) for array in kept.arrays)
         schedule = kept.schedule._replace(power=estimator.power_t, epochs=estimator.max_iter)
-        state = kept._replace(theta=job.start, arrays=there, schedule=schedule, stopped="")
+        state = kept._replace(theta=job.start(), arrays=there, schedule=schedule, stopped="")
     else:
         kind = estimator.learning_rate
         if estimator.solver == "adam" and kind != "linear":  # Adam scales its steps itself
             kind = "constant"
         rate = float(estimator.learning_rate_init)
-        state = TrainingState.start(job.start, optimizer, Schedule(kind, rate, estimator.power_t, estimator.max_iter))
+        state = TrainingState.start(job.start(), optimizer, Schedule(kind, rate, estimator.power_t, estimator.max_iter))
         state = state._replace(epoch=len(estimator.loss_curve_) if incremental else 0)
     state = state._replace(examples=estimator.t_)
     if not incremental:  # where no score is a number, the best parameters are those of the start
-        return state._replace(best_theta=job.start if estimator.early_stopping else None)
+        return state._replace(best_theta=state.theta if estimator.early_stopping else None)
     best = math.inf if estimator.best_loss_ is None else estimator.best_loss_
     return state._replace(best=best, waited=estimator._no_improvement_count)
 

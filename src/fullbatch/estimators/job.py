@@ -106,16 +106,18 @@ class Job:
     """One call of fit: what is minimised, from where, and who is told of it.
 
     offset : what scikit-learn's loss has beyond J, and no parameter changes
-    start : all parameters, one vector;  weights_of : such a vector as fitted attributes, by name
+    start : makes all parameters, one vector;  weights_of : such a vector as fitted attributes, by name
+    views_of : the same of one on the host, as views of it
     """
 
     objective: Objective
     offset: float
     inputs: Inputs
     m: int
-    start: Any
+    start: Callable[[], Any]
     held_out: HeldOut | None
     weights_of: Callable[[Any], dict[str, Any]]
+    views_of: Callable[[Any], dict[str, Any]]
     context: CallbackContext
     hooks: dict[str, Any]
 

@@ -23,7 +23,7 @@ from fullbatch.training.state import TrainingState
 
 def minimize(estimator: Any, job: Job, record: Record) -> Any:
     """Train to the end, write down each iteration, and give theta."""
-    refuse_equal_units(job.start, job.objective.network.sizes)
+    refuse_equal_units(job.start(), job.objective.network.sizes)
     search = _Search(estimator, job, record)
     if record.is_over():
         return search.there(search.state.theta)
@@ -61,7 +61,7 @@ class _Search:
         self.known: Any = ()
         self.number = self.iteration = 0  # of this search, those that are told again too
         if record.resumed is None:
-            start = arrays.to_host(job.start).astype(np.float64)
+            start = arrays.to_host(job.start()).astype(np.float64)
             state = TrainingState(start, "lbfgs", Schedule("constant", 0.0), (start,), examples=estimator.t_)
         else:
             state = record.resumed.state
@@ -108,7 +108,7 @@ class _Search:
         if not self.record.active or self.number >= self.state.updates:  # else the log was cut, and this was counted
             self.estimator.t_ += self.job.m
             self.state = self.state._replace(updates=self.state.updates + 1, examples=self.estimator.t_)
-        return J, arrays.to_host(gradient).astype(np.float64)
+        return J, arrays.to_host(gradient).astype(np.float64, copy=False)
 
     def tell(self, evaluation: Evaluation) -> None:
         self.number += 1

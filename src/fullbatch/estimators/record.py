@@ -138,6 +138,10 @@ class Record:
             own = 0 if self.resumed is None else len(getattr(self.resumed.state, of_state))
             self.earlier[name] = values[: len(values) - own]
 
+    def forget(self) -> None:
+        """What is gone on with is the training's own from now on: not to be kept in memory twice."""
+        self.resumed = None
+
     def note(self, state: TrainingState, **of_the_moment: Any) -> None:
         for keeper in self.keepers:
             keeper.note(

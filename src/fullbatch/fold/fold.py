@@ -95,6 +95,11 @@ class Fold:
     def __exit__(self, *error: object) -> None:
         self.engine.__exit__(*error)
 
+    def rest(self) -> None:
+        """Give back the memory of the threads' steps; the next call makes them anew."""
+        if isinstance(self.engine, OnThreads):
+            self.engine.rest()
+
     def gradient(self, theta: Any, where: Where = None) -> GradientSum:
         """The sum over the examples that ``where`` selects (all of them if None), in the widest float."""
         total: GradientSum = self._tree("gradient", theta, where).total()

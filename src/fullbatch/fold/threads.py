@@ -37,10 +37,14 @@ class OnThreads:
     def __exit__(self, *error: object) -> None:
         self._helpers.close()
         try:
-            while self._workers:
-                self._workers.pop().close()
+            self.rest()
         finally:
             self._open.close()
+
+    def rest(self) -> None:
+        """Give back the memory of the workers."""
+        while self._workers:
+            self._workers.pop().close()
 
     def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
         """``merge`` every leaf's Node, or (where, A[L]) of every block to predict: one at a time and in order."""

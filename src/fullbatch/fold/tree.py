@@ -39,7 +39,7 @@ class Node(NamedTuple):
 
 
 class Tree:
-    """Adds nodes that come in the order of their leaves. Sums need no more than ``+``."""
+    """Adds nodes that come in the order of their leaves. Sums need no more than ``+``, and may change the left one."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -54,7 +54,9 @@ class Tree:
             whole = node
             while found and found[-1].leaves == whole.leaves and whole.first % (2 * whole.leaves) == whole.leaves:
                 left = found.pop()
-                whole = Node(left.first, 2 * whole.leaves, left.sum + whole.sum)
+                total = left.sum
+                total += whole.sum
+                whole = Node(left.first, 2 * whole.leaves, total)
             found.append(whole)
         self.nodes = found
 

@@ -98,7 +98,10 @@ class Leaves:
             self.merge(*(Node(*node) for node in zip(firsts, sizes, part, strict=False)))
             return
         part = part[0] if isinstance(part, list) else part
-        total = part if self.sum is None else self.sum + part
+        total = part
+        if self.sum is not None:
+            total = self.sum
+            total += part
         if block.last:
             self.merge(Node(block.leaf, 1, total))
             total = None

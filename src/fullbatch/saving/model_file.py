@@ -38,6 +38,7 @@ from fullbatch.machine import places
 from fullbatch.machine.plain_values import Arrays, is_count, json_ready, pack, plain, require, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.machine.threads import of_jobs
+from fullbatch.saving import safetensors_file
 from fullbatch.saving.training_state import VERSION, LogName, Once, unpack_moment
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.record import OF_THE_MACHINE
@@ -106,13 +107,11 @@ def content_of_layers(layers: Iterable[Layer], arrays: Arrays) -> dict[str, Any]
 
 def write(path: PathLike, content: dict[str, Any], arrays: Arrays, what: str) -> None:
     """Write a file of this format, in the place of another. ``what`` names it in an error."""
-    from safetensors.numpy import save as to_bytes
-
     content = _of_this_version(content)
     # One entry: safetensors writes several in an order of chance, and the same model is to be the same bytes.
-    data = to_bytes(arrays, metadata={FORMAT: sealed(content, arrays)})
+    metadata = {FORMAT: sealed(content, arrays)}
     with replacing(path, what) as file:
-        file.write(data)
+        safetensors_file.write(file, arrays, metadata)
 
 
 def _of_this_version(content: dict[str, Any]) -> dict[str, Any]:
@@ -657,7 +656,9 @@ def _header(path: PathLike) -> bytes:
         start = file.read(9)
         if start[8:9] != b"{":
             return start
-        return start + file.read(min(_length(start), MOST_HEADER) - 1)
+        # No more than there is: to read sets so much memory aside beforehand, and a length can be made up.
+        left = os.fstat(file.fileno()).st_size - len(start)
+        return start + file.read(max(0, min(_length(start) - 1, MOST_HEADER, left)))
 
 
 def _length(header: bytes) -> int:

@@ -361,7 +361,11 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         for keeper in keepers:
             keeper.carry(model_of=partial(self._at, encoding, settings))
         trainer.set_callbacks(*self._epochs(context, encoding, hooks, settings.patience), *keepers)
-        trainer.fit(*examples, **more)
+        self._in_training = trainer  # what is said before the first epoch is asked of it
+        try:
+            trainer.fit(*examples, **more)
+        finally:
+            del self._in_training
         trainer.set_callbacks()  # A model that is saved or pickled has no use for them.
         _refuse_divergence(trainer)
         self._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
@@ -371,7 +375,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
     def _at(self, encoding: TableEncoding, settings: Settings, trainer: Any) -> Any:
         """This estimator as it is at a moment of the training, by the network's estimator: what a checkpoint keeps."""
         model = copy.copy(self)
-        model.__dict__.pop("_skl_callbacks", None)
+        for name in ("_skl_callbacks", "_in_training"):
+            model.__dict__.pop(name, None)
         model.record_ = {**self.record_, "ended": _ended(trainer, settings)}
         model._take(encoding, trainer, None if settings.threshold == "auto" else settings.threshold)
         return model

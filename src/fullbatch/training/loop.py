@@ -46,6 +46,29 @@ class Watch(NamedTuple):
 NOTHING = Watch()
 
 
+class Epochs:
+    """The states after each epoch. None of them is held here: an earlier one is of no use to the next epoch."""
+
+    def __init__(self, batches: Batches, last: list[TrainingState | None], states: Iterator[TrainingState]) -> None:
+        self._batches, self._last, self._states = batches, last, states
+
+    def __iter__(self) -> Iterator[TrainingState]:
+        return self
+
+    def __next__(self) -> TrainingState:
+        return next(self._states)
+
+    def last(self) -> TrainingState:
+        """The state between two epochs; within one, Interrupted has it."""
+        last = self._last[0]
+        assert last is not None
+        return self.whole(last._replace(theta=self._batches.theta))
+
+    def whole(self, state: TrainingState) -> TrainingState:
+        """The last epoch's state with the optimiser's arrays, where it came without them."""
+        return state._replace(arrays=self._batches.arrays)
+
+
 def epochs(
     objective: Objective,
     optimizer: Optimizer,
@@ -55,7 +78,8 @@ def epochs(
     batch_size: int,
     watch: Watch = NOTHING,
     between: Callable[[TrainingState], None] | None = None,
-) -> Iterator[TrainingState]:
+    light: bool = False,
+) -> Epochs:
     """Train on from ``state``, and yield the state after each epoch.
 
     A state within an epoch is gone on with from its place, which ``orders`` begin with the whole order of.
@@ -64,33 +88,58 @@ def epochs(
                  that is after an epoch was drawn goes into the training's
     batch_size : examples of a batch; the last one of an epoch may be smaller
     between    : told the state after each batch, or after several, but for an epoch's last
+    light      : yield states without the optimiser's arrays, which ``whole`` adds to the last of them
 
     A cost that is not finite is yielded like any other: who asked for the training makes an error of it.
 
     Raises Interrupted where Ctrl-C comes within an epoch, InputError for all-zero weights with a hidden layer.
     """
     refuse_equal_units(state.theta, objective.network.sizes)
-    m = objective.examples.m
-    per_epoch = -(-m // batch_size)
     batches = minibatches.make(objective, optimizer, state, batch_size)
-    for order in orders:
-        before = state
-        begun = before.updates  # at the epoch's start
-        if before.place:
-            begun -= -(-before.place // batch_size)
+    last: list[TrainingState | None] = [state._replace(theta=None, arrays=())]
+    return Epochs(
+        batches, last, _epochs(batches, last, objective.examples.m, orders, batch_size, watch, between, light)
+    )
 
-        def rate(updates: int, before: TrainingState = before, begun: int = begun) -> float:
-            return before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
 
-        batches.begin(before.place, before.total)
+def _epochs(
+    batches: Batches,
+    last: list[TrainingState | None],
+    m: int,
+    orders: Iterable[Where],
+    batch_size: int,
+    watch: Watch,
+    between: Callable[[TrainingState], None] | None,
+    light: bool,
+) -> Iterator[TrainingState]:
+    """The states; ``last`` holds the latest, without what the batches have themselves, or None within an epoch."""
+    per_epoch, left, none = -(-m // batch_size), iter(orders), object()
+    before = last[0]
+    assert before is not None
+    while True:
         try:
-            for _ in batches.run(order, rate):
+            begun = before.updates  # at the epoch's start
+            if before.place:
+                begun -= -(-before.place // batch_size)
+            batches.begin(before.place, before.total)
+            last[0] = None
+            order: Any = next(left, none)
+            if order is none:
+                return
+            for _ in batches.run(order, _rate(before, begun, per_epoch)):
                 if between is not None and batches.place < m:
                     between(_with(before, batches))
+            cost = batches.cost + watch.offset
+            state = _judged(before, batches, cost, m, watch, getattr(orders, "state", None), light)
+            before = last[0] = state._replace(theta=None, arrays=())
         except KeyboardInterrupt as interrupt:
             raise Interrupted(_with(before, batches)) from interrupt
-        state = _judged(before, batches, batches.cost + watch.offset, m, watch, getattr(orders, "state", None))
         yield state
+        del state
+
+
+def _rate(before: TrainingState, begun: int, per_epoch: int) -> Callable[[int], float]:
+    return lambda updates: before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
 
 
 def _with(state: TrainingState, batches: Batches) -> TrainingState:
@@ -99,7 +148,9 @@ def _with(state: TrainingState, batches: Batches) -> TrainingState:
     )
 
 
-def _judged(before: TrainingState, batches: Batches, cost: float, m: int, watch: Watch, order: Any) -> TrainingState:
+def _judged(
+    before: TrainingState, batches: Batches, cost: float, m: int, watch: Watch, order: Any, light: bool
+) -> TrainingState:
     """The state after an epoch: made at once, since a small full batch takes no longer than a few of such values."""
     theta, held_out, scores, schedule = batches.theta, before.held_out, before.scores, before.schedule
     value = cost
@@ -118,6 +169,7 @@ def _judged(before: TrainingState, batches: Batches, cost: float, m: int, watch:
         rate, stopped = schedule.at_plateau(rate)
         waited = waited if stopped else 0
     return TrainingState(
-        theta, before.optimizer, schedule, batches.arrays, batches.updates, before.epoch + 1, examples, rate, order,
+        theta, before.optimizer, schedule, () if light else batches.arrays, batches.updates, before.epoch + 1,
+        examples, rate, order,
         before.costs.appended(cost), held_out, scores, best, best_theta, waited, stopped,
     )  # fmt: skip

@@ -41,7 +41,8 @@ RULES: dict[str, Callable[[Any], tuple[str, float, float, float]]] = {
 class NativeBatches:
     """The trainer of src/native/epoch.h. A full batch stays in the fold: its costs have the bits of objective.cost.
 
-    ``theta``, ``arrays`` and ``updates`` are as after the last batch that ``run`` gave.
+    What it has learned lies in C, and is copied from there when it is asked for: after each run it would be as many
+    numbers again.
     """
 
     @staticmethod
@@ -69,8 +70,12 @@ class NativeBatches:
                 raise ValueError(f"{name} has the shape {array.shape} for the {size} parameters of {sizes} units.")
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
-        self.batch_size, self.theta, self.arrays, self.updates = batch_size, theta, state.arrays, state.updates
-        self.place, self.total, self.length = state.place, state.total, examples.m
+        self.batch_size, self.size, self.dtype, self.length = batch_size, size, theta.dtype, examples.m
+        self.copied_theta: Any = theta  # what C has, until the next run; None: it is still to be copied
+        self.copied_arrays: tuple[Any, ...] | None = state.arrays
+        self.runs: list[int] = []  # the examples that each of C's runs did since ``begin``
+        self.before = state.updates, state.place
+        self.sum = ctypes.c_double(state.total)
         kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(
             kind=KINDS.index(kind), a=a, b=b, epsilon=epsilon, fixed_biases=not intercept, l2=l2
@@ -98,46 +103,81 @@ class NativeBatches:
     def _worth(self, threads: int, entries: float) -> int:
         """As many threads as the work of a batch is worth, and as it has parts; ``entries`` are an example's in X."""
         n, n_1 = self.network.sizes[:2]
-        work = self.batch_size * (self.theta.size - (n - entries) * n_1)
+        work = self.batch_size * (self.size - (n - entries) * n_1)
         return max(1, min(threads, int(2 * work / SHARE), -(-self.batch_size // TILE)))
+
+    @property
+    def theta(self) -> Any:
+        """Copied from C once for each run, and the arrays only if they are asked for."""
+        if self.copied_theta is None:
+            theta = np.empty(self.size, self.dtype)
+            self.library.fb_trainer_store(self.handle, *_addresses([theta]))
+            self.copied_theta = theta
+        return self.copied_theta
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        if self.copied_arrays is None:
+            kept = [np.empty(self.size, self.dtype) for _ in self.optimizer.keeps]
+            self.library.fb_trainer_store(self.handle, *_addresses([self.theta, *kept]))  # theta's bits once more
+            self.copied_arrays = tuple(kept)
+        return self.copied_arrays
+
+    @property
+    def updates(self) -> int:
+        return self.before[0] + sum(-(-n // self.batch_size) for n in self.runs if n > 0)
+
+    @property
+    def place(self) -> int:
+        return self.before[1] + sum(n for n in self.runs if n > 0)
+
+    @property
+    def total(self) -> float:
+        return self.sum.value
 
     @property
     def cost(self) -> float:
         return self.total / self.length
 
     def begin(self, place: int, total: float) -> None:
-        self.place, self.total = place, total
+        self.before, self.runs, self.sum = (self.updates, place), [], ctypes.c_double(total)
 
     def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
         self.length = m or length(order)
-        cost = ctypes.c_double(self.total)  # one sum for the whole epoch: where runs end depends on the time
         left = remaining(order, self.place - first)
         for where in batches(left, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)
             rates = [rate(self.updates + i) for i in range(-(-len(index) // self.batch_size))]
-            for _ in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates, cost):
+            for _ in self._run(block, m_X, index, Y, None if weight is None else weight[where], rates):
                 yield self.cost
             del kept
 
     def _run(
-        self, block: Block, m_X: int, index: np.ndarray, Y: Any, weight: Any, rates: list[float], cost: ctypes.c_double
+        self, block: Block, m_X: int, index: np.ndarray, Y: Any, weight: Any, rates: list[float]
     ) -> Iterator[None]:
-        """C's runs through the examples ``index`` of the block, each no longer than SLICE."""
+        """C's runs through the examples ``index`` of the block, each no longer than SLICE.
+
+        ``sum`` is one for the whole epoch, since where runs end depends on the time.
+        """
         corrected = self._corrected(np.array(rates))
         done, updates = 0, 0
         while done < len(index):
             rest = slice(done, None)
             block.m = len(index) - done
             left = None if weight is None else weight[rest]
-            kept = put_targets(block, Y[:, rest], left, self.theta.dtype, (self.network.sizes[-1], block.m))
-            n = self.library.fb_trainer_run(
+            kept = put_targets(block, Y[:, rest], left, self.dtype, (self.network.sizes[-1], block.m))
+            of_C = (
                 self.handle, self.threads, block, index[rest].ctypes.data, m_X, self.batch_size,
-                corrected[updates:].ctypes.data, SLICE, cost,
+                corrected[updates:].ctypes.data, SLICE, self.sum,
             )  # fmt: skip
+            self.copied_theta = self.copied_arrays = None
+            # One call for the interpreter: Ctrl-C cannot come between a run and the count of what it did.
+            self.runs.extend(map(self.library.fb_trainer_run, *zip(of_C, strict=True)))
+            n = self.runs[-1]
             del kept
             if n == OUT_OF_RANGE:
                 raise ValueError("the native training refused X: one of its features is out of range.")
@@ -145,9 +185,7 @@ class NativeBatches:
                 raise MemoryError(f"no memory for {self.threads} threads of the native training.")
             if n <= 0:
                 raise IndexError(f"the native training refused an order of examples beyond the {m_X} of X.")
-            batches_done = -(-n // self.batch_size)
-            done, updates = done + n, updates + batches_done
-            self._store(batches_done, n, cost.value)
+            done, updates = done + n, updates + -(-n // self.batch_size)
             yield
 
     def _source(self, where: Where) -> tuple[Block, int, np.ndarray, Any]:
@@ -160,7 +198,7 @@ class NativeBatches:
             index = index if self.through is None else self.through[index]
             return *self.in_memory, np.ascontiguousarray(index, np.int64), None
         block = Block()
-        arrays = put_X(block, self.read(where), self.theta.dtype, self.network.sizes[0])
+        arrays = put_X(block, self.read(where), self.dtype, self.network.sizes[0])
         return block, length(where), np.arange(length(where), dtype=np.int64), arrays
 
     def _corrected(self, rates: np.ndarray) -> np.ndarray:
@@ -170,12 +208,6 @@ class NativeBatches:
         t = self.updates + 1 + np.arange(len(rates))
         of = self.optimizer.numbers
         return rates * np.sqrt(1 - of["beta_2"] ** t) / (1 - of["beta_1"] ** t)
-
-    def _store(self, updates: int, examples: int, total: float) -> None:
-        theta, *kept = stored = [np.empty(self.theta.shape, self.theta.dtype) for _ in (0, *self.arrays)]
-        self.library.fb_trainer_store(self.handle, *_addresses(stored))
-        updates, place = self.updates + updates, self.place + examples
-        self.theta, self.arrays, self.updates, self.place, self.total = theta, tuple(kept), updates, place, total
 
 
 def _as_c(layout: Layout, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:

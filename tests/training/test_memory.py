@@ -1,0 +1,84 @@
+"""The memory of a training's parameters is what the formula says, at three sizes, and too much is refused at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import fullbatch as fb
+from fullbatch.core.parameters import count
+from fullbatch.errors import InputError
+from fullbatch.machine import memory as machine_memory
+from fullbatch.training import memory
+from fullbatch.training.memory import Training
+
+ROWS, UNITS = 128, (400, 800, 1200)
+CASES = {
+    "adam": ({"solver": "adam"}, {"threads": 2}),
+    "sgd": ({"solver": "sgd"}, {"threads": 2}),
+    "early stopping": ({"early_stopping": True, "validation_fraction": 0.5}, {"threads": 2, "best": True}),
+    "full batches": ({"batch_size": "full"}, {"threads": 2, "mini": False}),
+    "lbfgs": ({"solver": "lbfgs"}, {"threads": 2, "solver": "lbfgs"}),
+}
+PEAKS = f"""
+import warnings
+import numpy as np
+import fullbatch as fb
+warnings.simplefilter("ignore")
+X = np.random.default_rng(0).standard_normal(({ROWS}, 4)).astype("float32")
+
+def value(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+def fit(units, options):
+    settings = dict(tol=0, n_iter_no_change=100, max_iter=3, batch_size=32, n_jobs=2, random_state=0)
+    return fb.MLPRegressor(hidden_layer_sizes=(units, units), **{{**settings, **options}}).fit(X, X[:, 0])
+
+for options in {[options for options, _ in CASES.values()]}:
+    fit(5, options)
+    for units in {UNITS}:
+        before = value("VmRSS")
+        open("/proc/self/clear_refs", "w").write("5")
+        fit(units, options)
+        print(value("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+def test_the_peaks_are_what_the_formula_says():
+    run = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=False)
+    if "PermissionError" in run.stderr or "FileNotFoundError" in run.stderr:
+        pytest.skip("the kernel does not let the peak be set back")
+    assert run.returncode == 0, run.stderr
+    peaks = map(int, run.stdout.split())
+    for case, (_, of) in CASES.items():
+        for units in UNITS:
+            sizes = [4, units, units, 1]
+            allowed = memory.needed(Training(**{"sizes": sizes, "solver": "adam", "itemsize": 4, "m": ROWS, **of}))
+            assert next(peaks) < allowed + 4e6, (case, units)  # 4e6: of what does not grow with the parameters
+
+
+def test_the_bytes_of_a_parameter():
+    sizes = [10, 5, 1]
+    assert memory.per_parameter(Training(sizes, "adam", 4)) == 40
+    assert memory.per_parameter(Training(sizes, "adam", 4, best=True)) == 44
+    assert memory.per_parameter(Training(sizes, "adam", 8)) == 80
+    assert memory.per_parameter(Training(sizes, "gd", 4, mini=False)) == 40 + 8 + 12
+    many = Training(sizes, "adam", 4, m=2**18, threads=3, mini=False)
+    assert memory.per_parameter(many) == 40 + 8 * (1 + 2) + 12 * 3 + 8 * 2
+
+
+def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr(memory, "WORTH_ASKING", 0)
+    monkeypatch.setattr(machine_memory, "free", lambda: 1e6)
+    with pytest.raises(InputError, match="not enough memory: a network of 1 - 300 - 300 - 1 units has 91,201 param"):
+        fb.MLPRegressor(hidden_layer_sizes=(300, 300)).fit([[1.0], [2.0]], [1.0, 2.0])
+    fb.MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs").fit([[1.0], [2.0]], [1.0, 2.0])
+
+
+def test_what_is_little_is_not_said():
+    assert memory.line(Training([10, 10, 1], "adam", 4)) == ""
+    assert memory.line(Training([3000, 3000, 1], "adam", 4)).startswith("the training takes up to 0.4 GB of memory")
+    assert count([3000, 3000, 1]) == 9006001
