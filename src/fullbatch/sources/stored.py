@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import StoreError
+from fullbatch.machine.plain_values import is_count
 from fullbatch.sources.columns import Array, Columns, Examples, Reader, Where, length
 from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader
 from fullbatch.sources.memory import Dense, OneHot
@@ -189,11 +190,19 @@ def _layout(path: Path, size: int) -> tuple[dict[str, Any], dict[str, tuple[np.d
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreError(f"the store {path} is damaged or cut short ({reason}).") from None
-    rows, at_most = content["rows"], content["leaf"]
-    expected = [min(at_most, m - start) for m in rows.values() for start in range(0, m, at_most)]
-    if [leaf.rows for leaf in leaves] != expected or any(max(leaf.offsets.values()) >= size for leaf in leaves):
+    fits = _are_leaves_of([leaf.rows for leaf in leaves], content.get("rows"), content.get("leaf"))
+    if not fits or any(max(leaf.offsets.values()) >= size for leaf in leaves):
         raise StoreError(f"the store {path} is damaged: its leaves are not those that it should have.")
     return content, kinds, leaves
+
+
+def _are_leaves_of(found: list[int], rows: Any, at_most: Any) -> bool:
+    """Whether these are the rows of each leaf, of parts with so many ``rows``, where a leaf has ``at_most``."""
+    if not isinstance(rows, dict) or not all(map(is_count, (*rows.values(), at_most))) or not at_most:
+        return False
+    if len(found) != sum(-(-m // at_most) for m in rows.values()):
+        return False
+    return found == [min(at_most, m - start) for m in rows.values() for start in range(0, m, at_most)]
 
 
 def _content(path: Path, schema: Any) -> dict[str, Any]:
