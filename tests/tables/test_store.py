@@ -601,3 +601,109 @@ def test_a_loss_that_the_store_was_not_made_for(tmp_path):
                 fb.TableRegressor(**params).fit(store)
         with pytest.raises(ValueError, match="convert the table for this loss"):
             fb.MLPRegressor(loss="poisson").fit(store)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def csv_table(m=1200):
+    """Columns of every kind, and such whose kind a late row decides."""
+    rng = np.random.default_rng(4)
+    days = [str(np.datetime64("2023-01-01") + int(day)) for day in rng.integers(0, 600, m)]
+    late = m - 10
+    return {
+        "zip": [f"{code:04}" for code in rng.integers(0, 50, m)],
+        "zeros": [*(f"0{i % 7}" for i in range(late)), *["0.5"] * 10],  # numbers after all
+        "whole": [*map(str, rng.integers(0, 9, late)), *["2.5"] * 10],
+        "words": [*map(str, rng.integers(0, 9, late)), *["many"] * 10],
+        "gaps": [*("" if i % 9 else "None" for i in range(late)), *["many"] * 10],
+        "price": [f"{x:.3f}" for x in rng.normal(size=m)],
+        "truth": rng.choice(["true", "false", "NA"], m),
+        "day": days,
+        "european": [".".join(reversed(day.split("-"))) for day in days],
+        "when": [f"{day} 12:30:00{'Z' if i > late else ''}" for i, day in enumerate(days)],
+        "clock": [f"{i % 24:02}:15" for i in range(m)],
+        "mixed": [*days[:late], *["no date"] * 10],
+        "empty": [""] * m,
+        "town": rng.choice(['Bonn, "old"', "Kiel", "Ulm"], m),
+        "late": rng.choice(["no", "yes", ""], m, p=[0.5, 0.45, 0.05]),
+    }
+
+
+def write_csv(path, table, rows=slice(None), delimiter=","):
+    import csv
+    import gzip
+
+    with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(table)
+        writer.writerows(list(zip(*table.values(), strict=True))[rows])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    from fullbatch.tables import stream
+
+    monkeypatch.setattr("fullbatch.tables.rows.CSV_BLOCK", 4000)
+    monkeypatch.setattr(stream, "ROWS", 97)
+
+
+def same_store(folder, files, target="late", **options):
+    """The store of files is that of the table that they make in memory."""
+    convert(read_table(files), folder / "memory", target, **options)
+    convert(files, folder / "pieces", target, **options)
+    assert (folder / "pieces").read_bytes() == (folder / "memory").read_bytes()
+    return fb.open_store(folder / "pieces")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_csv_in_pieces_gives_the_store_of_the_table_in_memory(tmp_path, small_blocks, name):
+    write_csv(tmp_path / name, csv_table())
+    with same_store(tmp_path, tmp_path / name, validation=0.2, seed=5) as store:
+        kinds = {column["name"]: column["kind"] for column in store.content["columns"]}
+    assert {n for n, kind in kinds.items() if kind == "category"} >= {"zip", "words", "gaps", "mixed", "town"}
+    assert {n for n, kind in kinds.items() if kind == "date"} >= {"day", "european", "when"}
+
+
+def test_csv_in_several_files_folders_and_beside_parquet(tmp_path, small_blocks):
+    table = csv_table()
+    for i, year in enumerate(("2023", "2024")):
+        (tmp_path / "in" / f"year={year}" / "kind=a").mkdir(parents=True)
+        write_csv(tmp_path / "in" / f"year={year}" / "kind=a" / "part.csv", table, slice(600 * i, 600 * (i + 1)), ";")
+    with same_store(tmp_path, tmp_path / "in") as store:
+        assert {"year", "kind"} <= set(store.columns)
+    numbers = table_of_numbers(300)
+    parquet.write_table(pa.table(numbers), tmp_path / "1.parquet")
+    write_csv(tmp_path / "2.csv", dict(reversed(numbers.items())))
+    same_store(tmp_path, [tmp_path / "1.parquet", tmp_path / "2.csv"]).close()
+
+
+@pytest.mark.parametrize("order", ["rising", "mixed"])
+def test_row_numbers_of_a_csv_file_are_left_out(tmp_path, small_blocks, order):
+    numbers = np.arange(300)[:: 1 if order == "rising" else -1]
+    table = {"": numbers, "x": np.arange(300) % 7, "late": ["a", "b", "c"] * 100}
+    write_csv(tmp_path / "t.csv", table)
+    with same_store(tmp_path, tmp_path / "t.csv") as store:
+        assert store.columns == ("x",)
+    write_csv(tmp_path / "t.csv", {**table, "": [0, *numbers[:-1]]})
+    with same_store(tmp_path, tmp_path / "t.csv") as store:
+        assert store.columns == (("x",) if order == "mixed" else ("", "x"))
+
+
+def test_a_csv_file_that_changes_or_is_damaged(tmp_path, small_blocks):
+    write_csv(tmp_path / "t.csv", csv_table(300))
+
+    def touch(phase, done, total):
+        if phase == "encode":
+            os.utime(tmp_path / "t.csv", ns=(1, 1))
+
+    with pytest.raises(TableError, match=r"t\.csv has changed while it was read"):
+        convert(tmp_path / "t.csv", tmp_path / "out", "late", tell=touch)
+    write_csv(tmp_path / "u.csv.gz", csv_table(300))
+    (tmp_path / "u.csv.gz").write_bytes((tmp_path / "u.csv.gz").read_bytes()[:-3000])
+    with pytest.raises(TableError, match="damaged or cut short"):
+        convert([tmp_path / "t.csv", tmp_path / "u.csv.gz"], tmp_path / "out", "late")
+    (tmp_path / "t.csv").write_text("x,late\n1,a\n2\n")
+    with pytest.raises(TableError, match="row 2"):
+        convert(tmp_path / "t.csv", tmp_path / "out", "late")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "u.csv.gz"]

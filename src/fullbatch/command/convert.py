@@ -44,7 +44,7 @@ def convert(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...", help="Files of one table, or a folder of them: Parquet, Arrow; CSV by way of memory."
+            metavar="DATA...", help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow."
         ),
     ],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)],

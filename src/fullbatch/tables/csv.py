@@ -12,18 +12,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables.dates import ISO, fitting, fitting_seconds
+from fullbatch.tables.indexes import NAMELESS, RowNumbers
 from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, MissingWords, check_names, require
 from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.rows import Rows, quotes
-from fullbatch.tables.statistics import is_number
+from fullbatch.tables.statistics import is_number, number_of
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
+FAMILIES = {
+    "text": _TEXT, "whole": pa.int64(), "number": pa.float64(), "time": pa.timestamp("s"), "clock": pa.time32("s"),
+    None: pa.null(),
+}  # fmt: skip
 
 
 def read_csv(
@@ -56,6 +62,96 @@ def csv_pieces(
         with reader.sound():
             for block in reader.rows.blocks():
                 yield reader.piece(block)
+
+
+class Looked(NamedTuple):
+    """What all values of a file say of its columns, by their names.
+
+    types : as Arrow reads them; null where no value is there
+    row_numbers : the first column, where it has no name and counts the rows
+    """
+
+    types: dict[str, pa.DataType]
+    row_numbers: str | None
+
+
+def csv_look(
+    path: Path, compression: str | None, columns: Sequence[str] | None, text: Collection[str], conventions: Conventions
+) -> Looked:
+    """What ``read_csv`` would understand the columns as, found in little memory; those in ``text`` stay text."""
+    with _csv_errors(path):
+        reader = _opened(path, compression, columns, text, (), conventions)
+        first = next(iter(reader.columns), None)
+        numbers = RowNumbers() if first in NAMELESS and len(reader.names) > 1 else None
+        decimals = {name: Decimals(conventions) for name in reader.columns}
+        with reader.sound():
+            for block in reader.rows.blocks():
+                table = reader.table(block)
+                for name, column in reader.columns.items():
+                    for array in table.column(name).chunks:
+                        array, column.family = column.understood(array)
+                        if column.builder.codes_only:
+                            decimals[name].add(array)
+                        if name == first and numbers is not None:
+                            numbers.add(array)
+        if not reader.m:
+            raise TableError("it has no rows; expected a header and at least one row.")
+        families = {name: column.family for name, column in reader.columns.items()}
+        families |= {name: "number" for name, one in decimals.items() if one.there()}
+        counted = first if numbers is not None and numbers.count_rows() else None
+        return Looked({name: FAMILIES[family] for name, family in families.items()}, counted)
+
+
+class Decimals:
+    """Whether texts that are so because of leading zeros are numbers after all: one of them is not whole."""
+
+    def __init__(self, conventions: Conventions) -> None:
+        self.conventions, self.sound, self.whole = conventions, True, True
+
+    def add(self, array: pa.Array) -> None:
+        texts = array.dictionary if pa.types.is_dictionary(array.type) else array.cast(pa.string()).unique()
+        for text in map(str.strip, filter(None, texts.to_pylist()) if self.sound else ()):
+            if text not in self.conventions.missing:
+                self.whole &= text.lstrip("+-").isdecimal()
+                self.sound &= number_of(text, self.conventions.decimal) is not None
+
+    def there(self) -> bool:
+        return self.sound and not self.whole
+
+
+def csv_batches(
+    path: Path, compression: str | None, types: Mapping[str, pa.DataType], conventions: Conventions
+) -> Iterator[dict[str, pa.Array]]:
+    """These columns of a file, block by block, as ``csv_look`` has understood them."""
+    with _csv_errors(path):
+        families = {name: _family_of(type_) for name, type_ in types.items()}
+        texts = [name for name, family in families.items() if family == "text"]
+        reader = _opened(path, compression, list(types), texts, (), conventions)
+        for name, column in reader.columns.items():
+            if families[name] is not None:
+                column.type, column.family = types[name], families[name]
+        with reader.sound():
+            for block in reader.rows.blocks():
+                table = reader.table(block)
+                batch = {}
+                for name, column in reader.columns.items():
+                    array, family = column.understood(table.column(name).combine_chunks())
+                    if family == "text" and families[name] == "number":
+                        array, family = _numbers(array, conventions), "number"
+                    if family not in (families[name], None, "whole" if families[name] == "number" else None):
+                        raise TableError("it has changed while it was read; do this again when nobody writes to it.")
+                    batch[name] = pa.nulls(len(array)) if families[name] is None else array
+                yield batch
+
+
+def _numbers(array: pa.Array, conventions: Conventions) -> pa.Array:
+    """Texts that are numbers, as Python reads them: +5 is one."""
+    numbers = [number_of(text.strip(), conventions.decimal) for text in array.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(array.indices, pa.array(numbers, pa.float64())).dictionary_decode()
+
+
+def _family_of(type_: pa.DataType) -> str | None:
+    return None if pa.types.is_null(type_) else _family(type_)
 
 
 def _opened(
@@ -147,15 +243,20 @@ class _Reader:
         self._add(block, 0, self.m)
         return {name: column.builder for name, column in self.columns.items()}
 
-    def _add(self, block: bytes, k: int, first: int = 0) -> None:
-        """first : the row at which the columns that are read begin"""
+    def table(self, block: bytes) -> pa.Table:
+        """The next block."""
         with self._row_numbers():
             table = self._table(block)
+        self.m += table.num_rows
+        return table
+
+    def _add(self, block: bytes, k: int, first: int = 0) -> None:
+        """first : the row at which the columns that are read begin"""
+        table = self.table(block)
         for name, column in self.columns.items():
             for array in table.column(name).chunks:
                 with rows_from(first):
                     column.add(array, k)
-        self.m += table.num_rows
 
     def _table(self, block: bytes) -> pa.Table:
         """The block in the columns' types, which are widened where it contradicts them."""
@@ -272,18 +373,24 @@ class _Column:
         elif (self.family, family) != ("number", "whole"):
             self.type = _TEXT
 
-    def add(self, array: pa.Array, block: int) -> None:
-        """Take in the column of this block."""
+    def understood(self, array: pa.Array) -> tuple[pa.Array, str | None]:
+        """The column of the next block, and the family of all values so far."""
         missing = array.null_count == len(array) and array.type != _TEXT
         family = self.family if missing else _family(array.type)
         if family == "text" and self.family in (None, "time") and not self.builder.codes_only:
             # Times with and without a zone are texts to Arrow where they are in one block.
             seconds = _seconds(array, self.builder.missing)
             if seconds is not None:
-                array, family, self.type = seconds, "time", pa.timestamp("s")
-                self.builder.time = "date"
-        if family == "text" and self.family != "text":
+                self.type, self.builder.time = pa.timestamp("s"), "date"
+                return seconds, "time"
+        if family == "text":
             self.type = _TEXT
+        return array, family
+
+    def add(self, array: pa.Array, block: int) -> None:
+        """Take in the column of this block."""
+        array, family = self.understood(array)
+        if family == "text" and self.family != "text":
             # What is missing among numbers may be "None", which among texts is one.
             if self.family == "whole" and not self.gaps:
                 self.builder.turn_to_text()

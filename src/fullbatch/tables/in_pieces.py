@@ -23,7 +23,7 @@ from fullbatch.tables.raw import Builder, Conventions, RawTable, finish, require
 from fullbatch.tables.roles import weights_of
 from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.running_scores import ClassScores, NumberScores
-from fullbatch.tables.stream import check_unchanged, columns_of, look, stamp_of
+from fullbatch.tables.stream import Look, check_unchanged, columns_of, look, stamp_of
 
 AT_ONCE = 2**27  # So many bytes of encoded rows are scored at a time, but not less than LEAST rows.
 LEAST, MOST = 2**16, 2**18
@@ -183,7 +183,7 @@ def _builders(
     if kind == "csv":
         yield from csv_pieces(path, compression, names, text, conventions)
         return
-    file, _ = look(path, names)
+    file, _ = look(path, Look(names))
     require(names, list(file.types), "column")
     first = 0
     for batch in columns_of(file, [name for name in file.types if name in names]):

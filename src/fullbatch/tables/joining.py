@@ -88,12 +88,17 @@ def with_values(table: RawTable, values: Mapping[str, str | None]) -> RawTable:
     return replace(table, columns={**table.columns, **more})
 
 
+def is_plain_integer(text: str) -> bool:
+    """Whether a text is a whole number as Python writes it: without leading zeros."""
+    return text.lstrip("-").isdecimal() and text == str(int(text))
+
+
 def as_numbers(table: RawTable, names: Sequence[str]) -> RawTable:
     """The table with those of these columns of text as integers that are whole numbers without leading zeros."""
     columns = dict(table.columns)
     for name in names:
         levels = columns[name].levels or ()
-        if levels and all(level == str(int(level)) if level.lstrip("-").isdecimal() else False for level in levels):
+        if levels and all(map(is_plain_integer, levels)):
             missing = columns[name].missing
             values = np.array([*map(int, levels), 0, 0])[columns[name].values]
             columns[name] = RawColumn(np.where(missing, np.nan, values) if missing.any() else values, None, True)

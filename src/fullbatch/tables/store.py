@@ -31,11 +31,11 @@ from fullbatch.tables.fit import said_of_rows
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.inputs import files_of
 from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
-from fullbatch.tables.reading import Wanted, check_formats, read_files
+from fullbatch.tables.reading import check_formats
 from fullbatch.tables.report import column_report
 from fullbatch.tables.roles import Roles
 from fullbatch.tables.splits import HoldOut, hashed
-from fullbatch.tables.stream import InMemory, Pieces, Stream, is_streamed
+from fullbatch.tables.stream import InMemory, Pieces, Stream
 from fullbatch.version import __version__
 
 BUCKET = 2**26  # bytes of a bucket, at most
@@ -86,8 +86,8 @@ def convert(
     Parameters
     ----------
     data : a path, several, or a table as ``TableClassifier.fit`` takes it
-        Files of Parquet and Arrow IPC are read in pieces, three times at most, and need not fit into memory. Whatever
-        else it is, CSV too, is read into memory first.
+        Files are read in pieces and need not fit into memory: Parquet and Arrow IPC three times, CSV once more, and
+        columns that decide what is held out some times before.
     out : str or path
         The store's file. One that is there is replaced when the new one is whole.
     target : str
@@ -187,15 +187,12 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 def _pieces_of(
     data: Any, keep: Sequence[str], columns: Sequence[str] | None, drop: Sequence[str], conventions: Conventions
 ) -> Pieces:
-    """What there is to read in pieces; what cannot be read so is read as a whole."""
+    """What there is to read in pieces."""
     paths = paths_of(data)
     chosen = None if columns is None else [*dict.fromkeys([*columns, *keep])]
     if not paths:
         return InMemory(as_table(data, columns=chosen, conventions=conventions))
-    files = files_of(paths)
-    if not any(files.values()) and all(map(is_streamed, files)):
-        return Stream(list(files), columns=chosen, drop=drop, keep=keep, conventions=conventions)
-    return InMemory(read_files(files, Wanted(chosen, (), keep, None, drop, conventions)))
+    return Stream(files_of(paths), columns=chosen, drop=drop, keep=keep, conventions=conventions)
 
 
 def _names(pieces: Pieces, roles: Roles, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:

@@ -1,13 +1,14 @@
 """Raw tables in pieces: each pass over them gives the same rows, in columns that are of one kind from the first piece.
 
-``Stream`` reads Parquet and Arrow IPC files. What a column of texts is, truths, dates or levels, is known only when all
-of it was seen, so such columns are read once before (``settle``). ``InMemory`` cuts a table that is there.
+``Stream`` reads files. What a column of texts is, truths, dates or levels, is known only when all of it was seen, so
+such columns are read once before (``settle``); and CSV files once more before that, since their values say the types.
+``InMemory`` cuts a table that is there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,10 @@ import pyarrow as pa
 
 from fullbatch.errors import TableError
 from fullbatch.tables import parquet
+from fullbatch.tables.csv import csv_batches, csv_look, csv_names
+from fullbatch.tables.indexes import index_names
 from fullbatch.tables.inputs import kind_of
+from fullbatch.tables.joining import is_plain_integer
 from fullbatch.tables.raw import (
     DROPPED,
     NUMBER,
@@ -35,6 +39,7 @@ from fullbatch.tables.raw import (
 )
 
 ROWS = 65_536  # of a piece, at most
+TEXT = pa.dictionary(pa.int32(), pa.string())
 BUFFER = 2**18  # bytes of a Parquet column that are read at a time: without it, a whole row group's are
 
 
@@ -87,6 +92,8 @@ class Opened(NamedTuple):
 
     kind : "parquet" or "arrow";  types : of its columns, by their names
     declared : columns of numbers that are categories;  texts : columns that can be read as dictionaries
+    compression, conventions : of a CSV file, and how it is written
+    values : what the folders of the file give columns
     """
 
     path: Path
@@ -95,14 +102,20 @@ class Opened(NamedTuple):
     types: dict[str, pa.DataType]
     declared: set[str]
     texts: list[str]
+    compression: str | None = None
+    conventions: Conventions = USUAL_CONVENTIONS
+    values: Mapping[str, str | None] = {}
 
 
 class Stream:
-    """``Pieces`` of Parquet or Arrow IPC files with the same columns, one after another."""
+    """``Pieces`` of files of tables with the same columns, one after another: CSV, Parquet, Arrow IPC.
+
+    files : each with the values that its folders give columns
+    """
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Mapping[Path, Mapping[str, str | None]],
         *,
         columns: Sequence[str] | None = None,
         drop: Collection[str] = (),
@@ -112,10 +125,12 @@ class Stream:
         self.files: list[Opened] = []
         self.missing, self.decimal = conventions.missing, conventions.decimal
         self.left_out: dict[str, str] = {}
-        for path in files:
-            opened, left_out = look(path, {*keep, *(columns or ())})
+        wanted = Look(columns, frozenset(keep), frozenset(drop), conventions)
+        for path, values in files.items():
+            opened, left_out = look(path, wanted, values)
             self.files.append(opened)
             self.left_out |= left_out
+        self._widen_to_texts(wanted)
         first = self.files[0]
         require(columns or (), list(first.types), "column")
         require(list(drop), list(first.types), "column to drop")
@@ -128,6 +143,21 @@ class Stream:
         self.tables: dict[str, tuple[np.ndarray, RawColumn]] = {}  # of each column of codes, what the codes stand for
         self.present: set[str] = set()  # columns of numbers in which a value was seen
         self.rows: list[int | None] = [None for _ in self.files]
+
+    def _widen_to_texts(self, wanted: Look) -> None:
+        """Look again at CSV files in which a column is one of numbers, and of texts in another file."""
+        for _ in range(2):
+            texts = {
+                name for file in self.files for name, type_ in file.types.items()
+                if _kind(type_, name in file.declared) == "text"
+            }  # fmt: skip
+            for i, file in enumerate(self.files):
+                of_numbers = {n for n in texts & set(file.types) if _kind(file.types[n], False) == "number"}
+                if file.kind == "csv" and of_numbers - set(file.values):
+                    self.files[i], _ = look(file.path, wanted, file.values, text=of_numbers)
+                if of_numbers & set(file.values):
+                    own = dict.fromkeys(of_numbers & set(file.values), TEXT)
+                    self.files[i] = self.files[i]._replace(types={**self.files[i].types, **own})
 
     def _check_columns(self) -> None:
         names, first = set(self.names), self.files[0]
@@ -243,17 +273,31 @@ def _kind(type_: pa.DataType, declared: bool) -> str:
 # --- Files ----------------------------------------------------------------------------------------------------------
 
 
-def is_streamed(path: Path) -> bool:
-    """Whether a file can be read in pieces: one of Parquet or Arrow IPC, and no pipe."""
-    return path.is_file() and kind_of(path, path, None)[0] in ("parquet", "arrow")
+class Look(NamedTuple):
+    """Which columns of a file are wanted, and how they are written: see ``read_table``."""
+
+    columns: Sequence[str] | None = None
+    keep: frozenset[str] = frozenset()
+    drop: frozenset[str] = frozenset()
+    conventions: Conventions = USUAL_CONVENTIONS
 
 
-def look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
-    """A file as it is now, and why which of its columns are left out."""
+def look(
+    path: Path, wanted: Look, values: Mapping[str, str | None] | None = None, text: Collection[str] = ()
+) -> tuple[Opened, dict[str, str]]:
+    """A file as it is now, and why which of its columns are left out.
+
+    values : what its folders give columns;  text : columns of a CSV file that stay text
+    """
     from pyarrow import parquet as arrow_parquet
 
-    kind, _ = kind_of(path, path, None)
-    stamp = stamp_of(path)
+    kind, compression = kind_of(path, path, None)
+    stamp, values = stamp_of(path), dict(values or {})
+    if kind == "csv":
+        return _look_at_csv(
+            Opened(path, kind, stamp, {}, set(), [], compression, wanted.conventions), wanted, values, text
+        )
+    keep = {*wanted.keep, *(wanted.columns or ())}
     declared, texts = set(), []
     with parquet._parquet_errors(path):
         if kind == "parquet":
@@ -267,12 +311,59 @@ def look(path: Path, keep: Collection[str]) -> tuple[Opened, dict[str, str]]:
                 schema = parquet._opened(mapped)[0].schema
         check_names(schema.names)
     types = dict(zip(schema.names, schema.types, strict=True))
-    return Opened(path, kind, stamp, types, declared, texts), parquet._left_out(schema, keep)
+    types |= _types_of(values)
+    return Opened(path, kind, stamp, types, declared, texts, values=values), parquet._left_out(schema, keep)
+
+
+def _look_at_csv(
+    file: Opened, wanted: Look, values: dict[str, str | None], text: Collection[str]
+) -> tuple[Opened, dict[str, str]]:
+    names = csv_names(file.path, file.compression)
+    columns = names if wanted.columns is None else [name for name in wanted.columns if name not in values]
+    require(columns, names, "column")
+    columns = [name for name in names if name in columns and name not in wanted.drop]
+    found = csv_look(file.path, file.compression, columns, text, wanted.conventions)
+    types = {name: found.types.get(name, pa.null()) for name in names} | _types_of(values)
+    left_out = {} if wanted.columns is not None else index_names(columns, found.row_numbers)
+    left_out = {name: why for name, why in left_out.items() if name not in wanted.keep}
+    return file._replace(types=types, values=values), left_out
+
+
+def _types_of(values: Mapping[str, str | None]) -> dict[str, pa.DataType]:
+    """Of columns that folders give: whole numbers where they look so."""
+    return {
+        name: pa.null() if value is None else pa.int64() if is_plain_integer(value) else TEXT
+        for name, value in values.items()
+    }
 
 
 def columns_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
     """These columns of a file, batch by batch."""
+    inner = [name for name in names if name not in file.values]
+    given = {name: file.values[name] for name in names if name in file.values}
+    for batch in _batches_of(file, inner):
+        m = len(next(iter(batch.values())))
+        yield batch | {name: _constant(value, file.types[name], m) for name, value in given.items()}
+
+
+def _constant(value: str | None, type_: pa.DataType, m: int) -> pa.Array:
+    if value is None:
+        return pa.nulls(m)
+    if pa.types.is_int64(type_):
+        return pa.array(np.full(m, int(value)))
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(m, np.int32)), pa.array([value]))
+
+
+def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
     from pyarrow import parquet as arrow_parquet
+
+    if file.kind == "csv":
+        names = names or list(file.types)[:1]  # so that the rows are counted
+        yield from csv_batches(
+            file.path, file.compression, {name: file.types[name] for name in names}, file.conventions
+        )
+        return
+    names = names or list(file.types)[:1]
 
     with parquet._parquet_errors(file.path):
         if file.kind == "parquet":
