@@ -110,6 +110,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _l2(self) -> float:
         return float(self.alpha)
 
+    def _l1(self) -> float:
+        """What the L1 norm of the weights is multiplied by, as L2 is; L-BFGS alone takes it."""
+        return 0.0
+
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
@@ -162,6 +166,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _score_of(self, target: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
         raise NotImplementedError
 
+    def _check_together(self, incremental: bool) -> None:
+        """ValueError for parameters of which each is one, but not beside the others."""
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+
     # Fit
 
     def _fit(
@@ -174,8 +183,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         resume: Any = None,
         incremental: bool = False,
     ) -> Any:
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        self._check_together(incremental)
         record = Record(self, resume, incremental)
         first = resume is not None or not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         hidden = self._hidden_sizes()

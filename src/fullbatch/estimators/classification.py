@@ -380,7 +380,8 @@ class LogisticRegression(_Classifier):
     """Logistic regression: the same network without a hidden layer (N8), one sigmoid unit or softmax, started at zero.
 
     Names, defaults and attributes are those of scikit-learn's class of this name. What the latter has not is as in
-    ``MLPClassifier``: solvers by mini-batches, ``device`` and their kin.
+    ``MLPClassifier``: solvers by mini-batches, ``device`` and their kin. With ``l1_ratio`` the cost is that of the
+    elastic net, and L-BFGS minimises it exactly, as W = U - V with U and V of at least 0: weights become 0, not nearly.
 
     Attributes
     ----------
@@ -403,6 +404,9 @@ class LogisticRegression(_Classifier):
     >>> model = fb.LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
     >>> model.predict([[-1.0], [4.0]]).tolist()
     ['no', 'yes']
+    >>> X = [[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]]
+    >>> fb.LogisticRegression(l1_ratio=1).fit(X, [0, 0, 1, 1]).coef_[0, 1].item()  # the L1 norm: of no use, so 0
+    0.0
     >>> model.coef_.shape, bool(model.decision_function([[4.0]])[0] > 0)
     ((1, 1), True)
     """
@@ -410,6 +414,7 @@ class LogisticRegression(_Classifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseNetwork._parameter_constraints,
         "C": [Interval(Real, 0, None, closed="right")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
@@ -418,6 +423,7 @@ class LogisticRegression(_Classifier):
         self,
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.0,
         tol: float = 1e-4,
         fit_intercept: bool = True,
         class_weight: Any = None,
@@ -474,7 +480,17 @@ class LogisticRegression(_Classifier):
         return Z[0, :] if Z.shape[0] == 1 else Z.T
 
     def _l2(self) -> float:
-        return 0.0 if math.isinf(self.C) else 1 / float(self.C)
+        return (1 - float(self.l1_ratio)) / float(self.C)
+
+    def _l1(self) -> float:
+        return float(self.l1_ratio) / float(self.C)
+
+    def _check_together(self, incremental: bool) -> None:
+        super()._check_together(incremental)
+        if self.l1_ratio > 0 and self.solver != "lbfgs":
+            raise ValueError(
+                f"l1_ratio={self.l1_ratio} needs solver='lbfgs'; solver={self.solver!r} knows L2 alone, l1_ratio=0."
+            )
 
     def _hidden_sizes(self) -> list[int]:
         return []

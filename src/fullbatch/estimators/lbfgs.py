@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
 
-from fullbatch.core.parameters import refuse_equal_units
+from fullbatch.core.parameters import refuse_equal_units, weight_spans
 from fullbatch.estimators.descent import note_cost, note_held_out
 from fullbatch.estimators.job import Job
 from fullbatch.estimators.record import Record
@@ -87,9 +87,19 @@ class _Search:
         limits = self.estimator._limits()
         limits["max_iter"] -= self.before
         return optimizers.lbfgs(
-            self.evaluate, self.state.arrays[0], callback=self.after_iteration, known=self.known or (),
+            self.evaluate, self.state.arrays[0], **self.l1(), callback=self.after_iteration, known=self.known or (),
             tell=self.tell if self.record.active else None, **limits,
         )  # fmt: skip
+
+    def l1(self) -> dict[str, Any]:
+        """The L1 penalty, divided by the sum of the weights as all else, and what it is of; {}: there is none."""
+        l1, objective = self.estimator._l1(), self.job.objective
+        if l1 == 0.0:
+            return {}
+        penalised = np.zeros(self.state.arrays[0].shape, dtype=bool)
+        for span in weight_spans(objective.network.sizes):
+            penalised[span] = True
+        return {"l1": l1 / objective.weight(self.job.start), "penalised": penalised}
 
     def _begin_anew(self, reason: str) -> None:
         warnings.warn(

@@ -93,6 +93,10 @@ class Objective:
             gradient = gradient + (self.l2 / weight) * penalised
         return J, gradient
 
+    def weight(self, theta: Any) -> float:
+        """The sum of the examples' weights, m where they have none."""
+        return arrays.floats(self.fold.cost(theta)[1])[0]
+
     @staticmethod
     def _divide(loss: float, weight: float) -> float:
         return loss / weight if weight > 0 else 0.0

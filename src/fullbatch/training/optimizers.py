@@ -128,6 +128,8 @@ def lbfgs(
     tol: float,
     flat: float = 1e7 * 2.0**-52,
     max_tries: int = 20,
+    l1: float = 0.0,
+    penalised: Any = None,
     callback: Callable[[Any], None] | None = None,
     known: Iterable[Evaluation] = (),
     tell: Callable[[Evaluation], None] | None = None,
@@ -136,7 +138,8 @@ def lbfgs(
 
     tol : stop when the largest component of the gradient is below it;  flat : or when an iteration lowers the value by
     less than this share of it (SciPy's own default, if left out).  max_tries : evaluations along one line, after which
-    SciPy gives the line up (its own default).  callback : called with theta after an iteration; it ends the search by
+    SciPy gives the line up (its own default).  l1 : added is l1 times the sum of |theta| where ``penalised``, a mask of
+    theta's shape, says so.  callback : called with theta after an iteration; it ends the search by
     raising StopIteration.
     known : the evaluations so far of a search that is gone on with. SciPy keeps its memory to itself, so the start and
     these are the state of such a training: they are not computed again. They are right for the same start alone: where
@@ -146,7 +149,62 @@ def lbfgs(
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat, "maxls": max_tries}
     asked = value_and_gradient if tell is None and not known else _replayed(value_and_gradient, known, tell)
-    return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
+    if l1 == 0.0:
+        return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
+    split = _Split(l1, penalised)
+
+    def after_iteration(intermediate_result: Any) -> None:  # SciPy looks at this name
+        intermediate_result.x = split.together(intermediate_result.x)
+        if callback is not None:
+            callback(intermediate_result)
+
+    result = minimize(
+        split.asking(asked), split.apart(theta), method="L-BFGS-B", jac=True, options=options,
+        bounds=split.bounds(), callback=after_iteration,
+    )  # fmt: skip
+    result.x = split.together(result.x)
+    return result
+
+
+class _Split:
+    """theta = U - V where it is penalised, with U and V of at least 0: there |theta| is U + V, which is smooth.
+
+    At a minimum one of U and V is 0, since both less by the same would cost less; so the penalty is the L1 norm itself,
+    and a weight that it drives to zero is 0, not nearly.
+    """
+
+    def __init__(self, l1: float, penalised: Any) -> None:
+        self.l1, self.penalised = l1, penalised
+
+    def apart(self, theta: Any) -> Any:
+        """U, or theta where it is not penalised, of theta's length; after it V."""
+        xp = arrays.namespace(theta)
+        positive = xp.where(self.penalised, xp.maximum(theta, xp.zeros_like(theta)), theta)
+        return xp.concat([positive, xp.maximum(-theta, xp.zeros_like(theta))[self.penalised]])
+
+    def together(self, vector: Any) -> Any:
+        n = self.penalised.shape[0]
+        theta = arrays.namespace(vector).asarray(vector[:n], copy=True)
+        theta[self.penalised] -= vector[n:]
+        return theta
+
+    def bounds(self) -> list[tuple[float | None, None]]:
+        """What SciPy holds each component within."""
+        flags = self.penalised.tolist()
+        return [(0.0 if flag else None, None) for flag in (*flags, *filter(None, flags))]
+
+    def asking(self, value_and_gradient: Callable[[Any], tuple[float, Any]]) -> Callable[[Any], tuple[float, Any]]:
+        """The whole cost of such a vector, and its gradient."""
+        n = self.penalised.shape[0]
+
+        def asked(vector: Any) -> tuple[float, Any]:
+            xp = arrays.namespace(vector)
+            J, gradient = value_and_gradient(self.together(vector))
+            sizes = float(xp.sum(vector[:n][self.penalised]) + xp.sum(vector[n:]))
+            of_U = xp.where(self.penalised, gradient + self.l1, gradient)
+            return J + self.l1 * sizes, xp.concat([of_U, (self.l1 - gradient)[self.penalised]])
+
+        return asked
 
 
 class ReplayError(ValueError):
