@@ -130,6 +130,16 @@ def test_several_outputs(onnx):
     np.testing.assert_allclose(asked(fb.to_onnx(model), X=X)["prediction"], model.predict(X), atol=1e-6)
 
 
+def test_a_model_of_a_cluster_is_that_of_its_plain_kind(onnx):
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    from fullbatch.dask import LogisticRegression
+
+    plain = fb.LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    there = LogisticRegression()
+    there.__dict__.update({name: value for name, value in vars(plain).items() if name not in plain.get_params()})
+    assert fb.to_onnx(there).SerializeToString() == fb.to_onnx(plain).SerializeToString()
+
+
 # --- Raw columns ---------------------------------------------------------------------------------------------
 
 

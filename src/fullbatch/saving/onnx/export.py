@@ -36,7 +36,7 @@ def to_onnx(model: Any) -> onnx.ModelProto:
     ----------
     model : estimator
         A fitted MLPClassifier, MLPRegressor, LogisticRegression, TableClassifier or TableRegressor, of float32 or
-        float64, with activations that have a name.
+        float64, with activations that have a name; or one of ``fullbatch.dask``.
 
     Returns
     -------
@@ -85,8 +85,8 @@ def to_onnx(model: Any) -> onnx.ModelProto:
     (['X'], ['label', 'probabilities'])
     """
     packages()
-    parts = Parts(model)
-    return parts.export(checksum_of(model))
+    local = model.to_local() if hasattr(model, "to_local") else model  # of a cluster's
+    return Parts(local).export(checksum_of(local))
 
 
 class Parts:
