@@ -99,7 +99,8 @@ class _Search:
         penalised = np.zeros(self.state.arrays[0].shape, dtype=bool)
         for span in weight_spans(objective.network.sizes):
             penalised[span] = True
-        return {"l1": l1 / objective.weight(self.job.start), "penalised": penalised}
+        weight = objective.weight(self.there(self.state.arrays[0]))
+        return {"l1": l1 / weight, "penalised": penalised}
 
     def _begin_anew(self, reason: str) -> None:
         warnings.warn(
