@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ from fullbatch.training.checkpoints import (
     moment_of,
     warn_of_other_bits,
 )
-from fullbatch.training.loop import epochs
+from fullbatch.training.loop import descents
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.schedules import Schedule
@@ -316,6 +315,11 @@ class _Record:
             check_same(self.resumed, self.facts)
             warn_of_other_bits(self.resumed, self.facts["made_by"], stacklevel=4)
 
+    @property
+    def seconds(self) -> float:
+        """How far apart the states may lie that the checkpoint is told; of one that does not say so, it is told all."""
+        return math.inf if self.checkpoint is None else float(getattr(self.checkpoint, "seconds", 0.0))
+
     def start(self, state: TrainingState) -> TrainingState:
         """Where the training begins, or goes on."""
         if self.resumed is not None:
@@ -366,11 +370,11 @@ def _descend(
     tol: float,
     record: _Record,
 ) -> Run:
-    network, m = objective.network, ready.examples.m
+    network = objective.network
     last, final, stopped = state, math.nan, "iterations"
     note = record.note if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
-    orders = repeat(slice(0, m), iterations - state.epoch)
-    loop: Iterator[TrainingState] = epochs(objective, optimizer, state, orders=orders, batch_size=m)
+    loop: Iterator[TrainingState]
+    loop = descents(objective, optimizer, state, iterations=iterations, tol=tol, seconds=record.seconds)
     if over := record.is_over(iterations):
         loop, stopped = iter(()), over
     try:

@@ -131,6 +131,10 @@ bool is_source(const fb_examples* from, int64_t m_X, int64_t inputs) {
 
 extern "C" {
 
+int fb_are_examples(const fb_examples* block, int64_t inputs, int with_targets) {
+    return are_examples(block, inputs, with_targets != 0);
+}
+
 int fb_abi(void) { return FB_ABI; }
 
 const char* fb_isa_name(int isa) { return isa >= 0 && isa < COUNT ? ISAS[isa].kernels->name : nullptr; }

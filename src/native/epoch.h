@@ -201,7 +201,7 @@ fb_trainer* trainer_new(
 ) {
     Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
     if (trainer == nullptr) return nullptr;
-    trainer->head = {kernels, dtype, sizes[0], batch, 0};
+    trainer->head = {kernels, dtype, sizes[0], 0, batch, 0};
     trainer->rule = *rule;
     if (!allocate(trainer, L, sizes, activations, output, batch)) {
         trainer_free(trainer);

@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-enum { FB_ABI = 5 };  // raised with every change below: a stale library is refused, not called
+// Raised with every change below, but for a function more: a stale library is refused, not called.
+enum { FB_ABI = 5 };
 
 enum fb_dtype { FB_FLOAT32 = 4, FB_FLOAT64 = 8 };
 enum fb_activation { FB_TANH, FB_SIGMOID, FB_RELU, FB_LEAKY_RELU, FB_IDENTITY, FB_GELU, FB_SILU };
@@ -69,10 +70,7 @@ FB_EXPORT int fb_step_gradient(fb_step* step, const fb_examples* block, double* 
 FB_EXPORT int fb_step_cost(fb_step* step, const fb_examples* block, double* loss, double* weight);
 FB_EXPORT int fb_step_predict(fb_step* step, const fb_examples* block, void* out);  // out (m, n[L]), row after row
 
-// Training by mini-batches, without Python from one batch to the next.
-typedef struct fb_trainer fb_trainer;
-
-// One step of the optimiser (enum fb_optimizer) for each batch:
+// One step of the optimiser (enum fb_optimizer) for each batch, or for all examples:
 //     g      = (sum of the batch's gradients + l2 W) / (sum of its weights)
 //     GD       theta -= rate g
 //     momentum v = a v - rate g;  theta += v, or a v - rate g with Nesterov
@@ -82,6 +80,45 @@ typedef struct {
     int32_t kind, fixed_biases;
     double a, b, epsilon, l2;
 } fb_rule;
+
+// Some blocks of examples, whose sums are added in one order: those of a leaf one after another, the leaves by a tree.
+typedef struct {
+    const fb_examples* examples;  // of each block
+    const int64_t* leaves;        // leaf k is blocks leaves[k] ... leaves[k + 1] - 1; leaves[0] is 0
+    int64_t leaf_count;
+    double* work;  // 2 + (parameters) numbers for each block, and as many as there are parameters more
+} fb_blocks;
+
+// The sum over all blocks, at theta, on up to ``threads`` threads, each with a step of its own: they may be loaded anew.
+FB_EXPORT int fb_blocks_gradient(
+    fb_step* const* steps, int threads, const fb_blocks* blocks, const void* theta, double* gradient, double* loss,
+    double* weight
+);
+
+// Updates of all parameters, each by the gradient of J over all blocks (fb_rule: GD, momentum or Nesterov), until
+// ``iterations`` or ``seconds`` are over; or before an update where J is not finite, or where it is less than ``tol`` below
+// the J before it (``last``, to begin with; no such end where tol is 0).
+typedef struct {
+    int64_t layers;
+    const int64_t* sizes;
+    const fb_rule* rule;
+    const double* rates;  // of each iteration
+    int64_t iterations;
+    double tol, last, seconds;
+    // The start is in the first two. After an even number of updates what came of it is there, and what was before the last
+    // update in the others; else the other way round. There is no velocity for GD.
+    void* theta;
+    void* velocity;
+    void* theta_2;
+    void* velocity_2;
+    double* costs;  // J before each update
+} fb_descent;
+
+// Returns the number of updates, or a negative enum fb_status.
+FB_EXPORT int64_t fb_descend(fb_step* const* steps, int threads, const fb_blocks* blocks, const fb_descent* how);
+
+// Training by mini-batches, without Python from one batch to the next.
+typedef struct fb_trainer fb_trainer;
 
 // For batches of at most ``batch`` examples; NULL where memory is short or an argument is out of range.
 FB_EXPORT fb_trainer* fb_trainer_new(

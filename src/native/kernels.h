@@ -32,6 +32,10 @@ struct fb_head {
     const fb_kernels* kernels;
     int dtype;
     int64_t inputs;               // n[0]
+    int64_t parameters;           // how many numbers theta has
     int64_t capacity;             // of a trainer: the largest batch
     int64_t tiles_without_zeros;  // how many tiles of X were multiplied without their zeros
 };
+
+// Whether a block from outside can be read; in dispatch.cpp.
+extern "C" int fb_are_examples(const fb_examples* block, int64_t inputs, int with_targets);

@@ -143,6 +143,7 @@ struct Rows {
     int64_t step;
     Layout layout;
     const NonZero* nonzero = nullptr;  // of a tile BY_EXAMPLE whose zeros are to be left out
+    int64_t ahead = 0;                 // IN_PLACE: the examples of the next tile, which are asked for while these are read
 };
 
 // Zeros are looked for where a layer has at least a word of inputs, and left out of a tile where that is faster. A number
@@ -287,32 +288,52 @@ FB_INLINE V<T> row_vector(const T* row, int v, int64_t n) {
     return left >= lanes ? loadu(row + v * lanes) : load_first(row + v * lanes, int(left));
 }
 
-// z = A w + b for one tile of examples.
-template <class T, bool CUT>
+// Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
+// asked for while the one before is read, and comes during its computing.
+template <class T>
+FB_INLINE void fetch(const T* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache
+}
+
+// z = A w + b for one tile of examples, of VN vectors of inputs; 0 for as many as there are.
+template <class T, bool CUT, int VN>
 void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t rows, T* z) {
     constexpr int lanes = vec<T>::lanes;
     const int64_t n = layer.inputs;
+    const int vectors = VN > 0 ? VN : layer.vectors;
+    const int tail = int(n - int64_t(vectors - 1) * lanes);
+    const auto row = [&](const T* a, int v) __attribute__((always_inline)) {
+        if constexpr (!CUT) return load(a + v * lanes);
+        return v < vectors - 1 ? loadu(a + v * lanes) : load_first(a + v * lanes, tail);
+    };
     int64_t e = 0;
     for (; e + 4 <= rows; e += 4) {
         const T* a = in.p + e * in.step;
+        for (int64_t k = 0; CUT && k < 4 && e + k < in.ahead; k++) fetch(a + (rows + k) * in.step, n);
         V<T> s0 = {}, s1 = {}, s2 = {}, s3 = {};
-        for (int v = 0; v < layer.vectors; v++) {
+        for (int v = 0; v < vectors; v++) {
             const V<T> wv = load(w + v * lanes);
-            s0 = fma(wv, row_vector<T, CUT>(a, v, n), s0);
-            s1 = fma(wv, row_vector<T, CUT>(a + in.step, v, n), s1);
-            s2 = fma(wv, row_vector<T, CUT>(a + 2 * in.step, v, n), s2);
-            s3 = fma(wv, row_vector<T, CUT>(a + 3 * in.step, v, n), s3);
+            s0 = fma(wv, row(a, v), s0);
+            s1 = fma(wv, row(a + in.step, v), s1);
+            s2 = fma(wv, row(a + 2 * in.step, v), s2);
+            s3 = fma(wv, row(a + 3 * in.step, v), s3);
         }
-        z[e] = sum(s0) + b;
-        z[e + 1] = sum(s1) + b;
-        z[e + 2] = sum(s2) + b;
-        z[e + 3] = sum(s3) + b;
+        sums_of_four(s0, s1, s2, s3, z + e);
+        for (int k = 0; k < 4; k++) z[e + k] += b;
     }
     for (; e < rows; e++) {
         V<T> s = {};
-        for (int v = 0; v < layer.vectors; v++) s = fma(load(w + v * lanes), row_vector<T, CUT>(in.p + e * in.step, v, n), s);
+        for (int v = 0; v < vectors; v++) s = fma(load(w + v * lanes), row(in.p + e * in.step, v), s);
         z[e] = sum(s) + b;
     }
+}
+
+template <class T, bool CUT>
+void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t rows, T* z) {
+    if (layer.vectors == 1) dot_products<T, CUT, 1>(layer, w, b, in, rows, z);
+    else if (layer.vectors == 2) dot_products<T, CUT, 2>(layer, w, b, in, rows, z);
+    else if (layer.vectors == 4) dot_products<T, CUT, 4>(layer, w, b, in, rows, z);
+    else dot_products<T, CUT, 0>(layer, w, b, in, rows, z);
 }
 
 // Adds vectors as ``sum`` adds the lanes of one: halves first.

@@ -141,13 +141,6 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
     }
 }
 
-// Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
-// asked for while the one before is read, and comes during its computing.
-template <class T>
-FB_INLINE void fetch(const T* x, int64_t n) {
-    for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache
-}
-
 // X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
 // may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
 // tile keeps that order. A narrow layer reads it twice for each of its few units: the copy would take a third of its time.
@@ -157,7 +150,11 @@ Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first
     const T* X = static_cast<const T*>(from->X) + first * from->x_example;
     const bool by_feature = from->x_example == 1 && (from->x_feature != 1 || n == 1);
     const int64_t next = smaller(TILE, from->m - first - rows);  // examples
-    if (narrow && from->x_feature == 1 && !by_feature) return {X, from->x_example, IN_PLACE};
+    if (narrow && from->x_feature == 1 && !by_feature) {
+        Rows<T> in_place = {X, from->x_example, IN_PLACE};
+        in_place.ahead = next;
+        return in_place;
+    }
     if (by_feature) {
         const int64_t step = row_step<T>(TILE);
         for (int64_t i = 0; i < n; i++) {
@@ -309,7 +306,8 @@ fb_step* step_new(
 ) {
     Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
     if (step == nullptr) return nullptr;
-    step->head = {kernels, dtype, sizes[0], 0, 0};
+    step->head = {kernels, dtype, sizes[0], 0, 0, 0};
+    for (int64_t l = 1; l <= L; l++) step->head.parameters += (sizes[l - 1] + 1) * sizes[l];
     if (!allocate(step, L, sizes, activations, output)) {
         step_free(step);
         return nullptr;

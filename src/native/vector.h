@@ -197,4 +197,32 @@ FB_INLINE T sum_of(const void* v) {
 FB_INLINE float sum(V<float> v) { return sum_of<float, sizeof v>(&v); }
 FB_INLINE double sum(V<double> v) { return sum_of<double, sizeof v>(&v); }
 
+// Of four vectors at once, each with the same bits.
+#if defined(__AVX512F__)
+FB_INLINE void sums_of_four(V<float> a, V<float> b, V<float> c, V<float> d, float* to) {
+    const __m512 ab = _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x44) +
+                      _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xee);  // a's two quarters, then b's
+    const __m512 cd = _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0x44) + _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0xee);
+    const __m512 q = _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0x88) +
+                     _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0xdd);  // a quarter of each
+    const __m512 half = q + _mm512_maskz_permute_ps(0xffff, q, 0x4e);
+    const __m512 all = half + _mm512_maskz_permute_ps(0xffff, half, 0xb1);
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm512_mask_storeu_ps(to, 0xf, _mm512_maskz_permutexvar_ps(0xffff, first, all));
+}
+#else
+FB_INLINE void sums_of_four(V<float> a, V<float> b, V<float> c, V<float> d, float* to) {
+    to[0] = sum(a);
+    to[1] = sum(b);
+    to[2] = sum(c);
+    to[3] = sum(d);
+}
+#endif
+FB_INLINE void sums_of_four(V<double> a, V<double> b, V<double> c, V<double> d, double* to) {
+    to[0] = sum(a);
+    to[1] = sum(b);
+    to[2] = sum(c);
+    to[3] = sum(d);
+}
+
 }  // namespace

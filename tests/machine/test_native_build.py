@@ -21,7 +21,7 @@ import fullbatch
 from fullbatch.command import app
 from fullbatch.errors import InputError
 from fullbatch.machine import native_library
-from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, OutputLoss, Rule
+from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, Blocks, Descent, OutputLoss, Rule
 
 NATIVE = Path(__file__).parents[2] / "src" / "native"
 HEADER = (NATIVE / "fullbatch_native.h").read_text(encoding="utf-8")
@@ -73,7 +73,14 @@ def fits(kind: str, declared: object, is_result: bool = False) -> bool:
         return declared is ctypes.c_char_p
     if kind in CTYPES:
         return declared is CTYPES[kind]
-    pointed = {"fb_examples": Block, "fb_rule": Rule, "fb_output_loss": OutputLoss, **CTYPES}.get(kind[:-1])
+    pointed = {
+        "fb_examples": Block,
+        "fb_rule": Rule,
+        "fb_output_loss": OutputLoss,
+        "fb_blocks": Blocks,
+        "fb_descent": Descent,
+        **CTYPES,
+    }.get(kind[:-1])
     return kind.endswith("*") and (declared is ctypes.c_void_p or declared is ctypes.POINTER(pointed))
 
 
@@ -90,7 +97,14 @@ def test_the_header_is_mirrored():
 
 
 @pytest.mark.parametrize(
-    ("name", "mirror"), [("fb_examples", Block), ("fb_rule", Rule), ("fb_output_loss", OutputLoss)]
+    ("name", "mirror"),
+    [
+        ("fb_examples", Block),
+        ("fb_rule", Rule),
+        ("fb_output_loss", OutputLoss),
+        ("fb_blocks", Blocks),
+        ("fb_descent", Descent),
+    ],
 )
 def test_the_structures_are_mirrored(name, mirror):
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", re.sub(r"//[^\n]*", "", HEADER)).group(1)

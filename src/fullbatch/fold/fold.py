@@ -22,8 +22,9 @@ from fullbatch.fold.tree import Node, Tree, in_leaves
 from fullbatch.fold.worker import Operation, Worker
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
-from fullbatch.sources import Columns, Examples, Where, sparse_reader
+from fullbatch.sources import Columns, Examples, Where, in_memory, sparse_reader
 from fullbatch.sources.sharded import Sharded
+from fullbatch.steps.native import NativeBlocks, NativeStep
 
 
 class Fold:
@@ -69,7 +70,7 @@ class Fold:
             return Worker(network, examples, min(plan.block, examples.m), step, segment)
 
         if on_cpu:
-            worth = plan.worth(self.step_name == steps.NativeStep.name)
+            worth = plan.worth(self.step_name == NativeStep.name)
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
             self.engine = OnThreads(make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
         else:
@@ -124,6 +125,23 @@ class Fold:
         """
         loss, weight = self._tree("cost", theta, where).total()
         return loss, weight
+
+    def in_one_call(self, threads: int) -> NativeBlocks | None:
+        """All blocks as the native step sums them in one call, where they are few and lie in memory; else None."""
+        blocks, engine = self.plan.blocks(), self.engine
+        if self.step_name != NativeStep.name or not isinstance(engine, OnThreads):
+            return None
+        layout = in_memory(self.examples.X)
+        if layout is None or layout.numbers is None or layout.codes is not None or layout.through is not None:
+            return None
+        if self.examples.Y is None or not NativeBlocks.fit(self.network, len(blocks)):
+            return None
+        workers = engine.workers(min(threads, len(blocks)))
+        parts = [workers[0].read(block.where) for block in blocks]
+        if not all(NativeBlocks.in_place(*part, workers[0].step.dtype) for part in parts):
+            return None
+        leaves = [0, *(i + 1 for i, block in enumerate(blocks) if block.last)]
+        return NativeBlocks([worker.step for worker in workers], parts, leaves)
 
     def _tree(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> Tree:
         """Of leaves, or on a GPU of segments, of which the first has number ``first``."""

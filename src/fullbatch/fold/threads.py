@@ -49,7 +49,7 @@ class OnThreads:
     def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
         """``merge`` every leaf's Node, or (where, A[L]) of every block to predict: one at a time and in order."""
         merge_part = merging(operation, merge)
-        workers = [self._worker(i) for i in range(min(self.threads, len(blocks)))]
+        workers = self.workers(min(self.threads, len(blocks)))
         for worker in workers:
             worker.load(theta)
         if len(workers) == 1:  # no thread and no lock: the caller's thread does it all
@@ -91,6 +91,9 @@ class OnThreads:
             errors = [error for other in others if (error := other.exception()) is not None]
         if errors:
             raise errors[0]
+
+    def workers(self, count: int) -> list[Worker]:
+        return [self._worker(i) for i in range(count)]
 
     def _worker(self, index: int) -> Worker:
         if index == len(self._workers):

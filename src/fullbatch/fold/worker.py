@@ -40,7 +40,7 @@ class Worker:
         """
         if operation == "predict":
             return self.step.predict(self.read_X(where))
-        X, Y, weight = self._read(where)
+        X, Y, weight = self.read(where)
         if self.segment and operation == "cost":
             return [Cost(*cost) for cost in self.step.costs(X, Y, weight, self.segment)]
         if self.segment:
@@ -49,7 +49,8 @@ class Worker:
             return Cost(*self.step.cost(X, Y, weight))
         return self.step.gradient(X, Y, weight).astype(self.wide, self.xp)
 
-    def _read(self, where: Where) -> tuple[Any, Any, Any]:
+    def read(self, where: Where) -> tuple[Any, Any, Any]:
+        """X, Y and the weights of a block; the last two may be None."""
         weight = self.weight
         if weight is not None:
             if isinstance(where, slice) or arrays.is_numpy(weight):

@@ -67,6 +67,32 @@ class OutputLoss(ctypes.Structure):
     _fields_ = (("unit", c_int32), ("lines", c_int32), ("below", c_double), ("above", c_double))
 
 
+class Blocks(ctypes.Structure):
+    """Blocks of examples and the leaves that they belong to: ``fb_blocks``."""
+
+    _fields_ = (("examples", c_void_p), ("leaves", c_void_p), ("leaf_count", c_int64), ("work", c_void_p))
+
+
+class Descent(ctypes.Structure):
+    """Updates by all examples: ``fb_descent``."""
+
+    _fields_ = (
+        ("layers", c_int64),
+        ("sizes", c_void_p),
+        ("rule", c_void_p),
+        ("rates", c_void_p),
+        ("iterations", c_int64),
+        ("tol", c_double),
+        ("last", c_double),
+        ("seconds", c_double),
+        ("theta", c_void_p),
+        ("velocity", c_void_p),
+        ("theta_2", c_void_p),
+        ("velocity_2", c_void_p),
+        ("costs", c_void_p),
+    )
+
+
 # isa, dtype, layers, sizes, activations, output
 NETWORK = (c_int, c_int, c_int64, POINTER(c_int64), POINTER(c_int32), POINTER(OutputLoss))
 # Arrays are given as plain addresses (array.ctypes.data): a typed pointer would be made anew at each call.
@@ -89,6 +115,11 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_void_p, c_int, POINTER(Block), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),
     ),
     "fb_tiles_without_zeros": (c_int64, (c_void_p,)),
+    "fb_blocks_gradient": (
+        c_int,
+        (c_void_p, c_int, POINTER(Blocks), c_void_p, c_void_p, POINTER(c_double), POINTER(c_double)),
+    ),
+    "fb_descend": (c_int64, (c_void_p, c_int, POINTER(Blocks), POINTER(Descent))),
     "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
-from fullbatch.machine.native_library import Block, OutputLoss
+from fullbatch.machine.native_library import Block, Blocks, Descent, OutputLoss, Rule
 
 C_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu", "silu")  # in C's order, as the rest
 C_OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -61,18 +61,18 @@ class NativeStep:
         block, arrays = self._examples(X, Y, weight)
         gradient = np.empty(self.size)  # in float64: sums of more than 4096 examples are
         failed = self.library.fb_step_gradient(self.handle, block, gradient.ctypes.data, self.loss, self.weight)
-        self._check(failed, arrays)
+        self.check(failed, arrays)
         return GradientSum(np.float64(self.loss.value), gradient, self.weight.value, self.network.sizes)
 
     def cost(self, X: Any, Y: Any, weight: Any) -> tuple[Any, Any]:
         block, arrays = self._examples(X, Y, weight)
-        self._check(self.library.fb_step_cost(self.handle, block, self.loss, self.weight), arrays)
+        self.check(self.library.fb_step_cost(self.handle, block, self.loss, self.weight), arrays)
         return self.loss.value, self.weight.value
 
     def predict(self, X: Any) -> Any:
         block, arrays = self._examples(X, None, None)
         out = np.empty((X.shape[1], self.network.sizes[-1]), self.dtype)
-        self._check(self.library.fb_step_predict(self.handle, block, out.ctypes.data), arrays)
+        self.check(self.library.fb_step_predict(self.handle, block, out.ctypes.data), arrays)
         return out.T
 
     def prepared(self, X: Any, out: np.ndarray) -> Callable[[], None]:
@@ -89,7 +89,7 @@ class NativeStep:
 
         def again() -> None:
             if failed := predict(handle, pointer, out_as_C_sees_it):
-                self._check(failed, held)
+                self.check(failed, held)
 
         return again
 
@@ -110,11 +110,90 @@ class NativeStep:
         return block, arrays
 
     @staticmethod
-    def _check(failed: int, arrays: list[Any]) -> None:
+    def check(failed: int, arrays: list[Any]) -> None:
         if failed == NO_MEMORY:
             raise MemoryError("no memory for 64 examples of X.")
         if failed:
             raise ValueError("the native step refused its arguments: a sparse block's features are out of range.")
+
+
+class NativeBlocks:
+    """Blocks of examples as they lie in memory, all summed in one call of C: what a fold of short blocks is.
+
+    steps : one for each thread;  parts : X, Y and the weights or None of each block, as C can take them (``in_place``)
+    leaves : where leaf k begins: with block leaves[k]; the last number is how many blocks there are
+    """
+
+    MOST = 64  # blocks: each has a gradient of its own
+    BYTES = 2**23  # of all their gradients
+
+    def __init__(
+        self, steps: Sequence[NativeStep], parts: Sequence[tuple[Any, Any, Any]], leaves: Sequence[int]
+    ) -> None:
+        first = steps[0]
+        self.steps, self.network, self.dtype, self.size = tuple(steps), first.network, first.dtype, first.size
+        self.library = first.library
+        self.handles = (ctypes.c_void_p * len(steps))(*(step.handle for step in steps))
+        blocks = (Block * len(parts))()
+        self.kept: list[Any] = []  # what C looks at
+        for block, (X, Y, weight) in zip(blocks, parts, strict=True):
+            block.m = X.shape[1]
+            self.kept += put_X(block, X, self.dtype, self.network.sizes[0])
+            self.kept += put_targets(block, Y, weight, self.dtype, (self.network.sizes[-1], block.m))
+        starts, work = np.array(leaves, np.int64), np.empty((2 + self.size) * len(parts) + self.size)
+        self.blocks = Blocks(ctypes.addressof(blocks), starts.ctypes.data, len(starts) - 1, work.ctypes.data)
+        self.kept += [blocks, starts, work]
+
+    @classmethod
+    def fit(cls, network: Network, blocks: int) -> bool:
+        """Whether so many blocks are few enough."""
+        return blocks <= cls.MOST and 8 * blocks * count(network.sizes) <= cls.BYTES
+
+    @staticmethod
+    def in_place(X: Any, Y: Any, weight: Any, dtype: np.dtype) -> bool:
+        """Whether C can take a block's arrays as they lie."""
+        given = [array for array in (X, Y, weight) if array is not None]
+        return all(isinstance(array, np.ndarray) and in_elements(array, dtype) for array in given)
+
+    def gradient(self, theta: Any, threads: int) -> GradientSum:
+        """The sum over all blocks, as the fold adds it."""
+        theta, vector = np.ascontiguousarray(theta, self.dtype), np.empty(self.size)
+        loss, weight = ctypes.c_double(), ctypes.c_double()
+        failed = self.library.fb_blocks_gradient(
+            self.handles,
+            min(threads, len(self.steps)),
+            self.blocks,
+            theta.ctypes.data,
+            vector.ctypes.data,
+            loss,
+            weight,
+        )
+        NativeStep.check(failed, [])
+        return GradientSum(np.float64(loss.value), vector, weight.value, self.network.sizes)
+
+    def descend(
+        self, rule: Rule, moment: Sequence[Any], rate: float, updates: int, *, tol: float, last: float, seconds: float
+    ) -> tuple[list[float], Sequence[Any], Sequence[Any]]:
+        """Updates of theta by all blocks, see ``fb_descend``: J before each, what came of them, what was before.
+
+        moment : theta, and the velocity where the rule has one;  rate : of each of so many updates, at most
+        """
+        size = self.size
+        now = [np.array(array, self.dtype) for array in moment]
+        other = [np.empty(size, self.dtype) for _ in moment]
+        rates, costs = np.full(updates, rate), np.empty(updates)
+        sizes = (ctypes.c_int64 * len(self.network.sizes))(*self.network.sizes)
+        addresses = [array.ctypes.data for array in (*now, *other)]
+        theta, velocity, theta_2, velocity_2 = (
+            addresses if len(moment) == 2 else (addresses[0], None, addresses[1], None)
+        )
+        how = Descent(
+            len(sizes) - 1, ctypes.addressof(sizes), ctypes.addressof(rule), rates.ctypes.data, updates, tol, last, seconds,
+            theta, velocity, theta_2, velocity_2, costs.ctypes.data,
+        )  # fmt: skip
+        done = self.library.fb_descend(self.handles, len(self.steps), self.blocks, how)
+        NativeStep.check(min(done, 0), [])
+        return costs[:done].tolist(), *((other, now) if done % 2 else (now, other))
 
 
 def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from fullbatch.core.parameters import refuse_equal_units
 from fullbatch.sources import Where
 from fullbatch.training import minibatches
 from fullbatch.training.minibatches import Batches
+from fullbatch.training.native_descent import NativeDescent
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
@@ -140,6 +142,30 @@ def _epochs(
 
 def _rate(before: TrainingState, begun: int, per_epoch: int) -> Callable[[int], float]:
     return lambda updates: before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
+
+
+def descents(
+    objective: Objective, optimizer: Optimizer, state: TrainingState, *, iterations: int, tol: float, seconds: float
+) -> Iterator[TrainingState]:
+    """Train on from ``state`` by full batches, to so many ``iterations`` in all: ``epochs`` that leaves states out.
+
+    tol     : where an iteration lowers the cost by less, the states before and after it are yielded (0: no such place)
+    seconds : states that are yielded lie no further apart than that, or a tenth of a second; 0: every one is yielded
+
+    The last two before the end are yielded in any case, and those about a cost that is not finite.
+    """
+    refuse_equal_units(state.theta, objective.network.sizes)
+    m = objective.examples.m
+    native = NativeDescent.make(objective, optimizer, state) if seconds > 0 else None
+    while native is not None and state.epoch < iterations:
+        done = state.epoch
+        for after in native.run(state, iterations - done, tol, seconds):
+            state = after
+            yield after
+        if state.epoch == done:  # the next one is for the caller to judge
+            break
+    orders = repeat(slice(0, m), iterations - state.epoch)
+    yield from epochs(objective, optimizer, state, orders=orders, batch_size=m)
 
 
 def _with(state: TrainingState, batches: Batches) -> TrainingState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fullbatch.training.optimizers import Optimizer
@@ -23,11 +23,14 @@ class History:
         self._length = len(self._values)
 
     def appended(self, value: float) -> History:
+        return self.extended((value,))
+
+    def extended(self, values: Sequence[float]) -> History:
         new = History.__new__(History)
         whole = self._length == len(self._values)  # else somebody went on from here before, and has what follows
         new._values = self._values if whole else self._values[: self._length]
-        new._values.append(value)
-        new._length = self._length + 1
+        new._values.extend(values)
+        new._length = self._length + len(values)
         return new
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,0 +1,83 @@
+"""Native training by full batches: update after update without the interpreter.
+
+An update of a small network on few examples takes C a few microseconds, and the interpreter ten times as long. The twin
+of the loop with minibatches.PythonBatches, to which test_native_descent.py holds it, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from fullbatch.fold.blocks import multiply_adds
+from fullbatch.machine.native_library import Rule
+from fullbatch.machine.threads import thread_count
+from fullbatch.training.native_batches import KINDS, RULES
+from fullbatch.training.objective import Objective
+from fullbatch.training.optimizers import Optimizer
+from fullbatch.training.state import TrainingState
+
+SLICE = 0.1  # seconds after which a run comes back, for Ctrl-C
+MOST = 2**17  # updates of a run: each has a cost
+LONGEST_WORK = (
+    2**31
+)  # multiplications of an update: the interpreter does not show in longer ones, Ctrl-C waits for them
+THREAD_WORK = 2**18  # multiplications that are worth a thread, which is there already
+
+
+class NativeDescent:
+    """Gradient descent at a constant rate, with momentum or without, by all examples at once."""
+
+    @staticmethod
+    def make(objective: Objective, optimizer: Optimizer, state: TrainingState) -> NativeDescent | None:
+        """None where it cannot run."""
+        fold = objective.fold
+        work = fold.examples.m * multiply_adds(fold.network)
+        if optimizer.name not in ("gd", "sgd") or state.schedule.kind != "constant" or not objective.intercept:
+            return None
+        if state.place or work > LONGEST_WORK:
+            return None
+        asked = objective.limits["threads"]
+        threads = 1 if work < 2 * THREAD_WORK else min(thread_count(asked), work // THREAD_WORK)
+        blocks = fold.in_one_call(threads)
+        return None if blocks is None else NativeDescent(objective, optimizer, blocks)
+
+    def __init__(self, objective: Objective, optimizer: Optimizer, blocks: Any) -> None:
+        kind, a, _, _ = RULES[optimizer.name](optimizer.numbers)
+        self.blocks, self.m, self.threads = blocks, objective.fold.examples.m, len(blocks.steps)
+        self.rule = Rule(kind=KINDS.index(kind), a=a, l2=objective.l2)
+
+    def run(self, state: TrainingState, updates: int, tol: float, seconds: float) -> Iterator[TrainingState]:
+        """Up to so many updates in ``seconds``: the state before the last of them, and the one after it.
+
+        None where the next one is not made: J is not finite before it, or less than ``tol`` below the J before.
+        """
+        last = state.costs[-1] if state.epoch and len(state.costs) else math.inf
+        costs, now, before = self.blocks.descend(
+            self.rule,
+            (state.theta, *state.arrays),
+            state.learning_rate,
+            min(updates, MOST),
+            tol=tol,
+            last=last,
+            seconds=min(seconds, SLICE),
+        )
+        if len(costs) > 1:
+            state = self._after(state, costs[:-1], before)
+            yield state
+        if costs:
+            yield self._after(state, costs[-1:], now)
+
+    def _after(self, state: TrainingState, costs: list[float], moment: Any) -> TrainingState:
+        """As ``loop._judged`` would have it, update after update."""
+        best, waited = state.best, state.waited
+        for cost in costs:
+            waited = 0 if cost <= best else waited + 1
+            best = min(best, cost)
+        theta, *arrays = moment
+        k = len(costs)
+        return state._replace(
+            theta=theta, arrays=tuple(arrays), updates=state.updates + k, epoch=state.epoch + k,
+            examples=state.examples + k * self.m, costs=state.costs.extended(costs), best=best, waited=waited,
+        )  # fmt: skip

@@ -1,0 +1,216 @@
+"""Full batches in one call of C against the loop in Python, to the bit; and that it is C that ran."""
+
+from __future__ import annotations
+
+import signal
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+from conftest import ISAS, use
+from fullbatch.core.parameters import flatten
+from fullbatch.errors import NonFiniteError
+from fullbatch.fold.tree import Node, Tree
+from fullbatch.machine import native_library
+from fullbatch.sources import Dense, Examples
+from fullbatch.steps.native import NativeBlocks, NativeStep
+from fullbatch.training import native_descent
+from fullbatch.training.objective import Objective
+from reference import problem
+
+pytestmark = pytest.mark.skipif(not ISAS, reason="the native step is not here")
+
+SIZES = [3, 40, 2]  # 242 parameters: more than a chunk of them
+
+
+class Told:
+    """A checkpoint that wants to be told every state: so each update is one of the loop in Python."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.states = seconds, []
+
+    def note(self, moment):
+        self.states.append(moment.state)
+
+    def state(self):
+        raise AssertionError
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How many updates each call of C made."""
+    made = []
+    plain = NativeBlocks.descend
+
+    def counted(self, *args, **settings):
+        found = plain(self, *args, **settings)
+        made.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(NativeBlocks, "descend", counted)
+    return made
+
+
+def theta_of(params):
+    return flatten(tuple(fb.Layer(W, b) for W, b in params))
+
+
+def bits(run):
+    return run.costs, [array.tobytes() for layer in run.params for array in layer], run.stopped
+
+
+def both(runs, *args, **settings):
+    """By the loop in Python and in C; the second, and the updates that C made of it."""
+    slow = fb.gradient_descent(*args, checkpoint=Told(), **settings)
+    assert runs == []
+    fast = fb.gradient_descent(*args, **settings)
+    assert bits(fast) == bits(slow)
+    return fast, sum(runs)
+
+
+@pytest.mark.parametrize("name", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options", [{}, {"l2": 0.7}, {"momentum": 0.9, "l2": 0.1}, {"momentum": 0.8, "nesterov": True}], ids=str
+)
+def test_its_bits_are_those_of_the_loop_in_python(name, dtype, options, runs, monkeypatch):
+    use(f"native-{name}", monkeypatch)
+    params, X, Y = problem(SIZES, 2300, "softmax", dtype=dtype)
+    weight = np.random.default_rng(1).random(2300).astype(dtype) if options else None
+    args = (fb.Network(SIZES, output="softmax"), params, X, Y)
+    _, made = both(runs, *args, learning_rate=0.3, iterations=25, sample_weight=weight, **options)
+    assert made == 25
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2])
+def test_few_iterations(iterations, runs):
+    params, X, Y = problem(SIZES, 70, "softmax")
+    run, made = both(runs, fb.Network(SIZES, output="softmax"), params, X, Y, learning_rate=0.3, iterations=iterations)
+    assert made == iterations == run.iterations
+
+
+@pytest.mark.parametrize("wrong", ["strided", "other dtype of weights"])
+def test_what_lies_otherwise_has_the_same_outcome(wrong, runs):
+    """Where C cannot take an array as it lies, the loop in Python runs."""
+    params, X, Y = problem(SIZES, 90, "softmax")
+    settings = {"learning_rate": 0.3, "iterations": 5}
+    if wrong == "strided":
+        X = np.asfortranarray(X)[:, ::-1]
+        Y = Y[:, ::-1]
+        assert both(runs, fb.Network(SIZES, output="softmax"), params, X, Y, **settings)[1] == 5
+    else:
+        packed = np.zeros(90, [("one", "i1"), ("weight", "f8")])
+        packed["weight"] = 1
+        settings["sample_weight"] = packed["weight"]
+        assert both(runs, fb.Network(SIZES, output="softmax"), params, X, Y, **settings)[1] == 0
+
+
+def test_threads_do_not_change_a_bit(runs, monkeypatch):
+    monkeypatch.setattr(native_descent, "THREAD_WORK", 1)
+    params, X, Y = problem(SIZES, 40_000, "softmax", dtype="float32")
+    args, settings = (fb.Network(SIZES, output="softmax"), params, X, Y), {"learning_rate": 0.3, "iterations": 4}
+    found = [fb.gradient_descent(*args, threads=threads, **settings) for threads in (1, 2, 3)]
+    assert runs == [4, 4, 4]
+    assert bits(found[0]) == bits(found[1]) == bits(found[2])
+
+
+def test_it_ends_where_the_cost_falls_by_less_than_tol(runs):
+    params, X, Y = problem(SIZES, 70, "softmax")
+    args = (fb.Network(SIZES, output="softmax"), params, X, Y)
+    run, made = both(runs, *args, learning_rate=0.3, iterations=10_000, tol=1e-4)
+    assert run.stopped == "tolerance"
+    assert made == run.iterations
+
+
+def test_a_cost_that_is_not_finite_raises_with_the_last_good_parameters():
+    params, X, Y = problem(SIZES, 70, "identity", dtype="float32")
+    found = []
+    for checkpoint in (Told(), None):
+        with np.errstate(all="ignore"), pytest.raises(NonFiniteError) as error:
+            fb.gradient_descent(
+                fb.Network(SIZES, hidden="relu", output="identity"), params, X, Y,
+                learning_rate=50.0, iterations=500, checkpoint=checkpoint,
+            )  # fmt: skip
+        found.append((error.value.iteration, flatten(error.value.params).tobytes(), str(error.value)))
+    assert found[0] == found[1]
+    assert found[0][0] > 1
+
+
+def test_a_checkpoint_is_told_states_that_lie_so_far_apart(runs):
+    params, X, Y = problem(SIZES, 70, "softmax")
+    args = (fb.Network(SIZES, output="softmax"), params, X, Y)
+    every, some = Told(), Told(seconds=1e-9)  # a run of C ends after its first update
+    for told in (every, some):
+        fb.gradient_descent(*args, learning_rate=0.3, iterations=6, checkpoint=told)
+    assert runs == [1] * 6
+    assert [state.epoch for state in every.states] == [state.epoch for state in some.states]
+    for one, other in zip(every.states, some.states, strict=True):
+        assert one._replace(theta=None) == other._replace(theta=None)
+        assert one.theta.tobytes() == other.theta.tobytes()
+
+
+def test_resumed_it_comes_to_the_same_bits(runs, tmp_path):
+    params, X, Y = problem(SIZES, 70, "softmax")
+    args = (fb.Network(SIZES, output="softmax"), params, X, Y)
+    settings = {"learning_rate": 0.3, "momentum": 0.9}
+    kept = fb.Checkpoint(tmp_path / "run.ckpt")
+    fb.gradient_descent(*args, iterations=7, checkpoint=kept, **settings)
+    resumed = fb.gradient_descent(*args, iterations=20, resume=kept, **settings)
+    assert sum(runs) == 20
+    assert bits(resumed) == bits(fb.gradient_descent(*args, iterations=20, **settings))
+
+
+def test_ctrl_c_ends_a_run(runs):
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    params, X, Y = problem(SIZES, 70, "softmax")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fb.gradient_descent(fb.Network(SIZES, output="softmax"), params, X, Y, learning_rate=1e-9, iterations=10**9)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("leaves", [[0, 1], [0, 2, 5], [0, 1, 2, 4, 5, 7, 8, 9]], ids=str)
+def test_blocks_are_added_as_the_fold_adds_them(leaves):
+    params, X, Y = problem(SIZES, 90, "softmax")
+    network, theta, count = fb.Network(SIZES, output="softmax"), theta_of(params), leaves[-1]
+    parts = [(X[:, 10 * i : 10 * i + 10], Y[:, 10 * i : 10 * i + 10], None) for i in range(count)]
+    steps = [NativeStep(network, X, 10) for _ in range(2)]
+    steps[0].load(theta)
+    tree = Tree()
+    for k, (first, stop) in enumerate(pairwise(leaves)):
+        total = None
+        for part in parts[first:stop]:
+            block = steps[0].gradient(*part)
+            total = block if total is None else total + block
+        tree.add(Node(k, 1, total))
+    expected = tree.total()
+    for threads in (1, 2):
+        total = NativeBlocks(steps, parts, leaves).gradient(theta, threads)
+        assert total.vector.tobytes() == expected.vector.tobytes()
+        assert (total.loss, total.weight) == (expected.loss, expected.weight)
+
+
+def test_wrong_calls_are_refused():
+    params, X, Y = problem(SIZES, 70, "softmax")
+    network, theta = fb.Network(SIZES, output="softmax"), theta_of(params)
+    step = NativeStep(network, X, 70)
+    blocks = NativeBlocks([step], [(X, Y, None)], [0, 1])
+    with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
+        assert objective.cost_and_gradient(theta)[1].tobytes() == (blocks.gradient(theta, 1).vector / 70).tobytes()
+    settings = {"tol": 0.0, "last": np.inf, "seconds": 1.0}
+    for wrong in (native_library.Rule(kind=3), native_library.Rule(kind=-1), native_library.Rule(fixed_biases=1)):
+        with pytest.raises(ValueError, match="refused"):
+            blocks.descend(wrong, (theta,), 1.0, 1, **settings)
+    for leaves in ([0, 0], [1, 1], [0, 1, 1]):
+        with pytest.raises(ValueError, match="refused"):
+            NativeBlocks([step], [(X, Y, None)], leaves).gradient(theta, 1)
+    with pytest.raises(ValueError, match="refused"):
+        NativeBlocks([step, NativeStep(fb.Network([3, 2]), X, 70)], [(X, Y, None)], [0, 1]).gradient(theta, 2)
