@@ -304,7 +304,8 @@ void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t ro
     const int tail = int(n - int64_t(vectors - 1) * lanes);
     const auto row = [&](const T* a, int v) __attribute__((always_inline)) {
         if constexpr (!CUT) return load(a + v * lanes);
-        return v < vectors - 1 ? loadu(a + v * lanes) : load_first(a + v * lanes, tail);
+        const bool whole = v < vectors - 1 || (FB_VECTOR_BYTES < 64 && tail == lanes);  // AVX-512 reads both alike
+        return whole ? loadu(a + v * lanes) : load_first(a + v * lanes, tail);
     };
     int64_t e = 0;
     for (; e + 4 <= rows; e += 4) {

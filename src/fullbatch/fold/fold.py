@@ -128,10 +128,10 @@ class Fold:
 
     def in_one_call(self, threads: int) -> NativeBlocks | None:
         """All blocks as the native step sums them in one call, where they are few and lie in memory; else None."""
-        blocks, engine = self.plan.blocks(), self.engine
+        engine = self.engine
         if self.step_name != NativeStep.name or not isinstance(engine, OnThreads):
             return None
-        layout = in_memory(self.examples.X)
+        blocks, layout = self.plan.blocks(), in_memory(self.examples.X)
         if layout is None or layout.numbers is None or layout.codes is not None or layout.through is not None:
             return None
         if self.examples.Y is None or not NativeBlocks.fit(self.network, len(blocks)):

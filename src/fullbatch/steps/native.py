@@ -188,8 +188,8 @@ class NativeBlocks:
             addresses if len(moment) == 2 else (addresses[0], None, addresses[1], None)
         )
         how = Descent(
-            len(sizes) - 1, ctypes.addressof(sizes), ctypes.addressof(rule), rates.ctypes.data, updates, tol, last, seconds,
-            theta, velocity, theta_2, velocity_2, costs.ctypes.data,
+            len(sizes) - 1, ctypes.addressof(sizes), ctypes.addressof(rule), rates.ctypes.data, updates,
+            tol, last, seconds, theta, velocity, theta_2, velocity_2, costs.ctypes.data,
         )  # fmt: skip
         done = self.library.fb_descend(self.handles, len(self.steps), self.blocks, how)
         NativeStep.check(min(done, 0), [])
