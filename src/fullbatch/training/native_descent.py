@@ -12,7 +12,6 @@ from typing import Any
 
 from fullbatch.fold.blocks import multiply_adds
 from fullbatch.machine.native_library import Rule
-from fullbatch.machine.threads import thread_count
 from fullbatch.training.native_batches import KINDS, RULES
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
@@ -23,7 +22,6 @@ MOST = 2**17  # updates of a run: each has a cost
 LONGEST_WORK = (
     2**31
 )  # multiplications of an update: the interpreter does not show in longer ones, Ctrl-C waits for them
-THREAD_WORK = 2**18  # multiplications that are worth a thread, which is there already
 
 
 class NativeDescent:
@@ -38,14 +36,12 @@ class NativeDescent:
             return None
         if state.place or work > LONGEST_WORK:
             return None
-        asked = objective.limits["threads"]
-        threads = 1 if work < 2 * THREAD_WORK else min(thread_count(asked), work // THREAD_WORK)
-        blocks = fold.in_one_call(threads)
+        blocks = fold.in_one_call(fold.threads)
         return None if blocks is None else NativeDescent(objective, optimizer, blocks)
 
     def __init__(self, objective: Objective, optimizer: Optimizer, blocks: Any) -> None:
         kind, a, _, _ = RULES[optimizer.name](optimizer.numbers)
-        self.blocks, self.m, self.threads = blocks, objective.fold.examples.m, len(blocks.steps)
+        self.blocks, self.m = blocks, objective.fold.examples.m
         self.rule = Rule(kind=KINDS.index(kind), a=a, l2=objective.l2)
 
     def run(self, state: TrainingState, updates: int, tol: float, seconds: float) -> Iterator[TrainingState]:
