@@ -88,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FullbatchError as error:
         return _fail(str(error), BAD_INPUT)
     except MemoryError as error:
-        return _fail(f"out of memory ({error}); use fewer columns, a smaller --hidden or --max-levels.", BAD_INPUT)
+        return _fail(
+            f"out of memory ({error}); use fewer columns, a smaller --hidden, --max-levels or --memory.", BAD_INPUT
+        )
     except OSError as error:
         return _fail(f"{error.filename or 'the system'}: {error.strerror or error}.", BAD_INPUT)
     except Exception as error:

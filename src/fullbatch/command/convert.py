@@ -115,7 +115,7 @@ def convert(
             f"{plan.free:,} are free."
         )
 
-    started, tell = time.perf_counter(), _Progress()
+    started, tell = time.perf_counter(), Progress()
     with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
         try:
             content = write_store(
@@ -134,7 +134,7 @@ def convert(
         _print(content, out, seconds)
 
 
-class _Progress:
+class Progress:
     """How far a conversion is, with its rate and the time that is left, on stderr."""
 
     def __init__(self) -> None:

@@ -28,8 +28,9 @@ MAY_CHANGE = (
     "cluster",
     "workers",
     "wait",
+    "store",
 )
-PATHS = ("data", "model")
+PATHS = ("data", "model", "store")
 
 
 @dataclass

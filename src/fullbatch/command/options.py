@@ -128,7 +128,14 @@ def layer_sizes(value: str) -> tuple[int, ...]:
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}  # bytes in each
 
 
-def memory_size(value: str | None) -> float | None:
+def table_size(value: str | None) -> str | None:
+    """Memory of a table, in bytes: "2GB"."""
+    if value is not None and (memory_size(value, "--memory") or 0) <= 1:
+        raise typer.BadParameter(f"{value!r} is no amount of bytes; give one, such as 2GB.", param_hint="'--memory'")
+    return value
+
+
+def memory_size(value: str | None, option: str = "--device-memory") -> float | None:
     """Memory of a GPU: "8GB", "7.5 GiB" and "8e9" are bytes; "0.5" is a share of it."""
     if value is None:
         return None
@@ -140,7 +147,7 @@ def memory_size(value: str | None) -> float | None:
     if not 0 < number < math.inf:
         raise typer.BadParameter(
             f"{value!r} is no amount of memory; give bytes, such as 8GB, or a share above 0 and up to 1, such as 0.5.",
-            param_hint="'--device-memory'",
+            param_hint=f"'{option}'",
         )
     return number
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fullbatch.command import large
 from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, rows_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
@@ -55,6 +56,7 @@ from fullbatch.command.options import (
     positive,
     probability,
     share_or_file,
+    table_size,
 )
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, table_or_store
@@ -244,6 +246,22 @@ def train(
         int | None,
         typer.Option(metavar="N", min=1, help="CPU threads, as 2.", show_default="all cores", rich_help_panel=MACHINE),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="A larger table is trained from a store, which is made first.",
+            callback=table_size,
+            show_default="2GB",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep that store in this folder.", show_default=False, rich_help_panel=MACHINE
+        ),
+    ] = None,
     cluster: Cluster = None,
     workers: Workers = None,
     wait: Wait = WAIT,
@@ -312,23 +330,23 @@ def train(
     params |= _of_numbers(loss, quantile, log_target)
     message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
-    used = {"--weight": weight, "--group": group, "--split-by": split_by}
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    decides = {option: column for option, column in used.items() if column is not None}
-    read = partial(table_or_store, target=target, selection=selection, used=decides)
-    table, target = _table_and_target(data, target, read)
+    place = large.Place(memory_size(memory, "--memory") or large.USUAL, store, model, quiet)
+    asked = {**params, "weight": weight, "task": task}
+    made = None if cluster else large.made(context, data, target, selection, asked, place, file)
+    table, target = (made.store, made.target) if made else _table_and_target(data, target, selection, asked)
     read_seconds = time.perf_counter() - started
     said = [message, _check_validation_file(file, table, data)]
-    params |= selection.kinds(table.names)
-    params["drop"] = selection.decides_alone(split_by, table.names)
+    kinds = {**selection.kinds(table.names), "drop": selection.decides_alone(split_by, table.names)}
+    params |= dict.fromkeys(kinds, ()) if made else kinds
     task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
     estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
-    rows_of = {"target": target, "sample_weight": weight, "X_val": file, "resume": kept.resume}
+    rows_of = {"target": target, "sample_weight": None if made else weight, "X_val": file, "resume": kept.resume}
     estimator.set_callbacks(progress, first, *kept.callbacks)
     with rows_on(cluster, table, data, workers, wait) as there:
-        stop = _fit(estimator, there, rows_of, data, model, progress)
+        stop = _fit(estimator, there, rows_of, data, model, progress, made.figures if made else {})
     name = str(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)
@@ -386,7 +404,7 @@ def _check_before_training(
 
 
 def _table_and_target(
-    data: Path | None, target: str | None, read: Callable[[Path], RawTable | Store]
+    data: Path | None, target: str | None, selection: Selection, asked: dict[str, Any]
 ) -> tuple[RawTable | Store, str]:
     """The table, or the store, that is learned from, handwritten digits without a file, and its target's name."""
     from fullbatch.sources.stored import Store
@@ -398,7 +416,7 @@ def _table_and_target(
         digits = load_digits()
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
         return RawTable.of({**columns, "digit": digits.target}), target or "digit"
-    table = read(data)
+    table = table_or_store(data, target, selection, large.roles_of(asked))
     if isinstance(table, Store):
         return table, table.target
     if target is None:
@@ -502,10 +520,12 @@ def _fit(
     data: Path | None,
     model: Path | None,
     progress: TrainingProgress,
+    made: dict[str, Any],
 ) -> int:
     """Train, and write the model; the signal that stopped the training (0: none did).
 
     rows_of : the columns and rows with a part of their own, as ``fit`` takes them
+    made : of a store that was made for this training, the figures that decided it
     """
     from fullbatch.machine.safe_output import only_writer
     from fullbatch.tables.record import files
@@ -526,7 +546,7 @@ def _fit(
         if model:
             from fullbatch.saving.model_file import save
 
-            estimator.record_["data"]["files"] = files([data] if data else [])
+            estimator.record_["data"] |= {"files": files([data] if data else []), **({"store": made} if made else {})}
             save(estimator, model)
     if signals.received:
         kept = f"the model so far is in {model}" if model else "without --model FILE the model so far is not kept"
