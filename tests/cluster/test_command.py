@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from fullbatch.command import app
@@ -25,6 +28,17 @@ def test_train_on_a_cluster(cluster, client, path, tmp_path, capsys):
     )
     assert app.main(["train", str(path), "--model", str(here), "--quiet", *HOW, "5"]) == 0
     assert there.read_bytes() == here.read_bytes()
+
+
+def test_no_client_need_be_there_before(cluster, client, path, tmp_path):
+    """In a process of its own, as it is typed: an actor asks for the current client, which the tests have always had."""
+    model = tmp_path / "there.model"
+    command = ["train", str(path), "--model", str(model), "--cluster", cluster.scheduler_address, "--quiet", *HOW, "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fullbatch", *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert model.exists()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def connected(
             raise InputError(
                 f"client must be a distributed.Client or a scheduler's address; got {type(client).__name__}."
             )
+        stack.enter_context(client.as_current())  # An actor finds its client by that, and not by the one it came from.
         yield OnDask(client, timeout, wait)
 
 
