@@ -1,4 +1,5 @@
 # docker build -t fullbatch .                                  the CPU image
+# docker build -t fullbatch:dask --build-arg EXTRA=dask .      the same with Dask, for compose.yaml
 # docker build -t fullbatch:cuda --build-arg EXTRA=cuda13 .    the GPU image; run it with --gpus all
 
 # The compiler stays in this stage; a library that does not compile ends the build.

@@ -31,7 +31,7 @@ def test_train_on_a_cluster(cluster, client, path, tmp_path, capsys):
 
 
 def test_no_client_need_be_there_before(cluster, client, path, tmp_path):
-    """In a process of its own, as it is typed: an actor asks for the current client, which the tests have always had."""
+    """In a process of its own, as it is typed: an actor asks for the current client, which the tests always had."""
     model = tmp_path / "there.model"
     command = ["train", str(path), "--model", str(model), "--cluster", cluster.scheduler_address, "--quiet", *HOW, "1"]
     done = subprocess.run(

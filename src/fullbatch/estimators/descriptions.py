@@ -17,7 +17,7 @@ PARAMETERS = {
         1 / L2, as in scikit-learn's class of this name: (1 / 2C) sum ||W||^2 beside the sum of the losses. Above 0;
         ``math.inf`` for no penalty.""",
     "l1_ratio": """float
-        Of the penalty, as in scikit-learn's class of this name: ``l1_ratio`` times the L1 norm, (1 / C) sum |W|, and
+        Of the penalty, as in scikit-learn's class of this name: ``l1_ratio`` times the L1 norm, (1 / C) sum abs(W), and
         1 - ``l1_ratio`` times L2. Between 0 and 1; above 0 the solver is "lbfgs".""",
     "fit_intercept": """bool
         Whether there is a bias; without it the bias stays 0.""",
