@@ -29,6 +29,7 @@ ROOT = HERE.parent
 PAGES = sorted([ROOT / "README.md", *HERE.glob("*.md")])
 MADE = {"messages.md", "benchmarks.md", "changelog.md", "contributing.md"}  # of other files, with tests of their own
 RUN, CHECKED, SHOWN = ("python", "pycon"), ("sh", "console", ""), ("text", "yaml", "toml", "json")
+NEEDS = {"cluster.md": "distributed"}  # beside what all pages need
 
 
 class Block(NamedTuple):
@@ -77,6 +78,8 @@ def run_shell(block: Block, page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in MADE], ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page: Path, tables: Path) -> None:
+    if page.name in NEEDS:
+        pytest.importorskip(NEEDS[page.name])
     names: dict[str, Any] = {"__name__": "__main__"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TableWarning)

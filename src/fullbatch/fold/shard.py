@@ -76,7 +76,7 @@ class Shard:
             self.fold.__enter__()
 
     def __reduce__(self) -> Any:
-        return Shard, (self.recipe, *self.data)
+        return type(self), (self.recipe, *self.data)
 
     async def pong(self) -> bool:
         """Answered between others, so that who is slow is told from who is silent."""
