@@ -172,6 +172,18 @@ def test_a_raw_row_has_what_the_table_has(raw, table_models):
         assert np.array_equal(ask(pd.DataFrame(rows[:40], dtype=object)[names]), whole)
 
 
+def test_a_raw_row_has_the_bin_that_the_table_has():
+    rng = np.random.default_rng(0)
+    steps_of_4 = rng.integers(0, 200, 1200) / 4
+    table = {"steps": np.where(rng.random(1200) < 0.1, np.nan, steps_of_4), "y": steps_of_4 % 7}
+    model = fb.TableRegressor((6,), epochs=2, random_state=0).fit(table, target="y")
+    (category,) = model.network_.encoding.categories
+    edges = np.array(category.edges)
+    for value in [*edges, *np.nextafter(edges, -np.inf), -1e300, 1e300, 7, None, "1.5"]:
+        found = fb.predictor(model)({"steps": value})
+        np.testing.assert_allclose(found, model.predict({"steps": [value]})[0], rtol=1e-6)
+
+
 def said_of(network, table):
     return network.predict_proba(table) if network.classes else network.predict(table)
 

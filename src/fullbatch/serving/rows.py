@@ -7,6 +7,7 @@ where training had texts) goes through the reading of tables, as a table of one 
 from __future__ import annotations
 
 import datetime
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.serving.worker import Worker
+from fullbatch.tables import bins
 from fullbatch.tables.encoding import TAIL, Category, TableEncoding, features_of, numbers_of, tail
 from fullbatch.tables.parts import LEVELS, part_of
 
@@ -38,9 +40,11 @@ class _Codes(NamedTuple):
         missing = start + category.width - 1 if category.missing else other
         return cls(category, start, {level: start + i for i, level in enumerate(category.levels)}, other, missing)
 
-    def of_seconds(self, seconds: float) -> int:
-        """Of the part of a date."""
+    def of_number(self, seconds: float) -> int:
+        """Of the part of a date, or of a number's bin."""
         part = self.category.part
+        if part == bins.NAME:
+            return self.missing if seconds != seconds else self.start + bisect_right(self.category.edges, seconds)
         assert part is not None
         levels, position = LEVELS[part], int(part_of(np.array([seconds]), part)[0])
         return self.of.get(levels[position], self.other) if position < len(levels) else self.missing
@@ -126,7 +130,7 @@ class RowEncoding:
                 numbers[position] = put(z)
             for j, of in own:
                 if of.category.part is not None:
-                    codes[j] = of.of_seconds(value)
+                    codes[j] = of.of_number(value)
                 else:
                     codes[j] = of.missing if value != value else of.of.get(value, of.other)
 
