@@ -206,12 +206,11 @@ class TableEncoding:
             scales.append(_center_and_scale(name, counted))
             if _many_missing(counted) and not any(category.missing for category in beside):
                 indicators.append(name)
-        categories = _few_bins(categories)
         center, scale = np.array(scales, np.float64).reshape(-1, 2).T
         formats = tuple((name, one.format) for name, one in table.columns.items() if one.format is not None)
         return cls(
             target, kind, classes, target_scale, tuple(names), tuple(numbers), center, scale,
-            tuple(indicators), tuple(categories), dtype, table.missing.unusual(), table.decimal, formats,
+            tuple(indicators), tuple(_few_bins(categories)), dtype, table.missing.unusual(), table.decimal, formats,
         )  # fmt: skip
 
     def same_as(self, other: TableEncoding) -> bool:
