@@ -362,7 +362,7 @@ def tables_command(
     """Held-out loss, seconds and memory on twelve real tables, beside boosted trees and scikit-learn's MLP."""
     known = [one for one, about in tables.TABLES.items() if data is not None or about.source != tables.FILES]
     settings = tables.Settings(
-        tuple(chosen(table or known, tables.TABLES, "table")), None if data is None else str(data.resolve()),
+        tuple(chosen(table or known, tables.TABLES, "table")), None if data is None else str(data),
         tuple(dict.fromkeys([tables.OURS, *chosen(contender or [], tables.CONTENDERS, "contender")])),
         seeds, budget, *((5.0, 1000) if quick else (limit,)),
     )  # fmt: skip

@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -406,8 +407,10 @@ def _one(here: _Run, table: str, contender: str, seed: int) -> None:
 def summary(points: list[dict[str, Any]]) -> dict[str, Any]:
     """A row for each table and contender: the mean loss over the seeds, and medians of time and memory."""
     rows = []
-    for table, contender in dict.fromkeys((p["table"], p["contender"]) for p in points):
+    for table, contender in product(TABLES, CONTENDERS):
         here = [p for p in points if p["table"] == table and p["contender"] == contender]
+        if not here:
+            continue
         rows.append(
             {
                 "table": table, "contender": contender, "seeds": len(here), "judge": here[0]["judge"],
