@@ -59,3 +59,40 @@ def test_a_model_of_a_table_of_format_2(X):
     np.testing.assert_array_equal(
         fb.load(DATA / "table.v2.fullbatch").predict_proba(columns), model.predict_proba(columns)
     )
+
+
+# Written by 0.2.0: format 3 of model files, version 1 of checkpoints and of stores. The next version keeps these files.
+OF_0_2 = json.loads((DATA / "predictions.v3.json").read_text(encoding="utf-8"))
+
+
+def test_models_of_format_3(X):
+    rows = {
+        "b": ["x" if value > 0 else "y" for value in X[:6, 1]],
+        "a": X[:6, 0],
+        "day": [str(np.datetime64("2022-01-01") + 20 * i) for i in range(6)],
+    }
+    found = fb.load(DATA / "table.v3.fullbatch").predict_proba(rows)
+    np.testing.assert_allclose(found, OF_0_2["table"], rtol=1e-5)
+    found = fb.load(DATA / "classifier.v3.fullbatch").predict_proba(X[:6])
+    np.testing.assert_allclose(found, OF_0_2["classifier"], rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*its last digits will differ")  # of another machine, or of newer libraries
+def test_a_checkpoint_of_version_1(X, tmp_path):
+    """It is a model, and its training goes on."""
+    path = tmp_path / "late.ckpt"
+    path.write_bytes((DATA / "checkpoint.v1.ckpt").read_bytes())
+    np.testing.assert_allclose(fb.load(path).predict_proba(X[:6]), OF_0_2["checkpoint"], rtol=1e-12)
+    model = fb.MLPClassifier(hidden_layer_sizes=(3,), max_iter=5, batch_size=20, learning_rate="linear", random_state=0)
+    model.fit(X, (X[:, 0] > 0).astype(int), resume=fb.Checkpoint(path))
+    assert len(model.loss_curve_) == 5
+    assert model.loss_curve_[:3] == fb.load(path).loss_curve_
+
+
+def test_a_store_of_version_1():
+    pytest.importorskip("pyarrow")
+    with fb.open_store(DATA / "table.v1.store") as store:
+        assert (store.train.m, store.held_out.m, store.classes) == (54, 6, ("no", "yes"))
+        rows = np.asarray(store.examples(store.train).X.reader()(slice(0, 4))).T
+        np.testing.assert_allclose(rows, OF_0_2["store"], rtol=1e-6)
+        fb.TableClassifier(hidden=(2,), epochs=1).fit(store)
