@@ -93,6 +93,34 @@ def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
         return {"seconds": min(np.diff(times.ends)), "loss": model.loss_curve_[-1], "step": model.step_}
 
 
+def model_of(folder: Path) -> None:
+    """A model of the store, which the next two steps use."""
+    import fullbatch as fb
+
+    with fb.open_store(folder / "table.store") as store:
+        fb.save(fb.TableClassifier((64,), epochs=1).fit(store), folder / "model")
+
+
+def command(*arguments: object) -> None:
+    """``fullbatch`` in this process; what it prints is of no interest."""
+    from contextlib import redirect_stdout
+
+    from fullbatch.command.app import main
+
+    with redirect_stdout(sys.stderr):
+        status = main([str(argument) for argument in arguments])
+    if status:
+        raise SystemExit(status)
+
+
+def evaluate(folder: Path) -> None:
+    command("evaluate", folder / "model", folder / "table.parquet", "--json")
+
+
+def predict(folder: Path) -> None:
+    command("predict", folder / "model", folder / "table.parquet", "--out", folder / "predictions.parquet")
+
+
 class Times:
     """A callback that notes when each epoch ends."""
 
@@ -119,6 +147,9 @@ STEPS: dict[str, Callable[[Path], Any]] = {
     "plain": plain,
     "convert": convert,
     "read": read,
+    "model": model_of,
+    "evaluate": evaluate,
+    "predict": predict,
     "full batch from the store": lambda folder: _train(folder, in_memory=False, **FULL),
     "full batch in memory": lambda folder: _train(folder, in_memory=True, **FULL),
     "mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI),

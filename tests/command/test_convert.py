@@ -144,3 +144,44 @@ def test_ending_it_leaves_nothing_behind(run, folder, tmp_path, monkeypatch):
     assert (status, out) == (128 + signal.SIGTERM, "")
     assert err == "fullbatch: interrupted; nothing of the store is kept.\n"
     assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_damaged_stores_and_full_disks_are_one_line(run, fails, folder, store, tmp_path, monkeypatch):
+    from fullbatch.sources.stored import open_store
+    from fullbatch.tables import store as stores
+
+    data = bytearray(store.read_bytes())
+    with open_store(store) as there:
+        data[there.file.leaves[0].offsets["numbers"] + 3] ^= 1
+    (tmp_path / "bad.store").write_bytes(data)
+    said = fails("train", tmp_path / "bad.store", "--model", tmp_path / "model", *QUICK)
+    assert "leaf 0 of 2 is damaged" in said
+    assert not (tmp_path / "model").exists()
+    newer = re.sub(rb'("format_version": )1', rb"\g<1>9", store.read_bytes())
+    (tmp_path / "newer.store").write_bytes(newer)
+    assert "is of version 9, and this fullbatch reads version 1" in fails("train", tmp_path / "newer.store")
+    usage = stores.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
+    made = ("convert", folder / "people.csv", "--target", "pays", "--quiet", "--out")
+    assert "bytes of disk while it is written, and 1,000,000 are free" in fails(*made, tmp_path / "full.store")
+    assert "does not exist" in fails(*made, tmp_path / "none" / "x.store")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.store", "newer.store"]
+
+
+def test_two_trainings_of_one_store_at_once(store):
+    from threading import Thread
+
+    import fullbatch as fb
+
+    found = []
+
+    def train():
+        with fb.open_store(store) as own:
+            found.append(fb.MLPClassifier((4,), max_iter=3, random_state=0, tol=0, learning_rate="linear").fit(own))
+
+    threads = [Thread(target=train) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0].loss_curve_ == found[1].loss_curve_

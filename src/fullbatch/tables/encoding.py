@@ -240,14 +240,16 @@ class TableEncoding:
             names.append(self.target)
         return tuple(names)
 
-    def encode(self, table: RawTable) -> EncodedTable:
+    def encode(self, table: RawTable, numbers: np.ndarray | None = None) -> EncodedTable:
         """The input columns as a ``Columns`` source (n, m). Their order does not matter; others are ignored.
+
+        numbers : zeros (m, k), where its numbers are to lie
 
         Raises TableError: columns missing, text or infinite values where training had numbers.
         """
         table.require(self.feature_names, "input column")
         start = self._first_category
-        numbers = np.zeros((table.m, start), self.dtype)
+        numbers = np.zeros((table.m, start), self.dtype) if numbers is None else numbers
         self._encode_numbers(table, numbers)
         for i, name in enumerate(self.indicators, start=len(self.numbers)):
             numbers[:, i] = table.column(name).missing

@@ -356,9 +356,8 @@ def _scatter(
 
 
 def _records(encoding: TableEncoding, table: RawTable, weight: np.ndarray | None, layout: Layout) -> np.ndarray:
-    encoded = encoding.encode(table)
-    records = np.empty(table.m, layout.record)
-    records["numbers"] = encoded.numbers
+    records = np.zeros(table.m, layout.record)
+    encoded = encoding.encode(table, records["numbers"])
     if encoding.categories:
         records["codes"] = encoded.ones
     records["y"] = encoding.encode_target(table)
@@ -387,9 +386,11 @@ class Buckets:
 
     def add(self, records: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> None:
         """Rows with their numbers, and which of them are held out."""
-        _scattered(self.files, records[~held_out], rows[~held_out], self.seed + 2**32)
-        if held_out.any():
-            self._hold(records[held_out])
+        if not held_out.any():
+            _scattered(self.files, records, rows, self.seed + 2**32)
+            return
+        _scattered(self.files, records, rows, self.seed + 2**32, np.flatnonzero(~held_out))
+        self._hold(records[held_out])
 
     def _hold(self, records: np.ndarray) -> None:
         if self.held_file is None or self.held_bytes > USUAL_BUCKET:
@@ -451,14 +452,18 @@ def _put(file: IO[bytes], records: np.ndarray) -> None:
         left = left[file.write(left) :]
 
 
-def _scattered(files: Sequence[IO[bytes]], records: np.ndarray, rows: np.ndarray, seed: int) -> None:
-    """Write each record to one of the files, by its row's hash."""
+def _scattered(
+    files: Sequence[IO[bytes]], records: np.ndarray, rows: np.ndarray, seed: int, mine: np.ndarray | None = None
+) -> None:
+    """Write each record, or those at ``mine``, to one of the files, by its row's hash."""
     if len(files) < 2:
         for file in files:
-            _put(file, records)
+            _put(file, records if mine is None else records[mine])
         return
+    rows = rows if mine is None else rows[mine]
     chosen = ((hashed(rows, seed) >> np.uint64(32)) * np.uint64(len(files)) >> np.uint64(32)).astype(np.uint8)
     order = np.argsort(chosen, kind="stable")
+    order = order if mine is None else mine[order]
     plain = records.view((np.void, records.itemsize)).take(order)  # each row is copied as a whole
     ends = np.cumsum(np.bincount(chosen, minlength=len(files)))
     for file, start, end in zip(files, [0, *ends], ends, strict=False):
