@@ -393,6 +393,58 @@ void check_trainer(int isa, const Network& net, int64_t m, int64_t batch, int la
     }
 }
 
+// Updates by all examples, which are three blocks of two leaves.
+template <class T>
+void check_descent(int isa, const Network& net, int64_t m, int kind) {
+    const double limit = sizeof(T) == 4 ? 1e-3 : 1e-10;
+    const char* name = fb_isa_name(isa);
+    const fb_rule rule = {kind, 0, 0.9, 0, 0, 0.01};
+    const Numbers start = rounded<T>(random_parameters(net)), rates(3, 0.02);
+    std::vector<Block<T>> parts;
+    Data data = {0, {}, {}, {}};
+    for (int part = 0; part < 3; part++) {
+        Data more = random_data(net, m + part, true, false);
+        more.weight[0] = 1;
+        more.X = rounded<T>(more.X), more.Y = rounded<T>(more.Y);
+        parts.emplace_back(net, more, Block<T>::ROWS, true);
+        data.m += more.m;
+        data.X.insert(data.X.end(), more.X.begin(), more.X.end());
+        data.Y.insert(data.Y.end(), more.Y.begin(), more.Y.end());
+        data.weight.insert(data.weight.end(), more.weight.begin(), more.weight.end());
+    }
+    Numbers theta = start, first(theta.size(), 0), second(theta.size(), 0), costs;
+    for (double rate : rates) {
+        const Result sum = plain(net, theta, data);
+        double squares = 0;
+        const double* W = theta.data();
+        for (int64_t l = 1; l <= net.layers(); W += net.sizes[l] * (net.sizes[l - 1] + 1), l++) {
+            for (int64_t n = 0; n < net.sizes[l] * net.sizes[l - 1]; n++) squares += W[n] * W[n];
+        }
+        costs.push_back((sum.loss + rule.l2 / 2 * squares) / sum.weight);
+        plain_update(net, rule, rate, sum, theta, first, second);
+    }
+    const auto report = [&](const char* what, double far) { check(far <= limit, what, name, sizeof(T), net, m, 0, far); };
+    Guarded<T> bits;
+    for (int threads : {1, 2}) {
+        std::vector<fb_step*> steps;
+        for (int k = 0; k < threads; k++)
+            steps.push_back(fb_step_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), &net.output));
+        const fb_examples examples[] = {parts[0].examples, parts[1].examples, parts[2].examples};
+        const int64_t leaves[] = {0, 2, 3};
+        Guarded<double> work(3 * (2 + theta.size()) + theta.size(), NAN), got_costs(rates.size(), NAN);
+        const fb_blocks blocks = {examples, leaves, 2, work.data()};
+        Guarded<T> moment = guarded<T>(start), velocity(theta.size(), 0), other(theta.size(), T(NAN)), other_velocity = other;
+        const fb_descent how = {net.layers(), net.sizes.data(), &rule, rates.data(), int64_t(rates.size()), 0, INFINITY, 60,
+                                moment.data(), velocity.data(), other.data(), other_velocity.data(), got_costs.data()};
+        report("updates", double(fb_descend(steps.data(), threads, &blocks, &how) != int64_t(rates.size())));
+        report("descent", distance(wide(other), theta));
+        report("costs of a descent", distance(wide(got_costs), costs));
+        if (threads == 1) bits = other;
+        else report("bits of a descent on two threads", double(memcmp(bits.data(), other.data(), bits.size() * sizeof(T)) != 0));
+        for (fb_step* step : steps) fb_step_free(step);
+    }
+}
+
 template <class T>
 void check_isa(int isa, int networks) {
     static const int64_t SIZES[] = {0, 1, 2, 5, 63, 64, 65, 130, 300};
@@ -408,6 +460,7 @@ void check_isa(int isa, int networks) {
     const Network pixels = {{130, 70, 3}, {FB_TANH}, {FB_OUT_SOFTMAX, 0, 0, 0}};
     check_step<T>(isa, pixels, 200, Block<T>::ROWS, false);
     check_trainer<T>(isa, pixels, 150, 64, Block<T>::ROWS, false, FB_ADAM);
+    for (int kind : {FB_GD, FB_MOMENTUM, FB_NESTEROV}) check_descent<T>(isa, pixels, 70, kind);
 }
 
 }  // namespace
