@@ -12,7 +12,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
-for quiet in ("fullbatch", "httpx2"):  # whoever sets up the root logger, examples print what they print
+for quiet in ("fullbatch", "httpx2", "distributed"):  # whoever sets up the root logger, examples print what they print
     logging.getLogger(quiet).setLevel(logging.WARNING)
 
 from fullbatch.version import __version__  # noqa: E402

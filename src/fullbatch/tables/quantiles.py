@@ -38,7 +38,8 @@ def at_rank(parts: Parts, rank: float, *, inclusive: bool = False) -> float:
             keys = _ordered_bits(values)
             bits = keys.dtype.itemsize * 8
             mine = keys >> np.uint8(bits - known) == prefix if known else np.ones(len(keys), bool)
-            digits = (keys[mine] >> np.uint8(bits - known - 16)) & keys.dtype.type(0xFFFF)
+            # Of 16 bits: NumPy 2.1 counts no unsigned integers of 64.
+            digits = ((keys[mine] >> np.uint8(bits - known - 16)) & keys.dtype.type(0xFFFF)).astype(np.uint16)
             counts += np.bincount(digits, weights=None if weight is None else weight[mine], minlength=2**16)
         upto = below + np.cumsum(counts)
         digit = int(np.searchsorted(upto, rank, side="left" if inclusive else "right"))
