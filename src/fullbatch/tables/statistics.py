@@ -200,7 +200,8 @@ def _counts_from(values: np.ndarray, start: int) -> bool:
 def _counted(values: np.ndarray, least: int) -> tuple[list[int], np.ndarray]:
     """The whole numbers that occur, and how often each, where all are near the least."""
     # The difference fits the unsigned type of the same size, also where the signed one overflows.
-    counts = np.bincount((values - values.dtype.type(least)).view(f"u{values.dtype.itemsize}"))
+    distances = (values - values.dtype.type(least)).view(f"u{values.dtype.itemsize}")
+    counts = np.bincount(distances.astype(np.intp))  # NumPy 2.1 counts no unsigned integers of 64 bits
     (found,) = np.nonzero(counts)
     return [least + distance for distance in found.tolist()], counts[found]
 
