@@ -61,7 +61,9 @@ def test_a_run_measures_goes_on_and_shows(tmp_path, capsys):
     assert json.loads((tmp_path / "tables.json").read_text())["points"] == before  # nothing is fitted again
     before[0]["revision"] = "another"
     (tmp_path / "tables.json").write_text(json.dumps(result))
-    assert main([*arguments, "--resume"]) == 0  # fullbatch is, if it is another one
+    assert (
+        main([*arguments, "--contender", "scikit-learn's MLP", "--resume"]) == 0
+    )  # fullbatch is, if it is another one
     after = json.loads((tmp_path / "tables.json").read_text())["points"]
     assert after[:-1] == before[1:]
     assert after[-1]["contender"] == "fullbatch"

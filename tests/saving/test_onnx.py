@@ -251,6 +251,17 @@ def test_tables_of_categories_alone_and_of_numbers_alone(onnx, columns):
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(table), atol=5e-7)
 
 
+def test_the_bins_of_a_number_are_those_of_the_model(onnx):
+    rng = np.random.default_rng(0)
+    steps = rng.integers(0, 200, 1200) / 4
+    table = {"steps": np.where(rng.random(1200) < 0.1, np.nan, steps), "y": np.where(steps % 7 < 3, "yes", "no")}
+    model = fb.TableClassifier(**QUICK).fit(table, target="y")
+    edges = model.network_.encoding.categories[0].edges
+    values = np.array([*edges, *np.nextafter(edges, -np.inf), -1e300, 1e300, np.nan])
+    found = asked(fb.to_onnx(model), steps=values)
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba({"steps": values}), atol=5e-7)
+
+
 # --- Pipelines of scikit-learn -------------------------------------------------------------------------------
 
 

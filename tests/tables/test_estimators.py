@@ -587,7 +587,8 @@ def skewed():
     [({"loss": "absolute_error"}, 0.5), ({"loss": "quantile", "quantile": 0.9}, 0.9), ({"log_target": True}, 0.5)],
 )
 def test_losses_predict_medians_and_quantiles(skewed, tmp_path, parameters, share_below):
-    model = fb.TableRegressor(hidden=(8,), epochs=40, random_state=0, **parameters).fit(skewed, target="y")
+    model = fb.TableRegressor((8,), epochs=40, learning_rate=1e-3, random_state=0, **parameters)
+    model.fit(skewed, target="y")
     predicted = model.predict(skewed)
     assert np.mean(skewed["y"] < predicted) == pytest.approx(share_below, abs=0.04)
     fb.save(model, tmp_path / "m.model")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import TableError
+from fullbatch.tables.bins import Sample
 from fullbatch.tables.encoding import numbers_of
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.raw import RawColumn, RawTable
@@ -100,6 +101,7 @@ class Counts:
         self.train = self.held_out = 0
         self.folded: dict[str, Folding | ColumnStatistics] = {}
         self.counted: dict[str, np.ndarray] = {}
+        self.sampled: dict[str, Sample] = {}
         self.parts_counted: dict[tuple[str, str], Any] = {}
         self.numbers_counted: dict[str, Counter[Any]] = {}
         self.shown: dict[str, list[np.ndarray]] = {}
@@ -146,6 +148,7 @@ class Counts:
             assert isinstance(folding, Folding)
             values = values if rows is None else values[rows]
             folding.add(values)
+            self.sampled.setdefault(name, Sample()).add(values)
             if column.time:
                 self._count_parts(name, column.time, values)
 
@@ -198,6 +201,9 @@ class Counts:
             if len(levels) > 1:
                 found[part] = levels
         return found
+
+    def sample(self, name: str) -> np.ndarray:
+        return self.sampled[name].total()
 
     def of_class(self, label: Any) -> int:
         """How many rows to learn from are of a class."""

@@ -12,12 +12,13 @@ PARAMETERS = {
         Of the hidden layers: "tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu" or "silu".""",
     "solver": SHARED["solver"],
     "epochs": """int or None
-        Passes over the rows to learn from; of L-BFGS and "gd" iterations. None: by their number, 3000 / sqrt(m), within
-        2 and 100 (of L-BFGS and "gd" 2e7 / m, within 50 and 200). The rate falls to zero over them.""",
+        Passes over the rows to learn from; of L-BFGS and "gd" iterations. None: by their number m, 6000 / sqrt(m) to
+        tell classes apart, half as many for a number, within 2 and 200 (of L-BFGS and "gd" 2e7 / m, within 50 and
+        200). The rate falls to zero over them.""",
     "batch_size": """int, "full" or None
         Rows of a mini-batch. None: a hundredth of the rows, within 32 and 1000.""",
     "learning_rate": """float or None
-        Of the first updates. None: 0.003 for Adam and 0.1 for SGD, times sqrt(batch_size / 250); 0.5 for "gd".""",
+        Of the first updates. None: 0.006 for Adam and 0.2 for SGD, times (batch_size / 1000)^(1/4); 0.5 for "gd".""",
     "l2": """float or None
         lambda in (lambda / 2m) sum ||W||^2, m the rows of a batch. None: min(3e-4, 30 / all rows) m.""",
     "validation": """float
@@ -38,7 +39,7 @@ PARAMETERS = {
     "categorical": """sequence of str
         Columns that are categories, whatever they look like.""",
     "numeric": """sequence of str
-        Columns that are numbers, whatever they look like.""",
+        Columns that are numbers, whatever they look like, and nothing beside: neither levels nor bins.""",
     "drop": """sequence of str
         Columns that are not learned from.""",
     "class_weight": """dict {class: weight}, "balanced" or None

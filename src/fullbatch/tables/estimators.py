@@ -178,7 +178,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
             weight_val = sample_weight_val if column is None else column
             scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
             data["held_out"] = {"rows": scored.table.m + sum(scored.left_out.values()), "left_out": scored.left_out}
-        settings = settings.for_rows(len(split.train))
+        settings = settings.for_rows(len(split.train), self._task)
         held_out_rows = 0 if scored is None else scored.table.m
         scored, others = _scored(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
@@ -202,7 +202,7 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         if settings.patience is not None and not store.held_out.m:
             raise InputError(f"patience needs held-out rows, and {store.path} has none.")
         self._check_scores(encoding, settings)
-        settings = settings.for_rows(store.train.m)
+        settings = settings.for_rows(store.train.m, self._task)
         made_of = {
             **from_store.described(store),
             "versions": record.versions(),
@@ -299,7 +299,9 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         """The record of the model's making, as far as it is known before the first epoch."""
         return json_ready({
             "versions": record.versions(),
-            "report": report(whole, encoding.target, rows=rows.kept, **self._columns()).to_dict(),
+            "report": report(
+                whole, encoding.target, rows=rows.kept, binned=encoding.binned, **self._columns()
+            ).to_dict(),
             "parameters": record.parameters(self.get_params(deep=False)),
             "chosen": {name: getattr(settings, name) for name in CHOSEN},
             "rows": m,

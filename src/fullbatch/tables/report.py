@@ -5,7 +5,7 @@ The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.errors import TableError
+from fullbatch.tables import bins
 from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
 from fullbatch.tables.encoding import MOST_CLASSES, date_parts, decide_task, input_names, is_category, numbers_of
 from fullbatch.tables.fit import learnable
@@ -83,16 +84,18 @@ def report(
     categorical: Sequence[str] = (),
     numeric: Sequence[str] = (),
     rows: np.ndarray | None = None,
+    binned: Collection[str] | None = None,
 ) -> TableReport:
     """The report of a table. The arguments are those of ``TableEncoding.learn``, and the same is refused.
 
     rows : indices of those that it is of; None: of all, but for those without a target
+    binned : the columns that have bins (``TableEncoding.binned``); None: those that have if all rows are learned from
     """
     if target is not None and rows is None:
         rows = learnable(table, target, numeric=numeric).kept
     if rows is not None:
         gaps = 0 if target is None else int(table.column(target).missing.sum())
-        found = report(table.select(rows), target, task=task, categorical=categorical, numeric=numeric)
+        found = report(table.select(rows), target, task=task, categorical=categorical, numeric=numeric, binned=binned)
         return found.of_rows(rows, gaps)
     names = input_names(table, target, categorical, numeric)
     counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
@@ -112,8 +115,24 @@ def report(
         columns.append(column_report(name, column, counted[name], forced, classes))
         if name in names:
             doubts += doubts_of_column(name, column, counted[name], forced, goal, table.delimiter)
+    if binned is None:
+        binned = _binned(table, counted, [name for name in names if name not in numeric])
+    columns = [with_bins(one) if one.name in binned else one for one in columns]
     gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in table.left_out.items()]
     return TableReport(table.m, (*columns, *gone), told, tuple(doubts))
+
+
+def _binned(table: RawTable, counted: Mapping[str, ColumnStatistics], names: Sequence[str]) -> list[str]:
+    """The columns that have bins if all rows are learned from."""
+    numbers = [name for name in names if not is_category(table.column(name), counted[name])]
+    may = [name for name in numbers if bins.may_have(table.column(name).time, table.m)]
+    found = [name for name in may if bins.edges_of(bins.Sample.of(numbers_of(name, table.column(name))))]
+    return found if len(found) <= bins.MOST_COLUMNS else []
+
+
+def with_bins(column: ColumnReport) -> ColumnReport:
+    """A column of numbers that has bins beside it."""
+    return replace(column, why=f"{column.why}, and their bins")
 
 
 # ---- one column ----------------------------------------------------------------------------------

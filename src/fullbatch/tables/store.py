@@ -32,7 +32,7 @@ from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.inputs import files_of
 from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
 from fullbatch.tables.reading import Wanted, check_formats, read_files
-from fullbatch.tables.report import column_report
+from fullbatch.tables.report import column_report, with_bins
 from fullbatch.tables.splits import HoldOut, hashed
 from fullbatch.tables.stream import InMemory, Pieces, Stream, is_streamed
 from fullbatch.version import __version__
@@ -270,6 +270,7 @@ def _described(counts: Counts, encoding: TableEncoding) -> list[dict[str, Any]]:
             continue
         forced = "--categorical" if name in counts.categorical else "--numeric" if name in counts.numeric else None
         report = column_report(name, column, counts.statistics(name), forced, None)
+        report = with_bins(report) if name in encoding.binned else report
         told.append({**vars(report), "examples": list(report.examples)})
     for name, why in counts.pieces.left_out.items():
         told.append({"name": name, "kind": "left out", "why": why, "values": "", "missing": 0, "examples": []})

@@ -14,6 +14,7 @@ import numpy as np
 from fullbatch.errors import InputError
 from fullbatch.saving.onnx.graph import ML, Graph
 from fullbatch.saving.onnx.inputs import NO_DATE, Input
+from fullbatch.tables import bins
 from fullbatch.tables.encoding import TAIL, Category, TableEncoding
 from fullbatch.tables.parts import DAY, FARTHEST, HOUR, LEVELS
 from fullbatch.tables.raw import USUAL
@@ -98,6 +99,8 @@ def _rows(graph: Graph, encoding: TableEncoding, category: Category, kind: str, 
     other = first + len(category.levels) if category.other else nothing
     missing = first + category.width - 1 if category.missing else other
     row = {level: first + i for i, level in enumerate(category.levels)}
+    if category.part == bins.NAME:
+        return _rows_of_bins(graph, category, first, nothing)
     if category.part is not None:
         return _rows_of_dates(graph, category, row, other)
     if kind == "boolean":
@@ -137,6 +140,17 @@ def _looked_up(graph: Graph, value: str, rows: Mapping[str | float, int], other:
         default_tensor=tensor("default", TensorProto.DOUBLE, [other]),
     )  # fmt: skip
     return _cast(graph, found, "int64")
+
+
+def _rows_of_bins(graph: Graph, category: Category, first: int, nothing: int) -> str:
+    """The rows of a number's bins: as many edges as it is not below; ``nothing`` where it is missing."""
+    last = graph.constant(np.array([1], np.int64))
+    passed = graph.op(
+        "GreaterOrEqual", graph.op("Unsqueeze", category.name, last), graph.constant(np.array([category.edges]))
+    )
+    count = graph.op("ReduceSum", _cast(graph, passed, "int64"), last, keepdims=0)
+    row = graph.op("Add", count, graph.constant(np.int64(first)))
+    return graph.op("Where", graph.op("IsNaN", category.name), graph.constant(np.int64(nothing)), row)
 
 
 def _rows_of_dates(graph: Graph, category: Category, row: Mapping[int, int], other: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fullbatch.tables import bins
 from fullbatch.tables.encoding import TableEncoding, as_kind, numbers_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def inputs_of(encoding: TableEncoding, record: Mapping[str, Any]) -> list[Input]
 
     record : how it was made, which knows of times that have neither parts nor a format, such as durations
     """
-    dates = {category.name for category in encoding.categories if category.part}
+    dates = {category.name for category in encoding.categories if category.part not in (None, bins.NAME)}
     dates |= {name for name, _ in encoding.date_formats}
     reported = record.get("report", {}).get("columns", ())
     dates |= {column["name"] for column in reported if column.get("kind") == "date"}
