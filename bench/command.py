@@ -353,6 +353,9 @@ def tables_command(
     resume: Resume = False,
     contender: Annotated[list[str] | None, typer.Option(help="Who learns; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    limit: Annotated[
+        float, typer.Option(metavar="SECONDS", callback=_positive, help="Of a fit; what it has then counts, marked.")
+    ] = tables.LIMIT,
     budget: Budget = tables.Settings.budget,
     quick: Quick = False,
 ) -> int:
@@ -361,7 +364,7 @@ def tables_command(
     settings = tables.Settings(
         tuple(chosen(table or known, tables.TABLES, "table")), None if data is None else str(data.resolve()),
         tuple(dict.fromkeys([tables.OURS, *chosen(contender or [], tables.CONTENDERS, "contender")])),
-        seeds, budget, *((5.0, 1000) if quick else ()),
+        seeds, budget, *((5.0, 1000) if quick else (limit,)),
     )  # fmt: skip
     return _measure("tables", settings, tables.run, out, name, resume=resume)
 

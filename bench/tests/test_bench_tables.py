@@ -19,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pandas")
 def row(table: str, contender: str, loss: float, seconds: float, rows: int = 1000, **values) -> dict:
     return {
         "table": table, "contender": contender, "judge": False, "classify": True, "rows": rows, "columns": 3,
-        "loss": loss, "seconds": seconds, "extra": 10**6, "seeds": 1, "limited": 0, **values,
+        "loss": loss, "seconds": seconds, "cpu": seconds, "others": 0.0, "extra": 10**6, "seeds": 1, "limited": 0,
+        **values,
     }  # fmt: skip
 
 
@@ -58,6 +59,12 @@ def test_a_run_measures_goes_on_and_shows(tmp_path, capsys):
     before = result["points"]
     assert main([*arguments, "--contender", "scikit-learn's MLP", "--resume"]) == 0
     assert json.loads((tmp_path / "tables.json").read_text())["points"] == before  # nothing is fitted again
+    before[0]["revision"] = "another"
+    (tmp_path / "tables.json").write_text(json.dumps(result))
+    assert main([*arguments, "--resume"]) == 0  # fullbatch is, if it is another one
+    after = json.loads((tmp_path / "tables.json").read_text())["points"]
+    assert after[:-1] == before[1:]
+    assert after[-1]["contender"] == "fullbatch"
 
 
 def test_the_trees_take_texts_gaps_and_new_levels():
@@ -89,9 +96,9 @@ def test_the_verdict_is_of_the_better_trees_and_by_the_size_of_the_table():
     found = tables.verdicts([forms.TablesRow(**one) for one in rows])
     assert found == [
         "Of 1 tables of at least 100,000 rows, fullbatch is within 1 % of the better of the trees, or ahead, on 0 "
-        "(none); it takes a third of their time at most on 1 (large).",
+        "(none); it takes a third of their time at most on 1 (large), of the cores' time on 1 (large).",
         "Of 1 tables of fewer than 100,000 rows, fullbatch is within 5 % of the better of the trees, or ahead, on 1 "
-        "(small); it takes their time at most on 1 (small).",
+        "(small); it takes their time at most on 1 (small), of the cores' time on 1 (small).",
         "It is better than scikit-learn's MLP on 0 of 1.",
     ]
 
@@ -99,16 +106,18 @@ def test_the_verdict_is_of_the_better_trees_and_by_the_size_of_the_table():
 def test_tables_and_pictures_show_what_was_limited_and_looked_at_once(tmp_path):
     from bench.machine import describe
 
+    point = {"seed": 0, "limited": False, "revision": "a"}
     points = [
-        {**row("adult", "fullbatch", 0.3, 2.0), "seed": 0, "limited": False},
-        {**row("adult", "XGBoost", 0.31, 3.0), "seed": 0, "limited": True},
-        {**row("arrival", "fullbatch", 30.0, 2.0, judge=True, classify=False), "seed": 0, "limited": False},
+        {**row("adult", "fullbatch", 0.3, 2.0, others=0.5), **point},
+        {**row("adult", "XGBoost", 0.31, 3.0), **point, "limited": True},
+        {**row("arrival", "fullbatch", 30.0, 2.0, judge=True, classify=False), **point},
     ]
     result = Result("tables", "", describe(), {}, points, summary=tables.summary(points), finished=True)
     console = render.console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
     render.show(result, console)
     text = console.file.getvalue()
     assert "arrival *" in text
+    assert text.count("2 disturbed") == 1
     assert "XGBoost (limit)" in text
     assert "30 RMSE" in text
     assert plots.draw(result, tmp_path / "tables.json")[0].stat().st_size > 10_000
