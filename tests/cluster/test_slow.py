@@ -1,0 +1,93 @@
+"""What takes minutes, for .ci/slow: kills at random moments, and a scheduler that is gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import fullbatch as fb
+import fullbatch.dask
+from fullbatch.errors import ClusterError
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+pytestmark = [
+    pytest.mark.skipif("FULLBATCH_SLOW" not in os.environ, reason="it takes minutes: set FULLBATCH_SLOW"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+HOW = {"hidden_layer_sizes": (8,), "solver": "lbfgs", "max_iter": 20, "random_state": 0}
+
+
+def test_twenty_kills_at_random_moments_cost_no_bit(client, path):
+    with fb.open_store(path) as store:
+        expected = fb.MLPClassifier(**HOW).fit(store)
+    chance, lost = random.Random(0), 0
+    for _ in range(int(os.environ.get("KILLS", "20"))):
+        client.wait_for_workers(3, timeout=60)
+        process = chance.choice(sorted(client.run(os.getpid).values()))
+        timer = threading.Timer(chance.uniform(0.0, 1.0), os.kill, (process, signal.SIGKILL))
+        timer.start()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = fullbatch.dask.MLPClassifier(**HOW, client=client).fit(path)
+        timer.join()
+        lost += any("was lost" in str(one.message) for one in caught)
+        for one, other in zip(model.coefs_ + model.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert lost  # else no kill came while it trained
+
+
+class Kill:
+    """A callback that kills a process after the second iteration."""
+
+    def __init__(self, process):
+        self.process, self.left = process, 2
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.left -= 1
+        if self.left == 0:
+            self.process.kill()
+
+
+def test_a_scheduler_that_is_gone_is_said(path, tmp_path):
+    """Its address is read from the file that it writes; what is kept goes on without a cluster."""
+    file, kept = tmp_path / "scheduler.json", tmp_path / "kept"
+    options = ["--scheduler-file", str(file), "--no-dashboard"]
+    modules = {"dask_scheduler": ["--port", "0"], "dask_worker": ["--nthreads", "1"]}
+    started = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{name}", *options, *own], stderr=subprocess.DEVNULL)
+        for name, own in modules.items()
+    ]
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+            model = fullbatch.dask.MLPClassifier(**HOW, client=client)
+            model.set_callbacks(Kill(started[0]), fb.Checkpoint(kept, 0))
+            with pytest.raises(ClusterError, match=r"does not answer any more.*goes on from there with resume="):
+                model.fit(path)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    with fb.open_store(path) as store:
+        found = fb.MLPClassifier(**HOW).fit(store, resume=fb.Checkpoint(kept))
+        expected = fb.MLPClassifier(**HOW).fit(store)
+    np.testing.assert_array_equal(found.coefs_[0], expected.coefs_[0])
