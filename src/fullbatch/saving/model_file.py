@@ -424,6 +424,12 @@ def _threshold(content: dict[str, Any], encoding: TableEncoding) -> float | None
 def _record(content: Any) -> dict[str, Any]:
     """The record of a model's making; {} in files that have none."""
     require(content is None or isinstance(content, dict), "its record is no dictionary")
+    report = (content or {}).get("report", {})
+    columns = report.get("columns", []) if isinstance(report, dict) else None
+    named = isinstance(columns, list) and all(
+        isinstance(column, dict) and isinstance(column.get("name"), str) for column in columns
+    )
+    require(named, "its record has columns without a name")
     return content or {}
 
 
