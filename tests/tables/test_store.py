@@ -435,6 +435,13 @@ def test_scores_in_blocks_are_those_of_all_rows(store, monkeypatch):
         assert {k: v for k, v in found.items() if k != "confusion_matrix"} == pytest.approx(exact, abs=1e-5)
 
 
+def test_a_metric_that_needs_all_rows_is_refused_before_a_training_that_has_too_many(store, monkeypatch):
+    monkeypatch.setattr(running_scores, "EXACT", 10)
+    monkeypatch.setattr(fb.TableClassifier, "_fit_trainer", None)
+    with pytest.raises(InputError, match="the metric 'neg_brier_score' needs all rows at once"):
+        fb.TableClassifier(epochs=3, validation=0.2, metric="neg_brier_score").fit(store)
+
+
 def test_what_a_killed_conversion_left_is_removed_by_the_next(file, path, tmp_path):
     (tmp_path / ".out.buckets").mkdir()
     (tmp_path / ".out.buckets" / "b0").write_bytes(b"rows")

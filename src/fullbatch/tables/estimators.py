@@ -43,6 +43,7 @@ from fullbatch.tables.network import TableNetwork, read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles, said_of_classes, scorable, weights_of
+from fullbatch.tables.running_scores import check_counted, kept
 from fullbatch.tables.scores import best_threshold, check_metric, check_two_classes
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
@@ -203,6 +204,8 @@ class _TableEstimator(CallbackSupportMixin, BaseEstimator):
         for name in (name for name, asked in needs.items() if asked and not store.held_out.m):
             raise InputError(f"{name} needs held-out rows, and {store.path} has none.")
         self._check_scores(encoding, settings)
+        if not kept(store.held_out.m, len(encoding.classes)):
+            check_counted(settings.metric, len(encoding.classes))
         settings = _with_usual_batch(settings, store).for_rows(store.train.m, self._task)
         made_of = {
             **from_store.described(store),

@@ -30,6 +30,11 @@ OF_RANKS = {"roc_auc": "auc", "average_precision": "average_precision"}  # metri
 OF_ERRORS = {"r2": ("r2", 1), "neg_root_mean_squared_error": ("rmse", -1), "neg_mean_absolute_error": ("mae", -1)}
 
 
+def kept(m: int, k: int) -> bool:
+    """Whether so many rows of so many classes are scored at once."""
+    return m <= EXACT and m * k <= ENTRIES
+
+
 def check_counted(metric: str | None, k: int) -> None:
     """InputError for a metric that does not follow from counts and sums, which are what many rows leave.
 
@@ -71,7 +76,7 @@ class ClassScores:
         self.m += len(target)
         if not self.ranks:
             self.parts.append((log_proba, target, weight))
-            if self.m <= EXACT and self.m * self.k <= ENTRIES:
+            if kept(self.m, self.k):
                 return
             check_counted(self.metric, self.k)
             bins = min(BINS, MOST_BINS // self.k)
@@ -224,7 +229,7 @@ class NumberScores:
         parts = [(scaled, target, weight)]
         if self.errors is None:
             self.parts += parts
-            if self.m <= EXACT:
+            if kept(self.m, 0):
                 return
             check_counted(self.metric, 0)
             self.errors, parts, self.parts = Errors(), self.parts, []
