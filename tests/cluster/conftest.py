@@ -16,7 +16,11 @@ LEAF = 65_536
 @pytest.fixture(scope="session")
 def cluster():
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with warnings.catch_warnings():
+    import dask
+
+    # Else each start of a worker sets OMP_NUM_THREADS=1 in this process, for all tests that follow.
+    own = dask.config.set({"distributed.nanny.pre-spawn-environ": {}})
+    with own, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ports and of a machine that is busy
         with distributed.LocalCluster(
             n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL

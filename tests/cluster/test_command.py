@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -26,6 +27,7 @@ def test_train_on_a_cluster(cluster, client, path, tmp_path, capsys):
     assert (
         app.main(["train", "--resume", str(kept), "--epochs", "5", "--cluster", "local", "--workers", "1", "-q"]) == 0
     )
+    assert "OMP_NUM_THREADS" not in os.environ, "what Dask sets for workers stays here, and later fits take one thread"
     assert app.main(["train", str(path), "--model", str(here), "--quiet", *HOW, "5"]) == 0
     assert there.read_bytes() == here.read_bytes()
 

@@ -140,13 +140,14 @@ def test_what_is_not_finite_gets_as_far_as_in_the_array_step(isa, what, value, d
 def counts(monkeypatch):
     """By trainer, the tiles whose zeros it has left out."""
     found = {}
-    store = NativeBatches._store
+    run = NativeBatches._run
 
-    def noted(self, *counts):
-        found[id(self)] = self.library.fb_tiles_without_zeros(self.handle)
-        store(self, *counts)
+    def noted(self, *arguments):
+        for _ in run(self, *arguments):
+            found[id(self)] = self.library.fb_tiles_without_zeros(self.handle)
+            yield
 
-    monkeypatch.setattr(NativeBatches, "_store", noted)
+    monkeypatch.setattr(NativeBatches, "_run", noted)
     return found
 
 

@@ -58,15 +58,20 @@ def _current(distributed: Any) -> Any:
 
 
 def _local(distributed: Any, workers: int | None) -> Any:
+    import dask
+
     from fullbatch.machine.threads import thread_count
 
-    return distributed.LocalCluster(
-        n_workers=workers or thread_count(None),
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    )
+    # What Dask would set for the workers, it sets in this process and leaves there: OMP_NUM_THREADS=1 and its kin, by
+    # which whatever is fitted here afterwards would take one thread.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+        return distributed.LocalCluster(
+            n_workers=workers or thread_count(None),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _at(distributed: Any, address: str, timeout: float) -> Any:
