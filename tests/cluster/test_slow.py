@@ -32,8 +32,9 @@ def test_twenty_kills_at_random_moments_cost_no_bit(client, path):
         expected = fb.MLPClassifier(**HOW).fit(store)
     chance, lost = random.Random(0), 0
     for _ in range(int(os.environ.get("KILLS", "20"))):
-        client.wait_for_workers(3, timeout=60)
-        process = chance.choice(sorted(client.run(os.getpid).values()))
+        client.wait_for_workers(2, timeout=60)  # a nanny that is at its start may not make a killed one anew
+        # The one that was killed last may not be known to be dead.
+        process = chance.choice(sorted(client.run(os.getpid, on_error="ignore").values()))
         timer = threading.Timer(chance.uniform(0.0, 1.0), os.kill, (process, signal.SIGKILL))
         timer.start()
         with warnings.catch_warnings(record=True) as caught:

@@ -169,6 +169,7 @@ class OnDask:
         futures = {address: self._submit(function, address) for address in addresses}
         found: dict[str, Any] = {}
         end = time.monotonic() + seconds
+        looked = time.monotonic()
         while len(found) < len(futures) and time.monotonic() < end and not (first and found):
             for address, future in futures.items():
                 if address not in found and future.done():
@@ -179,6 +180,10 @@ class OnDask:
                     elif first:
                         break
             time.sleep(0.005)
+            if time.monotonic() - looked > SLICE:  # a task for a worker that is gone would wait for ever
+                there, looked = self._threads(), time.monotonic()
+                for address in [one for one in futures if one not in there and one not in found]:
+                    futures.pop(address).release()
         for future in futures.values():
             future.release()
         return found
@@ -195,9 +200,13 @@ class OnDask:
             if address not in self._threads():
                 future.release()
                 return Lost("it is gone")
-        if future.status == "finished":
-            return Handle(address, future, future.result())
-        error = future.exception()
+        try:
+            if future.status == "finished":
+                return Handle(address, future, future.result(timeout=self.timeout))
+            error = future.exception(timeout=self.timeout)
+        except Exception as lost:  # between the shard's being made and its being known here
+            future.release()
+            return Lost(_short(lost))
         future.release()
         if type(error).__module__.startswith("distributed") or not isinstance(error, Exception):
             return Lost(_short(error))
