@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from fullbatch.dask.connection import ended
 from fullbatch.tables import store as stores
 
 LEAF = 65_536
@@ -22,9 +23,10 @@ def cluster():
     own = dask.config.set({"distributed.nanny.pre-spawn-environ": {}})
     with own, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ports and of a machine that is busy
-        with distributed.LocalCluster(
+        cluster = distributed.LocalCluster(
             n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
-        ) as cluster:
+        )
+        with ended(cluster):
             yield cluster
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import fullbatch as fb
 import fullbatch.dask
+from callbacks import At
 from fullbatch.core.parameters import flatten
 from fullbatch.dask import connection
 from fullbatch.dask.connection import connected
@@ -71,27 +72,6 @@ def test_fewer_processes_have_them_too(client, path, alone, count):
     with connected(client) as workers, ClusterStore(path, SomeOf(workers, count)) as store:
         found = fb.MLPClassifier((8,), random_state=0, **TRAININGS["lbfgs"]).fit(store)
     assert_same(found, alone["lbfgs"])
-
-
-class At:
-    """A callback that does something after an epoch or iteration."""
-
-    def __init__(self, number, act):
-        self.left, self.act = number, act
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        self.left -= 1
-        if self.left == 0:
-            self.act()
 
 
 def test_a_killed_worker_costs_no_bit(client, path, alone):
@@ -188,3 +168,15 @@ def test_an_empty_cluster_is_waited_for_with_a_line(path):
         pytest.raises(ClusterError, match=r"no worker came to .* within 0.3 s"),
     ):
         fb.MLPClassifier().fit(store)
+
+
+def test_a_killed_worker_that_distributed_does_not_know_when_it_closes_is_no_error():
+    class Cluster:
+        def close(self):
+            closed.append(self)
+            raise KeyError("tcp://127.0.0.1:40723")
+
+    closed = []
+    with connection.ended(Cluster()) as cluster:
+        pass
+    assert closed == [cluster]

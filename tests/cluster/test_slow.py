@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -9,15 +10,19 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 import fullbatch as fb
 import fullbatch.dask
+from callbacks import At
+from fullbatch.dask.connection import ended
 from fullbatch.errors import ClusterError
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+dask = pytest.importorskip("dask")
 pytestmark = [
     pytest.mark.skipif("FULLBATCH_SLOW" not in os.environ, reason="it takes minutes: set FULLBATCH_SLOW"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -27,14 +32,30 @@ pytestmark = [
 HOW = {"hidden_layer_sizes": (8,), "solver": "lbfgs", "max_iter": 20, "random_state": 0}
 
 
-def test_twenty_kills_at_random_moments_cost_no_bit(client, path):
+@pytest.fixture
+def two_workers():
+    """Makes a client of two new workers: a nanny whose process is killed while it starts makes no other."""
+    with ExitStack() as stack:
+
+        def make():
+            stack.pop_all().close()
+            cluster = distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+            )
+            return stack.enter_context(distributed.Client(stack.enter_context(ended(cluster))))
+
+        own = {"distributed.nanny.pre-spawn-environ": {}}
+        with dask.config.set(own):
+            yield make
+
+
+def test_twenty_kills_at_random_moments_cost_no_bit(two_workers, path):
     with fb.open_store(path) as store:
         expected = fb.MLPClassifier(**HOW).fit(store)
     chance, lost = random.Random(0), 0
     for _ in range(int(os.environ.get("KILLS", "20"))):
-        client.wait_for_workers(2, timeout=60)  # a nanny that is at its start may not make a killed one anew
-        # The one that was killed last may not be known to be dead.
-        process = chance.choice(sorted(client.run(os.getpid, on_error="ignore").values()))
+        client = two_workers()
+        process = chance.choice(sorted(client.run(os.getpid).values()))
         timer = threading.Timer(chance.uniform(0.0, 1.0), os.kill, (process, signal.SIGKILL))
         timer.start()
         with warnings.catch_warnings(record=True) as caught:
@@ -45,27 +66,6 @@ def test_twenty_kills_at_random_moments_cost_no_bit(client, path):
         for one, other in zip(model.coefs_ + model.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
             np.testing.assert_array_equal(one, other)
     assert lost  # else no kill came while it trained
-
-
-class Kill:
-    """A callback that kills a process after the second iteration."""
-
-    def __init__(self, process):
-        self.process, self.left = process, 2
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        self.left -= 1
-        if self.left == 0:
-            self.process.kill()
 
 
 def test_a_scheduler_that_is_gone_is_said(path, tmp_path):
@@ -81,7 +81,7 @@ def test_a_scheduler_that_is_gone_is_said(path, tmp_path):
         with distributed.Client(scheduler_file=str(file), timeout=60) as client:
             client.wait_for_workers(1, timeout=60)
             model = fullbatch.dask.MLPClassifier(**HOW, client=client)
-            model.set_callbacks(Kill(started[0]), fb.Checkpoint(kept, 0))
+            model.set_callbacks(At(2, started[0].kill), fb.Checkpoint(kept, 0))
             with pytest.raises(ClusterError, match=r"does not answer any more.*goes on from there with resume="):
                 model.fit(path)
     finally:

@@ -209,7 +209,7 @@ class Case:
     def nodes(self, cupy, start, stop):
         part = slice(start * 256, min(stop * 256, self.X.shape[1]))
         with Fold(self.network, self.examples(cupy, part)) as fold:
-            return fold.gradient_nodes(cupy.asarray(self.theta), None, first=start)
+            return fold.nodes("gradient", cupy.asarray(self.theta), None, first=start)
 
 
 @fake_cupy.pretended

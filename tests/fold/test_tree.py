@@ -137,7 +137,7 @@ def test_the_same_bits_for_any_threads_and_for_parts_of_the_examples(small_leave
         edges = [0, *cuts, -(-m // 256)]
         for start, stop in pairwise(edges):
             with Fold(network, examples, threads=2) as fold:
-                nodes += fold.gradient_nodes(flatten(params), slice(start * 256, min(stop * 256, m)), first=start)
+                nodes += fold.nodes("gradient", flatten(params), slice(start * 256, min(stop * 256, m)), first=start)
         assert bits(tree.total(nodes)) == results[0]
 
 
@@ -156,7 +156,7 @@ def test_an_array_cut_at_a_leaf_has_the_bits_of_the_whole(small_leaves, twin):
             examples.weight[part].copy(),
         )
         with Fold(network, own) as fold:
-            nodes += fold.gradient_nodes(flatten(params), None, first // 256)
+            nodes += fold.nodes("gradient", flatten(params), None, first // 256)
     assert bits(tree.total(nodes)) == expected
 
 

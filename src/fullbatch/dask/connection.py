@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from fullbatch.errors import ClusterError, InputError
@@ -36,7 +36,7 @@ def connected(
         if client is None:
             client = _current(distributed)
         elif client == LOCAL:
-            client = stack.enter_context(distributed.Client(stack.enter_context(_local(distributed, workers))))
+            client = stack.enter_context(distributed.Client(stack.enter_context(ended(_local(distributed, workers)))))
         elif isinstance(client, str):
             client = stack.enter_context(_at(distributed, client, CONNECT))
         elif not isinstance(client, distributed.Client):
@@ -45,6 +45,17 @@ def connected(
             )
         stack.enter_context(client.as_current())  # An actor finds its client by that, and not by the one it came from.
         yield OnDask(client, timeout, wait)
+
+
+@contextmanager
+def ended(cluster: Any) -> Iterator[Any]:
+    """A cluster that was started here, closed in the end, also where workers of it were killed."""
+    try:
+        yield cluster
+    finally:
+        # distributed 2026.8.0 closes all and may then look up a killed worker among those that it knows.
+        with suppress(KeyError):
+            cluster.close()
 
 
 def _current(distributed: Any) -> Any:

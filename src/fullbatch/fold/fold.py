@@ -106,15 +106,12 @@ class Fold:
         total: GradientSum = self._tree("gradient", theta, where).total()
         return total
 
-    def gradient_nodes(self, theta: Any, where: Where, first: int = 0) -> list[Node]:
+    def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
         """The nodes of the tree over these examples, of which the first begin leaf number ``first`` of a larger whole.
 
-        With the other parts' nodes ``tree.total`` makes the very sum that one call over the whole makes.
+        With the other parts' nodes ``tree.total`` makes the very sum that one call over the whole makes. Of a cost they
+        hold a Cost.
         """
-        return self.nodes("gradient", theta, where, first)
-
-    def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
-        """The same of any sum: of a cost the nodes hold a Cost."""
         segments = self.plan.leaf // self.plan.unit
         return in_leaves(self._tree(operation, theta, where, first * segments).nodes, segments)
 
