@@ -15,16 +15,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fullbatch.core.gradient_sum import GradientSum
-from fullbatch.core.network import Network
-from fullbatch.core.parameters import Layer
-from fullbatch.functions import Run, cost, cost_and_gradients, gradient_descent
-from fullbatch.machine.places import devices
 from fullbatch.version import __version__
 
 if TYPE_CHECKING:
+    from fullbatch.core.gradient_sum import GradientSum
+    from fullbatch.core.network import Network
+    from fullbatch.core.parameters import Layer
     from fullbatch.estimators import LogisticRegression, MLPClassifier, MLPRegressor
     from fullbatch.explaining.explanation import explain
+    from fullbatch.functions import Run, cost, cost_and_gradients, gradient_descent
+    from fullbatch.machine.places import devices
     from fullbatch.saving.checkpoint import Checkpoint
     from fullbatch.saving.model_file import load, save
     from fullbatch.saving.onnx.export import to_onnx
@@ -58,15 +58,24 @@ __all__ = [
     "to_onnx",
 ]
 
-# Found only when used (PEP 562): these need scikit-learn, SciPy or safetensors, and the import should be quick.
-_LAZY = {
+# Where each name is. All are found only when used (PEP 562): some need scikit-learn, SciPy or safetensors, and who
+# predicts one row by the command should not wait for what trains.
+_HOMES = {
     "Checkpoint": "fullbatch.saving.checkpoint",
+    "GradientSum": "fullbatch.core.gradient_sum",
+    "Layer": "fullbatch.core.parameters",
     "LogisticRegression": "fullbatch.estimators",
     "MLPClassifier": "fullbatch.estimators",
     "MLPRegressor": "fullbatch.estimators",
+    "Network": "fullbatch.core.network",
+    "Run": "fullbatch.functions",
     "TableClassifier": "fullbatch.tables.estimators",
     "TableRegressor": "fullbatch.tables.estimators",
+    "cost": "fullbatch.functions",
+    "cost_and_gradients": "fullbatch.functions",
+    "devices": "fullbatch.machine.places",
     "explain": "fullbatch.explaining.explanation",
+    "gradient_descent": "fullbatch.functions",
     "load": "fullbatch.saving.model_file",
     "open_store": "fullbatch.sources.stored",
     "predictor": "fullbatch.serving.predictor",
@@ -77,8 +86,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

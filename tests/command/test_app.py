@@ -61,7 +61,7 @@ def test_alone_it_shows_the_lines_that_matter(run):
 
 
 def test_each_option_of_train_is_in_a_panel_and_says_what_it_is(run):
-    train = typer.main.get_command(app.app).commands["train"]
+    train = typer.main.get_command(app.application()).commands["train"]
     by_panel = {}
     for option in train.params:
         if option.param_type_name == "option" and option.name != "help":
@@ -205,10 +205,11 @@ def test_a_reader_that_has_had_enough_is_no_error(folder, tmp_path):
     assert err == ""
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy_and_a_command_none_of_the_others():
     code = (
         "import sys; from fullbatch.command import app; app.main(['train', '--solver', 'x']); "
-        "sys.exit(len({'sklearn', 'scipy', 'pyarrow', 'matplotlib', 'cupy'} & set(sys.modules)))"
+        "others = {'fullbatch.command.' + other for other in ('explain', 'export', 'info')}; "
+        "sys.exit(len({'sklearn', 'scipy', 'pyarrow', 'matplotlib', 'cupy', *others} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)

@@ -24,13 +24,12 @@ def console(file: Any) -> Console:
 @contextmanager
 def status(text: str) -> Iterator[None]:
     """Show a line on the terminal while something takes its time, and nothing elsewhere."""
-    stderr = console(sys.stderr)
-    if not stderr.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
     from rich.text import Text
 
-    with stderr.status(Text(text)):
+    with console(sys.stderr).status(Text(text)):
         yield
 
 
