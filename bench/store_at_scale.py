@@ -77,7 +77,8 @@ def read(folder: Path) -> None:
 def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
     """Seconds of the iterations, or epochs, after the first, which compares checksums."""
     import fullbatch as fb
-    from fullbatch.sources.stored import Part, examples_of
+    from fullbatch.sources.store_columns import examples_of
+    from fullbatch.sources.store_parts import Part
 
     with fb.open_store(folder / "table.store") as store:
         store.held_out = Part(store.file, store.train.leaves, 0)  # An iteration is measured, not scores.

@@ -7,7 +7,7 @@ import pytest
 
 import fullbatch as fb
 from fullbatch.errors import InputError
-from fullbatch.sources.stored import examples_of
+from fullbatch.sources.store_columns import examples_of
 from fullbatch.tables import store as stores
 
 M = 2500

@@ -164,7 +164,7 @@ def _file_that_says(data: bytes, draw: random.Random) -> bytes:
 def _store_that_says(data: bytes, draw: random.Random) -> bytes:
     import pyarrow as pa
 
-    from fullbatch.sources.stored import KEY, sealed
+    from fullbatch.sources.store_file import KEY, sealed
 
     with pa.ipc.open_file(pa.BufferReader(data)) as reader:
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]

@@ -16,7 +16,8 @@ from fullbatch.core.parameters import flatten
 from fullbatch.errors import StoreError
 from fullbatch.machine import native_library
 from fullbatch.sources import Uploaded
-from fullbatch.sources.stored import StoredWeight, examples_of, open_store
+from fullbatch.sources.store_columns import StoredWeight, examples_of
+from fullbatch.sources.stored import open_store
 from fullbatch.sources.windows import Window, WindowOrder
 from fullbatch.tables import store as stores
 from fullbatch.training.objective import Objective

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -13,7 +14,7 @@ from pyarrow import feather, parquet
 
 import fullbatch as fb
 from fullbatch.errors import FullbatchError, InputError, StoreError, TableError
-from fullbatch.sources import stored
+from fullbatch.sources import store_file
 from fullbatch.tables import from_store, running_scores
 from fullbatch.tables import store as stores
 from fullbatch.tables.encoding import TableEncoding
@@ -286,8 +287,8 @@ def test_what_is_no_store(path, store, tmp_path):
     feather.write_feather(pa.table({"x": [1]}), tmp_path / "arrow", compression="uncompressed")
     with pytest.raises(StoreError, match="is an Arrow file, but no store"):
         fb.open_store(tmp_path / "arrow")
-    assert not stored.is_store(tmp_path / "arrow")
-    assert stored.is_store(path)
+    assert not store_file.is_store(tmp_path / "arrow")
+    assert store_file.is_store(path)
     with pytest.raises(StoreError, match="is of version 9, and this fullbatch reads version 1"):
         fb.open_store(_with_content(path, tmp_path, {**store.content, "format_version": 9}))
     with pytest.raises(StoreError, match="does not have its checksum"):
@@ -299,11 +300,11 @@ def test_what_is_no_store(path, store, tmp_path):
 def _with_content(path, tmp_path, content, seal=True):
     """The store with another description."""
     reader = pa.ipc.open_file(path)
-    text = stored.sealed(content) if seal else stored.json.dumps(content).encode()
-    with pa.ipc.new_file(tmp_path / "other", reader.schema.with_metadata({stored.KEY: text})) as writer:
+    text = store_file.sealed(content) if seal else json.dumps(content).encode()
+    with pa.ipc.new_file(tmp_path / "other", reader.schema.with_metadata({store_file.KEY: text})) as writer:
         for i in range(reader.num_record_batches):
             batch, metadata = reader.get_batch_with_custom_metadata(i)
-            writer.write_batch(batch.replace_schema_metadata({stored.KEY: text}), custom_metadata=metadata)
+            writer.write_batch(batch.replace_schema_metadata({store_file.KEY: text}), custom_metadata=metadata)
     return tmp_path / "other"
 
 

@@ -30,7 +30,7 @@ def info(
 ) -> None:
     """What this machine has: versions, devices, steps. With MODEL: its columns, settings and scores."""
     if model is not None:
-        from fullbatch.sources.stored import is_store
+        from fullbatch.sources.store_file import is_store
 
         (_store_info if is_store(model) else _model_info)(model, as_json)
         return

@@ -75,7 +75,7 @@ def made(
     context : of the command, with whose end the store is closed, and removed unless a folder keeps it
     asked : the parameters of the training
     """
-    from fullbatch.sources.stored import is_store
+    from fullbatch.sources.store_file import is_store
     from fullbatch.tables.inputs import files_of
     from fullbatch.tables.reading import read_names
 

@@ -87,7 +87,8 @@ def table_or_store(
     data: Path, target: str | None, selection: Selection, used: Mapping[str, str] | None = None
 ) -> RawTable | Store:
     """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
-    from fullbatch.sources.stored import is_store, open_store
+    from fullbatch.sources.store_file import is_store
+    from fullbatch.sources.stored import open_store
 
     if not is_store(data):
         return read_selected(data, target, selection, used or {})

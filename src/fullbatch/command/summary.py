@@ -141,7 +141,7 @@ def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _next_command(summary: dict[str, Any], data: Path | None) -> str:
     """What to try next: to use the model, or to keep it."""
-    from fullbatch.sources.stored import is_store
+    from fullbatch.sources.store_file import is_store
 
     if summary["model"]:
         table = str(data) if data and not is_store(data) else "DATA.csv"

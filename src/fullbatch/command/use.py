@@ -56,7 +56,8 @@ def evaluate(
 def _scores(
     model: TableNetwork, data: Sequence[Path], weight: str | None, metric: str | None, strict: bool
 ) -> dict[str, Any]:
-    from fullbatch.sources.stored import is_store, open_store
+    from fullbatch.sources.store_file import is_store
+    from fullbatch.sources.stored import open_store
     from fullbatch.tables import from_store
     from fullbatch.tables.in_pieces import TableInPieces
 

@@ -17,7 +17,8 @@ from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
 from fullbatch.docstrings import described, texts_of
 from fullbatch.errors import InputError
-from fullbatch.sources.stored import Store, is_store
+from fullbatch.sources.store_file import is_store
+from fullbatch.sources.stored import Store
 from fullbatch.tables import estimators as tables
 
 CLIENT = {

@@ -9,7 +9,8 @@ import numpy as np
 
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.sharded import Sharded, StoreRows, refuse_device
-from fullbatch.sources.stored import AnyPart, Reweighted, Store
+from fullbatch.sources.store_parts import AnyPart, Reweighted
+from fullbatch.sources.stored import Store
 from fullbatch.training.windows import usual_batch
 
 

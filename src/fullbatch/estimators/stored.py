@@ -13,7 +13,7 @@ from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.fingerprints import fingerprint
-from fullbatch.sources.stored import AnyPart, Reweighted, class_totals
+from fullbatch.sources.store_parts import AnyPart, Reweighted, class_totals
 from fullbatch.sources.windows import part_of
 
 

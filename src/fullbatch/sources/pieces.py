@@ -14,7 +14,7 @@ import numpy as np
 from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples, Reader, Where
 from fullbatch.sources.memory import Dense
-from fullbatch.sources.stored import target_of
+from fullbatch.sources.store_columns import target_of
 
 
 class Block(NamedTuple):

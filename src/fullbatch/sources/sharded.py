@@ -14,7 +14,8 @@ import numpy as np
 
 from fullbatch.errors import InputError, StoreError
 from fullbatch.sources.columns import Array, Examples, Reader
-from fullbatch.sources.stored import Part, Reweighted, Store
+from fullbatch.sources.store_parts import Part, Reweighted
+from fullbatch.sources.stored import Store
 
 
 class Rows(Protocol):

@@ -15,7 +15,8 @@ import numpy as np
 
 from fullbatch.errors import InputError
 from fullbatch.sources.columns import Examples
-from fullbatch.sources.stored import AnyPart, StoredArrays, StoredTable, StoredTarget, examples_of
+from fullbatch.sources.store_columns import StoredTable, StoredTarget, examples_of
+from fullbatch.sources.store_parts import AnyPart, StoredArrays
 from fullbatch.sources.uploaded import Uploaded
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fullbatch.errors import InputError
-from fullbatch.sources.stored import Store, class_totals, examples_of
+from fullbatch.sources.store_columns import examples_of
+from fullbatch.sources.store_parts import class_totals
+from fullbatch.sources.stored import Store
 from fullbatch.tables.fit import Settings
 from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.quantiles import quantile_of

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fullbatch.errors import TableError
-from fullbatch.sources.stored import KEY
+from fullbatch.sources.store_file import KEY
 from fullbatch.tables.indexes import INDEX, pandas_indexes
 from fullbatch.tables.raw import (
     DROPPED,

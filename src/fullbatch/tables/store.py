@@ -1,4 +1,4 @@
-"""A raw table -> a store: an encoded table on the disk, its rows uniformly permuted (``sources/stored.py``).
+"""A raw table -> a store: an encoded table on the disk, its rows uniformly permuted (``sources/store_file.py``).
 
 The table is read twice, in pieces; columns of texts, and the target, once before, since what they are is known only at
 their end. The first pass counts: which rows are held out, and what the others hold. The second encodes, and scatters
@@ -23,7 +23,7 @@ import pyarrow as pa
 from fullbatch.errors import InputError, StoreError, TableError
 from fullbatch.fold.tree import leaf_size
 from fullbatch.machine.safe_output import check_output, only_writer, replacing
-from fullbatch.sources.stored import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
+from fullbatch.sources.store_file import CHECKSUM, FIELDS, FORMAT_VERSION, KEY, sealed
 from fullbatch.tables.counting import Counts, Holding, Target, TargetCounts
 from fullbatch.tables.dates import DateFormats
 from fullbatch.tables.encoding import TableEncoding, decide_task, input_names

@@ -1,0 +1,231 @@
+"""The file of a store, an encoded table on the disk: Arrow IPC, uncompressed, whose record batches are leaves.
+
+    numbers   FixedSizeList<float32|64>[k]     what EncodedTable has as numbers, row-major
+    codes     FixedSizeList<uint8|16|32>[c]    what it has as ones; only where there are categories
+    y         the class's position, in the smallest unsigned type; of a regression the scaled target
+    weight    float32|64; only where rows have weights
+
+The rows to learn from come first, then the held-out ones, in leaves of their own. All leaves of a part but its last
+have the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a
+record batch holds the CRC-32 of its leaf: of the bytes of its columns, one after another.
+
+Rows are read with pread into buffers that each reader owns. A memory map would spare the copy, but a file that is cut
+short under one ends the process, and the first touch of its pages takes longer than the copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fullbatch.errors import StoreError
+from fullbatch.machine.plain_values import is_count
+
+KEY = b"fullbatch-store"
+CHECKSUM = b"crc32"
+FORMAT_VERSION = 1
+FIELDS = ("numbers", "codes", "y", "weight")  # in the order in which they lie in a leaf
+AT_ONCE = 2**20  # bytes that are read at a time where a whole leaf is checked
+
+
+class Leaf(NamedTuple):
+    """Where a leaf lies: so many rows, and the byte at which each field begins, in the order of FIELDS."""
+
+    rows: int
+    offsets: Mapping[str, int]
+    checksum: int
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """The content as JSON, with a checksum of itself."""
+    return json.dumps({**content, "sha256": _digest(content)}, allow_nan=False).encode()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+class StoreFile:
+    """The open file, and where its leaves are. Several threads may read from it at once.
+
+    content : what the metadata holds;  kinds : dtype and width of each field, a width of 0 for one value a row
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.handle = _opened(path)
+        self._close = weakref.finalize(self, os.close, self.handle)
+        try:
+            self.content, self.kinds, self.leaves = _layout(path, os.fstat(self.handle).st_size)
+        except BaseException:
+            self.close()
+            raise
+        self.checked = bytearray(len(self.leaves))
+        self.checking = threading.Lock()
+        self.ahead = -1  # the leaf up to which the system was asked to read ahead
+
+    def close(self) -> None:
+        self._close()
+
+    def read(self, name: str, leaf: int, start: int, out: np.ndarray) -> None:
+        """The rows of a leaf from ``start`` on, as many as ``out`` has, which is contiguous."""
+        if not self.checked[leaf]:
+            self._check(leaf)
+        dtype, width = self.kinds[name]
+        self._pread(out, self.leaves[leaf].offsets[name] + start * dtype.itemsize * max(width, 1))
+
+    def expect(self, leaf: int) -> None:
+        """Have the system read this leaf, which comes soon, while others are worked on."""
+        if leaf == self.ahead or leaf >= len(self.leaves) or not hasattr(os, "posix_fadvise") or not self._close.alive:
+            return
+        self.ahead = leaf
+        spans = list(self._spans(leaf))
+        first = spans[0][0]
+        os.posix_fadvise(self.handle, first, spans[-1][0] + spans[-1][1] - first, os.POSIX_FADV_WILLNEED)
+
+    def _check(self, leaf: int) -> None:
+        """Compare a leaf with its checksum; StoreError, which names the leaf, where they differ."""
+        with self.checking:
+            if self.checked[leaf]:
+                return
+            found, buffer = 0, np.empty(AT_ONCE, np.uint8)
+            for start, size in self._spans(leaf):
+                for at in range(start, start + size, AT_ONCE):
+                    part = buffer[: min(AT_ONCE, start + size - at)]
+                    self._pread(part, at)
+                    found = zlib.crc32(part.data, found)
+            if found != self.leaves[leaf].checksum:
+                raise StoreError(
+                    f"{self.path}: leaf {leaf} of {len(self.leaves)} is damaged: its checksum is {found:08x} and not "
+                    f"{self.leaves[leaf].checksum:08x}; copy the store anew, or convert the table again."
+                )
+            self.checked[leaf] = 1
+
+    def _spans(self, leaf: int) -> Iterator[tuple[int, int]]:
+        """Where each field of a leaf begins, and how many bytes it has."""
+        rows, offsets, _ = self.leaves[leaf]
+        for name, (dtype, width) in self.kinds.items():
+            yield offsets[name], rows * dtype.itemsize * max(width, 1)
+
+    def _pread(self, out: np.ndarray, offset: int) -> None:
+        if not self._close.alive:
+            raise StoreError(f"the store {self.path} is closed.")
+        view = out.reshape(-1).data.cast("B") if out.size else memoryview(b"")
+        while view:
+            count = os.preadv(self.handle, [view], offset)
+            if not count:
+                raise StoreError(f"{self.path} was cut short while it was read: it ends at byte {offset}.")
+            view, offset = view[count:], offset + count
+
+
+def _opened(path: Path) -> int:
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise StoreError(f"there is no store {path}.") from None
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be read: {error.strerror or error}.") from None
+    try:
+        size = os.fstat(handle).st_size
+        start, end = os.pread(handle, 8, 0), os.pread(handle, 6, max(0, size - 6))
+    except OSError as error:
+        os.close(handle)
+        raise StoreError(f"the store {path} cannot be read: {error.strerror or error}.") from None
+    if not start.startswith(b"ARROW1"):
+        os.close(handle)
+        raise StoreError(f"{path} is no store; `fullbatch convert DATA --target COLUMN --out STORE` makes one.")
+    if end != b"ARROW1":
+        os.close(handle)
+        raise StoreError(f"the store {path} is cut short: its end is missing; copy it anew, or convert again.")
+    return handle
+
+
+def _layout(path: Path, size: int) -> tuple[dict[str, Any], dict[str, tuple[np.dtype, int]], list[Leaf]]:
+    """The content, the fields and the leaves, of a file that is mapped while Arrow looks at its footer."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            base = mapped.read_buffer().address
+            mapped.seek(0)
+            reader = pa.ipc.open_file(mapped)
+            content = _content(path, reader.schema)
+            kinds = _kinds(reader.schema)
+            batches = map(reader.get_batch_with_custom_metadata, range(reader.num_record_batches))
+            leaves = [_leaf(batch, metadata, base, kinds) for batch, metadata in batches]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(f"the store {path} is damaged or cut short ({reason}).") from None
+    fits = _are_leaves_of([leaf.rows for leaf in leaves], content.get("rows"), content.get("leaf"))
+    if not fits or any(max(leaf.offsets.values()) >= size for leaf in leaves):
+        raise StoreError(f"the store {path} is damaged: its leaves are not those that it should have.")
+    return content, kinds, leaves
+
+
+def _are_leaves_of(found: list[int], rows: Any, at_most: Any) -> bool:
+    """Whether these are the rows of each leaf, of parts with so many ``rows``, where a leaf has ``at_most``."""
+    if not isinstance(rows, dict) or not all(map(is_count, (*rows.values(), at_most))) or not at_most:
+        return False
+    if len(found) != sum(-(-m // at_most) for m in rows.values()):
+        return False
+    return found == [min(at_most, m - start) for m in rows.values() for start in range(0, m, at_most)]
+
+
+def _content(path: Path, schema: Any) -> dict[str, Any]:
+    text = (schema.metadata or {}).get(KEY)
+    if text is None:
+        raise StoreError(
+            f"{path} is an Arrow file, but no store; `fullbatch convert DATA --target COLUMN --out STORE` makes one."
+        )
+    content = json.loads(text)
+    if content["format_version"] != FORMAT_VERSION:
+        raise StoreError(
+            f"the store {path} is of version {content['format_version']}, and this fullbatch reads version "
+            f"{FORMAT_VERSION}; convert the table again, or take the fullbatch that wrote it ({content['fullbatch']})."
+        )
+    if content["sha256"] != _digest(content):
+        raise StoreError(f"the store {path} is damaged: its description does not have its checksum.")
+    return dict(content)
+
+
+def _kinds(schema: Any) -> dict[str, tuple[np.dtype, int]]:
+    import pyarrow as pa
+
+    kinds = {}
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        width = type_.list_size if pa.types.is_fixed_size_list(type_) else 0
+        kinds[name] = np.dtype((type_.value_type if width else type_).to_pandas_dtype()), width
+    if not {"numbers", "y"} <= set(kinds) <= set(FIELDS):
+        raise ValueError(f"its columns are {', '.join(kinds)[:80]}")
+    return kinds
+
+
+def _leaf(batch: Any, metadata: Any, base: int, kinds: Mapping[str, Any]) -> Leaf:
+    offsets = {name: batch.column(name).buffers()[-1].address - base for name in kinds}
+    return Leaf(batch.num_rows, offsets, int(metadata[CHECKSUM], 16))
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a store does; it may still be damaged, or cut short."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(6) != b"ARROW1":
+                return False
+            import pyarrow as pa
+
+            file.seek(8)
+            return KEY in (pa.ipc.read_schema(pa.ipc.read_message(file)).metadata or {})
+    except (OSError, ValueError):  # Arrow's errors are of these
+        return False

@@ -1,0 +1,55 @@
+"""The network's own estimator, which trains it on encoded rows: what it learned, how it ended, what chose it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from fullbatch.core.activations import SCIKIT_LEARNS
+from fullbatch.errors import NonFiniteError
+from fullbatch.sources.stored import Store
+from fullbatch.tables.encoding import TableEncoding
+from fullbatch.tables.epochs import best_epoch
+from fullbatch.tables.fit import Settings
+from fullbatch.tables.network import TableNetwork
+from fullbatch.training.optimizers import OPTIMIZERS
+
+
+def network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) -> TableNetwork:
+    output = SCIKIT_LEARNS.get(trainer.out_activation_, trainer.out_activation_)
+    loss = {name: getattr(trainer, name, None) for name in ("loss", "quantile")}  # A classifier has one loss alone.
+    return TableNetwork.of_layers(
+        encoding, trainer.coefs_, trainer.intercepts_, trainer._activation(), output, **loss, record=made_of
+    )
+
+
+def with_usual_batch(settings: Settings, store: Store) -> Settings:
+    """The settings with the store's own rows of a mini-batch, where nobody says how many and it has a say."""
+    by_batches = settings.solver in OPTIMIZERS and not OPTIMIZERS[settings.solver].whole
+    if settings.batch_size is None and by_batches and store.usual_batch is not None:
+        return replace(settings, batch_size=store.usual_batch)
+    return settings
+
+
+def chosen_by_held_out(settings: Settings) -> list[str]:
+    """What the held-out rows choose, so that they are not unseen."""
+    choices = {"epoch": settings.chooses_epoch, "threshold": settings.threshold == "auto"}
+    return [name for name, chosen in choices.items() if chosen]
+
+
+def ended(trainer: Any, settings: Settings) -> dict[str, int | None]:
+    """In which epoch the training ended, and that whose parameters are kept where held-out rows choose it."""
+    costs = trainer.validation_costs_ if settings.chooses_epoch else None
+    return {"epoch": len(trainer.loss_curve_ or []), "best": best_epoch(costs) if costs else None}
+
+
+def refuse_divergence(trainer: Any) -> None:
+    """NonFiniteError where the cost stopped being finite, even if an earlier epoch's parameters were kept."""
+    costs = trainer.loss_curve_
+    if costs and not math.isfinite(costs[-1]):
+        raise NonFiniteError(
+            f"the cost became {costs[-1]} in epoch {len(costs)}: the steps are too large; choose a learning rate "
+            f"smaller than {trainer.learning_rate_init:g} (a tenth, to begin with).",
+            iteration=len(costs),
+        )
