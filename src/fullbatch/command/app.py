@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from fullbatch.command.printing import saying
 from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.errors import FullbatchError
 from fullbatch.version import __version__
@@ -77,7 +78,7 @@ def fullbatch(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (``sys.argv`` if None) and return its exit status."""
     try:
-        with warnings.catch_warnings(), stopping_with(Interrupted, *ENDING) as signals:
+        with warnings.catch_warnings(), saying("fullbatch.remote"), stopping_with(Interrupted, *ENDING) as signals:
             warnings.simplefilter("ignore")  # The command says what matters in its own words.
             words = list(sys.argv[1:] if argv is None else argv)
             # A command that is named first is all that is needed: a row is predicted in half the time so.

@@ -297,7 +297,9 @@ AsJson = Annotated[
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
 DataArguments = Annotated[
     list[Path],
-    typer.Argument(metavar="DATA...", help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow."),
+    typer.Argument(
+        metavar="DATA...", help="Files of one table, or a folder, or URLs (s3://): .csv, .csv.gz, .parquet, .arrow."
+    ),
 ]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .csv, .csv.gz or .parquet.")]
 BY_ROWS = "by the number of rows"

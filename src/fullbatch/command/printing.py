@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,22 @@ def status(text: str) -> Iterator[None]:
 def say(message: str) -> None:
     """One line on stderr."""
     print(f"fullbatch: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def saying(name: str) -> Iterator[None]:
+    """Let what a logger of the library tells, such as that a table elsewhere is copied, be lines on stderr."""
+    handler = logging.Handler()
+    handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def print_json(value: dict[str, Any]) -> None:

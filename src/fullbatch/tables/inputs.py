@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from fullbatch.errors import TableError
 from fullbatch.tables.raw import listed
+from fullbatch.tables.remote import local_copies, url_of
 
 FORMATS = {"csv": "CSV", "tsv": "CSV", "parquet": "Parquet", "arrow": "Arrow IPC"}
 COMPRESSIONS = {"gzip": ".gz", "zstd": ".zst", "bz2": ".bz2"}
@@ -30,13 +31,14 @@ def files_of(paths: str | Path | Sequence[str | Path]) -> dict[Path, dict[str, s
     """The files, in order, and for each of them the values that its folders give columns: ``year=2024/part.parquet``.
 
     A pattern with ``*``, ``?`` or ``[`` stands for the files that match, sorted, unless there is a file of that name. A
-    folder stands for all files of tables in it and the folders below; those that begin with "." or "_" are none.
+    folder stands for all files of tables in it and the folders below; those that begin with "." or "_" are none. Of
+    what lies elsewhere, ``s3://bucket/late.parquet``, these are copies (``tables/remote.py``).
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise TableError("no file is given; expected at least one.")
     found: dict[Path, dict[str, str | None]] = {}
-    for one in map(Path, given):
+    for one in _here(given):
         if one.is_dir():
             found.update(_in_folder(one))
         elif any(mark in str(one) for mark in "*?[") and not one.exists():
@@ -48,6 +50,13 @@ def files_of(paths: str | Path | Sequence[str | Path]) -> dict[Path, dict[str, s
         else:
             found[one] = {}
     return found
+
+
+def _here(given: Sequence[str | Path]) -> Iterator[Path]:
+    """The paths; for each that is a URL, those of its copies."""
+    for one in given:
+        url = url_of(one)
+        yield from [Path(one)] if url is None else local_copies(url)
 
 
 def _in_folder(folder: Path) -> dict[Path, dict[str, str | None]]:
