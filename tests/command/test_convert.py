@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from command.conftest import QUICK
 
@@ -167,6 +169,41 @@ def test_damaged_stores_and_full_disks_are_one_line(run, fails, folder, store, t
     assert "bytes of disk while it is written, and 1,000,000 are free" in fails(*made, tmp_path / "full.store")
     assert "does not exist" in fails(*made, tmp_path / "none" / "x.store")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.store", "newer.store"]
+
+
+def test_standard_input_becomes_the_store_of_the_file(run, fails, folder, store, tmp_path, monkeypatch):
+    for name, form in (("people.parquet", "parquet"), ("people.csv", "csv")):
+        with (folder / name).open("rb") as file:
+            monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+            assert run("convert", "-", "--format", form, "--target", "pays", "--out", tmp_path / form, "-q")[0] == 0
+    assert (tmp_path / "parquet").read_bytes() == store.read_bytes()
+    made = ("--target", "pays", "--out", tmp_path / "x")
+    assert "expected its format" in fails("convert", "-", *made)
+    assert "--format is of standard input" in fails("convert", folder / "people.csv", "--format", "csv", *made)
+    assert "is a table by itself" in fails("convert", "-", folder / "people.csv", "--format", "csv", *made)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"a,b\n1,2,3\n")))
+    assert "standard input" in fails("convert", "-", "--format", "csv", "--target", "a", "--out", tmp_path / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["csv", "parquet"]
+
+
+def test_held_out_rows_come_from_a_file(run, fails, folder, tmp_path):
+    table = parquet.read_table(folder / "people.parquet")
+    parquet.write_table(table.slice(0, 300), tmp_path / "t.parquet")
+    csv.write_csv(table.slice(300), tmp_path / "held.csv")
+    made = ("convert", tmp_path / "t.parquet", "--target", "pays", "--out", tmp_path / "s", "--json", "-q")
+    status, out, _ = run(*made, "--validation", tmp_path / "held.csv")
+    assert (status, json.loads(out)["rows"]) == (0, {"train": 300, "held_out": 100})
+    assert json.loads(out)["held_out_by"] == "those of held.csv"
+    asked = ("train", "--target", "pays", *QUICK, "--json", "-q")
+    found = json.loads(run("train", tmp_path / "s", *QUICK, "--json", "-q")[1])
+    expected = json.loads(run(*asked, tmp_path / "t.parquet", "--validation", tmp_path / "held.csv")[1])
+    assert found["guess"] == expected["guess"]
+    held = ("--validation", tmp_path / "held.csv")
+    assert "has nothing to decide" in fails(*made, *held, "--group", "age")
+    assert "No such file" in fails(*made, "--validation", tmp_path / "none.csv")
+    assert "same file" in fails(*made[:4], "--out", tmp_path / "held.csv", *held)
+    csv.write_csv(table.slice(300).set_column(4, "pays", pa.array(["often"] * 100)), tmp_path / "held.csv")
+    assert "no row is left to score" in fails(*made, *held)
 
 
 def test_two_trainings_of_one_store_at_once(store):

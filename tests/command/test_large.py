@@ -10,7 +10,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from command.conftest import QUICK, people
-from fullbatch.command import large
+from fullbatch.tables import large, stream
 from fullbatch.tables.sizes import rows_of
 
 
@@ -69,11 +69,51 @@ def test_what_does_not_go_with_it(fails, folder, tmp_path, monkeypatch):
     said = fails("train", data, *asked, "--model", tmp_path / "model")
     assert "is in memory (tmpfs); give a folder on a disk by --store" in said
     assert "is no folder" in fails("train", data, *asked, "--store", tmp_path / "none")
-    assert "holds out rows of its own" in fails("train", data, *asked, "--validation", folder / "people.csv")
     assert "--target is missing" in fails("train", data, "--memory", "1kB")
     for size in ("0", "0.5", "much"):
         assert "no amount of" in fails("train", data, *asked[:2], "--memory", size)
     assert sorted(tmp_path.iterdir()) == []
+
+
+def test_one_or_two_full_batches_read_the_files_to_the_bits_of_memory(run, folder, monkeypatch):
+    monkeypatch.setattr(stream, "ROWS", 70)
+    data, model = folder / "people.parquet", folder / "straight.model"
+    asked = ("train", data, "--target", "pays", "--hidden", "4", "--solver", "gd", "--epochs", "2", "--json")
+    found = run(*asked, "--memory", "1kB", "--model", model, "--weight", "age")
+    assert found[0] == 0
+    assert "its files are read in each iteration, and no store is made" in found[2]
+    expected = run(*asked, "--weight", "age", "-q")
+    assert figures(found[1]) == figures(expected[1])
+    import fullbatch as fb
+
+    assert fb.load(model).record_["data"]["store"]["memory"] == 1000
+    assert "a store is made" in run(*asked, "--memory", "1kB", "--epochs", "3")[2]
+    assert sorted(path.name for path in folder.glob("*.store")) == []
+
+
+def test_held_out_rows_of_their_own_beside_a_large_table(run, fails, folder, tmp_path, on_disk):
+    table = people()
+    parquet.write_table(table.slice(0, 300), tmp_path / "t.parquet")
+    csv.write_csv(table.slice(300), tmp_path / "held.csv")
+    asked = ("train", tmp_path / "t.parquet", "--target", "pays", "--validation", tmp_path / "held.csv", "--json")
+    for more in (QUICK, ("--hidden", "4", "--solver", "gd", "--epochs", "1")):
+        status, out, _ = run(*asked, *more, "--memory", "1kB", "--model", tmp_path / "model")
+        found, expected = json.loads(out), json.loads(run(*asked, *more, "-q")[1])
+        assert (status, found["m"], found["held_out"]["m"]) == (0, 300, 100)
+        assert {name: found[name] for name in ("held_out_by", "unseen", "not_scored")} == {
+            name: expected[name] for name in ("held_out_by", "unseen", "not_scored")
+        }
+    assert found["held_out"] == expected["held_out"]
+    csv.write_csv(table.select(["town", "pays"]), tmp_path / "held.csv")
+    assert "held.csv: the table has no column 'age'" in fails(*asked, "--memory", "1kB", "-q")
+
+
+def test_a_folder_for_no_store_is_said(run, folder, tmp_path):
+    asked = ("train", folder / "people.parquet", "--target", "pays", *QUICK, "-q", "--store", tmp_path)
+    status, _, err = run(*asked)
+    assert status == 0
+    assert f"--store {tmp_path} keeps no store: the table is not larger than the 2,000,000,000 bytes" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_are_counted_without_being_read(folder, tmp_path):

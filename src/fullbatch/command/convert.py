@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ from fullbatch.command.options import (
     DATA,
     DEFAULT,
     DTYPES,
+    FORMATS,
     OUTPUT,
     TASKS,
     AsJson,
@@ -31,11 +34,12 @@ from fullbatch.command.options import (
     Weight,
     check_distinct,
     one_of,
-    share,
+    share_or_file,
 )
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection
 from fullbatch.command.signals import ENDING, stopping_with
+from fullbatch.errors import InputError, TableError
 
 EVERY = 5.0  # seconds between two lines of progress where no terminal is
 
@@ -44,7 +48,8 @@ def convert(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...", help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow."
+            metavar="DATA...",
+            help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow; or -, standard input.",
         ),
     ],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)],
@@ -62,8 +67,19 @@ def convert(
         ),
     ] = None,
     validation: Annotated[
-        float, typer.Option(metavar="X", help="Share of the rows to hold out.", callback=share)
-    ] = DEFAULT.validation,
+        str, typer.Option(metavar="X|FILE", help="Share of the rows to hold out, or a table of them.")
+    ] = str(DEFAULT.validation),
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help=f"Of standard input: {', '.join(FORMATS)}.",
+            callback=one_of(FORMATS),
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Of the order of the rows and of what is held out.")
     ] = 0,
@@ -95,35 +111,19 @@ def convert(
     ] = False,
 ) -> None:
     """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
-    from fullbatch.tables.reading import read_names
-    from fullbatch.tables.store import Planned
-    from fullbatch.tables.store import convert as write_store
-
-    check_distinct({f"DATA {path}": path for path in data}, {"--out": out})
+    held_out = share_or_file(validation)
+    own = {"--validation": held_out} if isinstance(held_out, Path) else {}
+    check_distinct({f"DATA {path}": path for path in data} | own, {"--out": out})
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    conventions, names = selection.conventions(), read_names(data)
-    used = {"--weight": weight, "--group": group, "--split-by": split_by}
-    dropped, chosen = selection.dropped_and_chosen(
-        names, target, {option: column for option, column in used.items() if column is not None}
-    )
-    dropped = (*dropped, *selection.decides_alone(split_by, names))
-    task = task or ("regress" if loss or log_target else None)  # as for train
-
-    def planned(plan: Planned) -> None:
-        say(
-            f"{plan.rows:,} rows to learn from and {plan.held_out:,} held out: {plan.bytes:,} bytes to write, "
-            f"{plan.free:,} are free."
-        )
-
-    started, tell = time.perf_counter(), Progress()
-    with stopping_with(KeyboardInterrupt, *ENDING) as signals:  # so that whatever ends it leaves nothing behind
-        try:
-            content = write_store(
-                list(data), out, target, task=task, max_levels=max_levels, dtype=dtype, weight=weight,
-                validation=validation, split_by=split_by, group=group, seed=seed, loss=loss or DEFAULT.loss,
-                log_target=log_target, columns=chosen or None, drop=dropped, **selection.kinds(names), **conventions,
-                planned=None if quiet else planned, tell=None if quiet else tell,
-            )  # fmt: skip
+    asked = {
+        "task": task or ("regress" if loss or log_target else None),  # as for train
+        "max_levels": max_levels, "dtype": dtype, "weight": weight, "split_by": split_by, "group": group, "seed": seed,
+        "validation": str(held_out) if own else held_out, "loss": loss or DEFAULT.loss, "log_target": log_target,
+    }  # fmt: skip
+    started = time.perf_counter()
+    with _seekable(data, form) as paths, stopping_with(KeyboardInterrupt, *ENDING) as signals:
+        try:  # so that whatever ends it leaves nothing behind
+            content = _write(paths, out, target, selection, asked, quiet=quiet)
         except KeyboardInterrupt:
             say("interrupted; nothing of the store is kept.")
             raise typer.Exit(128 + signals.received) from None
@@ -132,6 +132,53 @@ def convert(
         print_json({**summary(content), "store": str(out), "bytes": out.stat().st_size, "seconds": seconds})
     elif not quiet:
         _print(content, out, seconds)
+
+
+@contextmanager
+def _seekable(data: Sequence[Path], form: str | None) -> Iterator[list[Path]]:
+    """The files; of standard input a copy, since a table is read more than once, which errors do not name."""
+    from fullbatch.tables.inputs import seekable
+
+    standard = [path for path in data if str(path) == "-"]
+    if form is not None and not standard:
+        raise InputError("--format is of standard input, -; a file's name and its first bytes say what it is.")
+    if not standard:
+        yield list(data)
+        return
+    if len(data) > 1:
+        raise InputError("standard input, -, is a table by itself; give it alone, or files.")
+    with seekable(standard[0], form) as copy:
+        try:
+            yield [copy]
+        except TableError as error:
+            raise TableError(str(error).replace(str(copy), "standard input")) from None
+
+
+def _write(
+    paths: list[Path], out: Path, target: str, selection: Selection, asked: dict[str, Any], *, quiet: bool
+) -> dict[str, Any]:
+    """What the store says of itself, which is written."""
+    from fullbatch.tables.reading import read_names
+    from fullbatch.tables.store import Planned
+    from fullbatch.tables.store import convert as write_store
+
+    conventions, names = selection.conventions(), read_names([str(path) for path in paths])
+    used = {f"--{name.replace('_', '-')}": asked[name] for name in ("weight", "group", "split_by")}
+    dropped, chosen = selection.dropped_and_chosen(
+        names, target, {option: column for option, column in used.items() if column is not None}
+    )
+
+    def planned(plan: Planned) -> None:
+        say(
+            f"{plan.rows:,} rows to learn from and {plan.held_out:,} held out: {plan.bytes:,} bytes to write, "
+            f"{plan.free:,} are free."
+        )
+
+    return write_store(
+        paths, out, target, **asked, columns=chosen or None,
+        drop=(*dropped, *selection.decides_alone(asked["split_by"], names)), **selection.kinds(names), **conventions,
+        planned=None if quiet else planned, tell=None if quiet else Progress(),
+    )  # fmt: skip
 
 
 class Progress:

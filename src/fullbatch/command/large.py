@@ -1,14 +1,9 @@
-"""A table that is larger than the memory it may take: ``train`` makes a store of it by itself, and learns from that.
-
-A store's order of rows gives other bits than the file's, so whether one is made follows from a figure of the table
-alone: rows x columns x the bytes of a number. The memory that is free at the moment decides nothing.
-"""
+"""A table that is larger than --memory: ``train`` makes a store of it, or reads its files in each iteration."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,21 +16,6 @@ if TYPE_CHECKING:
     from fullbatch.sources.stored import Store
 
 OF_THE_STORE = ("weight", "group", "split_by", "task", "loss", "log_target", "dtype", "max_levels", "validation")
-USUAL = 2e9  # bytes of a table that are taken into memory
-IN_MEMORY = ("tmpfs", "ramfs")  # file systems that lie there
-
-
-def is_large(data: Path, names: Collection[str], dtype: str, memory: float) -> int:
-    """The table's figure in bytes, where that is more than the memory; else 0.
-
-    names : the columns that are read
-    """
-    from fullbatch.tables.inputs import files_of
-    from fullbatch.tables.sizes import rows_of
-
-    per_row = len(names) * (8 if dtype == "float64" else 4)
-    rows = rows_of(files_of(str(data)), int(memory // per_row))
-    return rows * per_row if rows * per_row > memory else 0
 
 
 class Place(NamedTuple):
@@ -48,7 +28,7 @@ class Place(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A store that was made for a training, its target, and the figures that decided it."""
+    """What a training learns from in the table's place, the target, and the figures that decided it."""
 
     store: Store
     target: str
@@ -70,58 +50,62 @@ def made(
     place: Place,
     validation: Path | None,
 ) -> Made | None:
-    """The store of a table that is larger than the memory; None for one that is not, and for what is a store.
+    """A store of a table that is larger than the memory, or the files themselves; None for any other, and for a store.
 
     context : of the command, with whose end the store is closed, and removed unless a folder keeps it
     asked : the parameters of the training
     """
     from fullbatch.sources.store_file import is_store
+    from fullbatch.tables.fit import Settings
     from fullbatch.tables.inputs import files_of
+    from fullbatch.tables.large import figure_of, straight
     from fullbatch.tables.reading import read_names
+    from fullbatch.tables.straight import reads_straight
 
     if data is None or is_store(data) or not all(path.is_file() for path in files_of(str(data))):
+        _say_of_no_store(place, "DATA is a store already" if data is not None and is_store(data) else "DATA is no file")
         return None
     names = read_names(data)
     dropped, chosen = selection.dropped_and_chosen(names, target, roles_of(asked))
-    figure = is_large(data, [name for name in chosen or names if name not in dropped], asked["dtype"], place.memory)
+    files, columns = files_of(str(data)), len([name for name in chosen or names if name not in dropped])
+    figure = figure_of(files, columns, asked["dtype"], place.memory)
     if not figure:
+        _say_of_no_store(
+            place,
+            f"the table is not larger than the {place.memory:,.0f} bytes of --memory, so it is learned from in memory; "
+            f"less --memory makes one, or `fullbatch convert {data}`",
+        )
         return None
-    target = check_goes_with(validation, target, data)
-    out = _path(data, place.folder, place.model)
-    refuse_memory(out)
-    if not place.quiet:
-        told(figure, place.memory, out, keeps=place.folder is not None)
+    target = _required(target, data)
     options = {
         "columns": chosen or None,
         "drop": (*dropped, *selection.decides_alone(asked["split_by"], names)),
         "seed": asked["random_state"],
         **{name: asked[name] for name in OF_THE_STORE},
+        **({} if validation is None else {"validation": str(validation)}),
         **selection.kinds(names),
         **selection.conventions(),
     }
-    store = context.with_resource(_store(data, target, out, options, place))
-    return Made(store, target, {"bytes": figure, "memory": place.memory})
+    settings = Settings(**{name: asked[name] for name in ("solver", "batch_size", "epochs")})
+    if reads_straight(settings) and place.folder is None:
+        if not place.quiet:
+            _told(figure, place, "its files are read in each iteration, and no store is made.")
+        table = context.with_resource(straight([str(data)], target, options, None if place.quiet else Progress()))
+    else:
+        table = context.with_resource(_store(data, target, figure, options, place))
+    return Made(table, target, {"bytes": figure, "memory": place.memory})
 
 
-@contextmanager
-def _store(data: Path, target: str, out: Path, options: dict[str, Any], place: Place) -> Iterator[Store]:
-    """The store, made now, as long as a training lasts."""
-    from fullbatch.machine.safe_output import check_output, only_writer
-    from fullbatch.sources.stored import open_store
-    from fullbatch.tables.store import convert
+def _store(data: Path, target: str, figure: int, options: dict[str, Any], place: Place) -> Any:
+    """The store, made as long as a training lasts, or kept in the folder that is asked for."""
+    from fullbatch.tables.large import made_store, refuse_memory
 
-    check_output(out, "the store")
-    # Nobody else makes or reads it meanwhile, so what is there was left by a run that was killed.
-    with only_writer(out.with_name(f"{out.name}.training"), "the store"):
-        if place.folder is None:
-            out.unlink(missing_ok=True)
-        try:
-            convert([data], out, target, **options, tell=None if place.quiet else Progress())
-            with open_store(out) as store:
-                yield store
-        finally:
-            if place.folder is None:
-                out.unlink(missing_ok=True)
+    out, keeps = _path(data, place.folder, place.model), place.folder is not None
+    refuse_memory(out, "give a folder on a disk by --store, or more --memory to have the table there")
+    if not place.quiet:
+        kept = "is kept" if keeps else "is removed at the end"
+        _told(figure, place, f"a store is made, {out}, which {kept}; its rows are in an order of its own.")
+    return made_store([str(data)], target, out, options, keeps=keeps, tell=None if place.quiet else Progress())
 
 
 def _path(data: Path, folder: Path | None, model: Path | None) -> Path:
@@ -138,47 +122,23 @@ def _stem(data: Path) -> str:
     return name.partition(".")[0] or data.parent.name or "table"
 
 
-def refuse_memory(path: Path) -> None:
-    """InputError where the path lies in memory, which the store is made to save."""
-    kind = _file_system(Path(os.path.realpath(path)).parent)
-    if kind in IN_MEMORY:
-        raise InputError(
-            f"the table is to be read from a store on the disk, and {path.parent} is in memory ({kind}); give a folder "
-            "on a disk by --store, or more --memory to have the table there."
-        )
+def _told(figure: int, place: Place, what: str) -> None:
+    """Say what is done with a large table, and why."""
+    from fullbatch.tables.large import said_of_figure
+
+    say(f"{said_of_figure(figure, f'the {place.memory:,.0f} of --memory')}: {what}")
 
 
-def _file_system(folder: Path) -> str:
-    """The type of the file system that a folder is in; "" where the system does not tell."""
-    try:
-        lines = Path("/proc/mounts").read_text().splitlines()
-    except OSError:
-        return ""
-    mounts = {line.split()[1].encode().decode("unicode_escape"): line.split()[2] for line in lines}
-    for one in (folder, *folder.parents):
-        if str(one) in mounts:
-            return mounts[str(one)]
-    return ""
+def _say_of_no_store(place: Place, why: str) -> None:
+    """Say that --store has nothing to keep, where it is given."""
+    if place.folder is not None:
+        say(f"--store {place.folder} keeps no store: {why}.")
 
 
-def told(figure: int, memory: float, out: Path, *, keeps: bool) -> None:
-    """Say that a store is made, and why."""
-    kept = "is kept" if keeps else "is removed at the end"
-    say(
-        f"the table has {figure:,} bytes as rows x columns x bytes of a number, more than the {memory:,.0f} of "
-        f"--memory: a store is made, {out}, which {kept}; its rows are in an order of its own."
-    )
-
-
-def check_goes_with(validation: Path | None, target: str | None, data: Path) -> str:
-    """The target. TableError where it is missing, InputError for held-out rows in another file."""
+def _required(target: str | None, data: Path) -> str:
+    """The target. TableError where it is missing."""
     if target is None:
         from fullbatch.tables.reading import read_names
 
         raise TableError(f"--target is missing; the columns of {data} are {', '.join(read_names(data))}.")
-    if validation is not None:
-        raise InputError(
-            f"--validation {validation}: {data} is larger than --memory, and a store holds out rows of its own; give a "
-            "share, or more --memory."
-        )
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from fullbatch.training.optimizers import OPTIMIZERS
 SOLVERS = (*OPTIMIZERS, "lbfgs")
 ACTIVATIONS = tuple(map(str, activations.ACTIVATIONS))
 TASKS = ("classify", "regress")
+FORMATS = ("csv", "tsv", "parquet", "arrow")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("tf32",)
 
@@ -305,7 +306,7 @@ DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .cs
 BY_ROWS = "by the number of rows"
 
 
-def check_distinct(inputs: dict[str, Path | None], outputs: dict[str, Path | None]) -> None:
+def check_distinct(inputs: Mapping[str, Path | None], outputs: dict[str, Path | None]) -> None:
     """No output may take the place of an input or of another output."""
     seen: dict[str, str] = {os.path.realpath(path): name for name, path in inputs.items() if path}
     for name, path in outputs.items():

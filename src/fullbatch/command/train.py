@@ -250,7 +250,7 @@ def train(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="A larger table is trained from a store, which is made first.",
+            help="A larger table is learned from by a store, which is made first; by its files, for 1 or 2 iterations.",
             callback=table_size,
             show_default="2GB",
             rich_help_panel=MACHINE,
@@ -325,25 +325,27 @@ def train(
         "split_by": split_by, "group": group, "patience": patience, "metric": metric,
         "threshold": probability(threshold), "max_levels": max_levels, "dtype": dtype, "device": device,
         "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed, "n_jobs": threads,
+        "memory": memory_size(memory, "--memory") or DEFAULT.memory,
     }  # fmt: skip
     class_weights(class_weight, None)
     params |= _of_numbers(loss, quantile, log_target)
     message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    place = large.Place(memory_size(memory, "--memory") or large.USUAL, store, model, quiet)
-    asked = {**params, "weight": weight, "task": task}
+    place = large.Place(params["memory"], store, model, quiet)
+    # Small counts are classes, if nobody says otherwise.
+    asked = {**params, "weight": weight, "task": task or ("regress" if loss or log_target else None)}
     made = None if cluster else large.made(context, data, target, selection, asked, place, file)
     table, target = (made.store, made.target) if made else _table_and_target(data, target, selection, asked)
     read_seconds = time.perf_counter() - started
-    said = [message, _check_validation_file(file, table, data)]
+    said = [message, "" if made else _check_validation_file(file, table, data)]
     kinds = {**selection.kinds(table.names), "drop": selection.decides_alone(split_by, table.names)}
     params |= dict.fromkeys(kinds, ()) if made else kinds
-    task = task or ("regress" if loss or log_target else None)  # Small counts are classes, if nobody says otherwise.
-    estimator = _estimator(table, target, task, {**params, "class_weight": class_weight})
+    estimator = _estimator(table, target, asked["task"], {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
-    rows_of = {"target": target, "sample_weight": None if made else weight, "X_val": file, "resume": kept.resume}
+    beside = {} if made else {"sample_weight": weight, "X_val": file}
+    rows_of = {"target": target, "resume": kept.resume, **beside}
     estimator.set_callbacks(progress, first, *kept.callbacks)
     with rows_on(cluster, table, data, workers, wait) as there:
         stop = _fit(estimator, there, rows_of, data, model, progress, made.figures if made else {})

@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,35 @@ class StoredArrays(NamedTuple):
     codes: np.ndarray | None
     y: np.ndarray
     weight: np.ndarray | None
+
+
+class AnyPart(Protocol):
+    """Rows in leaves: of a store's file, of it in memory, or made anew in each pass (``passing.py``)."""
+
+    @property
+    def m(self) -> int: ...
+
+    @property
+    def leaf(self) -> int: ...
+
+    @property
+    def window(self) -> int: ...
+
+    @property
+    def leaves(self) -> int: ...
+
+    @property
+    def kinds(self) -> dict[str, tuple[np.dtype, int]]: ...
+
+    def checksum(self) -> str: ...
+
+    def expect(self, leaf: int) -> None: ...
+
+    def reader(self, name: str) -> Callable[[Where], np.ndarray]: ...
+
+    def fill(self, name: str, where: Where, out: np.ndarray) -> None: ...
+
+    def arrays(self, where: Where = None) -> StoredArrays: ...
 
 
 @dataclass(frozen=True)
@@ -164,7 +193,7 @@ class Reweighted:
     by_class : (classes,), what multiplies each row's own weight, or is it
     """
 
-    part: Part | LoadedPart
+    part: AnyPart
     by_class: np.ndarray
 
     @property
@@ -216,9 +245,6 @@ class Reweighted:
     def arrays(self, where: Where = None) -> StoredArrays:
         where = slice(0, self.m) if where is None else where
         return self.part.arrays(where)._replace(weight=self._weights(where))
-
-
-AnyPart = Part | LoadedPart | Reweighted
 
 
 def class_totals(part: AnyPart, classes: int) -> np.ndarray:

@@ -29,8 +29,8 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = StoreFile(Path(path))
         rows = self.file.content["rows"]
-        self.train: Part | LoadedPart = Part(self.file, 0, rows["train"])
-        self.held_out: Part | LoadedPart = Part(self.file, self.train.leaves, rows["held_out"])
+        self.train: AnyPart = Part(self.file, 0, rows["train"])
+        self.held_out: AnyPart = Part(self.file, self.train.leaves, rows["held_out"])
 
     @property
     def path(self) -> Path:

@@ -28,6 +28,7 @@ from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_rows
 from fullbatch.tables.fitted import FittedOnTable
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.given import name_of_rows, name_of_weight, read_validation, scorable_rows, with_target
+from fullbatch.tables.large import Given, OfFiles
 from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
@@ -72,6 +73,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         "numeric": ["array-like"],
         "dtype": [StrOptions({"float32", "float64"})],
         "random_state": ["random_state"],
+        "memory": [Interval(Real, 0, None, closed="neither")],
         "device": [str],
         "device_memory": [Interval(Real, 0, None, closed="neither"), None],
         "precision": [StrOptions({"tf32"}), None],
@@ -105,7 +107,8 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         X : a table
             A pandas or polars data frame, an Arrow table or record batch, anything with ``__arrow_c_stream__``, a dict
             of columns, a ``RawTable`` (of ``fullbatch.read_table``), an array (m, n), a list of rows, or a path, or
-            several, as ``read_table`` takes them. A stream is read once. Or a store (``fullbatch.open_store``), alone:
+            several, as ``read_table`` takes them; of files that are larger than ``memory`` a piece at a time is in
+            memory. A stream is read once. Or a store (``fullbatch.open_store``), alone:
             target, held-out rows and how the columns are understood were decided when it was made.
         y : array-like (m,), optional
             The target, where it is no column of X.
@@ -140,12 +143,14 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         NonFiniteError
             For a cost that stopped being finite.
         """
+        given = Given(y, target, sample_weight, X_val, y_val, sample_weight_val)
         if isinstance(X, Store):
-            given = {"y": y, "target": target, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-            given["sample_weight_val"] = sample_weight_val
-            return self._fit_store(X, given, resume)
+            from_store.check_parameters(self, X, given._asdict(), DEFAULT)
+            return self._fit_store(X, resume)
         settings = self._settings()
         settings.check(own_rows=X_val is not None)
+        if (large := OfFiles.of(X, self.drop, settings)) is not None:
+            return self._fit_files(large, given, resume)
         whole, name = with_target(as_table(X), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
@@ -172,16 +177,21 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
             "data": data, "weight": name_of_weight(sample_weight), "held_out_by": split.how,
             "held_out_rows": held_out_rows, "not_scored": others,
         })  # fmt: skip
-        again = hasattr(X, "__len__") or isinstance(X, os.PathLike)  # A stream cannot be read once more.
         metadata = None if weight is None else {"sample_weight": weight if column else sample_weight}
-        hooks = {"X": X if again else whole, "y": y, "metadata": metadata}
-        learn = rows.rows(split.train) if len(split.held_out) else rows
-        self._train(encoding, learn, scored, settings, hooks, resume)
+        hooks = {"X": _again(X, whole), "y": y, "metadata": metadata}
+        self._train(encoding, rows.rows(split.train) if len(split.held_out) else rows, scored, settings, hooks, resume)
         return self
 
-    def _fit_store(self, store: Store, given: dict[str, Any], resume: Any) -> Any:
+    def _fit_files(self, large: OfFiles, given: Given, resume: Any) -> Any:
+        """Learn from files that are not read into memory as a whole."""
+        warnings.warn(large.said(), TableWarning, stacklevel=4)
+        with large.store(given, drop=tuple(self.drop), **self._columns()) as store:
+            self._fit_store(store, resume)
+        self.record_["data"] |= {"files": record.files(large.paths), "store": large.decided_by}
+        return self
+
+    def _fit_store(self, store: Store, resume: Any) -> Any:
         """Learn from an encoded table on the disk."""
-        from_store.check_parameters(self, store, given, DEFAULT)
         encoding = encoding_of(store.content)
         settings = self._settings()
         settings.check(own_rows=False)
@@ -441,3 +451,8 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         if encoding.task == "classify":
             self.threshold_ = threshold
         self.__dict__.update({name: getattr(trainer, name) for name in OF_THE_TRAINING if hasattr(trainer, name)})
+
+
+def _again(X: Any, table: RawTable) -> Any:
+    """What a caller gave, where it can be read once more; of a stream the table."""
+    return X if hasattr(X, "__len__") or isinstance(X, os.PathLike) else table

@@ -51,6 +51,10 @@ PARAMETERS = {
         Of the encoded table and of the computation.""",
     "random_state": """int, RandomState or None
         Of the rows that are held out, the first parameters and the order of the rows.""",
+    "memory": """float
+        Bytes of a table in files, as rows x columns x bytes of a number, that are read into memory. Of a larger one a
+        store is made in a temporary folder, learned from and removed, or for up to two iterations of full batches the
+        files are read in each; a TableWarning says which.""",
     **{name: SHARED[name] for name in ("device", "device_memory", "precision", "n_jobs")},
 }
 

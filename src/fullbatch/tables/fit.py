@@ -14,6 +14,7 @@ import numpy as np
 
 from fullbatch.core.losses import check_quantile
 from fullbatch.errors import InputError, TableError
+from fullbatch.machine.memory import IN_MEMORY
 from fullbatch.tables.encoding import decide_task, numbers_of
 from fullbatch.tables.scores import check_metric
 from fullbatch.tables.splits import HoldOut
@@ -50,6 +51,7 @@ class Settings:
     max_levels: int = 1024  # levels of a category column; rarer ones share one
     dtype: str = "float32"
     random_state: int = 0
+    memory: float = IN_MEMORY  # bytes of a table in files that is read as a whole
     device: str = "auto"
     device_memory: float | None = None  # bytes of a GPU, or a share of its memory
     precision: str | None = None  # None: the dtype's; "tf32"

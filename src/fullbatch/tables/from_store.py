@@ -73,6 +73,7 @@ def described(store: Store) -> dict[str, Any]:
             "columns": len(content["columns"]),
             "crc32": store.train.checksum()[:8],
             "files": [],
+            **({"held_out": content["held_out_of"]} if "held_out_of" in content else {}),
         },
     }
 

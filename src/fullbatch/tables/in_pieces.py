@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables.csv import csv_pieces
+from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.inputs import files_of, kind_of, seekable
 from fullbatch.tables.joining import as_numbers, with_values
 from fullbatch.tables.network import TableNetwork
@@ -37,8 +38,8 @@ class Encoded(NamedTuple):
     weight: np.ndarray | None
 
 
-class TableInPieces:
-    """The rows of files for a network; a context manager, within which they can be read more than once.
+class RowsInPieces:
+    """The rows of files by an encoding; a context manager, within which they can be read more than once.
 
     scored : rows without a target, or of weight 0, are left out;  weight : the column of weights
 
@@ -47,9 +48,9 @@ class TableInPieces:
     """
 
     def __init__(
-        self, network: TableNetwork, paths: Sequence[Path], *, scored: bool = False, weight: str | None = None
+        self, encoding: TableEncoding, paths: Sequence[Path], *, scored: bool = False, weight: str | None = None
     ) -> None:
-        self.network, self.encoding = network, network.encoding
+        self.encoding = encoding
         self.scored, self.weight = scored, weight
         self.paths = list(paths)
         names = [*self.encoding.feature_names]
@@ -58,7 +59,7 @@ class TableInPieces:
         self.conventions = Conventions.of(self.encoding)
         self._begin()
 
-    def __enter__(self) -> TableInPieces:
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         files = files_of([str(path) for path in self.paths])
         try:
@@ -98,24 +99,18 @@ class TableInPieces:
         if count:
             yield _joined(waiting)
 
-    def evaluate(self, metric: str | None = None) -> dict[str, Any]:
-        """The scores that ``TableNetwork.evaluate`` gives of the table in memory; see ``running_scores``."""
-        network, entries = self.network, max(1, self.encoding.n - sum(c.width for c in self.encoding.categories))
-        rows = MOST if MOST * entries * np.dtype(self.encoding.dtype).itemsize <= AT_ONCE else LEAST
-        classes = len(network.classes)
-        found: Any = ClassScores(classes, network.threshold, metric) if classes else NumberScores(network, metric)
-        for part in self.encoded(rows):
-            predicted = network.log_probabilities(part.features) if classes else network.numbers(part.features)
-            found.add(predicted, part.target, part.weight)
-        target = self.encoding.target
-        if self.gaps == self.m:
-            raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
-        if not found.m:
-            raise TableError(f"all rows that have the target {target!r} have a weight of 0, so there is none to score.")
-        return dict(found.scores())
-
     def _encode(self, table: RawTable) -> Encoded | None:
         """The rows of a piece that count; None: there are none."""
+        m = self.m
+        table, weight, keep = self._counting(table)
+        if not len(keep):
+            return None
+        with rows_from(m, keep):
+            target = self.encoding.encode_target(table) if self.scored else None
+        return Encoded(self.encoding.encode(table), target, weight)
+
+    def _counting(self, table: RawTable) -> tuple[RawTable, np.ndarray | None, np.ndarray]:
+        """The rows of a piece that count, their weights, and their numbers in it; all are counted."""
         weight, keep, m = None, np.arange(table.m), self.m
         with rows_from(m):
             if self.weight is not None:
@@ -129,13 +124,9 @@ class TableInPieces:
         with rows_from(m):
             self.encoding.check(table)
         self._count(table)
-        if not len(keep):
-            return None
         if len(keep) < table.m:
             table, weight = table.select(keep), None if weight is None else weight[keep]
-        with rows_from(m, keep):
-            target = self.encoding.encode_target(table) if self.scored else None
-        return Encoded(self.encoding.encode(table), target, weight)
+        return table, weight, keep
 
     def _count(self, table: RawTable) -> None:
         for name, (share, level) in self.encoding.unseen(table).items():
@@ -173,6 +164,32 @@ class TableInPieces:
                     f"column {name!r} holds {before} in some rows and {kind} from about row {self.m + 1} on; expected "
                     "one kind."
                 )
+
+
+class TableInPieces(RowsInPieces):
+    """The same for a network, and its scores."""
+
+    def __init__(
+        self, network: TableNetwork, paths: Sequence[Path], *, scored: bool = False, weight: str | None = None
+    ) -> None:
+        super().__init__(network.encoding, paths, scored=scored, weight=weight)
+        self.network = network
+
+    def evaluate(self, metric: str | None = None) -> dict[str, Any]:
+        """The scores that ``TableNetwork.evaluate`` gives of the table in memory; see ``running_scores``."""
+        network, entries = self.network, max(1, self.encoding.n - sum(c.width for c in self.encoding.categories))
+        rows = MOST if MOST * entries * np.dtype(self.encoding.dtype).itemsize <= AT_ONCE else LEAST
+        classes = len(network.classes)
+        found: Any = ClassScores(classes, network.threshold, metric) if classes else NumberScores(network, metric)
+        for part in self.encoded(rows):
+            predicted = network.log_probabilities(part.features) if classes else network.numbers(part.features)
+            found.add(predicted, part.target, part.weight)
+        target = self.encoding.target
+        if self.gaps == self.m:
+            raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
+        if not found.m:
+            raise TableError(f"all rows that have the target {target!r} have a weight of 0, so there is none to score.")
+        return dict(found.scores())
 
 
 def _builders(

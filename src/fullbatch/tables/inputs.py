@@ -103,7 +103,7 @@ def seekable(path: Path, form: str | None) -> Iterator[Path]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "input"
+        copy = Path(folder) / (f"input.{form}" if form else "input")
         with copy.open("wb") as target:
             if standard:
                 shutil.copyfileobj(sys.stdin.buffer, target, 1 << 20)

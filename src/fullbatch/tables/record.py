@@ -46,6 +46,11 @@ def files(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     return [{"name": path.name, "bytes": path.stat().st_size} for path in found]
 
 
+def said_of_files(paths: Sequence[str | Path]) -> str:
+    """How the record calls held-out rows that are a table of their own, in files."""
+    return f"those of {', '.join(file['name'] for file in files([str(path) for path in paths]))}"
+
+
 def parameters(values: Mapping[str, Any]) -> dict[str, Any]:
     """An estimator's parameters as JSON has them, without those of the machine."""
     return {name: _shown(value) for name, value in values.items() if name not in OF_THE_MACHINE}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +29,11 @@ from fullbatch.tables.dates import DateFormats
 from fullbatch.tables.encoding import TableEncoding, decide_task, input_names
 from fullbatch.tables.fit import said_of_rows
 from fullbatch.tables.frames import as_table, paths_of
+from fullbatch.tables.held_rows import HeldRows
 from fullbatch.tables.inputs import files_of
 from fullbatch.tables.raw import USUAL, Conventions, MissingWords, RawTable
 from fullbatch.tables.reading import check_formats
+from fullbatch.tables.record import said_of_files
 from fullbatch.tables.report import column_report, with_bins
 from fullbatch.tables.roles import Roles
 from fullbatch.tables.splits import HoldOut, hashed
@@ -67,7 +69,7 @@ def convert(
     max_levels: int = 1024,
     dtype: str = "float32",
     weight: str | None = None,
-    validation: float = 0.1,
+    validation: Any = 0.1,
     split_by: str | None = None,
     group: str | None = None,
     seed: int = 0,
@@ -96,8 +98,9 @@ def convert(
         As ``TableClassifier`` has them.
     weight : str, optional
         A column of weights, which is no input; rows of weight 0 are left out.
-    validation : float
-        The share of the rows that is held out: of each class one of every 1 / share rows.
+    validation : float, or path or paths
+        The share of the rows that is held out: of each class one of every 1 / share rows. Or files of rows to hold out
+        instead, which have the same columns.
     split_by, group : str, optional
         Hold out the last rows by this column, or whole groups of it, as ``TableClassifier`` does; ``split_by`` may be
         in ``drop``.
@@ -129,10 +132,63 @@ def convert(
     --------
     See ``fullbatch.open_store``.
     """
-    rule = HoldOut(validation, split_by, group, seed)
+    check_output(out, "the store")
+    found = learn(
+        data, target, task=task, categorical=categorical, numeric=numeric, max_levels=max_levels, dtype=dtype,
+        weight=weight, validation=validation, split_by=split_by, group=group, seed=seed, loss=loss,
+        log_target=log_target, columns=columns, drop=drop, missing=missing, decimal=decimal, date_format=date_format,
+        tell=tell,
+    )  # fmt: skip
+    _check_space(Path(out), found, planned)
+    _build(out, found, tell)
+    return found.content
+
+
+class Learned(NamedTuple):
+    """What the first passes over a table found: all that the second one needs.
+
+    names : the columns that are read, the target too;  content : what a store of it says of itself
+    own : the held-out rows, where they are a table of their own
+    """
+
+    names: list[str]
+    encoding: TableEncoding
+    counts: Counts
+    layout: Layout
+    content: dict[str, Any]
+    own: HeldRows | None = None
+
+
+def learn(
+    data: Any,
+    target: str,
+    *,
+    task: str | None = None,
+    categorical: Sequence[str] = (),
+    numeric: Sequence[str] = (),
+    max_levels: int = 1024,
+    dtype: str = "float32",
+    weight: str | None = None,
+    validation: Any = 0.1,
+    split_by: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+    loss: str = "squared_error",
+    log_target: bool = False,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    missing: MissingWords = USUAL,
+    decimal: str = ".",
+    date_format: Any = (),
+    tell: Tell | None = None,
+) -> Learned:
+    """The first passes, with the parameters of ``convert``; nothing is written."""
+    own_files = paths_of(validation)
+    if own_files and (column := split_by or group):
+        raise InputError(f"the rows that are held out are given, so column {column!r} has nothing to decide.")
+    rule = HoldOut(0.0 if own_files else validation, split_by, group, seed)
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
-    check_output(out, "the store")
     conventions = Conventions(missing, decimal, DateFormats.of(date_format))
     alone = split_by is not None and (split_by in drop or (columns is not None and split_by not in columns))
     roles = Roles(target, weight, split_by, group, (str(split_by),) if alone else ())
@@ -147,32 +203,32 @@ def convert(
         log_target=log_target, tallies=counts,
     )  # fmt: skip
     counts.leave_out(encoding.classes)
+    own = _own(own_files, encoding, counts) if own_files else None
     layout = Layout.of(encoding, counts.weighted)
-    content = {**_content(encoding, counts, rule, layout), "max_levels": max_levels}
-    _check_space(Path(out), counts, layout, planned)
-    _build(out, content, names, encoding, counts, layout, tell)
-    return content
+    content = {**_content(encoding, counts, rule, layout, own), "max_levels": max_levels}
+    return Learned(names, encoding, counts, layout, content, own)
 
 
-def _build(
-    out: str | os.PathLike[str],
-    content: dict[str, Any],
-    names: Sequence[str],
-    encoding: TableEncoding,
-    counts: Counts,
-    layout: Layout,
-    tell: Tell | None,
-) -> None:
+def _own(paths: Sequence[str], encoding: TableEncoding, counts: Counts) -> HeldRows:
+    """The rows of these files as the held-out ones of the counts."""
+    own = HeldRows(encoding, paths, counts.target.of.weight)
+    with own:
+        own.count()
+    counts.held_out, counts.others = own.known, own.others
+    return own
+
+
+def _build(out: str | os.PathLike[str], found: Learned, tell: Tell | None) -> None:
     """The second pass, and the file."""
     with only_writer(out, "the store"), replacing(out, "the store") as file, ExitStack() as stack:
         folder = _folder(out) / f".{Path(os.path.realpath(out)).name[:100]}.buckets"
         shutil.rmtree(folder, ignore_errors=True)  # what a killed conversion left
         folder.mkdir()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        buckets = Buckets(folder, layout, counts, content["seed"])
+        buckets = Buckets(folder, found.layout, found.counts, found.content["seed"])
         stack.callback(buckets.close)
-        _scatter(names, encoding, counts, buckets, tell)
-        _write(file, content, layout, buckets, counts, tell)
+        _scatter(found, buckets, tell)
+        _write(file, found, buckets, tell)
 
 
 def _named(roles: Roles) -> list[str]:
@@ -265,13 +321,16 @@ class Layout:
         return pa.schema(fields, metadata={KEY: sealed(content)})
 
 
-def _content(encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Layout) -> dict[str, Any]:
+def _content(
+    encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Layout, own: HeldRows | None
+) -> dict[str, Any]:
     """What the store says of itself: nothing of the files, so that the same rows in other files give the same store."""
     described, arrays = encoding.to_dict()
     classes = {label: counts.of_class(label) for label in encoding.classes}
     more = {
         "weight": counts.target.of.weight, "split_by": rule.by, "group": rule.group, "not_scored": counts.others,
-        "held_out_by": counts.holding.how if counts.holding.names else None,
+        "held_out_by": said_of_files(own.paths) if own else counts.holding.how if counts.holding.names else None,
+        "held_out_of": None if own is None else {"rows": own.m, "left_out": own.left_out},
         "loss": "poisson" if counts.loss == "poisson" else None, "log_target": counts.log,
     }  # fmt: skip
     return {
@@ -319,7 +378,8 @@ def encoding_of(content: dict[str, Any]) -> TableEncoding:
         raise StoreError(f"the store's encoding is damaged: {error}") from None
 
 
-def _check_space(out: Path, counts: Counts, layout: Layout, planned: Callable[[Planned], None] | None) -> None:
+def _check_space(out: Path, found: Learned, planned: Callable[[Planned], None] | None) -> None:
+    counts, layout = found.counts, found.layout
     size = (counts.train + counts.held_out) * layout.record.itemsize
     plan = Planned(counts.train, counts.held_out, size, shutil.disk_usage(_folder(out)).free)
     if planned is not None:
@@ -334,23 +394,43 @@ def _check_space(out: Path, counts: Counts, layout: Layout, planned: Callable[[P
 # --- The second pass ------------------------------------------------------------------------------------------------
 
 
-def _scatter(
-    names: Sequence[str], encoding: TableEncoding, counts: Counts, buckets: Buckets, tell: Tell | None
-) -> None:
+def _scatter(found: Learned, buckets: Buckets, tell: Tell | None) -> None:
     """Encode all rows, those to learn from into buckets by their number, the held-out ones in their order."""
-    done, layout = 0, buckets.layout
+    done, counts = 0, found.counts
+    for table, held_out, rows, weight in kept_parts(found.names, found.encoding, counts):
+        buckets.add(_records(found.encoding, table, weight, found.layout), rows, held_out)
+        done = int(rows[-1]) + 1
+        if tell is not None:
+            tell("encode", done, counts.target.kept)
+    for table, weight in held_parts(found):
+        buckets.hold(_records(found.encoding, table, weight, found.layout))
+
+
+def held_parts(found: Learned) -> Iterator[tuple[RawTable, np.ndarray | None]]:
+    """The held-out rows that are a table of their own, piece by piece, and their weights."""
+    if found.own is not None:
+        with found.own as own:
+            yield from own.tables()
+
+
+def kept_parts(
+    names: Sequence[str], encoding: TableEncoding, counts: Counts
+) -> Iterator[tuple[RawTable, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Pieces with these columns, without rows of classes that are not known: of each row whether it is held out, its
+    number among all that count, and its weight.
+
+    TableError where there are more rows than there were, or fewer.
+    """
+    done = 0
     for _, table, held_out, weight in counts.parts_of(names):
-        if not table.m:
-            continue
-        rows, m = np.arange(done, done + table.m), table.m
-        if counts.others:
+        rows = np.arange(done, done + table.m)
+        done += table.m
+        if counts.others and held_out.any():
             known = np.flatnonzero(encoding.known_classes(table)[0])
             table, held_out, rows = table.select(known), held_out[known], rows[known]
             weight = None if weight is None else weight[known]
-        buckets.add(_records(encoding, table, weight, layout), rows, held_out)
-        done += m
-        if tell is not None:
-            tell("encode", done, counts.target.kept)
+        if table.m:
+            yield table, held_out, rows, weight
     if done != counts.target.kept:
         raise TableError(f"the table has changed while it was read: {counts.target.kept:,} rows, then {done:,}.")
 
@@ -390,9 +470,10 @@ class Buckets:
             _scattered(self.files, records, rows, self.seed + 2**32)
             return
         _scattered(self.files, records, rows, self.seed + 2**32, np.flatnonzero(~held_out))
-        self._hold(records[held_out])
+        self.hold(records[held_out])
 
-    def _hold(self, records: np.ndarray) -> None:
+    def hold(self, records: np.ndarray) -> None:
+        """Held-out rows, in their order."""
         if self.held_file is None or self.held_bytes > USUAL_BUCKET:
             if self.held_file is not None:
                 self.held_file.close()
@@ -474,11 +555,9 @@ def _scattered(
 # --- The file -------------------------------------------------------------------------------------------------------
 
 
-def _write(
-    file: IO[bytes], content: dict[str, Any], layout: Layout, buckets: Buckets, counts: Counts, tell: Tell | None
-) -> None:
-    done, total = 0, counts.train + counts.held_out
-    schema = layout.schema(content)
+def _write(file: IO[bytes], found: Learned, buckets: Buckets, tell: Tell | None) -> None:
+    layout, done, total = found.layout, 0, found.counts.train + found.counts.held_out
+    schema = layout.schema(found.content)
     with pa.ipc.new_file(pa.PythonFile(file, "w"), schema) as writer:
         for records in (buckets.train(), buckets.held_out()):
             for leaf in _leaves(records, layout):
