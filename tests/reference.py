@@ -212,3 +212,23 @@ def problem(sizes, m, output, *, seed=0, dtype="float64"):
         for k, n in pairwise(sizes)
     ]
     return params, rng.standard_normal((sizes[0], m)).astype(dtype), targets(rng, output, sizes[-1], m).astype(dtype)
+
+
+def philox(counter, key, bits):
+    """Philox of four words after ten rounds, by Python's integers: 4x32 with ``bits`` 32, and NumPy's 4x64 with 64."""
+    multipliers, steps = {
+        32: ((0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)),
+        64: ((0xD2E7470EE14C6C93, 0xCA5A826395121157), (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)),
+    }[bits]
+    (a, b, c, d), (k, l) = counter, key
+    for _ in range(10):
+        p, q = a * multipliers[0], c * multipliers[1]
+        a, b, c, d = (q >> bits) ^ b ^ k, q % 2**bits, (p >> bits) ^ d ^ l, p % 2**bits
+        k, l = (k + steps[0]) % 2**bits, (l + steps[1]) % 2**bits
+    return a, b, c, d
+
+
+def left_out(rate, seed, update, layer, unit, row):
+    """Whether dropout leaves a unit out, of the row-th example of a batch."""
+    words = philox((unit, row // 4, layer, update), (seed % 2**32, seed // 2**32), 32)
+    return words[row % 4] < rate * 2**32

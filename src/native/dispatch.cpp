@@ -90,6 +90,14 @@ bool is_network(int64_t layers, const int64_t* sizes, const int32_t* activations
     return true;
 }
 
+// Whether these are rates of the hidden layers; NULL is.
+bool are_rates(const double* rates, const fb_head* head) {
+    for (int64_t l = 0; rates && l < head->hidden; l++) {
+        if (!(rates[l] >= 0 && rates[l] < 1)) return false;  // in these words a NaN is none
+    }
+    return true;
+}
+
 // Whether all numbers are in [0, size). Without a way out of the loop, so that it is one of vectors.
 template <class Integer>
 bool are_below(const Integer* numbers, int64_t count, int64_t size) {
@@ -157,6 +165,11 @@ void fb_step_load(fb_step* step, const void* theta) {
     if (step && theta) head(step)->kernels->step_load(step, theta);
 }
 
+int fb_step_dropout(fb_step* step, const double* rates, uint64_t seed, int64_t update, int64_t first) {
+    if (!step || !are_rates(rates, head(step)) || update < 0 || first < 0) return FB_WRONG;
+    return head(step)->kernels->step_dropout(step, rates, seed, update, first);
+}
+
 int fb_step_gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight) {
     if (!step || !are_examples(block, head(step)->inputs, true) || !gradient || !loss || !weight) return FB_WRONG;
     return head(step)->kernels->step_gradient(step, block, gradient, loss, weight);
@@ -192,6 +205,11 @@ void fb_trainer_load(fb_trainer* trainer, const void* theta, const void* first, 
 
 void fb_trainer_store(const fb_trainer* trainer, void* theta, void* first, void* second) {
     if (trainer && theta) head(trainer)->kernels->trainer_store(trainer, theta, first, second);
+}
+
+int fb_trainer_dropout(fb_trainer* trainer, const double* rates, uint64_t seed, int64_t update) {
+    if (!trainer || !are_rates(rates, head(trainer)) || update < 0) return FB_WRONG;
+    return head(trainer)->kernels->trainer_dropout(trainer, rates, seed, update);
 }
 
 int64_t fb_trainer_run(

@@ -72,6 +72,8 @@ struct Trainer {
     Share* shares;
     int64_t share_count;
     Gathered<T> gathered;
+    Dropout drop;
+    double* rates;  // what it points into
 };
 
 // ---- the optimisers ----------------------------------------------------------------------------------------------------------
@@ -150,6 +152,7 @@ void trainer_free(Trainer<T>* trainer) {
     free(trainer->nonzero.by_feature);
     free(trainer->without_zeros);
     free(trainer->shares);
+    free(trainer->rates);
     free(trainer->gathered.values);
     free(trainer->gathered.features);
     free(trainer->gathered.starts);
@@ -210,13 +213,26 @@ fb_trainer* trainer_new(
 ) {
     Trainer<T>* trainer = static_cast<Trainer<T>*>(calloc(1, sizeof(Trainer<T>)));
     if (trainer == nullptr) return nullptr;
-    trainer->head = {kernels, dtype, sizes[0], 0, batch, 0};
+    trainer->head = {kernels, dtype, sizes[0], 0, batch, 0, L - 1};
     trainer->rule = *rule;
     if (!allocate(trainer, L, sizes, activations, output, batch)) {
         trainer_free(trainer);
         return nullptr;
     }
     return reinterpret_cast<fb_trainer*>(trainer);
+}
+
+// Leave hidden units out of the batches from now on, the first of which is update number ``update``; or no longer.
+template <class T>
+int trainer_dropout(Trainer<T>* trainer, const double* rates, uint64_t seed, int64_t update) {
+    const Net<T>& net = trainer->net;
+    if (rates != nullptr && trainer->rates == nullptr) trainer->rates = zeros<double>(net.L);
+    if (rates != nullptr && trainer->rates == nullptr) return FB_NO_MEMORY;
+    if (rates != nullptr) memcpy(trainer->rates, rates, size_t(net.L - 1) * sizeof(double));
+    trainer->drop = {rates == nullptr ? nullptr : trainer->rates, seed, update, 0};
+    for (int64_t l = 1; l < net.L; l++)
+        trainer->D[l] = rates != nullptr || keeps_derivative(net.layers[l - 1].activation) ? trainer->dZ[l] : nullptr;
+    return FB_OK;
 }
 
 template <class T>
@@ -431,6 +447,8 @@ template <class T>
 void train_tile(
     Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out
 ) {
+    const Dropout* drop = run.trainer->drop.rates == nullptr ? nullptr : &run.trainer->drop;
+    const int64_t update = run.trainer->drop.update + start / run.batch;
     Trainer<T>* trainer = run.trainer;
     const Net<T>& net = trainer->net;
     Pass<T>& pass = scratch.pass;
@@ -452,7 +470,7 @@ void train_tile(
             X.nonzero = &nonzero;
     }
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
-    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true);
+    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true, drop, update, first);
     trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
     for (int64_t l = L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];

@@ -65,6 +65,11 @@ FB_EXPORT fb_step* fb_step_new(
 FB_EXPORT void fb_step_free(fb_step* step);
 // theta: W[1], b[1], W[2], ... each row after row, in the step's dtype; it is copied.
 FB_EXPORT void fb_step_load(fb_step* step, const void* theta);
+// Dropout: from now on the gradients of this step multiply A of hidden unit j by 0, or by 1 / (1 - rate), as word k % 4 of
+// Philox4x32-10 is below rate 2^32 or not: of the counter (j, k / 4, hidden layer 1, 2, ..., update) and the key (seed's low
+// half, its high half), each modulo 2^32. k is the example's place in the batch, ``first`` for the block's first one.
+// rates: of each hidden layer, in [0, 1); NULL: nothing is left out any more. Returns an enum fb_status.
+FB_EXPORT int fb_step_dropout(fb_step* step, const double* rates, uint64_t seed, int64_t update, int64_t first);
 // gradient: like theta, but float64. These return an enum fb_status.
 FB_EXPORT int fb_step_gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight);
 FB_EXPORT int fb_step_cost(fb_step* step, const fb_examples* block, double* loss, double* weight);
@@ -129,6 +134,8 @@ FB_EXPORT void fb_trainer_free(fb_trainer* trainer);
 // theta and the optimiser's arrays of the same length (velocity; or mean and square; NULL for what it has not): in, and out.
 FB_EXPORT void fb_trainer_load(fb_trainer* trainer, const void* theta, const void* first, const void* second);
 FB_EXPORT void fb_trainer_store(const fb_trainer* trainer, void* theta, void* first, void* second);
+// As fb_step_dropout, of the batches of the next run, the first of which is update number ``update``.
+FB_EXPORT int fb_trainer_dropout(fb_trainer* trainer, const double* rates, uint64_t seed, int64_t update);
 // Batches of ``batch`` examples each, the last one maybe smaller, until all of ``examples`` are through or ``seconds`` are
 // over; on up to ``threads`` threads, whose number does not change a bit. Returns how many examples it did, or a negative
 // enum fb_status: FB_OUT_OF_RANGE where a feature of X is.

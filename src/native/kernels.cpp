@@ -36,6 +36,11 @@ void load_step(fb_step* step, const void* theta) {
     else pack(reinterpret_cast<Step<double>*>(step)->net, static_cast<const double*>(theta));
 }
 
+int drop_of_step(fb_step* step, const double* rates, uint64_t seed, int64_t update, int64_t first) {
+    if (is_float(step)) return step_dropout(reinterpret_cast<Step<float>*>(step), rates, seed, update, first);
+    return step_dropout(reinterpret_cast<Step<double>*>(step), rates, seed, update, first);
+}
+
 int gradient(fb_step* step, const fb_examples* block, double* gradient, double* loss, double* weight) {
     if (is_float(step)) return step_gradient<float>(step, block, gradient, loss, weight);
     return step_gradient<double>(step, block, gradient, loss, weight);
@@ -89,6 +94,11 @@ void store_trainer(const fb_trainer* trainer, void* theta, void* first, void* se
     else store_as<double>(trainer, theta, first, second);
 }
 
+int drop_of_trainer(fb_trainer* trainer, const double* rates, uint64_t seed, int64_t update) {
+    if (is_float(trainer)) return trainer_dropout(reinterpret_cast<Trainer<float>*>(trainer), rates, seed, update);
+    return trainer_dropout(reinterpret_cast<Trainer<double>*>(trainer), rates, seed, update);
+}
+
 int64_t run_trainer(
     fb_trainer* trainer, int threads, const fb_examples* examples, const int64_t* order, int64_t batch, const double* rates,
     double seconds, double* cost
@@ -109,7 +119,7 @@ int map_all(int dtype, int function, const void* x, void* y, int64_t n) {
 
 extern "C" {
 const fb_kernels FB_TABLE = {
-    FB_TEXT(FB_ISA), new_step,     free_step,    load_step,     gradient,    cost,    predict,
-    new_trainer,     free_trainer, load_trainer, store_trainer, run_trainer, map_all,
+    FB_TEXT(FB_ISA), new_step,     free_step,    load_step,     drop_of_step,    gradient,    cost,    predict,
+    new_trainer,     free_trainer, load_trainer, store_trainer, drop_of_trainer, run_trainer, map_all,
 };
 }

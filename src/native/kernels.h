@@ -10,6 +10,7 @@ struct fb_kernels {
     );
     void (*step_free)(fb_step*);
     void (*step_load)(fb_step*, const void* theta);
+    int (*step_dropout)(fb_step*, const double* rates, uint64_t seed, int64_t update, int64_t first);
     int (*step_gradient)(fb_step*, const fb_examples*, double* gradient, double* loss, double* weight);
     int (*step_cost)(fb_step*, const fb_examples*, double* loss, double* weight);
     int (*step_predict)(fb_step*, const fb_examples*, void* out);
@@ -20,6 +21,7 @@ struct fb_kernels {
     void (*trainer_free)(fb_trainer*);
     void (*trainer_load)(fb_trainer*, const void* theta, const void* first, const void* second);
     void (*trainer_store)(const fb_trainer*, void* theta, void* first, void* second);
+    int (*trainer_dropout)(fb_trainer*, const double* rates, uint64_t seed, int64_t update);
     int64_t (*trainer_run)(
         fb_trainer*, int threads, const fb_examples*, const int64_t* order, int64_t batch, const double* rates, double seconds,
         double* cost
@@ -35,6 +37,7 @@ struct fb_head {
     int64_t parameters;           // how many numbers theta has
     int64_t capacity;             // of a trainer: the largest batch
     int64_t tiles_without_zeros;  // how many tiles of X were multiplied without their zeros
+    int64_t hidden;               // layers
 };
 
 // Whether a block from outside can be read; in dispatch.cpp.

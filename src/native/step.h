@@ -2,6 +2,7 @@
 // product to the sums; nothing of the size of the block is ever made.
 #pragma once
 
+#include "dropout.h"
 #include "kernels.h"
 #include "layers.h"
 
@@ -219,8 +220,12 @@ struct Pass {
 };
 
 // Layers 1 ... L on one tile: hidden A in pass.A, the output layer's Z in pass.Z.
+// drop: what of the hidden units is left out of update number ``update``; the tile's first example has ``place`` in its batch.
 template <class T>
-void forward(const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* sparse, int64_t rows, bool derivatives) {
+void forward(
+    const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* sparse, int64_t rows, bool derivatives,
+    const Dropout* drop = nullptr, int64_t update = 0, int64_t place = 0
+) {
     for (int64_t l = 1; l <= net.L; l++) {
         const Layer<T>& layer = net.layers[l - 1];
         T* D = derivatives ? pass.D[l] : nullptr;
@@ -234,6 +239,8 @@ void forward(const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* 
         }
         if (sparse != nullptr) forward_sparse(layer, *sparse, pass.A[l], D, pass.step[l], rows);
         else forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
+        if (drop != nullptr && l < net.L)
+            drop_units<T>(layer.activation, *drop, l, update, place, pass.A[l], D, rows, pass.step[l], layer.vectors);
         in = {pass.A[l], pass.step[l], BY_EXAMPLE};
         sparse = nullptr;
     }
@@ -251,6 +258,9 @@ struct Step {
     T* arrays;          // what pass points into, but for the tile of X
     NonZero nonzero;    // of the tile of X; by_example is NULL where zeros are not looked for
     bool mostly_zeros;  // the last tile that was looked at
+    Dropout drop;
+    double* rates;  // what it points into
+    T* kept;        // D of the hidden layers whose A tells g', once units are left out
 };
 
 template <class T>
@@ -258,6 +268,8 @@ void step_free(Step<T>* step) {
     release(step->net);
     release(step->sums);
     free(step->arrays);
+    free(step->rates);
+    free(step->kept);
     free(step->nonzero.by_example);
     free(step->nonzero.by_feature);
     if (step->pass.A != nullptr) free(step->pass.A[0]);
@@ -306,7 +318,7 @@ fb_step* step_new(
 ) {
     Step<T>* step = static_cast<Step<T>*>(calloc(1, sizeof(Step<T>)));
     if (step == nullptr) return nullptr;
-    step->head = {kernels, dtype, sizes[0], 0, 0, 0};
+    step->head = {kernels, dtype, sizes[0], 0, 0, 0, L - 1};
     for (int64_t l = 1; l <= L; l++) step->head.parameters += (sizes[l - 1] + 1) * sizes[l];
     if (!allocate(step, L, sizes, activations, output)) {
         step_free(step);
@@ -408,14 +420,16 @@ template <class T>
 void forward_tile(
     Step<T>* step, const fb_examples* from, int64_t first, int64_t rows, bool derivatives, Rows<T>& in, SparseRows<T>& sparse
 ) {
+    const Dropout* drop = derivatives && step->drop.rates != nullptr ? &step->drop : nullptr;
+    const int64_t update = step->drop.update, place = step->drop.first + first;
     if (from->indptr != nullptr) {
         sparse = {static_cast<const T*>(from->X), from->features, from->indptr + first, from->indptr + first + 1};
-        forward(step->net, step->pass, in, &sparse, rows, derivatives);
+        forward(step->net, step->pass, in, &sparse, rows, derivatives, drop, update, place);
         return;
     }
     in = read_tile(from, step->net.inputs(), step->net.layers[0].narrow, first, rows, step->pass.A[0]);
     in.nonzero = look_for_zeros(step, in, first, rows);
-    forward<T>(step->net, step->pass, in, nullptr, rows, derivatives);
+    forward<T>(step->net, step->pass, in, nullptr, rows, derivatives, drop, update, place);
 }
 
 // step->sums, and the loss, of the examples start ... stop.
@@ -438,6 +452,29 @@ double sum_block(Step<T>* step, const fb_examples* from, int64_t start, int64_t 
     return loss;
 }
 
+// Leave hidden units out of the gradients from now on, or no longer where rates is NULL.
+template <class T>
+int step_dropout(Step<T>* step, const double* rates, uint64_t seed, int64_t update, int64_t first) {
+    const Net<T>& net = step->net;
+    Pass<T>& pass = step->pass;
+    if (rates != nullptr && step->kept == nullptr) {
+        int64_t total = 0;
+        for (int64_t l = 1; l < net.L; l++) total += keeps_derivative(net.layers[l - 1].activation) ? 0 : TILE * pass.step[l];
+        step->kept = zeros<T>(total);
+        if (step->rates == nullptr) step->rates = zeros<double>(net.L);
+        if (step->kept == nullptr || step->rates == nullptr) return FB_NO_MEMORY;
+    }
+    T* at = step->kept;
+    for (int64_t l = 1; l < net.L; l++) {
+        if (keeps_derivative(net.layers[l - 1].activation)) continue;
+        pass.D[l] = rates == nullptr ? nullptr : at;
+        at += TILE * pass.step[l];
+    }
+    if (rates != nullptr) memcpy(step->rates, rates, size_t(net.L - 1) * sizeof(double));
+    step->drop = {rates == nullptr ? nullptr : step->rates, seed, update, first};
+    return FB_OK;
+}
+
 template <class T>
 int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
@@ -448,10 +485,11 @@ int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, do
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
         const int64_t stop = smaller(start + BLOCK, from->m);
+        const bool pulled_out = single_output(net) && step->drop.rates == nullptr;
         double part = 0;
-        double part_loss = sum_block(step, from, start, stop, single_output(net), part);
+        double part_loss = sum_block(step, from, start, stop, pulled_out, part);
         // Without the factor w that was pulled out, sums may overflow that do not with it.
-        if (single_output(net) && !all_finite(step->sums.memory, size)) {
+        if (pulled_out && !all_finite(step->sums.memory, size)) {
             part_loss = sum_block(step, from, start, stop, false, part);
         }
         *loss += part_loss;

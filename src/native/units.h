@@ -135,8 +135,14 @@ FB_INLINE void differentiate(Unit, const T* A, const T* D, T* dZ, int64_t rows, 
     }
 }
 
+// A unit whose g' lies in D.
+struct Kept {
+    static constexpr bool from_A = false;
+};
+
 template <class T, class Back>
 void differentiate(int activation, const T* A, const T* D, T* dZ, int64_t rows, int64_t step, int vectors, Back back) {
+    if (D != nullptr) return differentiate<T>(Kept(), A, D, dZ, rows, step, vectors, back);
     with_unit<T>(activation, [&](auto unit) { differentiate<T>(unit, A, D, dZ, rows, step, vectors, back); });
 }
 

@@ -89,7 +89,7 @@ def test_options_reach_the_training(run, folder):
         "train", folder / "people.csv", "--target", "pays", "--json", "--quiet", "--hidden", "5,3", "--epochs", "2",
         "--batch-size", "full", "--solver", "gd", "--learning-rate", "0.3", "--dtype", "float64", "--seed", "3",
         "--validation", "0.25", "--activation", "tanh", "--l2", "0.5", "--threads", "1", "--categorical", "age,town",
-        "--numeric", "income", "--max-levels", "10", "--device", "cpu",
+        "--numeric", "income", "--max-levels", "10", "--device", "cpu", "--dropout", "0.2,0.1",
     )  # fmt: skip
     found = json.loads(out)
     assert found["hidden"] == [5, 3]

@@ -25,7 +25,10 @@ from fullbatch.machine.native_library import SIGNATURES, VARIABLE, Block, Blocks
 
 NATIVE = Path(__file__).parents[2] / "src" / "native"
 HEADER = (NATIVE / "fullbatch_native.h").read_text(encoding="utf-8")
-CTYPES = {"int": ctypes.c_int, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "double": ctypes.c_double}
+CTYPES = {
+    "int": ctypes.c_int, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64,
+    "double": ctypes.c_double,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

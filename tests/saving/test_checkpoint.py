@@ -127,6 +127,7 @@ FITS: dict[str, Any] = {
     "adam, several labels, sparse": (fb.MLPClassifier, MLP, (scipy.sparse.csr_array(X * (X > 0)), SEVERAL), {}),
     "gd": (fb.MLPClassifier, {**MLP, "solver": "gd", "learning_rate": "adaptive", "max_iter": 20}, (X, LABELS), {}),
     "full batches of adam": (fb.MLPClassifier, {**MLP, "batch_size": "full", "max_iter": 20}, (X, LABELS), {}),
+    "adam, dropout": (fb.MLPClassifier, {**MLP, "dropout": 0.4}, (X, LABELS), {}),
     "lbfgs": (fb.MLPClassifier, {**MLP, "solver": "lbfgs", "max_iter": 25}, (X, LABELS), {}),
     "lbfgs, float32, held out": (
         fb.MLPRegressor,

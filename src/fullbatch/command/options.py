@@ -126,6 +126,21 @@ def layer_sizes(value: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def dropout_rates(value: str) -> float | tuple[float, ...]:
+    """One rate, or one for each hidden layer: "0.2" -> 0.2; "0.2,0.5" -> (0.2, 0.5)."""
+    try:
+        rates = tuple(map(float, value.split(",")))
+    except ValueError:
+        rates = (math.nan,)
+    if not all(0 <= rate < 1 for rate in rates):
+        raise typer.BadParameter(
+            f"{value!r} is no rate of dropout; give one of at least 0 and below 1, as 0.2, or one for each hidden "
+            "layer, as 0.2,0.5.",
+            param_hint="'--dropout'",
+        )
+    return rates if len(rates) > 1 else rates[0]
+
+
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}  # bytes in each
 
 

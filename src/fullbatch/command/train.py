@@ -49,6 +49,7 @@ from fullbatch.command.options import (
     batch_size_text,
     check_distinct,
     class_weights,
+    dropout_rates,
     layer_sizes,
     memory_size,
     not_negative,
@@ -104,6 +105,14 @@ def train(
             metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.", callback=one_of(ACTIVATIONS), rich_help_panel=NETWORK
         ),
     ] = DEFAULT.activation,
+    dropout: Annotated[
+        str,
+        typer.Option(
+            metavar="X|X,X",
+            help="Share of the hidden units that each step leaves out, as 0.2; or one for each layer.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = str(DEFAULT.dropout),
     solver: Annotated[
         str,
         typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS), rich_help_panel=TRAINING),
@@ -320,7 +329,8 @@ def train(
     held_out = share_or_file(validation)
     file = held_out if isinstance(held_out, Path) else None
     params: dict[str, Any] = {
-        "hidden": layer_sizes(hidden), "activation": activation, "solver": solver, "epochs": epochs, "batch_size": rows,
+        "hidden": layer_sizes(hidden), "activation": activation, "dropout": dropout_rates(dropout),
+        "solver": solver, "epochs": epochs, "batch_size": rows,
         "learning_rate": learning_rate, "l2": l2, "validation": DEFAULT.validation if file else held_out,
         "split_by": split_by, "group": group, "patience": patience, "metric": metric,
         "threshold": probability(threshold), "max_levels": max_levels, "dtype": dtype, "device": device,

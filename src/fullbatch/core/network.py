@@ -49,10 +49,17 @@ class Pass(NamedTuple):
         The pre-activations of the layers: L of them, ``Z[l]`` (n[l+1], m).
     A : tuple of array
         X, then the activations of the layers: L + 1 of them, ``A[l]`` (n[l], m); ``A[-1]`` is yhat.
+    factors : tuple of array
+        With dropout what the hidden activations go on multiplied by, each (n[l], m); else ().
     """
 
     Z: tuple[Any, ...]
     A: tuple[Any, ...]
+    factors: tuple[Any, ...] = ()
+
+    def input_of(self, l: int) -> Any:
+        """What layer l + 1 was given: A[l], of which dropout may have left some out."""
+        return self.A[l] * self.factors[l - 1] if l > 0 and self.factors else self.A[l]
 
 
 @described({})
@@ -209,30 +216,31 @@ class Network:
         with places.place_of(Y).computing():
             return self.backward_unchecked(params, pass_, Y, sample_weight, arrays.namespace(Y))
 
-    def forward_unchecked(self, params: Params, X: Any, xp: Any) -> Pass:
-        """``forward`` of arrays that were checked before, in the library xp."""
+    def forward_unchecked(self, params: Params, X: Any, xp: Any, factors: tuple[Any, ...] = ()) -> Pass:
+        """``forward`` of arrays that were checked before, in the library xp; ``factors`` as ``Dropout`` has them."""
         g = [*(activation.g for activation in self.activations), self.output.activation]
-        Z: list[Any] = []
-        A = [X]
+        pass_ = Pass((), (X,), factors)
         for l, (W, b) in enumerate(params):
-            Z.append(W @ A[l] + b)
-            A.append(g[l](Z[l], xp))
-        return Pass(tuple(Z), tuple(A))
+            Z = W @ pass_.input_of(l) + b
+            pass_ = pass_._replace(Z=(*pass_.Z, Z), A=(*pass_.A, g[l](Z, xp)))
+        return pass_
 
     def backward_unchecked(self, params: Params, pass_: Pass, Y: Any, sample_weight: Any, xp: Any) -> GradientSum:
         """``backward`` of arrays that were checked before, in the library xp."""
-        Z, A = pass_
+        Z, A, factors = pass_
         loss, weight = self.summed_loss(pass_, Y, sample_weight, xp)
         dZ = self.loss.dZ(A[-1], Y, xp)  # A[L] - Y for most: losses.py has the proof
         if sample_weight is not None:
             dZ = xp.where(sample_weight > 0, dZ * sample_weight, xp.zeros_like(dZ))  # not 0 * inf, a NaN
         gradients = []
         for l in reversed(range(len(params))):
-            dW = dZ @ A[l].T
+            dW = dZ @ pass_.input_of(l).T
             db = xp.sum(dZ, axis=1, keepdims=True)
             gradients.append(Layer(dW, db))
             if l > 0:
                 dA = params[l].W.T @ dZ
+                if factors:
+                    dA = dA * factors[l - 1]
                 dZ = dA * self.activations[l - 1].derivative(Z[l - 1], A[l], xp)
         return GradientSum(loss, flatten(tuple(reversed(gradients))), weight, self.sizes)
 

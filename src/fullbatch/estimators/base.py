@@ -24,6 +24,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from fullbatch.core.activations import ACTIVATIONS, SCIKIT_LEARNS
+from fullbatch.core.dropout import Dropout, rates_of
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten, unflatten
 from fullbatch.estimators import lbfgs
@@ -49,6 +50,7 @@ HIDDEN_CONSTRAINTS: dict[str, list[Any]] = {  # of the estimators that have hidd
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions({"logistic", *map(str, ACTIVATIONS)}), tuple, list],
     "alpha": [Interval(Real, 0, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
 }
 
 
@@ -109,6 +111,21 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
 
     def _l2(self) -> float:
         return float(self.alpha)
+
+    def _dropout(self, layers: int, rng: np.random.RandomState) -> Dropout | None:
+        """What the training leaves out of so many hidden layers; None for nothing. ValueError.
+
+        Its seed is drawn from a copy of rng: weights and orders stay those of a training without it.
+        """
+        rates = rates_of(self.dropout, layers)
+        if not rates:
+            return None
+        if self.solver == "lbfgs":
+            raise ValueError(
+                "dropout is not for solver='lbfgs', whose objective must not change from one evaluation to the next; "
+                "use 'adam', 'sgd' or 'gd', or dropout=0."
+            )
+        return Dropout(rates, int(copy.deepcopy(rng).randint(2**63)))
 
     def _l1(self) -> float:
         """What the L1 norm of the weights is multiplied by, as L2 is; L-BFGS alone takes it."""
@@ -196,6 +213,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         with inputs.place.computing():
             record.check()
             rng = record.random_state(check_random_state(self.random_state))
+            dropout = self._dropout(len(hidden), rng)
             network = Network(
                 [inputs.X.n, *hidden, target.outputs],
                 self._activation(),
@@ -212,7 +230,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
-                job = self._job(network, inputs, train, test, folds, context, hooks)
+                job = self._job(network, inputs, train, test, folds, context, hooks, dropout)
                 logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
                 theta = self._minimize(job, rng, incremental, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
@@ -312,6 +330,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         folds: ExitStack,
         context: CallbackContext,
         hooks: dict[str, Any],
+        dropout: Dropout | None,
     ) -> Job:
         threads = self._threads()
         budget = math.inf if self.device_memory is None else inputs.budget
@@ -322,7 +341,15 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             cost = folds.enter_context(Objective(network, test.examples, budget=budget, **limits))
             held_out = HeldOut(cost, test.target, test.weight, self._loss_offset(test))
         objective = folds.enter_context(
-            Objective(network, train.examples, l2=self._l2(), intercept=self._has_intercept(), budget=budget, **limits)
+            Objective(
+                network,
+                train.examples,
+                l2=self._l2(),
+                intercept=self._has_intercept(),
+                budget=budget,
+                dropout=dropout,
+                **limits,
+            )
         )
         self.step_, self.precision_ = objective.fold.step_name, objective.fold.precision
         offset = self._loss_offset(train)

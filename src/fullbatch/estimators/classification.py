@@ -2,8 +2,8 @@
 
 Constructors, fitted attributes and messages are scikit-learn's where the meaning is the same. New are activations by
 ``Network``'s names, one for each hidden layer or a pair of functions (g, g'); ``solver="gd"``; ``batch_size="full"``;
-``learning_rate="linear"``; ``class_weight``, ``scoring``, ``device``, ``device_memory``, ``precision``, ``n_jobs``;
-held-out examples given to ``fit``.
+``learning_rate="linear"``; ``dropout``, ``class_weight``, ``scoring``, ``device``, ``device_memory``, ``precision``,
+``n_jobs``; held-out examples given to ``fit``.
 """
 
 from __future__ import annotations
@@ -361,6 +361,7 @@ class MLPClassifier(_Classifier):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         class_weight: Any = None,
+        dropout: Any = 0.0,
         scoring: str | None = None,
         device: str = "auto",
         device_memory: float | None = None,
@@ -494,6 +495,9 @@ class LogisticRegression(_Classifier):
 
     def _hidden_sizes(self) -> list[int]:
         return []
+
+    def _dropout(self, layers: int, rng: np.random.RandomState) -> None:
+        return None
 
     def _activation(self) -> Any:
         return "identity"  # there is no hidden layer that would use it

@@ -13,6 +13,10 @@ PARAMETERS = {
     "alpha": """float
         L2, lambda in (lambda / 2m) sum ||W||^2, where m is the rows (the sum of their weights) of a batch. Biases are
         not penalised. At least 0.""",
+    "dropout": """float or list of float
+        The share of the hidden units that each update of the training leaves out, drawn anew for each row; or a list,
+        one for each hidden layer. The others' outputs are divided by 1 - ``dropout``; predictions and scores leave
+        nothing out. At least 0, below 1; not for "lbfgs".""",
     "C": """float
         1 / L2, as in scikit-learn's class of this name: (1 / 2C) sum ||W||^2 beside the sum of the losses. Above 0;
         ``math.inf`` for no penalty.""",

@@ -103,6 +103,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        dropout: Any = 0.0,
         scoring: str | None = None,
         device: str = "auto",
         device_memory: float | None = None,

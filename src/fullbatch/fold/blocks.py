@@ -121,12 +121,14 @@ class Block(NamedTuple):
     """Some examples of leaf number ``leaf``, ``last`` where they are the last of it; or so many ``leaves`` from it on.
 
     Where a step sums by segments, they take the place of leaves here: their number is that of a segment.
+    first : how many examples of what the fold goes through are before it
     """
 
     where: Where
     leaf: int
     last: bool
     leaves: int = 1
+    first: int = 0
 
 
 class Plan:
@@ -164,8 +166,11 @@ class Plan:
     def _blocks(self, where: Where) -> list[Block]:
         return self._cut(where, 0, True)
 
-    def _cut(self, where: Where, first: int, last: bool) -> list[Block]:
-        """Blocks of some examples, from the unit ``first`` on; ``last`` where they are the last of theirs."""
+    def _cut(self, where: Where, first: int, last: bool, before: int = 0) -> list[Block]:
+        """Blocks of some examples, from the unit ``first`` on; ``last`` where they are the last of theirs.
+
+        before : how many examples are before them
+        """
         m = length(where)
         together = 1  # units of a block: a power of two, so that each block is a node of the tree, but the last one
         while self.by_segments and together * self.unit < m and self.block >= min(2 * together * self.unit, m):
@@ -173,12 +178,14 @@ class Plan:
         found: list[Block] = []
         for start in range(0, m, together * self.unit):
             part = _of(where, start, min(start + together * self.unit, m))
-            leaf = first + start // self.unit
+            leaf, at = first + start // self.unit, before + start
             if together > 1:
-                found.append(Block(part, leaf, True, -(-length(part) // self.unit)))
+                found.append(Block(part, leaf, True, -(-length(part) // self.unit), at))
                 continue
             parts, ends = self._of_leaf(part), last or start + self.unit < m
-            found += [Block(each, leaf, ends and each is parts[-1]) for each in parts]
+            for each in parts:
+                found.append(Block(each, leaf, ends and each is parts[-1], 1, at))
+                at += length(each)
         return found
 
     def _of_leaf(self, where: Where) -> list[Where]:
@@ -198,7 +205,7 @@ class Plan:
     def halved(self, left: list[Block]) -> list[Block]:
         """What is left to do, in blocks of half the size."""
         self.halve(min(self.block, max(length(block.where) for block in left)))
-        return [part for block in left for part in self._cut(block.where, block.leaf, block.last)]
+        return [part for block in left for part in self._cut(block.where, block.leaf, block.last, block.first)]
 
     def halve(self, block: int) -> None:
         """Blocks of half of ``block``. It shows in the bits where a block is shorter than what the tree adds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fullbatch.core.dropout import Dropout
 from fullbatch.errors import DeviceError
 from fullbatch.fold import blocks as sizes
 from fullbatch.fold.blocks import Block, Plan
@@ -33,16 +34,23 @@ class OnDevice:
         if worker is not None:
             worker.close()
 
-    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[..., None]) -> None:
+    def run(
+        self,
+        operation: Operation,
+        theta: Any,
+        blocks: Sequence[Block],
+        merge: Callable[..., None],
+        dropout: Dropout | None = None,
+    ) -> None:
         """``merge`` the Nodes, of leaves or segments, or (where, A[L]) of every block to predict, in order.
 
         Nothing here waits for the device; a reader that streams fills its buffers in threads of its own.
         """
         with arrays.quiet(), cuda.products(self.plan.precision, self.plan.like):
-            self._run(operation, theta, list(blocks), merging(operation, merge))
+            self._run(operation, (theta, dropout), list(blocks), merging(operation, merge))
 
     def _run(
-        self, operation: Operation, theta: Any, left: list[Block], merge_part: Callable[[Block, Any], None]
+        self, operation: Operation, loaded: tuple[Any, ...], left: list[Block], merge_part: Callable[[Block, Any], None]
     ) -> None:
         worker: Worker | None = None
         done = 0
@@ -53,9 +61,9 @@ class OnDevice:
                     if self._worker is None:
                         self._worker = self.make_worker()
                     worker = self._worker
-                    worker.load(theta)
+                    worker.load(*loaded)
                     worker.expect([block.where for block in left])
-                merge_part(left[done], worker.work(operation, left[done].where))
+                merge_part(left[done], worker.work(operation, left[done].where, left[done].first))
                 done += 1
             except Exception as error:
                 if not cuda.is_out_of_memory(error):

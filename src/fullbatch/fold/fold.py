@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fullbatch import steps
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
+from fullbatch.errors import InputError
 from fullbatch.fold.blocks import Plan
 from fullbatch.fold.cluster import OnCluster, ShardPlan
 from fullbatch.fold.device import OnDevice
@@ -33,6 +35,7 @@ class Fold:
     A context manager: threads and BLAS's limit last as long as it is open.
 
     threads : the number of threads on the CPU; None for all that this process may use. Elsewhere it is 1.
+    dropout : whether gradients are to leave hidden units out, which not every step can do
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Fold:
         threads: int | None = None,
         precision: str | None = None,
         budget: float = math.inf,
+        dropout: bool = False,
     ) -> None:
         self.network = network
         self.examples = examples = examples if isinstance(examples, Examples) else Examples(examples)
@@ -51,12 +55,14 @@ class Fold:
         self.precision = cuda.check_precision(precision, like)
         self.engine: OnThreads | OnDevice | OnCluster
         self.plan: Plan | ShardPlan
+        if isinstance(examples.X, Sharded) and dropout:
+            raise InputError("dropout is not done on a cluster; train there with dropout=0, or on one machine.")
         if isinstance(examples.X, Sharded):
             thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
             self.threads, self.engine = 1, OnCluster(network, examples.X)
             self.plan, self.step_name = self.engine.plan, self.engine.step_name
             return
-        self.step_name = step = steps.choose(network, like, self.precision)
+        self.step_name = step = steps.choose(network, like, self.precision, dropout=dropout)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
@@ -101,9 +107,12 @@ class Fold:
         if isinstance(self.engine, OnThreads):
             self.engine.rest()
 
-    def gradient(self, theta: Any, where: Where = None) -> GradientSum:
-        """The sum over the examples that ``where`` selects (all of them if None), in the widest float."""
-        total: GradientSum = self._tree("gradient", theta, where).total()
+    def gradient(self, theta: Any, where: Where = None, dropout: Dropout | None = None) -> GradientSum:
+        """The sum over the examples that ``where`` selects (all of them if None), in the widest float.
+
+        dropout : of these examples as one batch; for a fold that was made for it
+        """
+        total: GradientSum = self._tree("gradient", theta, where, dropout=dropout).total()
         return total
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
@@ -140,14 +149,17 @@ class Fold:
         leaves = [0, *(i + 1 for i, block in enumerate(blocks) if block.last)]
         return NativeBlocks([worker.step for worker in workers], parts, leaves)
 
-    def _tree(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> Tree:
+    def _tree(
+        self, operation: Operation, theta: Any, where: Where, first: int = 0, dropout: Dropout | None = None
+    ) -> Tree:
         """Of leaves, or on a GPU of segments, of which the first has number ``first``."""
         tree = Tree()
 
         def add(*nodes: Node) -> None:
             tree.add(*(Node(first + node.first, node.leaves, node.sum) for node in nodes))
 
-        self.engine.run(operation, theta, self.plan.blocks(where), add if first else tree.add)
+        more = {} if dropout is None else {"dropout": dropout}
+        self.engine.run(operation, theta, self.plan.blocks(where), add if first else tree.add, **more)
         return tree
 
     def predict(self, theta: Any, finish: Callable[[Any], Any] | None = None) -> Any:

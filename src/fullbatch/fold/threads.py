@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from fullbatch.core.dropout import Dropout
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.worker import Operation, Worker, merging
 from fullbatch.machine import arrays
@@ -46,16 +47,23 @@ class OnThreads:
         while self._workers:
             self._workers.pop().close()
 
-    def run(self, operation: Operation, theta: Any, blocks: Sequence[Block], merge: Callable[[Any], None]) -> None:
+    def run(
+        self,
+        operation: Operation,
+        theta: Any,
+        blocks: Sequence[Block],
+        merge: Callable[[Any], None],
+        dropout: Dropout | None = None,
+    ) -> None:
         """``merge`` every leaf's Node, or (where, A[L]) of every block to predict: one at a time and in order."""
         merge_part = merging(operation, merge)
         workers = self.workers(min(self.threads, len(blocks)))
         for worker in workers:
-            worker.load(theta)
+            worker.load(theta, dropout)
         if len(workers) == 1:  # no thread and no lock: the caller's thread does it all
             with arrays.quiet():
                 for block in blocks:
-                    merge_part(block, workers[0].work(operation, block.where))
+                    merge_part(block, workers[0].work(operation, block.where, block.first))
             return
         self._share(operation, workers, blocks, merge_part)
 
@@ -74,7 +82,7 @@ class OnThreads:
                 with arrays.quiet():
                     while not turn.stopped and (item := next(todo, None)) is not None:  # next is atomic: one call in C
                         index, block = item
-                        turn.put(index, worker.work(operation, block.where))
+                        turn.put(index, worker.work(operation, block.where, block.first))
             except BaseException:
                 turn.stop()  # also for Ctrl-C in the caller's thread: the others end after their block
                 raise

@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from fullbatch import steps
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.network import Network
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.tree import Node, powers
@@ -23,20 +24,24 @@ class Worker:
 
     def __init__(self, network: Network, examples: Examples, block: int, step: str, segment: int = 0) -> None:
         self.segment = segment
+        self.dropout: Dropout | None = None
         self.step: Any = steps.make(network, examples.X.like, block, step)
         self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
         self.wide, self.xp = arrays.widest_float(examples.X.like), arrays.namespace(examples.X.like)
 
-    def load(self, theta: Any) -> None:
-        """All parameters as one vector, to use from now on."""
+    def load(self, theta: Any, dropout: Dropout | None = None) -> None:
+        """All parameters as one vector, and what gradients leave out, to use from now on."""
         self.step.load(theta)
+        self.dropout = dropout
 
-    def work(self, operation: Operation, where: Where) -> Any:
+    def work(self, operation: Operation, where: Where, first: int = 0) -> Any:
         """What the operation makes of a block: a GradientSum in the widest float, (loss, weight), or A[L] (n[L], k).
 
         Of the first two there is a list where a block has segments: one for each node that they become.
+
+        first : how many of the fold's examples are before the block's
         """
         if operation == "predict":
             return self.step.predict(self.read_X(where))
@@ -47,6 +52,8 @@ class Worker:
             return self.step.gradients(X, Y, weight, self.segment)
         if operation == "cost":
             return Cost(*self.step.cost(X, Y, weight))
+        if self.dropout is not None:
+            self.step.leave_out(self.dropout, first)
         return self.step.gradient(X, Y, weight).astype(self.wide, self.xp)
 
     def read(self, where: Where) -> tuple[Any, Any, Any]:

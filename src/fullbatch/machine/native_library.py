@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fb_step_new": (c_void_p, NETWORK),
     "fb_step_free": (None, (c_void_p,)),
     "fb_step_load": (None, (c_void_p, c_void_p)),
+    "fb_step_dropout": (c_int, (c_void_p, c_void_p, c_uint64, c_int64, c_int64)),
     "fb_step_gradient": (c_int, (c_void_p, POINTER(Block), c_void_p, POINTER(c_double), POINTER(c_double))),
     "fb_step_cost": (c_int, (c_void_p, POINTER(Block), POINTER(c_double), POINTER(c_double))),
     "fb_step_predict": (c_int, (c_void_p, POINTER(Block), c_void_p)),
@@ -110,6 +111,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fb_trainer_free": (None, (c_void_p,)),
     "fb_trainer_load": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "fb_trainer_store": (None, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "fb_trainer_dropout": (c_int, (c_void_p, c_void_p, c_uint64, c_int64)),
     "fb_trainer_run": (
         c_int64,
         (c_void_p, c_int, POINTER(Block), c_void_p, c_int64, c_int64, c_void_p, c_double, POINTER(c_double)),

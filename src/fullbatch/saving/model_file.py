@@ -324,7 +324,7 @@ def _table_params(estimator: Any, encoding: TableEncoding) -> dict[str, Any]:
     names = {
         "hidden": "hidden_layer_sizes", "activation": "activation", "solver": "solver", "epochs": "max_iter",
         "batch_size": "batch_size", "learning_rate": "learning_rate_init", "l2": "alpha", "precision": "precision",
-        "random_state": "random_state",
+        "random_state": "random_state", "dropout": "dropout",
     }  # fmt: skip
     return {"dtype": encoding.dtype, **{name: getattr(estimator, theirs) for name, theirs in names.items()}}
 

@@ -6,6 +6,8 @@ A step belongs to one thread and may own buffers:
     gradient(X, Y, weight)      -> GradientSum of the block;  X (n[0], k), Y (n[L], k), weight (k,) or None
     cost(X, Y, weight)          -> (loss, weight), both summed over the block
     predict(X)                  -> A[L] (n[L], k)
+    leave_out(dropout, first)   of the gradients from now on, where it ``takes_dropout``; first: the block's first
+                                example's place in its batch
 
 What a call returns is not changed by later ones: the fold may hold it while the step does the next block.
 
@@ -44,6 +46,7 @@ class Step(Protocol):
     )
     takes_tf32: bool  # whether ``cuda.products`` has a say in how it multiplies
     uses_blas: bool  # whether it calls a BLAS, which must then be held to one thread
+    takes_dropout: bool
 
     def load(self, theta: Any) -> None: ...
 
@@ -58,12 +61,13 @@ FASTEST_FIRST = (NativeStep, OnePassStep, FusedStep, InplaceStep, ArrayStep)
 STEPS: dict[str, type[Any]] = {step.name: step for step in FASTEST_FIRST}
 
 
-def choose(network: Network, like: Any, precision: str = "") -> str:
+def choose(network: Network, like: Any, precision: str = "", *, dropout: bool = False) -> str:
     """The name of the step that runs for this network on arrays of the library, device and dtype of ``like``.
 
-    precision : "tf32" where it is asked for, which not every step can do
+    precision : "tf32" where it is asked for, which not every step can do;  dropout : whether it is to leave units out
     """
     able = (name for name, step in STEPS.items() if step.takes_tf32 or precision != "tf32")
+    able = (name for name in able if STEPS[name].takes_dropout or not dropout)
     return next(name for name in able if STEPS[name].can_run(network, like))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
@@ -31,6 +32,7 @@ class NativeStep:
     takes_sparse = 1 / 4
     takes_tf32 = False
     uses_blas = False
+    takes_dropout = True
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
@@ -56,6 +58,11 @@ class NativeStep:
         if theta.shape != (self.size,):
             raise ValueError(f"{theta.size} parameters for the {self.size} of {self.network.sizes} units.")
         self.library.fb_step_load(self.handle, theta.ctypes.data)
+
+    def leave_out(self, dropout: Dropout, first: int) -> None:
+        rates = np.array(dropout.rates)
+        if self.library.fb_step_dropout(self.handle, rates.ctypes.data, dropout.seed, dropout.update, first):
+            raise MemoryError(f"no memory for a network of {self.network.sizes} units.")
 
     def gradient(self, X: Any, Y: Any, weight: Any) -> GradientSum:
         block, arrays = self._examples(X, Y, weight)

@@ -57,6 +57,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden": ["array-like"],
         "activation": [StrOptions(set(map(str, ACTIVATIONS)))],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "solver": [StrOptions({*OPTIMIZERS, "lbfgs"})],
         "epochs": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"full"}), None],
@@ -269,7 +270,8 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
         hidden = tuple(int(units) for units in np.ravel(self.hidden))
-        return Settings(**{**values, "hidden": hidden, "random_state": int(seed)})
+        rates = self.dropout if isinstance(self.dropout, Real) else tuple(map(float, self.dropout))
+        return Settings(**{**values, "hidden": hidden, "dropout": rates, "random_state": int(seed)})
 
     def _columns(self) -> dict[str, Any]:
         """What decides how columns are understood."""
@@ -401,6 +403,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         return self._network_estimator(encoding)(
             hidden_layer_sizes=settings.hidden,
             activation=settings.activation,
+            dropout=settings.dropout,
             solver=settings.solver,
             alpha=settings.l2,
             batch_size=settings.batch_size,

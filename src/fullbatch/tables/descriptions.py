@@ -10,6 +10,7 @@ PARAMETERS = {
         Units of each hidden layer; () is logistic, or linear, regression.""",
     "activation": """str
         Of the hidden layers: "tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu" or "silu".""",
+    "dropout": SHARED["dropout"],
     "solver": SHARED["solver"],
     "epochs": """int or None
         Passes over the rows to learn from; of L-BFGS and "gd" iterations. None: by their number m, 6000 / sqrt(m) to

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from fullbatch.core.dropout import rates_of
 from fullbatch.core.losses import check_quantile
 from fullbatch.errors import InputError, TableError
 from fullbatch.machine.memory import IN_MEMORY
@@ -34,6 +35,7 @@ class Settings:
 
     hidden: tuple[int, ...] = (128, 64)  # units of each hidden layer; () is logistic (or linear) regression
     activation: str = "relu"
+    dropout: float | tuple[float, ...] = 0.0  # the share of hidden units that an update leaves out; or of each layer
     solver: str = "adam"
     epochs: int | None = None  # passes over the training rows; iterations of lbfgs and gd
     batch_size: int | Literal["full"] | None = None
@@ -67,6 +69,8 @@ class Settings:
         asked = {"patience": self.patience is not None, "threshold 'auto'": self.threshold == "auto"}
         for name in (name for name, given in asked.items() if given and not own_rows and not self.validation):
             raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
+        if rates_of(self.dropout, len(self.hidden)) and self.solver == "lbfgs":
+            raise InputError("dropout is not of lbfgs, whose objective must not change from step to step; use adam.")
         if self.patience is not None and self.solver == "lbfgs":
             raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
         check_quantile(self.loss, self.quantile)

@@ -68,6 +68,7 @@ def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch
         return NativeBatches(
             fold.network, fold.examples, optimizer, state,
             batch_size=batch_size, l2=objective.l2, intercept=objective.intercept, threads=fold.threads,
+            dropout=objective.dropout,
         )  # fmt: skip
     return PythonBatches(objective, optimizer, state, batch_size)
 
@@ -89,7 +90,7 @@ class PythonBatches:
         xp = arrays.namespace(self.theta)
         m, done = m or length(order), self.place - first
         for batch in batches(remaining(order, done) if done else order, self.batch_size):
-            J, gradient = self.objective.cost_and_gradient(self.theta, batch)
+            J, gradient = self.objective.cost_and_gradient(self.theta, batch, self.updates)
             updates = self.updates + 1
             with arrays.quiet():
                 gradient = xp.astype(gradient, self.theta.dtype, copy=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
@@ -62,6 +63,7 @@ class NativeBatches:
         l2: float,
         intercept: bool,
         threads: int,
+        dropout: Dropout | None = None,
     ) -> None:
         sizes, theta = network.sizes, state.theta
         size = count(sizes)
@@ -71,6 +73,7 @@ class NativeBatches:
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
         self.batch_size, self.size, self.dtype, self.length = batch_size, size, theta.dtype, examples.m
+        self.dropout = dropout
         self.copied_theta: Any = theta  # what C has, until the next run; None: it is still to be copied
         self.copied_arrays: tuple[Any, ...] | None = state.arrays
         self.runs: list[int] = []  # the examples that each of C's runs did since ``begin``
@@ -169,6 +172,7 @@ class NativeBatches:
             rest = slice(done, None)
             block.m = len(index) - done
             left = None if weight is None else weight[rest]
+            self._leave_out()
             kept = put_targets(block, Y[:, rest], left, self.dtype, (self.network.sizes[-1], block.m))
             of_C = (
                 self.handle, self.threads, block, index[rest].ctypes.data, m_X, self.batch_size,
@@ -187,6 +191,14 @@ class NativeBatches:
                 raise IndexError(f"the native training refused an order of examples beyond the {m_X} of X.")
             done, updates = done + n, updates + -(-n // self.batch_size)
             yield
+
+    def _leave_out(self) -> None:
+        """Tell C what the next run's batches leave out, which follows from the number of the first update."""
+        if self.dropout is None:
+            return
+        rates = np.array(self.dropout.rates)
+        if self.library.fb_trainer_dropout(self.handle, rates.ctypes.data, self.dropout.seed, self.updates):
+            raise MemoryError("no memory for the rates of dropout.")
 
     def _source(self, where: Where) -> tuple[Block, int, np.ndarray, Any]:
         """(X as C sees it, its number of examples, which of them in which order, what must live as long).

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import weight_spans
 from fullbatch.errors import check_number
@@ -25,6 +26,8 @@ class Objective:
 
     intercept : False holds the biases where they are, by a gradient of zero
     precision : of products, None or "tf32";  budget : bytes that blocks may take on a device
+    dropout : what each update's gradient leaves out of the hidden layers, and the J that comes with it; costs leave
+              nothing out
     """
 
     def __init__(
@@ -37,14 +40,19 @@ class Objective:
         intercept: bool = True,
         precision: str | None = None,
         budget: float = math.inf,
+        dropout: Dropout | None = None,
     ) -> None:
         self.l2 = check_number("l2", l2, at_least=0)
-        self.fold = Fold(network, examples, threads=threads, precision=precision, budget=budget)
+        self.dropout = dropout
+        self.fold = Fold(
+            network, examples, threads=threads, precision=precision, budget=budget, dropout=dropout is not None
+        )
         self.limits: dict[str, Any] = {
             "threads": threads,
             "intercept": intercept,
             "precision": precision,
             "budget": budget,
+            "dropout": dropout,
         }
         self._within = ExitStack()
         self.network, self.examples = network, examples
@@ -68,9 +76,12 @@ class Objective:
         loss, weight, squares = arrays.floats(*self.fold.cost(theta, where), self._squares(self._penalised(theta)))
         return self._divide(loss, weight) + self._penalty(squares, weight)
 
-    def cost_and_gradient(self, theta: Any, where: Where = None) -> tuple[float, Any]:
-        """J and its gradient, one vector like theta, in the widest float."""
-        total = self.fold.gradient(theta, where)
+    def cost_and_gradient(self, theta: Any, where: Where = None, update: int = 0) -> tuple[float, Any]:
+        """J and its gradient, one vector like theta, in the widest float.
+
+        update : its number, from 0, which dropout follows from
+        """
+        total = self.fold.gradient(theta, where, None if self.dropout is None else self.dropout.at(update))
         # A lazy library computes all of it in one pass: a loss that is asked for alone would take another.
         gradient, loss, weight = arrays.settled((total.vector, total.loss, total.weight))
         if not self.intercept:

@@ -29,6 +29,7 @@ class FusedStep(BySegments):
     takes_sparse = 0.0
     takes_tf32 = True
     uses_blas = True
+    takes_dropout = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:

@@ -338,6 +338,7 @@ class OnePassStep(BySegments):
     takes_sparse = 0.0
     takes_tf32 = False
     uses_blas = False
+    takes_dropout = False
 
     @staticmethod
     def can_run(network: Network, like: Any) -> bool:
