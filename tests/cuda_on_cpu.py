@@ -23,7 +23,7 @@ import numpy as np
 COMPILER = shutil.which("g++")
 NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
 # For g++ these are variables, so that one compilation does for many variants.
-CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR")
+CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR", "GATHERS", "KIND")
 
 BEFORE = r"""
 #include <cmath>
@@ -179,10 +179,12 @@ class Kernel:
     def _value(self, argument: Any) -> Any:
         argument = getattr(argument, "host", argument)
         if isinstance(argument, np.ndarray):
-            assert argument.dtype in (self.dtype, np.float64)
+            assert argument.dtype in (self.dtype, np.float64, np.int32, np.int64)
             return ctypes.c_void_p(argument.ctypes.data)
         if type(argument) is np.intp and argument == 0:
             return ctypes.c_void_p(None)
+        if type(argument) is np.float64:
+            return ctypes.c_double(float(argument))
         assert type(argument) is np.int64, "CuPy chooses a Python number's type, and takes None from 14 on"
         return ctypes.c_longlong(int(argument))
 

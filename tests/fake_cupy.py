@@ -13,6 +13,7 @@ import importlib.machinery
 import math
 import sys
 import threading
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -64,6 +65,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     __module__ = "cupy"
     reads = 0  # how often somebody waited for a number
+    sends = 0  # how often for a host array to get there
     most = math.inf  # bytes; for an array of more there is no memory
 
     def __init__(self, host: np.ndarray, device: Device | None = None) -> None:
@@ -112,6 +114,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def get(self) -> np.ndarray:
         ndarray.reads += 1
         return self.host.copy()
+
+    def set(self, host: np.ndarray) -> None:
+        ndarray.sends += 1
+        self.host[...] = host
 
     @property
     def data(self) -> Any:
@@ -163,6 +169,7 @@ def _called(function: Any, args: Any, options: Any, creates: bool = False, of: A
         if not creates and isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     out = options.get("out")
+    ndarray.sends += creates and any(isinstance(value, np.ndarray) and value.size for value in args)
     result = function(*_plain(args), **_plain(options))
     if out is None and _is_array(result) and (creates or result.base is None) and result.nbytes > ndarray.most:
         raise OutOfMemoryError(f"Out of memory allocating {result.nbytes:,} bytes (allocated so far: 0 bytes).")
@@ -178,7 +185,10 @@ class _Kernel(cuda_on_cpu.Kernel):
 
     def __call__(self, grid: Any, block: Any, args: Any, **options: Any) -> None:
         _check_current(args)
-        super().__call__(grid, block, args, **options)
+        if Stream.captured is None:
+            super().__call__(grid, block, args, **options)
+        else:
+            Stream.captured.append(partial(super().__call__, grid, block, args, **options))
 
 
 def _module_of(*, code: str) -> Any:
@@ -188,8 +198,23 @@ def _module_of(*, code: str) -> Any:
 CREATE = ("asarray", "array", "ascontiguousarray", "empty", "zeros", "ones", "full", "eye", "arange")
 
 
+class Graph:
+    """What was launched while a stream was captured, to be launched again."""
+
+    launched = 0  # of all graphs
+
+    def __init__(self, launches: list[Any]) -> None:
+        self.launches = launches
+
+    def launch(self) -> None:
+        Graph.launched += 1
+        for launch in self.launches:
+            launch()
+
+
 class Stream:
     ptr = 0
+    captured: list[Any] | None = None  # launches that are not to run now
 
     def __init__(self, non_blocking: bool = False) -> None:
         pass
@@ -199,6 +224,21 @@ class Stream:
 
     def synchronize(self) -> None:
         pass
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def begin_capture(self) -> None:
+        assert Stream.captured is None
+        Stream.captured = []
+
+    def end_capture(self) -> Graph:
+        launches, Stream.captured = Stream.captured, None
+        assert launches is not None
+        return Graph(launches)
 
 
 class Event:

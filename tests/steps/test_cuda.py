@@ -492,7 +492,7 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
     sources += [(variant.source, "onepass") for variant in ONE_PASS]
     for source, kernel in sources + [
-        (f"#define T {number}\n{segments.TREE}", "tree") for number in ("float", "double")
+        (f"#define T {number}\n{segments.SUMS}{segments.TREE}", "tree") for number in ("float", "double")
     ]:
         try:
             program = core.Program(source, "c++", options)

@@ -1,4 +1,4 @@
-"""The batches of an epoch, one update of the parameters after each: in Python for any library, or native."""
+"""The batches of an epoch, one update of the parameters after each: in Python for any library, native, or on a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from fullbatch.machine import arrays
 from fullbatch.sources import Where, batches, length, remaining
 from fullbatch.sources.windows import part_of
+from fullbatch.training.card_batches import CardBatches
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
@@ -45,14 +46,16 @@ class Batches(Protocol):
         """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
         ...
 
-    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
+    def run(
+        self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
+    ) -> Iterator[float | None]:
         """Go through the examples in their order, in batches of one size, the last one maybe smaller.
 
         rate : of the number of updates done so far
         first, m : where ``order`` is a part of the epoch's: the examples before it, and those of the epoch
 
         Yields after each batch, or after several: the sum so far of their J, each before its update, times their share
-        of the epoch's examples.
+        of the epoch's examples; or None, where to say it would be to wait for a device.
         """
         ...
 
@@ -70,7 +73,8 @@ def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch
             batch_size=batch_size, l2=objective.l2, intercept=objective.intercept, threads=fold.threads,
             dropout=objective.dropout,
         )  # fmt: skip
-    return PythonBatches(objective, optimizer, state, batch_size)
+    on_card = CardBatches.make(objective, optimizer, state, batch_size)
+    return PythonBatches(objective, optimizer, state, batch_size) if on_card is None else on_card
 
 
 class PythonBatches:

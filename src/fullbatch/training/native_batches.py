@@ -166,7 +166,7 @@ class NativeBatches:
 
         ``sum`` is one for the whole epoch, since where runs end depends on the time.
         """
-        corrected = self._corrected(np.array(rates))
+        of_updates = corrected(self.optimizer, np.array(rates), self.updates)
         done, updates = 0, 0
         while done < len(index):
             rest = slice(done, None)
@@ -176,7 +176,7 @@ class NativeBatches:
             kept = put_targets(block, Y[:, rest], left, self.dtype, (self.network.sizes[-1], block.m))
             of_C = (
                 self.handle, self.threads, block, index[rest].ctypes.data, m_X, self.batch_size,
-                corrected[updates:].ctypes.data, SLICE, self.sum,
+                of_updates[updates:].ctypes.data, SLICE, self.sum,
             )  # fmt: skip
             self.copied_theta = self.copied_arrays = None
             # One call for the interpreter: Ctrl-C cannot come between a run and the count of what it did.
@@ -213,13 +213,13 @@ class NativeBatches:
         arrays = put_X(block, self.read(where), self.dtype, self.network.sizes[0])
         return block, length(where), np.arange(length(where), dtype=np.int64), arrays
 
-    def _corrected(self, rates: np.ndarray) -> np.ndarray:
-        """The rates with Adam's correction for having started from zero."""
-        if self.optimizer.name != "adam":
-            return rates
-        t = self.updates + 1 + np.arange(len(rates))
-        of = self.optimizer.numbers
-        return rates * np.sqrt(1 - of["beta_2"] ** t) / (1 - of["beta_1"] ** t)
+
+def corrected(optimizer: Optimizer, rates: np.ndarray, updates: int) -> np.ndarray:
+    """The rates of the updates after so many, with Adam's correction for having started from zero."""
+    if optimizer.name != "adam":
+        return rates
+    t, of = updates + 1 + np.arange(len(rates)), optimizer.numbers
+    return np.asarray(rates * np.sqrt(1 - of["beta_2"] ** t) / (1 - of["beta_1"] ** t))
 
 
 def _as_c(layout: Layout, dtype: np.dtype, n: int) -> tuple[Block, list[Any]] | None:

@@ -99,7 +99,9 @@ class WindowBatches:
     def begin(self, place: int, total: float) -> None:
         self.inner.begin(place, total)
 
-    def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
+    def run(
+        self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
+    ) -> Iterator[float | None]:
         m = m or length(order)
         for chunk in self.window.chunks(order):
             if first + length(chunk) > self.inner.place:  # else a training that goes on has done it

@@ -19,6 +19,7 @@ from fullbatch.steps.cuda.kernels import KEEP_Z, THREADS, WIDEST_TAIL, Variant, 
 from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, contiguous, strides
 from fullbatch.steps.cuda.products import Products
 from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, of_features, sums, weights_of
+from fullbatch.steps.cuda.updates import Batch, Gather
 
 LEAST = 1024  # examples of a segment: what a product of cuBLAS needs to be worth its start
 NUMBERS_A_ROW = 16  # times as many numbers has a segment as its row of sums: the rows are to be small beside the rest
@@ -26,6 +27,7 @@ NUMBERS_A_ROW = 16  # times as many numbers has a segment as its row of sums: th
 
 class FusedStep(BySegments):
     name = "fused"
+    of_batch = (64, 16)  # the least examples of a segment of a mini-batch, and the most segments
     takes_sparse = 0.0
     takes_tf32 = True
     uses_blas = True
@@ -66,6 +68,7 @@ class FusedStep(BySegments):
         self.segments = Segments(self.xp, self.dtype, network.sizes, count(network.sizes))
         self.multiply = Products(self.xp, self.dtype)
         self.spans = weight_spans(network.sizes)
+        self.gather: Gather | None = None  # for mini-batches
         self._allocate(block)
 
     def _allocate(self, block: int) -> None:
@@ -111,9 +114,14 @@ class FusedStep(BySegments):
         return inputs
 
     def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
+        rows = self.rows(X, Y, weight, segment)
+        return self.segments.gradients(rows, weights_of(X.shape[1], weight, segment))
+
+    def rows(self, X: Any, Y: Any, weight: Any, segment: int, into: Rows | None = None) -> Rows:
+        """The sums of each segment, for a gradient; ``into``: where they are written."""
         k, done = X.shape[1], len(self.params)
         inputs = self._forward(X, not self.has_tail, segment)
-        rows = self.segments.rows(-(-k // segment), backward=True)
+        rows = self.segments.rows(-(-k // segment), backward=True) if into is None else into
         if self.has_tail:
             self._tail(inputs[-1], Y, weight, rows, segment)
             dZ, done = inputs[-1], done - 1  # the layer that dZ is of; its db is there
@@ -125,7 +133,13 @@ class FusedStep(BySegments):
                 dZ = self._descend(l, dZ, rows, segment)
             dW = rows.gradient[:, self.spans[l - 1]].reshape(-1, *self.params[l - 1].W.shape)
             self.multiply.over_examples(dZ, inputs[l - 1], dW, segment)
-        return self.segments.gradients(rows, weights_of(k, weight, segment))
+        return rows
+
+    def rows_of_batch(self, batch: Batch, rows: Rows, segment: int) -> None:
+        """To ``rows`` the sums of each segment of a mini-batch, whose examples are copied side by side first."""
+        if self.gather is None:
+            self.gather = Gather(self.xp, self.dtype)
+        self.rows(*self.gather(batch), segment, rows)
 
     def _tail(self, Z: Any, Y: Any, weight: Any, rows: Rows, segment: int) -> None:
         """To ``rows``: loss, weight, the output layer's dW and db, and db of the layer below, whose dZ replaces Z.

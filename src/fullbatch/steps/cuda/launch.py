@@ -45,13 +45,15 @@ class Kernel:
         return max(1, min(self._at_once, useful))
 
     def __call__(self, grid: tuple[int, ...], *arguments: Any, threads: int = 0) -> None:
-        """Launch it. Integers are 64 bits wide for all kernels, and None is a null pointer."""
+        """Launch it. Integers and floats are 64 bits wide for all kernels, and None is a null pointer."""
         self._compiled(grid, (threads or self.threads,), tuple(map(_as_c, arguments)), shared_mem=self.shared)
 
 
 def _as_c(argument: Any) -> Any:
     if argument is None:
         return np.intp(0)  # CuPy before 14 knows no None
+    if isinstance(argument, float):
+        return np.float64(argument)
     return np.int64(argument) if isinstance(argument, int) else argument
 
 

@@ -32,6 +32,7 @@ from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import HELPERS, KEEP_Z, constants, knows
 from fullbatch.steps.cuda.launch import Kernel, contiguous, strides
 from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, sums, weights_of
+from fullbatch.steps.cuda.updates import CHOSEN, NO_BATCH, Batch
 
 MOST_INPUTS = {"float32": 63, "float64": 31}  # what a lane's registers hold of dW1
 UNITS = {"float32": 64, "float64": 32}  # hidden units of a warp: 8 or 4 of each lane
@@ -78,11 +79,15 @@ class Variant(NamedTuple):
 
     @property
     def source(self) -> str:
+        return self.gathering(False)
+
+    def gathering(self, gathers: bool) -> str:
+        """The source; where it ``gathers``, of a mini-batch whose examples an order says."""
         own = {
             "WARPS": self.warps, "LU": UNITS[self.dtype] // 8, "LI": self.lane_inputs, "EXAMPLES": EXAMPLES,
-            "RESIDENT": self.resident,
+            "RESIDENT": self.resident, "GATHERS": int(gathers),
         }  # fmt: skip
-        return constants(self.dtype, self.activation, self.output, own) + HELPERS + SOURCE
+        return constants(self.dtype, self.activation, self.output, own) + HELPERS + CHOSEN + SOURCE
 
 
 SOURCE = r"""
@@ -110,17 +115,22 @@ template <int COUNT> __device__ __forceinline__ void load(T (&to)[COUNT], const 
     }
 }
 
+// The row of example i: the order's, where there is one.
+__device__ __forceinline__ long long row_of(const int* order, long long i) {
+    return GATHERS && order ? order[i] : i;
+}
+
 // A thread's share of a tile of X: every eighth input of some examples, which eight lanes read side by side. The loads
 // are on their way together, for each has an address of its own. Beyond k stands the first example; its dZ is 0 there.
 __device__ __forceinline__ void fetch(
-        T (&to)[SHARE_E][SHARE_I], const T* X, long long x_input, long long x_example, int inputs, long long first,
-        long long k) {
+        T (&to)[SHARE_E][SHARE_I], const T* X, long long x_input, long long x_example, const int* order, int inputs,
+        long long first, long long k) {
     const int lane = threadIdx.x % 8;
     #pragma unroll
     for (int r = 0; r < SHARE_E; ++r) {
         const long long e = threadIdx.x / 8 + THREADS / 8 * r;
         const bool there = e < EXAMPLES && first + e < k;
-        const T* const from = X + (there ? first + e : 0) * x_example;
+        const T* const from = X + row_of(order, there ? first + e : 0) * x_example;
         #pragma unroll
         for (int c = 0; c < SHARE_I; ++c) {
             const int i = lane + 8 * c;
@@ -158,10 +168,13 @@ __device__ __forceinline__ void flush(
 
 // X (k, n_in), W (n, n_in) row by row. For each segment of the examples a row of ``head``: loss, weight; and if
 // backward one of ``sums``: dW[1], db[1], dW[2], db[2]. Where ``yhat`` is there, it is all that is wanted.
+// Where ``order`` is, the examples are the next k of it: see CHOSEN.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
         const T* X, long long x_input, long long x_example, const T* W, const T* b, const T* w_out, const T* b_out,
         const T* Y, long long y_example, const T* weight, T* yhat, double* head, T* sums, long long k,
-        long long segment, long long n_in, long long n, long long backward) {
+        long long segment, long long n_in, long long n, long long backward, const int* order, double* state,
+        long long batch) {
+    if (GATHERS && order) order = next_of(order, state, batch);
     extern __shared__ __align__(16) T shared[];
     const int inputs = (int)n_in, hidden = (int)n, rows = inputs + 1;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -196,13 +209,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
     const long long segments = (k + segment - 1) / segment, parameters = (long long)(inputs + 2) * hidden + 1;
 
     T x_next[SHARE_E][SHARE_I];
-    if (AHEAD) fetch(x_next, X, x_input, x_example, inputs, blockIdx.x * segment, k);
+    if (AHEAD) fetch(x_next, X, x_input, x_example, order, inputs, blockIdx.x * segment, k);
     for (long long part = blockIdx.x; part < segments; part += gridDim.x) {
         const long long end = part * segment + segment < k ? part * segment + segment : k;
         for (long long first = part * segment; first < end; first += EXAMPLES) {
             const int here = end - first < EXAMPLES ? (int)(end - first) : EXAMPLES;
             __syncthreads();  // nobody is at the tile before any more
-            if (!AHEAD) fetch(x_next, X, x_input, x_example, inputs, first, k);
+            if (!AHEAD) fetch(x_next, X, x_input, x_example, order, inputs, first, k);
             #pragma unroll
             for (int r = 0; r < SHARE_E; ++r) {
                 const int e = threadIdx.x / 8 + THREADS / 8 * r;
@@ -217,10 +230,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
             }
             if (AHEAD) {
                 const long long next = first + EXAMPLES < end ? first + EXAMPLES : (part + gridDim.x) * segment;
-                fetch(x_next, X, x_input, x_example, inputs, next, k);
+                fetch(x_next, X, x_input, x_example, order, inputs, next, k);
             }
             const bool there = own < here;
-            const long long example = first + (there ? own : 0);
+            const long long example = row_of(order, first + (there ? own : 0));
             const T y = yhat ? (T)0 : Y[example * y_example];
             const T s = weight ? weight[example] : (T)1;
             __syncthreads();
@@ -335,6 +348,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) onepass(
 
 class OnePassStep(BySegments):
     name = "onepass"
+    of_batch = (EXAMPLES, 128)  # the least examples of a segment of a mini-batch, and the most segments
     takes_sparse = 0.0
     takes_tf32 = False
     uses_blas = False
@@ -371,34 +385,49 @@ class OnePassStep(BySegments):
         self.network = network
         self.inputs, self.hidden, _ = network.sizes
         self.variant = variant = Variant.of(network, self.dtype.name)
-        self.kernel = Kernel(self.xp, variant.source, "onepass", 32 * variant.warps, variant.shared)
+        threads, shared = 32 * variant.warps, variant.shared
+        self.kernel, self.gathering = (
+            Kernel(self.xp, variant.gathering(gathers), "onepass", threads, shared) for gathers in (False, True)
+        )
         self.segments = Segments(self.xp, self.dtype, network.sizes, count(network.sizes))
 
     def load(self, theta: Any) -> None:
         self.params = unflatten(self.xp.ascontiguousarray(theta), self.network.sizes)
 
     def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
-        rows = self._rows(X, Y, weight, segment, backward=True)
+        rows = self.rows(X, Y, weight, segment)
         return self.segments.gradients(rows, weights_of(X.shape[1], weight, segment))
 
     def costs(self, X: Any, Y: Any, weight: Any, segment: int) -> list[tuple[Any, Any]]:
-        rows = self._rows(X, Y, weight, segment, backward=False)
+        rows = self.rows(X, Y, weight, segment, backward=False)
         return self.segments.costs(rows, weights_of(X.shape[1], weight, segment))
 
     def predict(self, X: Any) -> Any:
         yhat = self.xp.empty((1, X.shape[1]), dtype=self.dtype)
-        self._launch(X, None, 0, None, yhat, Rows(None, None), EXAMPLES)  # nothing is summed: a tile is a segment
+        self._launch(
+            self.kernel, X, None, 0, None, yhat, Rows(None, None), EXAMPLES
+        )  # nothing is summed: a tile is a segment
         return yhat
 
-    def _rows(self, X: Any, Y: Any, weight: Any, segment: int, backward: bool) -> Rows:
+    def rows(self, X: Any, Y: Any, weight: Any, segment: int, backward: bool = True) -> Rows:
+        """The sums of each segment."""
         rows = self.segments.rows(-(-X.shape[1] // segment), backward)
-        self._launch(X, Y, strides(Y)[1], contiguous(self.xp, weight), None, rows, segment)
+        self._launch(self.kernel, X, Y, strides(Y)[1], contiguous(self.xp, weight), None, rows, segment)
         return rows
 
-    def _launch(self, X: Any, Y: Any, y_example: int, weight: Any, yhat: Any, rows: Rows, segment: int) -> None:
+    def rows_of_batch(self, batch: Batch, rows: Rows, segment: int) -> None:
+        """To ``rows`` the sums of each segment of a mini-batch, whose examples are gathered as they are loaded."""
+        X, Y, weight = batch.data
+        self._launch(self.gathering, X, Y, strides(Y)[1], weight, None, rows, segment, batch)
+
+    def _launch(
+        self, kernel: Kernel, X: Any, Y: Any, y_example: int, weight: Any, yhat: Any, rows: Rows, segment: int,
+        batch: Batch = NO_BATCH,
+    ) -> None:  # fmt: skip
         (W, b), (w_out, b_out) = self.params
-        k = X.shape[1]
-        self.kernel(
-            (self.kernel.blocks(-(-k // segment)),), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat,
+        k = X.shape[1] if batch.order is None else batch.k
+        kernel(
+            (kernel.blocks(-(-k // segment)),), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat,
             rows.head, rows.gradient, k, segment, self.inputs, self.hidden, int(rows.gradient is not None),
+            batch.order, batch.state, batch.size,
         )  # fmt: skip

@@ -44,7 +44,7 @@ class Rows(NamedTuple):
     head: Any
 
 
-TREE = r"""
+SUMS = r"""
 // The sum of ``count`` rows by the fixed tree; ``count`` is a power of two. Eight loads are on their way together.
 template <class N> __device__ __forceinline__ double sum_of(const N* from, long long apart, long long count) {
     double level[48], sum = 0;  // the counter's: level[l] is the sum of 2^l times eight rows
@@ -68,34 +68,47 @@ template <class N> __device__ __forceinline__ double sum_of(const N* from, long 
     return sum;
 }
 
-// out (nodes, n_head + n): from ``rows`` rows, a node for each 1 among their number's binary digits, the largest first.
-extern "C" __global__ void __launch_bounds__(1024) tree(
-        const double* head, const T* gradient, double* out, long long rows, long long n_head, long long n) {
-    __shared__ double slots[1024];
+// The rows by the tree, a node for each 1 among their number's binary digits, the largest first: a lane adds a run,
+// ``run(first, count)``, and ``keep(node, sum)`` is called by the first lane. All threads of a block come here.
+template <class Run, class Keep> __device__ __forceinline__ void by_the_tree(
+        long long rows, double* slots, Run run, Keep keep) {
     const int lanes = blockDim.x / 32, lane = threadIdx.x / 32;
-    const long long column = (long long)blockIdx.x * 32 + threadIdx.x % 32;
-    const bool there = column < n_head + n;
-    long long begin = 0, node = 0, size = 1;
+    long long begin = 0, size = 1;
     while (2 * size <= rows) size *= 2;
-    for (; size > 0; size /= 2) {
+    for (int node = 0; size > 0; size /= 2) {
         if (!(rows & size)) continue;
         const int active = size < lanes ? (int)size : lanes;
-        const long long each = size / active, first = begin + lane * each;
-        double sum = 0;
-        if (there && lane < active) {
-            sum = column < n_head ? sum_of(head + first * n_head + column, n_head, each)
-                                  : sum_of(gradient + first * n + column - n_head, n, each);
-        }
-        slots[threadIdx.x] = sum;
+        const long long each = size / active;
+        slots[threadIdx.x] = lane < active ? run(begin + lane * each, each) : 0;
         for (int half = 1; half < active; half *= 2) {
             __syncthreads();
             if (lane % (2 * half) == 0 && lane + half < active) slots[threadIdx.x] += slots[threadIdx.x + 32 * half];
         }
-        if (there && lane == 0) out[node * (n_head + n) + column] = slots[threadIdx.x];
+        if (lane == 0) keep(node, slots[threadIdx.x]);
         __syncthreads();  // before anybody writes there again
         begin += size;
         ++node;
     }
+}
+"""
+
+TREE = r"""
+// out (nodes, n_head + n): from ``rows`` rows of both.
+extern "C" __global__ void __launch_bounds__(1024) tree(
+        const double* head, const T* gradient, double* out, long long rows, long long n_head, long long n) {
+    __shared__ double slots[1024];
+    const long long column = (long long)blockIdx.x * 32 + threadIdx.x % 32;
+    const bool there = column < n_head + n;
+    by_the_tree(
+        rows, slots,
+        [&](long long first, long long count) -> double {
+            if (!there) return 0;
+            return column < n_head ? sum_of(head + first * n_head + column, n_head, count)
+                                   : sum_of(gradient + first * n + column - n_head, n, count);
+        },
+        [&](int node, double sum) {
+            if (there) out[node * (n_head + n) + column] = sum;
+        });
 }
 """
 
@@ -105,7 +118,7 @@ class Segments:
 
     def __init__(self, xp: Any, dtype: Any, sizes: tuple[int, ...], parameters: int) -> None:
         self.xp, self.dtype, self.sizes, self.parameters = xp, dtype, sizes, parameters
-        self.tree = Kernel(xp, f"#define T {TYPES[dtype.name]}\n" + TREE, "tree", COLUMNS)
+        self.tree = Kernel(xp, f"#define T {TYPES[dtype.name]}\n" + SUMS + TREE, "tree", COLUMNS)
 
     def rows(self, count: int, backward: bool) -> Rows:
         """So many, for a kernel to write; without gradients if not ``backward``."""
@@ -128,14 +141,19 @@ class Segments:
         count = rows.head.shape[0]
         columns = HEAD + (0 if rows.gradient is None else self.parameters)
         out = self.xp.empty((count.bit_count(), columns), dtype=np.float64)
-        lanes = 1
-        while lanes < MOST_LANES and lanes * ROWS_A_LANE < count:
-            lanes *= 2
         self.tree(
             (-(-columns // COLUMNS),), rows.head, rows.gradient, out, count, HEAD, columns - HEAD,
-            threads=COLUMNS * lanes,
+            threads=COLUMNS * lanes(count),
         )  # fmt: skip
         return [out[i] for i in range(out.shape[0])]
+
+
+def lanes(rows: int) -> int:
+    """The runs that a thread block of ``by_the_tree`` cuts so many rows into, each a warp's."""
+    found = 1
+    while found < MOST_LANES and found * ROWS_A_LANE < rows:
+        found *= 2
+    return found
 
 
 def sums(parameters: int, block: int, segment: int) -> int:
