@@ -637,7 +637,8 @@ def _coded(column: RawColumn) -> RawColumn:
     if values.dtype.kind in "iu":
         least, greatest = int(values.min()), int(values.max())
         if greatest - least < 65_000:  # Where so few integers are possible, each is a level, and nothing is sorted.
-            codes = values - least if values.dtype.kind == "u" else values.astype(np.int64) - least
+            # The lowest NumPy of ours counts no unsigned integers of 64 bits, so codes are signed.
+            codes = (values - least).astype(np.int64) if values.dtype.kind == "u" else values.astype(np.int64) - least
             return replace(column, values=codes, levels=tuple(range(least, greatest + 1)))
     different, codes = np.unique(values, return_inverse=True)
     if different.dtype.kind == "f":

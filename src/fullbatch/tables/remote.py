@@ -8,6 +8,7 @@ the URL itself, of which no message shows them.
 
 from __future__ import annotations
 
+import atexit
 import fnmatch
 import logging
 import os
@@ -51,7 +52,7 @@ def local_copies(url: str) -> list[Path]:
     if not found:
         raise TableError(f"no file matches {_shown(url)}.")
     # The copy ends as the original does, since its ending and folders such as year=2024 say something.
-    target = Path(_folder().name) / f"{zlib.crc32(url.encode()):08x}" / os.path.basename(base)
+    target = _folder() / f"{zlib.crc32(url.encode()):08x}" / os.path.basename(base)
     copies = [Path(os.path.normpath(target / os.path.relpath(one.path, base))) for one in found]
     if new := [pair for pair in zip(found, copies, strict=True) if not _is_same(*pair)]:
         for one, copy in new:
@@ -114,8 +115,11 @@ def _copy(system: Any, file: Any, copy: Path, url: str) -> None:
 
 
 @cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="fullbatch-")
+def _folder() -> Path:
+    """Where the copies are, until this process ends; one that was forked from it leaves them where they are."""
+    folder, owner = tempfile.mkdtemp(prefix="fullbatch-"), os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    return Path(folder)
 
 
 def _shown(url: str) -> str:
