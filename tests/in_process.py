@@ -18,7 +18,7 @@ class Handle:
 
 
 class InProcess:
-    """The five functions of ``cluster.Workers``.
+    """The six functions of ``cluster.Workers``.
 
     lose   : told (the number of the call, the shard's worker) before each: True where the worker is lost now
     change : told an answer, gives what comes instead
@@ -60,3 +60,7 @@ class InProcess:
         for handle in handles:
             handle.retired = True
             self.retired.append(handle.address)
+
+    def each(self, function, arguments):
+        made = [pickle.loads(pickle.dumps((function, own))) for own in arguments]
+        return [pickle.loads(pickle.dumps(call(*own))) for call, own in made]

@@ -46,7 +46,7 @@ def test_no_client_need_be_there_before(cluster, client, path, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--cluster", "tcp://127.0.0.1:1"], "--cluster learns from a store; `fullbatch convert"),
+        (["--cluster", "tcp://127.0.0.1:1", "--validation", __file__], "on a cluster a share of the table is"),
         (["--workers", "2"], "--workers is of --cluster local"),
     ],
 )

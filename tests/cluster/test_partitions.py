@@ -75,6 +75,9 @@ def test_a_frame_and_its_predictions(client):
         blocks = getattr(model, method)(da.from_array(X, (300, 2)))
         assert blocks.shape == found.shape
         np.testing.assert_array_equal(blocks.compute(), found)
+    assert model.score(numbers, target).compute() == local.score(table[["a", "b", "c"]], table["late"])
+    with pytest.raises(ArrayTypeError, match="y must be a Dask Array or Series as X is; got ndarray"):
+        model.score(numbers, y)
     np.testing.assert_array_equal(model.predict(table[["a", "b", "c"]]), local.predict(table[["a", "b", "c"]]))
 
 
@@ -120,7 +123,7 @@ def test_what_cannot_be_used(client):
     mixed = da.concatenate([da.from_delayed(half, (50, 3), "float64", meta=np.empty((0, 0))) for half in halves])
     with pytest.raises(TableError, match="partition 1 has numbers of 'float32' and partition 0 'float64'"):
         model.fit(mixed, target)
-    with pytest.raises(ValueError, match="mini-batches of a Dask collection are refused"):
+    with pytest.raises(ValueError, match="mini-batches of a Dask collection are refused on a cluster"):
         fullbatch.dask.MLPClassifier(batch_size=50, client=client).fit(there, target)
     frame = dd.from_pandas(pandas.DataFrame(X), npartitions=2)
     with pytest.raises(ArrayTypeError, match=r"the estimators of fullbatch.dask learn from its partitions"):

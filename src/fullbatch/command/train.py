@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fullbatch.command import large
-from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, rows_on
+from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, at_cluster, table_on
+from fullbatch.command.cluster import Place as AtCluster
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
@@ -345,8 +346,8 @@ def train(
     place = large.Place(params["memory"], store, model, quiet)
     # Small counts are classes, if nobody says otherwise.
     asked = {**params, "weight": weight, "task": task or ("regress" if loss or log_target else None)}
-    made = None if cluster else large.made(context, data, target, selection, asked, place, file)
-    table, target = (made.store, made.target) if made else _table_and_target(data, target, selection, asked)
+    at = at_cluster(cluster, workers, wait, file)
+    table, target, made = _source(context, at, place, file, (data, target, selection, asked))
     read_seconds = time.perf_counter() - started
     said = [message, "" if made else _check_validation_file(file, table, data)]
     kinds = {**selection.kinds(table.names), "drop": selection.decides_alone(split_by, table.names)}
@@ -354,11 +355,10 @@ def train(
     estimator = _estimator(table, target, asked["task"], {**params, "class_weight": class_weight})
     progress = TrainingProgress(console(sys.stderr), quiet=quiet)
     first = _BeforeTheFirstEpoch(None if quiet else partial(_lines, said))
-    beside = {} if made else {"sample_weight": weight, "X_val": file}
+    beside = {} if made or at else {"sample_weight": weight, "X_val": file}
     rows_of = {"target": target, "resume": kept.resume, **beside}
     estimator.set_callbacks(progress, first, *kept.callbacks)
-    with rows_on(cluster, table, data, workers, wait) as there:
-        stop = _fit(estimator, there, rows_of, data, model, progress, made.figures if made else {})
+    stop = _fit(estimator, table, rows_of, data, model, progress, made.figures if made else {})
     name = str(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)
@@ -413,6 +413,20 @@ def _check_before_training(
         check_output(plot, "the plot")
     # Who installed CuPy expects the GPU, and hears why it is not used; to others there is nothing to say.
     return f"computing on the CPU: {place.reason}" if place.reason and find_spec("cupy") else ""
+
+
+def _source(
+    context: Any, at: AtCluster | None, place: large.Place, file: Path | None, of: tuple[Any, ...]
+) -> tuple[Any, str, large.Made | None]:
+    """What is learned from, its target, and the store that was made for it, if one was.
+
+    of : DATA, the target's name or None, the selection of columns, the parameters
+    """
+    if at is not None:
+        return *table_on(context, at, *of), None
+    data, target, selection, asked = of
+    made = large.made(context, data, target, selection, asked, place, file)
+    return (made.store, made.target, made) if made else (*_table_and_target(*of), None)
 
 
 def _table_and_target(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, check_workers, workers_at
 from fullbatch.command.columns import rows_line
+from fullbatch.command.keeping import warnings_said
 from fullbatch.command.options import AsJson, DataArguments, Metric, ModelArgument, Weight, check_distinct, column_names
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.errors import InputError, TableError
@@ -30,6 +33,9 @@ def evaluate(
     metric: Metric = None,
     as_json: AsJson = False,
     strict: Strict = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    wait: Wait = WAIT,
 ) -> None:
     """Score a model on a table that has the target column; or on the held-out rows of a store."""
     from fullbatch.command.report import one_class_line, print_scores
@@ -40,8 +46,8 @@ def evaluate(
     if metric is not None:
         check_metric(metric, len(loaded.classes))
     shown = named(data)
-    with status(f"scoring {shown}"):
-        scores = _scores(loaded, data, weight, metric, strict)
+    with status(f"scoring {shown}"), _who_reads(cluster, workers, wait) as who:
+        scores = _scores(loaded, data, weight, metric, strict, who)
     if loaded.classes and (
         line := one_class_line(loaded.classes, scores["confusion_matrix"], scores["m"], loaded.threshold)
     ):
@@ -53,22 +59,62 @@ def evaluate(
     print_scores(console(sys.stdout), title, {"model": scores}, loaded.classes, weight)
 
 
+@contextmanager
+def _who_reads(cluster: str | None, workers: int | None, wait: float) -> Iterator[_Here]:
+    """This process, or the workers of a cluster."""
+    check_workers(cluster, workers)
+    if cluster is None:
+        yield _Here()
+        return
+    with warnings_said(), workers_at(cluster, workers, wait) as there:
+        yield _There(there)
+
+
+class _Here:
+    """Rows that this process reads."""
+
+    def rows(self, model: TableNetwork, data: Sequence[Path], **more: Any) -> TableInPieces:
+        from fullbatch.tables.in_pieces import TableInPieces
+
+        return TableInPieces(model, data, **more)
+
+    def of_store(self, model: TableNetwork, store: Any, metric: str | None) -> dict[str, Any]:
+        from fullbatch.tables import from_store
+
+        return from_store.evaluate(model, store, metric)
+
+
+class _There(_Here):
+    """Rows that the workers of a cluster read."""
+
+    def __init__(self, workers: Any) -> None:
+        self.workers = workers
+
+    def rows(self, model: TableNetwork, data: Sequence[Path], **more: Any) -> TableInPieces:
+        from fullbatch.dask.scoring import RowsOnCluster
+
+        return RowsOnCluster(model, data, self.workers, **more)
+
+    def of_store(self, model: TableNetwork, store: Any, metric: str | None) -> dict[str, Any]:
+        from fullbatch.dask.scoring import evaluate_store
+
+        return evaluate_store(model, store, self.workers, metric)
+
+
 def _scores(
-    model: TableNetwork, data: Sequence[Path], weight: str | None, metric: str | None, strict: bool
+    model: TableNetwork, data: Sequence[Path], weight: str | None, metric: str | None, strict: bool, who: _Here
 ) -> dict[str, Any]:
     from fullbatch.sources.store_file import is_store
     from fullbatch.sources.stored import open_store
-    from fullbatch.tables import from_store
-    from fullbatch.tables.in_pieces import TableInPieces
 
     if len(data) == 1 and is_store(data[0]):
         if weight is not None:
             raise InputError(f"--weight was decided when the store {data[0]} was made.")
         with open_store(data[0]) as store:
-            scores = from_store.evaluate(model, store, metric)
+            scores = who.of_store(model, store, metric)
             say(f"{store.held_out.m:,} held-out rows of the store are scored, and not the {store.train.m:,} others.")
             return scores
-    with TableInPieces(model, data, scored=True, weight=weight) as rows:
+    with who.rows(model, data, scored=True, weight=weight) as rows:
         _tell_unknown(model, data, rows.names)
         scores = rows.evaluate(metric)
         _tell_of_rows(rows, strict)
@@ -87,10 +133,12 @@ def predict(
         typer.Option(metavar="A,B", help="Columns of DATA that are written too, as they are.", show_default=False),
     ] = None,
     strict: Strict = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    wait: Wait = WAIT,
 ) -> None:
     """Predict each row of a table: a column `prediction`, and `probability_<class>` for each class."""
     from fullbatch.machine.safe_output import check_output, replacing
-    from fullbatch.tables.in_pieces import TableInPieces
     from fullbatch.tables.predictions import ENDINGS, ending_of, write_predictions
 
     if out is not None:
@@ -100,7 +148,11 @@ def predict(
         check_output(out, "the predictions")
     loaded = load_table_model(model)
     kept = _kept(loaded, data, keep) if keep else None
-    with status(f"predicting {named(data)}"), TableInPieces(loaded, data) as rows:
+    with (
+        status(f"predicting {named(data)}"),
+        _who_reads(cluster, workers, wait) as who,
+        who.rows(loaded, data) as rows,
+    ):
         _tell_unknown(loaded, data, [*rows.names, *(kept.names if kept else ())])
         if out is None:
             rows.check()  # so that an error leaves no half of a table on standard output

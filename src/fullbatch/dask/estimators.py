@@ -15,11 +15,13 @@ from fullbatch import estimators as plain
 from fullbatch.dask import partitions
 from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
+from fullbatch.dask.tables import ClusterTable, Wanted
 from fullbatch.docstrings import described, texts_of
-from fullbatch.errors import InputError
+from fullbatch.errors import InputError, TableError
 from fullbatch.sources.store_file import is_store
 from fullbatch.sources.stored import Store
 from fullbatch.tables import estimators as tables
+from fullbatch.tables.frames import paths_of
 
 CLIENT = {
     "client": """distributed.Client, str or None
@@ -124,6 +126,12 @@ class _Network(_OnCluster):
         """As the plain estimator; of a Dask collection lazily, partition by partition, in their order."""
         return self._of_blocks("predict", X)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """As the plain estimator; of Dask collections lazily, a ``dask.delayed``."""
+        if not partitions.is_collection(X):
+            return super().score(X, y, sample_weight)  # type: ignore[misc]
+        return partitions.score_of(self.to_local(), X, y, sample_weight)
+
     def _of_blocks(self, method: str, X: Any) -> Any:
         if partitions.is_collection(X):
             return partitions.mapped(self.to_local(), method, X)
@@ -173,13 +181,20 @@ class _Table(_OnCluster):
     """Of the estimators of tables."""
 
     def fit(self, X: Any, y: Any = None, *, target: str | None = None, resume: Any = None, **more: Any) -> Any:
-        """Learn from a store that the workers read.
+        """Learn from a table that the workers read, or hold.
 
         Parameters
         ----------
-        X : a store (``fullbatch.open_store``), or its path
-            All workers see it by the same path. ``fullbatch convert`` writes one of a table of any size.
-        y, target : not given, but for the store's own target
+        X : a store (``fullbatch.open_store``) or its path; paths of Parquet or Arrow IPC files; a Dask DataFrame
+            Files are seen by all workers by the same paths; each worker reads its rows. A DataFrame's partitions stay
+            where they are, and the bits follow them (``note_``). Of files the bits of ``solver="gd"`` and ``"lbfgs"``
+            are those of the plain estimator on the same files.
+        y : not given
+            The target is a column.
+        target : str
+            The name of the target's column; a store has its own.
+        sample_weight : str, optional
+            The name of a column of weights.
         resume : Checkpoint, optional
             As in the plain estimator's ``fit``.
 
@@ -191,10 +206,33 @@ class _Table(_OnCluster):
         ------
         ClusterError, InputError, StoreError
             As ``MLPClassifier.fit``.
+        TableError
+            As the plain estimator's ``fit``; for a partition of other columns or types, which is named.
         """
+        if partitions.is_collection(X) or not _is_store(X):
+            wanted = self._wanted(X, y, target, **more)
+            make = ClusterTable.of_partitions if partitions.is_collection(X) else ClusterTable.of_files
+            return self._fit_there(lambda workers: make(X, wanted, workers), resume=resume)
         given = {"y": y, "target": target, **more}
         path = _store_path(X)
         return self._fit_there(lambda workers: ClusterStore(path, workers), resume=resume, **given)
+
+    def _wanted(self, X: Any, y: Any, target: str | None, sample_weight: Any = None, **held_out: Any) -> Any:
+        """What is asked of a table. InputError, or TableError, for what a cluster does not take."""
+        if not partitions.is_collection(X) and not paths_of(X):
+            raise InputError(
+                f"a cluster learns from a store, files or a Dask DataFrame; got {type(X).__name__}. The plain "
+                "estimators learn from what is in this process."
+            )
+        if target is None or y is not None:
+            raise TableError("on a cluster the target is a column of the table: give target=, its name, and no y.")
+        if not isinstance(sample_weight, (str, type(None))):
+            raise InputError("on a cluster the weights are a column of the table: give sample_weight=, its name.")
+        if any(one is not None for one in held_out.values()):
+            raise InputError(
+                "on a cluster a share of the table is held out; X_val, y_val and their weights are refused."
+            )
+        return Wanted.of(self, target, sample_weight)
 
     def predict(self, X: Any) -> Any:
         """As the plain estimator; of a Dask DataFrame lazily, partition by partition, in their order."""
@@ -207,6 +245,12 @@ class _Table(_OnCluster):
         if y is not None or not isinstance(sample_weight, (str, type(None))):
             raise InputError("the target of a Dask DataFrame is its column, and so are weights: by name.")
         return partitions.scored(self.to_local(), X, sample_weight)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """As the plain estimator; of a Dask DataFrame that has the target: lazily, a ``dask.delayed``."""
+        if not partitions.is_collection(X):
+            return super().score(X, y, sample_weight)  # type: ignore[misc]
+        return partitions.score_of_table(self.to_local(), X, y, sample_weight)
 
     def _of_blocks(self, method: str, X: Any) -> Any:
         if partitions.is_collection(X):
@@ -231,6 +275,13 @@ class TableRegressor(_Table, tables.TableRegressor):
 
     _plain = tables.TableRegressor
     __init__ = _with_client(tables.TableRegressor)
+
+
+def _is_store(X: Any) -> bool:
+    """Whether X is a store, or would be one if it were there: a path of one that has no table's ending."""
+    if isinstance(X, Store):
+        return True
+    return isinstance(X, (str, os.PathLike)) and (is_store(X) or os.fspath(X).endswith(".store"))
 
 
 def _store_path(X: Any) -> str:

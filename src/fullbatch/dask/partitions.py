@@ -148,6 +148,34 @@ class Call:
         return np.asarray(getattr(self.model, self.method)(X)).astype(self.empty.dtype, copy=False)
 
 
+def score_of(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    """``model.score`` of partitions, lazily: each is predicted where it lies, and one worker scores."""
+    import dask
+
+    for name, one in (("y", y), ("sample_weight", sample_weight)):
+        if not is_collection(one) and not (name == "sample_weight" and one is None):
+            raise ArrayTypeError(f"{name} must be a Dask Array or Series as X is; got {type(one).__name__}.")
+    beside = [y, *([] if sample_weight is None else [sample_weight])]
+    return dask.delayed(_score, pure=False)(hasattr(model, "predict_proba"), mapped(model, "predict", X), *beside)
+
+
+def score_of_table(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    """The same of a table's model, whose target is a column of the frame."""
+    if y is not None or sample_weight is not None:
+        raise InputError("the target of a Dask DataFrame is its column; evaluate takes weights, by name.")
+    import dask
+
+    target = model.network_.encoding.target
+    return dask.delayed(_score, pure=False)(hasattr(model, "predict_proba"), mapped(model, "predict", X), X[target])
+
+
+def _score(classifies: bool, predicted: np.ndarray, y: Any, weight: Any = None) -> float:
+    from sklearn.metrics import accuracy_score, r2_score
+
+    score = accuracy_score if classifies else r2_score
+    return float(score(np.asarray(y), predicted, sample_weight=None if weight is None else np.asarray(weight)))
+
+
 def scored(model: Any, X: Any, weight: str | None) -> Any:
     """The scores of a table's model on a frame's rows, lazily: partitions are predicted, and one worker scores."""
     import dask

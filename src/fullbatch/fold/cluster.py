@@ -2,7 +2,7 @@
 
 The driver adds the nodes in the tree's own order, so the bits are those of one process, for any number of workers. A
 worker that is lost costs time and nothing else: its shard is made again elsewhere, and asked again. Which cluster it is
-only the five functions of ``Workers`` know (``fold/dask.py``).
+only the six functions of ``Workers`` know (``fold/dask.py``).
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ class Workers(Protocol):
 
     def retire(self, handles: Sequence[Any]) -> None:
         """Nobody asks these any more: a worker that wakes lets go of them."""
+        ...
+
+    def each(self, function: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What a function says of each of these arguments, on whatever workers, in their order; elsewhere again where
+        a worker is lost. Its own errors are raised."""
         ...
 
 
@@ -308,7 +313,11 @@ class OnCluster:
         from fullbatch.fold.shard import Recipe
 
         threads = self.found[address]["threads"] if address in self.found else 1
-        return Recipe(self.network, self.examples.rows, start, stop, threads, self.isa)
+        rows = self.examples.rows
+        own = getattr(
+            rows, "within", None
+        )  # Rows of a table know where each part of it begins, and a shard needs its own.
+        return Recipe(self.network, rows if own is None else own(start, stop), start, stop, threads, self.isa)
 
     def _start(self) -> Mapping[str, Any]:
         """Make all shards, and see that they are alike."""

@@ -69,7 +69,7 @@ def together(sent: Any) -> Answer:
 
 
 class OnDask:
-    """The five functions of ``cluster.Workers``.
+    """The six functions of ``cluster.Workers``.
 
     client  : distributed's, which knows the scheduler, and whatever authenticates and encrypts
     timeout : seconds after which a worker that says nothing is asked whether it is there, and as many to answer that
@@ -80,15 +80,7 @@ class OnDask:
         self.client, self.timeout, self.wait = client, timeout, wait
 
     def survey(self) -> dict[str, Any]:
-        threads = self._threads()
-        if not threads:
-            where = self.client.scheduler.address if self.client.scheduler else "the scheduler"
-            warnings.warn(f"cluster: {where} has no worker; waiting up to {self.wait:g} s for one.", stacklevel=2)
-            end = time.monotonic() + self.wait
-            while not (threads := self._threads()):
-                if time.monotonic() > end:
-                    raise ClusterError(f"no worker came to {where} within {self.wait:g} s; start some, or wait longer.")
-                time.sleep(min(SLICE, self.wait))
+        threads = self._threads_of_some()
         seconds = max(self.timeout, FIRST)
         found = self._each(here, threads, seconds)
         if not found:
@@ -135,6 +127,35 @@ class OnDask:
         for handle in handles:
             handle.future.release()
 
+    def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        self._threads_of_some()
+        name = getattr(function, "__name__", "task")
+        futures = [
+            self.client.submit(function, *own, key=f"fullbatch-{name}-{uuid4().hex}", pure=False) for own in arguments
+        ]
+        try:
+            return [self._result(future) for future in futures]
+        finally:
+            for future in futures:
+                future.release()
+
+    def _result(self, future: Any) -> Any:
+        """What a task says, wherever it is done in the end."""
+        while not future.done():
+            time.sleep(0.005)
+            self._check_scheduler()
+        if future.status == "finished":
+            return future.result()
+        error = future.exception()
+        if isinstance(error, MemoryError):
+            raise ClusterError(f"a worker is out of memory ({error}); give each more, or take more workers.")
+        if type(error).__module__.startswith("distributed"):
+            raise ClusterError(
+                f"a worker was lost again and again while it read or counted a part of the table ({_short(error)}): "
+                "give each worker more memory, or take more workers."
+            )
+        raise error
+
     # What they are made of
 
     def _submit(self, function: Callable[..., Any], address: str, *arguments: Any, **how: Any) -> Any:
@@ -150,6 +171,19 @@ class OnDask:
             return dict(self.client.nthreads())
         except Exception as error:
             raise self._gone(error) from None
+
+    def _threads_of_some(self) -> dict[str, int]:
+        """The same, of one worker at least, which is waited for."""
+        threads = self._threads()
+        if not threads:
+            where = self.client.scheduler.address if self.client.scheduler else "the scheduler"
+            warnings.warn(f"cluster: {where} has no worker; waiting up to {self.wait:g} s for one.", stacklevel=3)
+            end = time.monotonic() + self.wait
+            while not (threads := self._threads()):
+                if time.monotonic() > end:
+                    raise ClusterError(f"no worker came to {where} within {self.wait:g} s; start some, or wait longer.")
+                time.sleep(min(SLICE, self.wait))
+        return threads
 
     def _check_scheduler(self) -> None:
         if self.client.status != "running":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import InputError
-from fullbatch.sources.columns import Examples, Reader, Where
+from fullbatch.sources.columns import Examples, Reader, Where, sparse_reader
 from fullbatch.sources.memory import Dense
 from fullbatch.sources.store_columns import target_of
 
@@ -119,7 +119,14 @@ class Chained:
         return self.parts[0].like
 
     def reader(self) -> Reader:
-        readers, starts = [part.reader() for part in self.parts], self.starts
+        return self._through([part.reader() for part in self.parts])
+
+    def sparse_reader(self, share: float) -> Reader | None:
+        readers = [sparse_reader(part, share) for part in self.parts]
+        return None if any(one is None for one in readers) else self._through(readers)
+
+    def _through(self, readers: Sequence[Any]) -> Reader:
+        starts = self.starts
 
         def read(where: Where) -> Any:
             i = int(np.searchsorted(starts, where.start, side="right")) - 1

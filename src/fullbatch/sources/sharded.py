@@ -44,6 +44,7 @@ class Sharded:
 
     rows    : the recipe;  workers : an engine's four calls (``fold/cluster.py``)
     pieces  : where they lie, in their order, if they are not to be moved; (): any worker reads any leaves
+    permuted : whether their order is a random one, so that leaves are good mini-batches
     """
 
     n: int
@@ -52,6 +53,7 @@ class Sharded:
     rows: Rows
     workers: Any
     pieces: Sequence[Piece] = ()
+    permuted: bool = True
 
     def reader(self) -> Reader:
         raise InputError("examples on a cluster are not read one by one; to_local() gives a model that predicts here.")
@@ -77,7 +79,8 @@ class StoreRows:
     def of(cls, store: Store, part: str, by_class: tuple[float, ...] = ()) -> StoreRows:
         return cls(os.path.abspath(store.path), part, store.content["sha256"], by_class)
 
-    def examples(self, start: int, stop: int, *data: Any) -> Examples:
+    def opened(self) -> Store:
+        """The store, as a worker sees it. StoreError where it does not, or where it is another one."""
         try:
             store = Store(self.path)
         except StoreError as error:
@@ -87,6 +90,10 @@ class StoreRows:
             ) from None
         if store.content["sha256"] != self.identity:
             raise StoreError(f"the store {self.path} is another one on this worker; copy the same file to each.")
+        return store
+
+    def examples(self, start: int, stop: int, *data: Any) -> Examples:
+        store = self.opened()
         part = getattr(store, self.part)
         assert isinstance(part, Part)
         first, odd = divmod(start, part.leaf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -101,10 +102,12 @@ class TargetCounts:
 
 
 def parts_of(
-    pieces: Pieces, names: Sequence[str], target: TargetCounts
+    pieces: Pieces, names: Sequence[str], target: TargetCounts, first: int = 0
 ) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray | None]]:
-    """Pieces with these columns; of each the rows that count, their numbers in the whole table, and their weights."""
-    first = 0
+    """Pieces with these columns; of each the rows that count, their numbers in the whole table, and their weights.
+
+    first : the number of the first row
+    """
     for piece in pieces.pieces([*dict.fromkeys([*names, *target.of.names])]):
         keep, weight = usable(piece, target.of, first)
         if keep is None:
@@ -134,9 +137,16 @@ class Holding:
             self.last = last_group_bin(counts, rule.group, rule.share)
             self.how = said_of_groups(rule.group)
 
-    def begin(self) -> Callable[[RawTable, np.ndarray], np.ndarray]:
-        """For one pass: says of the next rows that count, and of their numbers, which are held out, bool (k,)."""
-        rule, draw = self.rule, Draw(self.rule.share, self.rule.seed)
+    def draw(self) -> Draw:
+        """What ``begin`` draws by, as it is before the first row."""
+        return Draw(self.rule.share, self.rule.seed)
+
+    def begin(self, draw: Draw | None = None) -> Callable[[RawTable, np.ndarray], np.ndarray]:
+        """For one pass: says of the next rows that count, and of their numbers, which are held out, bool (k,).
+
+        draw : as it is before the first of them
+        """
+        rule, draw = self.rule, draw or self.draw()
 
         def holds(table: RawTable, rows: np.ndarray) -> np.ndarray:
             if rule.by is not None:
@@ -177,6 +187,26 @@ class Holding:
         return following
 
 
+class Start(NamedTuple):
+    """Where in a table a part of it begins.
+
+    row, train, held_out : how many rows, rows to learn from and held-out rows come before it
+    file, offset : the number of its file, and that of its row there
+    leaf : of those of the statistics, its first one's number;  draw : as it is before its first row
+    """
+
+    row: int = 0
+    train: int = 0
+    held_out: int = 0
+    file: int = 0
+    offset: int = 0
+    leaf: int = 0
+    draw: Draw | None = None
+
+
+BEGIN = Start()
+
+
 class Counts:
     """What an encoding is learned from (``encoding.Tallies``), of the rows to learn from; and how many are held out."""
 
@@ -190,8 +220,10 @@ class Counts:
         *,
         loss: str = "squared_error",
         log: bool = False,
+        start: Start = BEGIN,
     ) -> None:
         self.pieces, self.target, self.holding = pieces, target, holding
+        self.start = start
         self.loss, self.log = loss, log
         self.held_of_class: Counter[Any] = Counter()
         self.others: dict[str, int] = {}
@@ -207,7 +239,14 @@ class Counts:
 
     def read(self, names: Sequence[str], tell: Callable[[str, int, int], None] | None) -> None:
         """The first pass."""
-        first = 0
+        first = self.read_part(names, tell)
+        if first != self.target.m:
+            raise TableError(f"the table has changed while it was read: {self.target.m:,} rows, then {first:,}.")
+        self.folded = {name: one.total() for name, one in self.folded.items() if isinstance(one, Folding)}
+
+    def read_part(self, names: Sequence[str], tell: Callable[[str, int, int], None] | None = None) -> int:
+        """Count what the pieces hold, from ``start`` on; the number of the row behind them."""
+        first = self.start.row
         for piece, table, held_out, _ in self.parts_of(names):
             rows = np.flatnonzero(~held_out) if held_out.any() else None
             self._count_held_out(table, held_out, first)
@@ -221,14 +260,13 @@ class Counts:
             first += piece.m
             if tell is not None:
                 tell("count", first, self.target.m)
-        if first != self.target.m:
-            raise TableError(f"the table has changed while it was read: {self.target.m:,} rows, then {first:,}.")
-        self.folded = {name: one.total() for name, one in self.folded.items() if isinstance(one, Folding)}
+        return first
 
     def parts_of(self, names: Sequence[str]) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray | None]]:
         """Pieces with these columns; of each the rows that count, which of them are held out, and their weights."""
-        holds = self.holding.begin()
-        for piece, table, rows, weight in parts_of(self.pieces, [*names, *self.holding.names], self.target):
+        start = self.start
+        holds = self.holding.begin(copy.deepcopy(start.draw))
+        for piece, table, rows, weight in parts_of(self.pieces, [*names, *self.holding.names], self.target, start.row):
             yield piece, table, holds(table, rows), weight
 
     def _count_held_out(self, table: RawTable, held_out: np.ndarray, first: int) -> None:
@@ -263,7 +301,7 @@ class Counts:
             self._count(name, column, rows)
         else:
             values = numbers_of(name, column)
-            folding = self.folded.setdefault(name, Folding(bool(column.time)))
+            folding = self.folded.setdefault(name, Folding(bool(column.time), self.start.leaf))
             assert isinstance(folding, Folding)
             values = values if rows is None else values[rows]
             folding.add(values)

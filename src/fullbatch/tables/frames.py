@@ -51,7 +51,7 @@ def as_table(
         wanted = {str(name): _arrow(str(name), values) for name, values in X.items() if _is_wanted(name, columns)}
         require(columns or (), [str(name) for name in X], "column")
         return _built({name: [array] for name, array in wanted.items()}, text, conventions)
-    table = _arrow_table(X)
+    table = arrow_table(X)
     check_names(table.column_names)
     require(columns or (), table.column_names, "column")
     chunks = {name: table.column(name).chunks for name in table.column_names if _is_wanted(name, columns)}
@@ -129,7 +129,7 @@ def _arrow(name: str, values: Any) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _arrow_table(X: Any) -> pa.Table:
+def arrow_table(X: Any) -> pa.Table:
     """An Arrow table of a frame; pandas' index is no column of it, as everywhere in scikit-learn."""
     if isinstance(X, pa.Table):
         return X

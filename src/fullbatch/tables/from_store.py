@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,13 +97,18 @@ def scores(network: TableNetwork, store: Store, metric: str | None = None) -> tu
     model = of_network(network, store, metric)
     guess = ClassScores(len(store.classes), None, metric) if store.classes else NumberScores(network, metric)
     constant = _log_shares(store) if store.classes else np.full(1, _constant(network, store))
-    for _, y, weight in _blocks(store):
+    for block in blocks_of(store):
+        _, _, y, weight = store.held_out.arrays(block)
         guess.add(np.broadcast_to(constant, (len(y), *constant.shape)[: 1 + bool(store.classes)]), y, weight)
     return model.scores(), guess.scores()
 
 
-def evaluate(network: TableNetwork, store: Store, metric: str | None = None) -> dict[str, Any]:
+def evaluate(
+    network: TableNetwork, store: Store, metric: str | None = None, predictions: Predictions | None = None
+) -> dict[str, Any]:
     """The scores of a network on the held-out rows of a store, which has to encode its table as the network's has it.
+
+    predictions : gives what others make of them, as ``predictions_of`` does here
 
     Raises InputError for another encoding, and where no rows are held out.
     """
@@ -116,25 +121,37 @@ def evaluate(network: TableNetwork, store: Store, metric: str | None = None) -> 
         )
     if not store.held_out.m:
         raise InputError(f"the store {store.path} has no held-out rows to score; evaluate the table itself.")
-    return dict(of_network(network, store, metric).scores())
+    return dict(of_network(network, store, metric, predictions).scores())
 
 
-def of_network(network: TableNetwork, store: Store, metric: str | None) -> ClassScores | NumberScores:
+def of_network(
+    network: TableNetwork, store: Store, metric: str | None, predictions: Predictions | None = None
+) -> ClassScores | NumberScores:
     """What a network predicts of the held-out rows, block by block."""
     classes = len(store.classes)
     found = ClassScores(classes, network.threshold, metric) if classes else NumberScores(network, metric)
-    predicted = network.log_probabilities if classes else network.numbers
-    for X, y, weight in _blocks(store):
-        found.add(predicted(X), y, weight)
+    made = predictions(network, blocks_of(store)) if predictions else predictions_of(network, store, blocks_of(store))
+    for one in made:
+        found.add(*one)
     return found
 
 
-def _blocks(store: Store) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
-    """The features, the targets and the weights of the held-out rows."""
-    part = store.held_out
-    for start in range(0, part.m, ROWS):
-        found = part.arrays(slice(start, min(start + ROWS, part.m)))
-        yield examples_of(found, store.n, len(store.classes)).X, found.y, found.weight
+Block = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # log-probabilities or scaled numbers, targets, weights
+Predictions = Callable[[TableNetwork, Sequence[slice]], Iterable[Block]]
+
+
+def blocks_of(store: Store) -> list[slice]:
+    """The held-out rows, so many at a time as are scored."""
+    m = store.held_out.m
+    return [slice(start, min(start + ROWS, m)) for start in range(0, m, ROWS)]
+
+
+def predictions_of(network: TableNetwork, store: Store, blocks: Sequence[slice]) -> Iterator[Block]:
+    """What a network makes of blocks of the held-out rows."""
+    make = network.log_probabilities if store.classes else network.numbers
+    for block in blocks:
+        found = store.held_out.arrays(block)
+        yield make(examples_of(found, store.n, len(store.classes)).X), found.y, found.weight
 
 
 def best_threshold(network: TableNetwork, store: Store, metric: str | None) -> float:
@@ -147,11 +164,11 @@ def best_threshold(network: TableNetwork, store: Store, metric: str | None) -> f
 def _targets(store: Store) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """The targets and the weights of the rows to learn from."""
     part = store.train
+    read_y = part.reader("y")
+    read_weight = part.reader("weight") if "weight" in part.kinds else None
     for start in range(0, part.m, ROWS):
         rows = slice(start, min(start + ROWS, part.m))
-        read = [part.reader(name)(rows) if name in part.kinds else None for name in ("y", "weight")]
-        assert read[0] is not None
-        yield read[0], read[1]
+        yield read_y(rows), None if read_weight is None else read_weight(rows)
 
 
 def _log_shares(store: Store) -> np.ndarray:

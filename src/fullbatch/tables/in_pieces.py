@@ -38,6 +38,14 @@ class Encoded(NamedTuple):
     weight: np.ndarray | None
 
 
+class Predicted(NamedTuple):
+    """What a network makes of some rows, and where it was asked for the target and the weight of each."""
+
+    made: np.ndarray
+    target: np.ndarray | None
+    weight: np.ndarray | None
+
+
 class RowsInPieces:
     """The rows of files by an encoding; a context manager, within which they can be read more than once.
 
@@ -57,6 +65,8 @@ class RowsInPieces:
         names += [self.encoding.target] if scored and self.encoding.target else []
         self.names = list(dict.fromkeys([*names, *([weight] if weight else [])]))
         self.conventions = Conventions.of(self.encoding)
+        self.part: tuple[int, int] | None = None  # the rows of the only file that are read, where others read the rest
+        self.first = 0  # the number of the first row
         self._begin()
 
     def __enter__(self) -> Self:
@@ -73,7 +83,7 @@ class RowsInPieces:
         self._stack.close()
 
     def _begin(self) -> None:
-        self.m = self.gaps = self.nothing = 0
+        self.m, self.gaps, self.nothing = self.first, 0, 0
         self.unseen: dict[str, tuple[int, Any]] = {}
         self.kinds: dict[str, str] = {}
 
@@ -143,13 +153,13 @@ class RowsInPieces:
         for shown, path, values in self.files:
             stamp = stamp_of(path)
             inner = [name for name in self.names if name not in values]
-            for builders in _builders(path, shown, inner, text, self.conventions):
+            for builders in _builders(path, shown, inner, text, self.conventions, self.part):
                 table = with_values(finish(str(shown), builders), {n: v for n, v in values.items() if n in self.names})
                 table = as_numbers(table, [name for name in values if name in table.names and name not in text])
                 self._check_kinds(table)
                 yield table
             check_unchanged(path, stamp)
-        if not self.m and not self.gaps:
+        if not self.m and not self.gaps and self.part is None:
             raise TableError(f"{self.files[0][0]}: it has no rows; expected a header and at least one row.")
 
     def _check_kinds(self, table: RawTable) -> None:
@@ -175,15 +185,25 @@ class TableInPieces(RowsInPieces):
         super().__init__(network.encoding, paths, scored=scored, weight=weight)
         self.network = network
 
+    def predicted(self, rows: int, logarithms: bool = False) -> Iterator[Predicted]:
+        """What the network makes of all rows, so many at a time: probabilities (k, classes), or scaled numbers (k,).
+
+        logarithms : of the probabilities
+        """
+        network = self.network
+        classes = network.log_probabilities if logarithms else network.probabilities
+        make = classes if network.classes else network.numbers
+        for part in self.encoded(rows):
+            yield Predicted(make(part.features), part.target, part.weight)
+
     def evaluate(self, metric: str | None = None) -> dict[str, Any]:
         """The scores that ``TableNetwork.evaluate`` gives of the table in memory; see ``running_scores``."""
         network, entries = self.network, max(1, self.encoding.n - sum(c.width for c in self.encoding.categories))
         rows = MOST if MOST * entries * np.dtype(self.encoding.dtype).itemsize <= AT_ONCE else LEAST
         classes = len(network.classes)
         found: Any = ClassScores(classes, network.threshold, metric) if classes else NumberScores(network, metric)
-        for part in self.encoded(rows):
-            predicted = network.log_probabilities(part.features) if classes else network.numbers(part.features)
-            found.add(predicted, part.target, part.weight)
+        for part in self.predicted(rows, logarithms=True):
+            found.add(*part)
         target = self.encoding.target
         if self.gaps == self.m:
             raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
@@ -193,16 +213,21 @@ class TableInPieces(RowsInPieces):
 
 
 def _builders(
-    path: Path, shown: Path, names: Sequence[str], text: Sequence[str], conventions: Conventions
+    path: Path,
+    shown: Path,
+    names: Sequence[str],
+    text: Sequence[str],
+    conventions: Conventions,
+    rows: tuple[int, int] | None = None,
 ) -> Iterator[dict[str, Builder]]:
-    """The columns of a file in pieces, each in builders of its own."""
+    """The columns of a file in pieces, each in builders of its own. rows : from which one on and up to which one"""
     kind, compression = kind_of(path, shown, None)
     if kind == "csv":
         yield from csv_pieces(path, compression, names, text, conventions)
         return
     file, _ = look(path, Look(names))
     require(names, list(file.types), "column")
-    first = 0
+    file, first = file._replace(rows=rows), 0
     for batch in columns_of(file, [name for name in file.types if name in names]):
         builders = {name: Builder(name, name in text, conventions) for name in batch}
         with rows_from(first):

@@ -63,14 +63,14 @@ def _beside(kept: Iterator[Any], batches: Iterator[Any]) -> Iterator[Any]:
 def _batches(model: TableNetwork, rows: TableInPieces) -> Iterator[Any]:
     import pyarrow as pa
 
-    for part in rows.encoded(ROWS):
+    for part in rows.predicted(ROWS):
         columns: dict[str, np.ndarray] = {}
         if model.task == "classify":
-            proba = model.probabilities(part.features)
+            proba = part.made
             columns["prediction"] = model.decided(proba)
             columns.update((probability_name(label), proba[:, j]) for j, label in enumerate(model.classes))
         else:
-            columns["prediction"] = model.encoding.decode_target(model.numbers(part.features))
+            columns["prediction"] = model.encoding.decode_target(part.made)
         yield pa.RecordBatch.from_pydict({name: _as_arrow(values) for name, values in columns.items()})
 
 

@@ -283,11 +283,12 @@ class Folding:
     where they are few and near each other, as those of a category of numbers are.
 
     time : they are seconds of dates or times
+    first : the number of their first leaf, where they are a part of a column
     """
 
-    def __init__(self, time: bool = False) -> None:
+    def __init__(self, time: bool = False, first: int = 0) -> None:
         self.time = time
-        self.tree, self.leaves = Tree(), 0
+        self.tree, self.leaves = Tree(), first
         self.waiting: list[np.ndarray] = []  # less than a leaf
 
     def add(self, values: np.ndarray) -> None:
@@ -302,10 +303,14 @@ class Folding:
 
     def total(self) -> ColumnStatistics:
         """Of all values that were added; nothing may be added after it."""
+        return self.tree.total() if self.nodes() else ColumnStatistics()
+
+    def nodes(self) -> list[Node]:
+        """The nodes of the tree that the values are; nothing may be added after it."""
         if self.waiting:
             self._add_leaf(np.concatenate(self.waiting))
             self.waiting = []
-        return self.tree.total() if self.leaves else ColumnStatistics()
+        return self.tree.nodes
 
     def _add_leaf(self, values: np.ndarray) -> None:
         counted = _of_numbers(values, self.time)

@@ -192,10 +192,12 @@ def learn(
     conventions = Conventions(missing, decimal, DateFormats.of(date_format))
     alone = split_by is not None and (split_by in drop or (columns is not None and split_by not in columns))
     roles = Roles(target, weight, split_by, group, (str(split_by),) if alone else ())
-    pieces = _pieces_of(data, _named(roles), columns, [name for name in drop if name != split_by], conventions)
+    pieces = _pieces_of(data, named_in(roles), columns, [name for name in drop if name != split_by], conventions)
     kinds: dict[str, Any] = {"categorical": categorical, "numeric": numeric}
-    names = _names(pieces, roles, **kinds)
-    found = _settled(pieces, Target(target, weight, dtype), task, conventions, tell)
+    names = names_of(pieces, roles, **kinds)
+    wanted = Target(target, weight, dtype)
+    pieces.settle(wanted.names)
+    found = counted_target(pieces, wanted, task, conventions, tell)
     counts = Counts(pieces, found, Holding(rule, pieces, found), **kinds, loss=loss, log=log_target)
     counts.read(names, tell)
     encoding = TableEncoding.learn(
@@ -205,7 +207,7 @@ def learn(
     counts.leave_out(encoding.classes)
     own = _own(own_files, encoding, counts) if own_files else None
     layout = Layout.of(encoding, counts.weighted)
-    content = {**_content(encoding, counts, rule, layout, own), "max_levels": max_levels}
+    content = {**content_of(encoding, counts, rule, layout, own), "max_levels": max_levels}
     return Learned(names, encoding, counts, layout, content, own)
 
 
@@ -231,7 +233,7 @@ def _build(out: str | os.PathLike[str], found: Learned, tell: Tell | None) -> No
         _write(file, found, buckets, tell)
 
 
-def _named(roles: Roles) -> list[str]:
+def named_in(roles: Roles) -> list[str]:
     """The columns with a part of their own."""
     return [name for name in (roles.target, roles.weight, roles.group, roles.split_by) if name is not None]
 
@@ -251,22 +253,21 @@ def _pieces_of(
     return Stream(files_of(paths), columns=chosen, drop=drop, keep=keep, conventions=conventions)
 
 
-def _names(pieces: Pieces, roles: Roles, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
+def names_of(pieces: Pieces, roles: Roles, categorical: Sequence[str], numeric: Sequence[str]) -> list[str]:
     """The inputs and the target; the errors that need no rows are raised before any is read."""
     whole = RawTable(pieces.columns, 0, pieces.left_out)
-    whole.require(_named(roles))
+    whole.require(named_in(roles))
     table = roles.features(whole)
     input_names(table, roles.target, categorical, numeric)
     pieces.left_out |= {name: why for name, why in table.left_out.items() if name in pieces.names}
     return list(table.names)
 
 
-def _settled(
+def counted_target(
     pieces: Pieces, wanted: Target, task: str | None, conventions: Conventions, tell: Tell | None
 ) -> TargetCounts:
-    """What the columns are, the task, and how many rows can be learned from."""
+    """The task, and how many rows can be learned from, of a table of which is settled what its columns are."""
     names = wanted.names
-    pieces.settle(names)
     check_formats(RawTable(pieces.columns, 0, pieces.left_out), conventions.dates)
     found = TargetCounts(wanted)
     for piece in pieces.pieces(names):
@@ -321,8 +322,8 @@ class Layout:
         return pa.schema(fields, metadata={KEY: sealed(content)})
 
 
-def _content(
-    encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Layout, own: HeldRows | None
+def content_of(
+    encoding: TableEncoding, counts: Counts, rule: HoldOut, layout: Layout, own: HeldRows | None = None
 ) -> dict[str, Any]:
     """What the store says of itself: nothing of the files, so that the same rows in other files give the same store."""
     described, arrays = encoding.to_dict()

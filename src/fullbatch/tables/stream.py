@@ -8,8 +8,9 @@ such columns are read once before (``settle``); and CSV files once more before t
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -94,6 +95,7 @@ class Opened(NamedTuple):
     declared : columns of numbers that are categories;  texts : columns that can be read as dictionaries
     compression, conventions : of a CSV file, and how it is written
     values : what the folders of the file give columns
+    rows : from which row on and up to which one it is read; None: all of them
     """
 
     path: Path
@@ -105,6 +107,7 @@ class Opened(NamedTuple):
     compression: str | None = None
     conventions: Conventions = USUAL_CONVENTIONS
     values: Mapping[str, str | None] = {}
+    rows: tuple[int, int] | None = None
 
 
 class Stream:
@@ -126,8 +129,7 @@ class Stream:
         self.missing, self.decimal = conventions.missing, conventions.decimal
         self.left_out: dict[str, str] = {}
         wanted = Look(columns, frozenset(keep), frozenset(drop), conventions)
-        for path, values in files.items():
-            opened, left_out = look(path, wanted, values)
+        for opened, left_out in self._looked_at(files, wanted):
             self.files.append(opened)
             self.left_out |= left_out
         self._widen_to_texts(wanted)
@@ -143,6 +145,12 @@ class Stream:
         self.tables: dict[str, tuple[np.ndarray, RawColumn]] = {}  # of each column of codes, what the codes stand for
         self.present: set[str] = set()  # columns of numbers in which a value was seen
         self.rows: list[int | None] = [None for _ in self.files]
+
+    def _looked_at(
+        self, files: Mapping[Path, Mapping[str, str | None]], wanted: Look
+    ) -> Iterator[tuple[Opened, dict[str, str]]]:
+        for path, values in files.items():
+            yield look(path, wanted, values)
 
     def _widen_to_texts(self, wanted: Look) -> None:
         """Look again at CSV files in which a column is one of numbers, and of texts in another file."""
@@ -188,18 +196,32 @@ class Stream:
         return RawColumn(np.empty(0), None, integer, time=builder.time, format=builder.format)
 
     def settle(self, also: Sequence[str]) -> None:
-        kinds = {name: {_kind(file.types[name], name in file.declared) for file in self.files} for name in self.names}
-        open_ones = [name for name in self.names if kinds[name] & {"text", "category"}]
+        open_ones = self.open_names()
         names = [name for name in self.names if name in open_ones or name in also]
         for batch in self._batches(names):
-            for name, array in batch.items():
-                if name in open_ones and not pa.types.is_null(array.type):
-                    self.builders[name].add(array)
-                    self.builders[name].forget()
-                    self.builders[name].beyond.pop(NUMBER, None)  # They are levels, whatever number each is.
+            self.see({name: array for name, array in batch.items() if name in open_ones})
+        self.conclude()
+
+    def open_names(self) -> list[str]:
+        """The columns of which all values have to be seen before it is known what they are."""
+        return [name for name in self.names if self._kinds(name) & {"text", "category"}]
+
+    def _kinds(self, name: str) -> set[str]:
+        return {_kind(file.types[name], name in file.declared) for file in self.files}
+
+    def see(self, batch: Mapping[str, pa.Array]) -> None:
+        """Values of columns that have to be seen, in their order."""
+        for name, array in batch.items():
+            if not pa.types.is_null(array.type):
+                self.builders[name].add(array)
+                self.builders[name].forget()
+                self.builders[name].beyond.pop(NUMBER, None)  # They are levels, whatever number each is.
+
+    def conclude(self) -> None:
+        """All values were seen."""
         for name in self.names:
             builder = self.builders[name]
-            if kinds[name] == {"boolean"}:
+            if self._kinds(name) == {"boolean"}:
                 builder.codes = {False: 0, True: 1}
             if builder.codes is not None:
                 self.tables[name] = _finished(builder)
@@ -371,7 +393,7 @@ def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Arr
                 file.path, read_dictionary=[name for name in file.texts if name in names], pre_buffer=False,
                 buffer_size=BUFFER, coerce_int96_timestamp_unit="us",
             ) as reader:  # fmt: skip
-                for batch in reader.iter_batches(ROWS, columns=list(names), use_threads=False):
+                for batch in _of_groups(reader, names, file.rows):
                     yield {
                         name: array.dictionary_encode() if name in file.declared else array
                         for name, array in zip(batch.schema.names, batch.columns, strict=True)
@@ -380,10 +402,34 @@ def _batches_of(file: Opened, names: Sequence[str]) -> Iterator[dict[str, pa.Arr
         with pa.memory_map(str(file.path)) as mapped:
             opened, whole = parquet._opened(mapped)
             batches: Any = map(opened.get_batch, range(opened.num_record_batches)) if whole else opened
-            for batch in batches:
+            for batch in batches if file.rows is None else _within(batches, 0, file.rows):
                 for start in range(0, batch.num_rows, ROWS):
                     part = batch.slice(start, ROWS)
                     yield {name: part.column(name) for name in names}
+
+
+def _of_groups(reader: Any, names: Sequence[str], rows: tuple[int, int] | None) -> Iterator[Any]:
+    """Batches of a Parquet file; of some of its rows, by the row groups that have any of them."""
+    how = {"columns": list(names), "use_threads": False}
+    if rows is None:
+        return reader.iter_batches(ROWS, **how)
+    counts = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
+    starts = [0, *accumulate(counts)]
+    groups = [i for i, start in enumerate(starts[:-1]) if start < rows[1] and start + counts[i] > rows[0]]
+    if not groups:
+        return iter(())
+    return _within(reader.iter_batches(ROWS, row_groups=groups, **how), starts[groups[0]], rows)
+
+
+def _within(batches: Iterable[Any], first: int, rows: tuple[int, int]) -> Iterator[Any]:
+    """What of these batches, the first of which begins at row ``first``, is from the one row on and up to the other."""
+    for batch in batches:
+        low, high = max(rows[0] - first, 0), min(rows[1] - first, batch.num_rows)
+        if low < high:
+            yield batch.slice(low, high - low)
+        first += batch.num_rows
+        if first >= rows[1]:
+            return
 
 
 def stamp_of(path: Path) -> tuple[int, int]:

@@ -35,10 +35,11 @@ def leaf_of(examples: Examples, batch_size: int) -> int:
     if not isinstance(X, Sharded):
         part = part_of(examples)
         return leaf if part is not None and part.leaf == leaf and batch_size % leaf == 0 else 0
-    if X.pieces and batch_size < X.m:
+    if (X.pieces or not X.permuted) and batch_size < X.m:
+        of, more = ("a Dask collection", "its partitions end with short leaves, and ") if X.pieces else ("files", "")
         raise InputError(
-            "mini-batches of a Dask collection are refused: its partitions end with short leaves, and their rows lie "
-            "in an order of their own. Give batch_size='full', or write the table as a store, whose rows are permuted."
+            f"mini-batches of {of} are refused on a cluster: {more}their rows lie in an order of their own. Give "
+            "solver='lbfgs' or batch_size='full', or write the table as a store, whose rows are permuted."
         )
     if batch_size % leaf and batch_size < X.m:
         raise InputError(
