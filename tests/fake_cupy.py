@@ -219,6 +219,12 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         pass
 
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def wait_event(self, event: Any) -> None:
         pass
 

@@ -40,6 +40,7 @@ from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Dense
 from fullbatch.sources.sharded import ShardedTable
+from fullbatch.sources.spread import Spread
 from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
@@ -307,7 +308,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         self.n_layers_ = len(network.sizes)
         self.n_outputs_ = target.outputs
         self.out_activation_ = target.activation
-        self.device_ = inputs.place.name
+        self.device_ = inputs.X.device if isinstance(inputs.X, Spread) else inputs.place.name
 
     def _check_unchanged(self, network: Network, target: Target) -> None:
         """What a warm start and partial_fit cannot change; number of features and classes are checked before."""

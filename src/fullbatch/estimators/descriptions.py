@@ -74,7 +74,9 @@ PARAMETERS = {
         It multiplies ``sample_weight``. "balanced" is m / (k times the rows of the label), of k labels. A label without
         a weight has 1.""",
     "device": """str
-        Where host arrays are computed: "auto" (a GPU where one works, else the CPU), "cpu", "cuda" or "cuda:N".""",
+        Where host arrays are computed: "auto" (a GPU where one works, else the CPU), "cpu", "cuda" or "cuda:N"; or
+        several GPUs, "cuda:0,cuda:1", which share the leaves of a full batch (L-BFGS, or batch_size="full"), to the
+        bits of one.""",
     "device_memory": """float or None
         The most that is taken of a GPU's memory: bytes, or a share of it up to 1; None: what is free, less a reserve.
         X that does not fit is streamed, with the same outcome.""",

@@ -30,6 +30,7 @@ from fullbatch.machine.places import Place
 from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
 from fullbatch.sources.placing import as_whole
 from fullbatch.sources.sharded import Sharded
+from fullbatch.sources.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def read_plain(estimator: Any, X: Any) -> Inputs | None:
 def placed(source: Columns, device: str) -> Inputs:
     """A host source as inputs for the device that ``device=`` names."""
     home = places.place("cpu")
+    if len(several := places.several(device)) > 1:
+        return Inputs(Spread.over(source, several), home, home)
     # What lies on a cluster is computed there; "auto" does not mean this machine's GPU then.
     place = home if isinstance(source, Sharded) and device == "auto" else places.place(device)
     return Inputs(source if place.name == "cpu" else Uploaded(source, place), home, place)

@@ -13,6 +13,7 @@ from fullbatch.estimators.inputs import Inputs, check_features, placed
 from fullbatch.estimators.job import Part, Target
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.fingerprints import fingerprint
+from fullbatch.sources.spread import spread
 from fullbatch.sources.store_parts import AnyPart, Reweighted, class_totals
 from fullbatch.sources.windows import part_of
 
@@ -43,10 +44,10 @@ def read_store(
         record.facts["data"]["X"] = fingerprint(whole.X)
     test = None
     if store.held_out.m:
-        test = Part(store.examples(held_out, inputs.place), *_labels(estimator, store.held_out))
+        test = Part(spread(store.examples(held_out, inputs.place), inputs.X), *_labels(estimator, store.held_out))
     elif estimator.early_stopping:
         raise ValueError(f"early_stopping needs held-out rows, and {store.path} has none: convert it with a share.")
-    return inputs, target, Part(store.examples(train, inputs.place), target.values, None), test
+    return inputs, target, Part(spread(store.examples(train, inputs.place), inputs.X), target.values, None), test
 
 
 def _weighted(estimator: Any, store: Any) -> tuple[AnyPart, AnyPart]:

@@ -26,6 +26,7 @@ from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
 from fullbatch.sources import Columns, Examples, Where, in_memory, sparse_reader
 from fullbatch.sources.sharded import Sharded
+from fullbatch.sources.spread import Spread
 from fullbatch.steps.native import NativeBlocks, NativeStep
 
 
@@ -50,6 +51,11 @@ class Fold:
     ) -> None:
         self.network = network
         self.examples = examples = examples if isinstance(examples, Examples) else Examples(examples)
+        if isinstance(examples.X, Spread):
+            from fullbatch.fold.devices import check_several, shared_among
+
+            check_several(precision)
+            self.examples = examples = Examples(shared_among(examples))
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)

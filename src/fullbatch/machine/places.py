@@ -144,11 +144,13 @@ def devices() -> list[DeviceInfo]:
 
 
 def place(device: str) -> Place:
-    """The place that ``device`` names: "cpu", "cuda", "cuda:N", or "auto" (CUDA where it works, else the CPU).
+    """The place that ``device`` names: "cpu", "cuda", "cuda:N", or "auto" (CUDA where it works, else the CPU); of
+    several devices, "cuda:0,cuda:1", the first one.
 
     Raises InputError for another name, and DeviceError, with the reason and the cure, for a GPU that cannot be used.
     """
     check_device(device)
+    device = device.partition(",")[0]
     if device == "cpu":
         return Place("cpu", np)
     if device == "auto":
@@ -160,9 +162,15 @@ def place(device: str) -> Place:
     return _cuda_place(int(index) if index else None)
 
 
+def several(device: str) -> list[Place]:
+    """The places that ``device`` names: of "cuda:0,cuda:1" two, of any other name none."""
+    check_device(device)
+    return [place(name) for name in device.split(",")] if "," in device else []
+
+
 def check_device(device: Any) -> None:
     """An InputError for what is not the name of a device; whether it can be used is ``place``'s to say."""
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?|cuda:[0-9]+(,cuda:[0-9]+)+", device):
         raise InputError(f"unknown device {device!r}; the known ones are auto, cpu, cuda and cuda:N (N = 0, 1, ...).")
 
 
@@ -185,6 +193,8 @@ def home(X: Any, device: str | None) -> Place:
     """
     if device is not None:
         check_device(device)
+        if "," in device:
+            raise InputError(f"device={device!r}: the fit of an estimator takes several, with X on the host; name one.")
     if arrays.is_numpy(X):
         return place(device or "cpu")
     there = place_of(X)

@@ -46,4 +46,8 @@ def selected(whole: Columns, indices: Any) -> Columns:
     """Some examples of a source, in that order: chosen on the host, where they are uploaded."""
     if isinstance(whole, Uploaded):
         return Uploaded(Subset(whole.host, indices), whole.place)
+    own = getattr(whole, "selected", None)  # of what is shared among devices, and stays so
+    if own is not None:
+        found: Columns = own(indices)
+        return found
     return Subset(whole, indices)

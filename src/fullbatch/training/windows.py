@@ -13,6 +13,7 @@ from fullbatch.errors import InputError
 from fullbatch.fold.tree import leaf_size
 from fullbatch.sources import Examples, Where, length
 from fullbatch.sources.sharded import Sharded
+from fullbatch.sources.spread import Spread
 from fullbatch.sources.windows import LeafOrder, Window, WindowOrder, part_of
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
@@ -35,6 +36,11 @@ def leaf_of(examples: Examples, batch_size: int) -> int:
     if not isinstance(X, Sharded):
         part = part_of(examples)
         return leaf if part is not None and part.leaf == leaf and batch_size % leaf == 0 else 0
+    if isinstance(X, Spread) and batch_size < X.m:
+        raise InputError(
+            f"mini-batches are refused on several devices ({X.device}), each of which has leaves of its own: choose "
+            "one of them, or solver='lbfgs' or batch_size='full'."
+        )
     if (X.pieces or not X.permuted) and batch_size < X.m:
         of, more = ("a Dask collection", "its partitions end with short leaves, and ") if X.pieces else ("files", "")
         raise InputError(
