@@ -231,12 +231,6 @@ class Stream:
     def synchronize(self) -> None:
         pass
 
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
     def begin_capture(self) -> None:
         assert Stream.captured is None
         Stream.captured = []

@@ -116,7 +116,7 @@ def test_what_cannot_be_used():
 
 def test_a_device_that_fails_is_told_and_the_others_are_closed(monkeypatch):
     X, y, _ = problem()
-    made, put = [], devices._put
+    made, put = [], devices.put_whole_or_streamed
 
     def some(own, place):
         if place.name == "cuda:1":
@@ -124,7 +124,7 @@ def test_a_device_that_fails_is_told_and_the_others_are_closed(monkeypatch):
         made.append(place.name)
         return put(own, place)
 
-    monkeypatch.setattr(devices, "_put", some)
+    monkeypatch.setattr(devices, "put_whole_or_streamed", some)
     with pytest.raises(DeviceError, match="cuda:1 is gone"):
         fb.MLPClassifier(device="cuda:0,cuda:1", solver="lbfgs").fit(X, y)
     assert made == ["cuda:0"]

@@ -11,8 +11,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fullbatch.errors import InputError
 from fullbatch.fold.fold import Fold
 from fullbatch.fold.shard import Answer, Recipe, Request, Shard, here
@@ -20,18 +18,23 @@ from fullbatch.fold.worker import Operation
 from fullbatch.machine import arrays, native_library
 from fullbatch.machine.places import Place
 from fullbatch.machine.threads import Helpers
-from fullbatch.sources import Dense, Examples, Uploaded
-from fullbatch.sources.placing import as_whole
+from fullbatch.sources import Examples
+from fullbatch.sources.placing import put_whole_or_streamed
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import HostRows, Spread
 
 
-def shared_among(examples: Examples) -> Sharded:
-    """Examples whose X is ``Spread`` as those of a cluster, whose workers are the devices."""
+def shared_among(examples: Examples, precision: str | None) -> Examples:
+    """Examples whose X is ``Spread`` as those of a cluster, whose workers are the devices.
+
+    InputError for a precision, which is a single device's.
+    """
     X = examples.X
     assert isinstance(X, Spread)
+    if precision is not None:
+        raise InputError(f"precision={precision!r} is for one device; leave it out, or name one.")
     rows = HostRows(replace(examples, X=X.host))
-    return Sharded(X.n, X.m, X.like, rows, Devices(X.places), permuted=False)
+    return Examples(Sharded(X.n, X.m, X.like, rows, Devices(X.places), permuted=False))
 
 
 class DeviceShard(Shard):
@@ -41,7 +44,7 @@ class DeviceShard(Shard):
         self.recipe, self.data, self.place = recipe, (), place
         self.stream = arrays.cupy_if_loaded().cuda.Stream(non_blocking=True) if place.is_cuda else place.current()
         with place.current(), self.stream, native_library.held_to(recipe.isa):
-            examples, left = _put(recipe.rows.examples(recipe.start, recipe.stop), place)
+            examples, left = put_whole_or_streamed(recipe.rows.examples(recipe.start, recipe.stop), place)
             self.fold = Fold(recipe.network, examples, budget=left)
             self.fold.__enter__()
 
@@ -66,19 +69,7 @@ def _on_host(part: Any) -> Any:
     if not arrays.is_array(part):
         return part
     host = arrays.to_host(part)
-    return host if host.ndim else host.dtype.type(host)
-
-
-def _put(own: Examples, place: Place) -> tuple[Examples, float]:
-    """Examples of the host at a place, as a whole where they fit; and the bytes that are left there."""
-    Y, weight, itemsize = own.Y, own.weight, np.dtype(own.X.like.dtype).itemsize
-    target = 0 if Y is None else Y.n * Y.m * itemsize
-    X, left = as_whole(Uploaded(own.X, place), place.budget(None), target, 0 if weight is None else weight.nbytes)
-    there: Any = None
-    if Y is not None:
-        whole = isinstance(X, Dense)
-        there = Dense(place.put(np.ascontiguousarray(Y.reader()(slice(0, Y.m)).T)).T) if whole else Uploaded(Y, place)
-    return Examples(X, there, None if weight is None else place.put(np.ascontiguousarray(weight))), left
+    return host if host.ndim else host[()]
 
 
 class Handle(NamedTuple):
@@ -138,9 +129,3 @@ class Devices:
 def _result_or_error(one: Future[Any]) -> Any:
     error = one.exception()
     return one.result() if error is None else error
-
-
-def check_several(precision: str | None) -> None:
-    """InputError for a precision that is a single device's."""
-    if precision is not None:
-        raise InputError(f"precision={precision!r} is for one device; leave it out, or name one.")

@@ -52,21 +52,16 @@ class Fold:
         self.network = network
         self.examples = examples = examples if isinstance(examples, Examples) else Examples(examples)
         if isinstance(examples.X, Spread):
-            from fullbatch.fold.devices import check_several, shared_among
+            from fullbatch.fold.devices import shared_among
 
-            check_several(precision)
-            self.examples = examples = Examples(shared_among(examples))
+            self.examples = examples = shared_among(examples, precision)
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
         self.engine: OnThreads | OnDevice | OnCluster
         self.plan: Plan | ShardPlan
-        if isinstance(examples.X, Sharded) and dropout:
-            raise InputError("dropout is not done on a cluster; train there with dropout=0, or on one machine.")
         if isinstance(examples.X, Sharded):
-            thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
-            self.threads, self.engine = 1, OnCluster(network, examples.X)
-            self.plan, self.step_name = self.engine.plan, self.engine.step_name
+            self._ask_workers(examples.X, threads, dropout)
             return
         self.step_name = step = steps.choose(network, like, self.precision, dropout=dropout)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
@@ -90,6 +85,14 @@ class Fold:
             thread_count(threads)  # which refuses what is no number of threads
             self.threads = 1
             self.engine = OnDevice(make_worker, plan)
+
+    def _ask_workers(self, X: Sharded, threads: int | None, dropout: bool) -> None:
+        """Have the workers of a cluster, or several devices, do it."""
+        if dropout:
+            raise InputError("dropout is not done on a cluster; train there with dropout=0, or on one machine.")
+        thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
+        self.threads, self.engine = 1, OnCluster(self.network, X)
+        self.plan, self.step_name = self.engine.plan, self.engine.step_name
 
     @property
     def block(self) -> int:

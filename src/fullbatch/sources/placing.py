@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.machine import arrays, cuda
-from fullbatch.sources.columns import Columns
+from fullbatch.sources.columns import Columns, Examples
 from fullbatch.sources.conveyor import Conveyor, now_on
 from fullbatch.sources.memory import Dense
 from fullbatch.sources.uploaded import Uploaded
@@ -78,3 +78,15 @@ def as_whole(X: Columns, budget: float, target: int = 0, weight: int = 0) -> tup
         if there is not None:
             return Dense(there.T), budget - size
     return X, max(0.0, budget - weight)
+
+
+def put_whole_or_streamed(own: Examples, place: Any) -> tuple[Examples, float]:
+    """Examples of the host at a place, as a whole where they fit; and the bytes that are left there."""
+    Y, weight, itemsize = own.Y, own.weight, np.dtype(own.X.like.dtype).itemsize
+    target = 0 if Y is None else Y.n * Y.m * itemsize
+    X, left = as_whole(Uploaded(own.X, place), place.budget(None), target, 0 if weight is None else weight.nbytes)
+    there: Any = None
+    if Y is not None:
+        whole = isinstance(X, Dense)
+        there = Dense(place.put(np.ascontiguousarray(Y.reader()(slice(0, Y.m)).T)).T) if whole else Uploaded(Y, place)
+    return Examples(X, there, None if weight is None else place.put(np.ascontiguousarray(weight))), left

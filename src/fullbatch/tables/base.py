@@ -146,8 +146,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         """
         given = Given(y, target, sample_weight, X_val, y_val, sample_weight_val)
         if isinstance(X, Store):
-            if not getattr(X, "made_for_it", False):  # by these very parameters, of a table on a cluster
-                from_store.check_parameters(self, X, given._asdict(), DEFAULT)
+            from_store.check_parameters(self, X, given._asdict(), DEFAULT)
             return self._fit_store(X, resume)
         settings = self._settings()
         settings.check(own_rows=X_val is not None)

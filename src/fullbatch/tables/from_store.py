@@ -23,6 +23,8 @@ ROWS = 2**18  # that are scored at a time
 
 def check_parameters(estimator: Any, store: Store, given: dict[str, Any], default: Settings) -> None:
     """InputError for whatever was decided when the store was made, and is asked for otherwise now."""
+    if getattr(store, "made_for_it", False):  # by these very parameters, of a table on a cluster
+        return
     for name, value in given.items():
         if value is not None and (name != "target" or value != store.target):
             raise InputError(f"{name} is the store's own, and is not given beside it; its target is {store.target!r}.")
