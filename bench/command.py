@@ -370,8 +370,23 @@ def tables_command(
 
 
 @app.command("gpu")
-def gpu_command(out: Out = Path("bench-results"), budget: Budget = gpu.SECONDS) -> int:
+def gpu_command(
+    out: Out = Path("bench-results"),
+    budget: Budget = gpu.SECONDS,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"A further part instead, into gpu-NAME.json; may be repeated. In the order of worth: {gpu.listed()}.",
+        ),
+    ] = None,
+) -> int:
     """All that a card can tell, in nine minutes: times, peers, streaming, precision, as m grows, and the tests."""
+    if part:
+        for one in [gpu.further(name) for name in dict.fromkeys(part)]:
+            result = gpu.measure(writable(out), _teller(), parts=[one], seconds=budget, name=f"gpu-{one.name}")
+            print("\n".join(gpu.lines(result)))
+        return 0
     say, path = _teller(), writable(out) / "gpu.json"
     result = gpu.measure(out, say, seconds=budget)
     print("\n".join(gpu.lines(result)))

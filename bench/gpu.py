@@ -106,15 +106,63 @@ PARTS = (
 )  # fmt: skip
 
 
+def _longer_scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
+    result = json.loads((folder / f"{LONGER}.json").read_text())
+    return [*result["points"], {"summary": result["summary"]}]
+
+
+LONGER = "gpu-crossover"
+# What is asked after that, ten minutes at a time, in the order of its worth; each writes gpu-NAME.json.
+FURTHER = (
+    Part("memcheck", ("bench.gpu_more", "memcheck"), 180),
+    Part("racecheck", ("bench.gpu_more", "racecheck"), 300),
+    Part("hashes", ("bench.gpu_more", "hashes"), 120),
+    Part("epochs", ("bench.gpu_more", "epochs"), 420),
+    Part("forms", ("bench.gpu_more", "forms"), 180),
+    Part(
+        "crossover",
+        ("bench", "scaling", "--out", "FOLDER", "--name", LONGER, "--backend", "native", "--backend", "numpy",
+         "--backend", "cupy", "--shape", "28-64-1", "--shape", "784-128-1", "--to", "2e7", "--budget", "440",
+         "--rounds", "7", "--quiet", "0", "--no-memory"),
+        500,
+        _longer_scaling,
+    ),
+    Part("streaming", ("bench.gpu_parts", "streaming"), 120),
+)  # fmt: skip
+WHAT = {
+    "memcheck": "compute-sanitizer's memcheck on every kernel",
+    "racecheck": "its racecheck",
+    "hashes": "ten runs of every step and of epochs, one hash each",
+    "epochs": "an epoch of Adam beside PyTorch, eager and compiled with CUDA graphs",
+    "forms": "more shapes, by every step",
+    "crossover": "m from 1,000 to 20 million beside NumPy and the native step, in more rounds",
+    "streaming": "the share of the copy's rate, again",
+}
+
+
+def further(name: str) -> Part:
+    """The further part of that name; InputError for another."""
+    found = [part for part in FURTHER if part.name == name]
+    if not found:
+        raise InputError(f"unknown part {name!r}; the known ones are {', '.join(part.name for part in FURTHER)}.")
+    return found[0]
+
+
+def listed() -> str:
+    """The further parts, what each is and how long it may take."""
+    return "; ".join(f"{part.name} ({WHAT[part.name]}, {part.seconds / 60:.0f} min)" for part in FURTHER)
+
+
 # --- The run --------------------------------------------------------------------------------------------------
 
 
 def measure(
-    folder: Path, say: Callable[[str], None], *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS
-) -> dict[str, Any]:
-    """Run all parts; the content of FOLDER/gpu.json. DeviceError without a card that works."""
+    folder: Path, say: Callable[[str], None], *, parts: Sequence[Part] = PARTS, seconds: float = SECONDS,
+    name: str = "gpu",
+) -> dict[str, Any]:  # fmt: skip
+    """Run all parts; the content of FOLDER/NAME.json. DeviceError without a card that works."""
     card = places.place("cuda")
-    path = folder / "gpu.json"
+    path, scaled = folder / f"{name}.json", [SCALED] if parts is PARTS else [LONGER]
     result: dict[str, Any] = {
         "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": asdict(machine.describe()),
         "device": card.name, "seconds": seconds, "parts": {}, "summary": {}, "finished": False,
@@ -123,7 +171,7 @@ def measure(
     def save() -> None:
         write(path, _finite(result))
 
-    for old in (path, folder / f"{SCALED}.json"):
+    for old in (path, *(folder / f"{one}.json" for one in scaled)):
         make_room(old)
         old.unlink(missing_ok=True)  # else a part that fails would be told by an earlier run's points
     deadline = time.perf_counter() + seconds

@@ -501,10 +501,10 @@ PARTS: dict[str, Callable[[], Points]] = {
 }
 
 
-def main(part: str) -> int:
+def main(part: str, parts: dict[str, Callable[[], Points]] = PARTS) -> int:
     """Print the points of a part. A part that another project is missing for says so, and is no failure of ours."""
     try:
-        for point in PARTS[part]():
+        for point in parts[part]():
             print(json.dumps(point), flush=True)
     except ModuleNotFoundError as fault:
         print(json.dumps({"error": f"{fault.name} is not installed"}), flush=True)

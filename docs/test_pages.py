@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import fullbatch
 from fullbatch.command.app import main
 from fullbatch.errors import TableWarning
 
@@ -130,3 +131,12 @@ def test_the_messages_that_are_explained_exist() -> None:
     rows = re.findall(r"^\| `(.+?)` \|", (HERE / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) > 15
     assert [row for row in rows if row not in told] == []
+
+
+def test_the_messages_of_the_page_on_gpus_are_those_of_the_code():
+    """They are made of parts, so that they are looked for in the files of the rooms that raise them."""
+    rooms = [Path(fullbatch.__file__).parent / room for room in ("machine", "fold", "sources")]
+    code = "".join(path.read_text(encoding="utf-8") for room in rooms for path in sorted(room.glob("*.py")))
+    rows = re.findall(r"^\| `(.+?)` \|", (HERE / "gpu.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) > 10
+    assert [row for row in rows if row not in code] == []

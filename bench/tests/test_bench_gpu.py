@@ -16,7 +16,7 @@ import pytest
 
 import fake_cupy
 import fullbatch as fb
-from bench import command, gpu, gpu_parts
+from bench import command, gpu, gpu_more, gpu_parts
 from bench.gpu import Part
 from bench.problem import Shape
 from fullbatch.fold import blocks
@@ -267,6 +267,31 @@ def test_figures_come_first_and_tests_last_within_nine_minutes():
             assert part.command[1] in gpu_parts.PARTS
 
 
+def test_the_further_parts_are_listed_in_the_order_of_their_worth_each_within_ten_minutes(capsys):
+    for part in gpu.FURTHER:
+        assert part.seconds <= gpu.SECONDS
+        module, name = part.command[:2]
+        known = {"bench.gpu_more": gpu_more.PARTS, "bench.gpu_parts": gpu_parts.PARTS, "bench": ["scaling"]}
+        assert name in known[module]
+    assert list(gpu.WHAT) == [part.name for part in gpu.FURTHER]
+    assert command.main(["gpu", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(name in printed for name in gpu.WHAT)
+    assert [printed.index(name + " (") for name in gpu.WHAT] == sorted(printed.index(name + " (") for name in gpu.WHAT)
+
+
+def test_a_further_part_runs_alone_and_has_a_file_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(places, "place", lambda device: Place("cuda:0", np))
+    (tmp_path / "gpu.json").write_text("{}")
+    monkeypatch.setattr(gpu, "FURTHER", (Part("hashes", ("bench.gpu_more", "none of these"), 20),))
+    assert command.main(["gpu", "--part", "hashes", "--out", str(tmp_path)]) == 0
+    assert "hashes: failed: status 1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "gpu-hashes.json").read_text())["finished"] is True
+    assert (tmp_path / "gpu.json").read_text() == "{}"
+    assert command.main(["gpu", "--part", "nothing", "--out", str(tmp_path)]) == 2
+    assert "unknown part 'nothing'; the known ones are hashes" in capsys.readouterr().err
+
+
 def test_the_scaling_part_is_a_command_that_bench_knows(tmp_path):
     part = next(part for part in gpu.PARTS if part.name == "scaling")
     assert part.command[:2] == ("bench", "scaling")
@@ -355,6 +380,48 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
     assert point["block of tf32"] != blocks.block_size(network, np.empty((5, 0), "float32")), "not the CPU's"
     assert len(gpu.lines(result)) == 13
     json.dumps(result, allow_nan=False)
+
+
+@fake_cupy.pretended
+def test_the_further_parts_on_a_card_that_is_pretended(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(gpu_more, "EPOCHS", {"5-7-1": 60})
+    monkeypatch.setattr(gpu_more, "BATCHES", (20,))
+    real = gpu_parts.seconds_of
+    monkeypatch.setattr(gpu_more, "seconds_of", lambda call, **options: real(call, untimed=0, rounds=2))
+    monkeypatch.setattr(gpu_more, "torch_epochs", lambda *given, compiled: 1 / 0)
+    ours = [point for point in gpu_more.epochs_of_adam() if point["who"] == "fullbatch"]
+    assert [point["updates"] for point in ours] == [3]
+    assert all(point["last_cost"] < point["first_cost"] for point in ours)
+    monkeypatch.setattr(gpu_more, "OF_HASHES", ("5-7-1",))
+    found = list(gpu_more.hashes(runs=2, m=70))
+    assert {point["step"] for point in found} == {"onepass", "fused", "inplace", "array", "two epochs of Adam"}
+    assert all(point["different"] == 1 for point in found)
+    monkeypatch.setattr(gpu_more, "OF_KERNELS", ("5-7-1",))
+    monkeypatch.setattr(gpu_more, "DTYPES", ("float32",))
+    assert {point["step"] for point in gpu_more.kernels(450)} == {point["step"] for point in found}
+
+
+@pytest.mark.parametrize("name", ["5-4-3", "5-7-1"])
+def test_pytorch_s_epoch_learns_the_same(name):
+    pytest.importorskip("torch")
+    p, costs = gpu_more.problem.make(Shape.parse(name), 60), []
+    epoch = gpu_more.torch_epochs(p, 20, None, compiled=False, device="cpu")
+    costs = [epoch() for _ in range(3)]
+    first = fb.cost(p.network, p.params, p.X, p.Y)
+    assert costs[0] == pytest.approx(first, rel=0.02)
+    assert costs[2] < costs[0]
+
+
+def test_without_a_sanitizer_its_part_says_where_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [point] = gpu_more.PARTS["memcheck"]()
+    assert "comes with NVIDIA's CUDA toolkit" in point["error"]
+    program = tmp_path / "compute-sanitizer"
+    program.write_text("#!/bin/sh\n/bin/echo '{\"case\": 1}'\n/bin/echo '========= ERROR SUMMARY: 0 errors'\nexit 0\n")
+    program.chmod(0o755)
+    [point] = gpu_more.sanitized("racecheck")
+    assert (point["exit"], point["said"], point["ran"]) == (0, "ERROR SUMMARY: 0 errors", 1)
 
 
 def test_a_part_whose_package_is_missing_says_so():

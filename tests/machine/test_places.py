@@ -184,6 +184,7 @@ def test_gpus_that_work(cupy):
 
 DRIVER = "the NVIDIA driver is missing or too old for this CuPy"
 NO_GPU = "the NVIDIA driver finds no GPU"
+CACHE = "CuPy cannot write the folder of the kernels"
 LIBRARIES = "CUDA's libraries are missing"
 MEMORY = "the GPU is out of memory"
 
@@ -216,6 +217,10 @@ MEMORY = "the GPU is out of memory"
         ),
         ("sum", ImportError('Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file'), LIBRARIES),
         ("sum", RuntimeError('catastrophic error: cannot open source file "cuda_fp16.h"'), LIBRARIES),
+        ("sum", OSError("libnvrtc.so.13: cannot open shared object file: No such file or directory"), LIBRARIES),
+        ("sum", FileNotFoundError(2, "No such file or directory", "/usr/lib/libnvrtc.so.13"), LIBRARIES),
+        ("sum", PermissionError(13, "Permission denied", "/home/a/.cupy/kernel_cache"), CACHE),
+        ("sum", OSError(28, "No space left on device", "/home/a/.cupy/kernel_cache/tmp1"), CACHE),
         ("sum", OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), MEMORY),
         ("sum", CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), MEMORY),
         ("sum", CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"), MEMORY),
@@ -240,7 +245,7 @@ def test_each_fault_has_a_message_of_its_own_on_one_line(cupy, where, error, wor
     assert type(error).__name__ in message
     assert str(error).split()[0].rstrip(":") in message  # what CUDA itself said is there too
     if words != "CUDA cannot be used":
-        assert any(cure in message for cure in ("install", "nvidia-smi", "free it"))
+        assert any(cure in message for cure in ("install", "nvidia-smi", "free it", "CUPY_CACHE_DIR"))
     place = places.place("auto")
     assert (place.name, place.reason) == ("cpu", message)
     gpu = fb.devices()[1]
@@ -300,6 +305,17 @@ def test_a_cupy_that_cannot_be_imported(tmp_path, monkeypatch, text, words):
     assert fb.devices()[1].usable is False
 
 
+def test_a_cupy_whose_folder_cannot_be_made(tmp_path, monkeypatch):
+    """As in a container whose home is read-only: CuPy 14.2 fails when it is imported."""
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    (tmp_path / "cupy.py").write_text("import os\nos.makedirs('/proc/nowhere')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DeviceError, match=f"{CACHE}.*CUPY_CACHE_DIR.*/proc/nowhere") as caught:
+        places.place("cuda")
+    assert "\n" not in str(caught.value)
+    assert places.place("auto").name == "cpu"
+
+
 def test_warnings_of_cupy_are_not_shown(tmp_path, monkeypatch):
     (tmp_path / "cupy.py").write_text(
         "import warnings\nwarnings.warn('CUDA path could not be detected')\nraise ImportError('no')"
@@ -337,6 +353,7 @@ def test_what_we_take_of_cupy_is_there():
         "cuda.runtime.memcpyAsync, cuda.runtime.memcpyHostToDevice, cuda.runtime.memGetInfo\n"
         "cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor\n"
         "cupy.get_default_memory_pool().get_limit, cupy.get_default_pinned_memory_pool().free_all_blocks\n"
+        "cuda.Stream.begin_capture, cuda.Stream.end_capture, cuda.Graph.launch, cupy.ndarray.set\n"
         "cupy.RawModule(code=' ').get_function, cupy.RawKernel.kernel\n"
         "from fullbatch.machine import cuda as ours\n"
         "assert ours.is_out_of_memory(cuda.memory.OutOfMemoryError(512, 0))\n"

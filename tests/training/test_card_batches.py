@@ -14,6 +14,7 @@ import cuda_on_cpu
 import fake_cupy
 import fullbatch as fb
 from fullbatch import steps
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.parameters import flatten
 from fullbatch.fold import blocks
 from fullbatch.machine import places
@@ -305,21 +306,31 @@ def test_between_batches_a_checkpoint_is_told_what_is_there(fake, monkeypatch):
 @fake_cupy.pretended
 @pytest.mark.parametrize(
     "why",
-    ["another loss", "own activation", "an optimiser of another name", "no memory", "a small budget", "one batch"],
+    [
+        "another loss",
+        "own activation",
+        "an optimiser of another name",
+        "no memory",
+        "a small budget",
+        "one batch",
+        "dropout",
+    ],
 )
 def test_what_they_cannot_do_the_loop_in_python_does(fake, why, monkeypatch):
     network, theta, examples = case(fake)
-    budget, batch_size, optimizer = np.inf, 40, OPTIMIZERS["adam"]
+    budget, batch_size, optimizer, more = np.inf, 40, OPTIMIZERS["adam"], {}
     if why == "another loss":
         network = fb.Network([3, 9, 1], output="identity", loss="absolute_error")
     elif why == "own activation":
         network = fb.Network([3, 9, 1], hidden=(lambda Z: Z * Z, lambda Z: 2 * Z))
-    elif why == "an optimiser of another name":
+    elif why == "another optimiser":
         optimizer = optimizer._replace(name="mine")
     elif why == "a small budget":
         budget, batch_size = blocks.workspace(network, theta, 150, m=150), 149
     elif why == "one batch":
         batch_size = 150
+    elif why == "dropout":
+        more["dropout"] = Dropout((0.5,), seed=1)
     else:
         error = fake_cupy.OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
 
@@ -327,7 +338,7 @@ def test_what_they_cannot_do_the_loop_in_python_does(fake, why, monkeypatch):
             raise error
 
         monkeypatch.setattr(card_batches, "Updates", none)
-    with Objective(network, examples, budget=budget) as objective:
+    with Objective(network, examples, budget=budget, **more) as objective:
         state = TrainingState.start(theta, optimizer, Schedule("constant", 0.05))
         made = minibatches.make(objective, optimizer, state, batch_size)
         assert type(made) is PythonBatches

@@ -17,6 +17,11 @@ from typing import Any
 from fullbatch.errors import DeviceError, InputError
 from fullbatch.machine import arrays
 
+CACHE = (
+    "CuPy cannot write the folder of the kernels that it has compiled; set CUPY_CACHE_DIR to a folder that can be "
+    "written"
+)
+
 
 def import_cupy() -> Any:
     if _is_absent():
@@ -28,6 +33,8 @@ def import_cupy() -> Any:
             warnings.simplefilter("ignore")  # CuPy warns about paths and duplicates; what matters is tried below
             import cupy
     except Exception as error:  # a broken installation can fail in any way
+        if _is_of_the_cache(error):  # CuPy from 14.2 on makes the folder when it is imported
+            raise DeviceError(f"{CACHE} [{one_line(error)}].") from error
         raise DeviceError(f"CuPy is installed but cannot be imported ({one_line(error)}); reinstall it.") from error
     return cupy
 
@@ -92,6 +99,7 @@ def explain(error: Exception) -> str:
             lambda: is_out_of_memory(error),
             "the GPU is out of memory: another process holds it; free it or choose device='cpu'",
         ),
+        (lambda: _is_of_the_cache(error), CACHE),
         (
             # CuPy reports a missing library as an ImportError, or as another error that names the file or the header.
             lambda: isinstance(error, (ImportError, OSError)) or ".so" in low or "cannot open source file" in low,
@@ -102,6 +110,11 @@ def explain(error: Exception) -> str:
         if holds():
             return f"{cause} [{text}]."
     return f"CUDA cannot be used [{text}]."
+
+
+def _is_of_the_cache(error: Exception) -> bool:
+    """Whether a file could not be made or written; a library that is not found has no number of an error."""
+    return isinstance(error, OSError) and bool(error.errno) and ".so" not in str(error.filename)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

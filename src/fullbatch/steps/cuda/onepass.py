@@ -82,10 +82,13 @@ class Variant(NamedTuple):
         return self.gathering(False)
 
     def gathering(self, gathers: bool) -> str:
-        """The source; where it ``gathers``, of a mini-batch whose examples an order says."""
+        """The source; where it ``gathers``, of a mini-batch whose examples an order says.
+
+        Its thread blocks are few, so that a multiprocessor need not hold as many as there is room for.
+        """
         own = {
             "WARPS": self.warps, "LU": UNITS[self.dtype] // 8, "LI": self.lane_inputs, "EXAMPLES": EXAMPLES,
-            "RESIDENT": self.resident, "GATHERS": int(gathers),
+            "RESIDENT": RESIDENT_WIDE // self.warps if gathers else self.resident, "GATHERS": int(gathers),
         }  # fmt: skip
         return constants(self.dtype, self.activation, self.output, own) + HELPERS + CHOSEN + SOURCE
 

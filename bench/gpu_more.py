@@ -1,0 +1,216 @@
+"""What is asked of a card after ``bench gpu``: python -m bench.gpu_more PART prints a JSON object a line.
+
+gpu.FURTHER has the parts in the order of their worth, with how long each may take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench import gpu_parts, problem
+from bench.gpu_parts import Points, attempt, seconds_of
+from bench.losses import torch_loss
+from bench.problem import Problem, Shape
+from fullbatch import steps
+from fullbatch.core.parameters import flatten
+from fullbatch.sources import Dense, Examples, OneHot
+from fullbatch.training.loop import epochs
+from fullbatch.training.objective import Objective
+from fullbatch.training.optimizers import adam
+from fullbatch.training.schedules import Schedule
+from fullbatch.training.state import TrainingState
+
+EPOCHS = {"784-100-10": 2**18, "28-64-1": 2**21}  # m
+BATCHES = 1000, 10_000
+RATE = 1e-3
+RUNS = 10
+DTYPES = "float32", "float64"
+OF_HASHES = "28-64-1", "784-100-10", "28-1"
+OF_KERNELS = "28-64-1", "3-5-4-3", "40-9-1", "28-1"
+
+
+# --- An epoch of Adam -----------------------------------------------------------------------------------------
+
+
+def on_card(p: Problem) -> tuple[Any, Examples]:
+    """The parameters as one vector, and the examples, on the card; of several classes the codes."""
+    import cupy
+
+    X, theta = Dense(cupy.asarray(p.table).T), cupy.asarray(flatten(p.params))
+    if p.shape.sizes[-1] == 1:
+        return theta, Examples(X, Dense(cupy.asarray(p.targets).T))
+    return theta, Examples(X, OneHot(cupy.asarray(p.codes.astype(np.int32)), p.shape.sizes[-1], np.dtype("float32")))
+
+
+def orders(m: int) -> Iterator[np.ndarray]:
+    """Drawn on the host, as the estimators do."""
+    rng, order = np.random.RandomState(0), np.arange(m, dtype=np.int32)
+    while True:
+        rng.shuffle(order)
+        yield order
+
+
+def our_epochs(p: Problem, batch: int, held: ExitStack) -> Callable[[], float]:
+    """A call that trains for an epoch, and gives its cost."""
+    theta, examples = on_card(p)
+    objective, optimizer = held.enter_context(Objective(p.network, examples)), adam()
+    state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
+    loop = epochs(objective, optimizer, state, orders=orders(p.m), batch_size=batch, light=True)
+    return lambda: next(loop).costs[-1]
+
+
+def torch_epochs(
+    p: Problem, batch: int, held: ExitStack, *, compiled: bool, device: str = "cuda"
+) -> Callable[[], float]:
+    """The same by PyTorch: fused Adam, the order drawn on the card; ``compiled`` is with CUDA graphs."""
+    import torch
+
+    X = torch.tensor(p.table, device=device)
+    targets = torch.tensor(p.targets if p.shape.sizes[-1] == 1 else p.codes, device=device)
+    leaves = [torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])]
+    optimizer = torch.optim.Adam(leaves, lr=RATE, fused=device == "cuda")
+    loss = torch_loss(p.shape.output)
+    function = torch.compile(loss, mode="reduce-overhead", dynamic=False) if compiled else loss
+
+    def epoch() -> float:
+        order, total = torch.randperm(p.m, device=device), torch.zeros((), device=device)
+        for start in range(0, p.m, batch):
+            index = order[start : start + batch]
+            J = function(X[index], targets[index], leaves)
+            optimizer.zero_grad(set_to_none=True)
+            J.backward()
+            optimizer.step()
+            total += J.detach() * (len(index) / p.m)
+        return float(total)
+
+    return epoch
+
+
+def epochs_of_adam(scale: float = 1.0) -> Points:
+    """Seconds of an epoch, ours and PyTorch's. All batches are of one length, so that nothing is compiled twice."""
+    makers: dict[str, Callable[..., Callable[[], float]]] = {
+        "fullbatch": our_epochs,
+        "PyTorch eager": partial(torch_epochs, compiled=False),
+        "PyTorch compiled, CUDA graphs": partial(torch_epochs, compiled=True),
+    }
+    for name, m in EPOCHS.items():
+        for batch in BATCHES:
+            rows = max(2, round(m * scale) // batch) * batch
+            p = problem.make(Shape.parse(name), rows)
+            for who, make in makers.items():
+                what = {"case": name, "m": rows, "batch": batch, "who": who}
+                yield attempt(what, partial(_timed_epochs, make, p, batch))
+
+
+def _timed_epochs(make: Callable[..., Callable[[], float]], p: Problem, batch: int) -> dict[str, Any]:
+    costs: list[float] = []
+    with ExitStack() as held:
+        call = make(p, batch, held)
+        times = seconds_of(lambda: costs.append(call()), untimed=2, rounds=5, most=15)
+    return {**times, "updates": p.m // batch, "first_cost": costs[0], "last_cost": costs[-1]}
+
+
+# --- Ten runs, one hash -----------------------------------------------------------------------------------------
+
+
+def hashes(runs: int = RUNS, m: int = 300_001) -> Points:
+    """Of a gradient by each step, and of two epochs of Adam: how many different results so many runs have."""
+    for name in OF_HASHES:
+        p = problem.make(Shape.parse(name), m if Shape.parse(name).sizes[0] < 100 else m // 8)
+        theta, examples = on_card(p)
+        for step in [one for one in steps.STEPS if steps.STEPS[one].can_run(p.network, examples.X.like)]:
+            call = partial(_bits_of, step, p, theta, examples)
+            yield attempt({"case": name, "step": step}, partial(_different, runs, call))
+        what = {"case": name, "step": "two epochs of Adam"}
+        yield attempt(what, partial(_different, runs, partial(_bits_of_epochs, p, theta, examples)))
+
+
+def _different(runs: int, call: Callable[[], bytes]) -> dict[str, Any]:
+    found = {hashlib.sha1(call()).hexdigest() for _ in range(runs)}
+    return {"runs": runs, "different": len(found), "hash": min(found)}
+
+
+def _bits_of(step: str, p: Problem, theta: Any, examples: Examples) -> bytes:
+    with gpu_parts.only(step), Objective(p.network, examples) as objective:
+        J, gradient = objective.cost_and_gradient(theta)
+    return np.float64(J).tobytes() + gradient.get().tobytes()
+
+
+def _bits_of_epochs(p: Problem, theta: Any, examples: Examples, batch: int = 1000) -> bytes:
+    optimizer = adam()
+    state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
+    chosen = (order for _, order in zip(range(2), orders(p.m), strict=False))
+    with Objective(p.network, examples) as objective:
+        *_, last = epochs(objective, optimizer, state, orders=chosen, batch_size=min(batch, p.m // 2))
+    return np.array(last.costs[1]).tobytes() + last.theta.get().tobytes()
+
+
+# --- compute-sanitizer --------------------------------------------------------------------------------------------
+
+
+def kernels(m: int = 1300) -> Points:
+    """Each kernel of ours once or twice, on few examples: what a sanitizer looks at."""
+    for name in OF_KERNELS:
+        for dtype in DTYPES:
+            p = problem.make(Shape.parse(name), m, dtype)
+            theta, examples = on_card(p) if dtype == "float32" else _of_numbers(p)
+            for step in [one for one in steps.STEPS if steps.STEPS[one].can_run(p.network, examples.X.like)]:
+                _bits_of(step, p, theta, examples)
+                yield {"case": name, "dtype": dtype, "step": step}
+            _bits_of_epochs(p, theta, examples, 200)
+            yield {"case": name, "dtype": dtype, "step": "two epochs of Adam"}
+
+
+def _of_numbers(p: Problem) -> tuple[Any, Examples]:
+    import cupy
+
+    X, Y = (Dense(cupy.asarray(a).T) for a in (p.table, p.targets))
+    return cupy.asarray(flatten(p.params)), Examples(X, Y)
+
+
+def sanitized(tool: str) -> Points:
+    """What NVIDIA's compute-sanitizer finds in ``kernels``. It comes with the CUDA toolkit, and with no wheel."""
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        yield {"tool": tool, "error": "compute-sanitizer is not on PATH; it comes with NVIDIA's CUDA toolkit"}
+        return
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "bench.gpu_more", "kernels"]
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("=========")]
+    yield {
+        "tool": tool, "exit": done.returncode, "seconds": time.perf_counter() - began,
+        "ran": done.stdout.count('"case"'), "said": lines[-1].lstrip("= ") if lines else "", "first": lines[:20],
+    }  # fmt: skip
+
+
+# --- More forms ------------------------------------------------------------------------------------------------
+
+
+def forms(scale: float = 1.0) -> Points:
+    """One cost and gradient by each step that can run, of shapes that the nine minutes have no time for."""
+    for name, repeats in {"28-1": 160, "784-100-10": 8, "28-64-64-1": 64, "10-16-1": 160}.items():
+        yield from gpu_parts._steps_of(name, max(1, int(repeats * scale)))
+
+
+PARTS: dict[str, Callable[[], Points]] = {
+    "kernels": kernels,
+    "memcheck": partial(sanitized, "memcheck"),
+    "racecheck": partial(sanitized, "racecheck"),
+    "epochs": epochs_of_adam,
+    "hashes": hashes,
+    "forms": forms,
+}
+
+if __name__ == "__main__":
+    sys.exit(gpu_parts.main(sys.argv[1], PARTS))
