@@ -162,7 +162,7 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """Run all parts; the content of FOLDER/NAME.json. DeviceError without a card that works."""
     card = places.place("cuda")
-    path, scaled = folder / f"{name}.json", [SCALED] if parts is PARTS else [LONGER]
+    path, scaled = folder / f"{name}.json", SCALED if name == "gpu" else LONGER
     result: dict[str, Any] = {
         "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": asdict(machine.describe()),
         "device": card.name, "seconds": seconds, "parts": {}, "summary": {}, "finished": False,
@@ -171,7 +171,7 @@ def measure(
     def save() -> None:
         write(path, _finite(result))
 
-    for old in (path, *(folder / f"{one}.json" for one in scaled)):
+    for old in (path, folder / f"{scaled}.json"):
         make_room(old)
         old.unlink(missing_ok=True)  # else a part that fails would be told by an earlier run's points
     deadline = time.perf_counter() + seconds

@@ -380,4 +380,5 @@ def test_estimators_train_so_with_early_stopping_once_an_epoch(fake, solver, cla
         if early:
             assert ours.validation_scores_ == truth.validation_scores_
         assert isinstance(made.pop(0), CardBatches)
-        assert made == [], "the host has a twin of its own"
+        assert made in ([], [None]), "not on the host"
+        made.clear()
