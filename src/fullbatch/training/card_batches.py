@@ -37,7 +37,7 @@ class CardBatches:
     @staticmethod
     def can_run(objective: Objective, optimizer: Optimizer, batch_size: int) -> bool:
         fold, m = objective.fold, objective.examples.m
-        if optimizer.name not in RULES or not hasattr(steps.STEPS[fold.step_name], "rows_of_batch"):
+        if optimizer.name not in RULES or not hasattr(steps.STEPS.get(fold.step_name), "rows_of_batch"):
             return False
         if not arrays.is_cupy(fold.examples.X.like) or not batch_size < m < 2**31 or batch_size > fold.block:
             return False
