@@ -8,9 +8,12 @@ from fullbatch.core.activations import sigmoid
 from fullbatch.machine import arrays
 
 
-def probabilities(yhat: Any) -> Any:
-    """The probability of each class, (k, m), of yhat (n[L], m): one sigmoid unit stands for two classes."""
-    return yhat if yhat.shape[0] > 1 else arrays.namespace(yhat).concat([1 - yhat, yhat], axis=0)
+def probabilities(yhat: Any, axis: int = 0) -> Any:
+    """The probability of each class, (k, m), of yhat (n[L], m): one sigmoid unit stands for two classes.
+
+    axis : 1 where yhat is (m, n[L]), and so what comes is (m, k)
+    """
+    return yhat if yhat.shape[axis] > 1 else arrays.namespace(yhat).concat([1 - yhat, yhat], axis=axis)
 
 
 def log_probabilities(Z: Any, *, softmax: bool) -> Any:

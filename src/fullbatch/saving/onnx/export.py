@@ -167,22 +167,22 @@ class Parts:
     def _numbers(self, yhat: Any, xp: Any) -> dict[str, Any]:
         if self.encoding is not None:
             yhat = self.encoding.target_scale.decoded(xp.astype(yhat, xp.float64), xp)
-        return {"prediction": yhat[0, :] if self.network.sizes[-1] == 1 else yhat.T}
+        return {"prediction": xp.only_unit(yhat) if self.network.sizes[-1] == 1 else yhat}
 
     def _labels(self, yhat: Any, xp: Any) -> dict[str, Any]:
-        return {"label": xp.astype(yhat > 0.5, xp.int64).T, "probabilities": yhat.T}
+        return {"label": xp.astype(yhat > 0.5, xp.int64), "probabilities": yhat}
 
     def _classes(self, yhat: Any, xp: Any) -> dict[str, Any]:
         assert self.classes is not None
         if self.network.output.name == "softmax":
             codes = xp.argmax(yhat, axis=0)
         elif self.threshold is not None:
-            codes = xp.astype(yhat[0, :] >= self.threshold, xp.int64)
+            codes = xp.astype(xp.only_unit(yhat) >= self.threshold, xp.int64)
         else:
-            codes = xp.astype(yhat[0, :] > 0.5, xp.int64)
+            codes = xp.astype(xp.only_unit(yhat) > 0.5, xp.int64)
         one = len(self.classes) == 1
-        proba = xp.ones_like(yhat) if one else probabilities(yhat)
-        return {"label": xp.take(xp.asarray(self.classes), 0 * codes if one else codes), "probabilities": proba.T}
+        proba = xp.ones_like(yhat) if one else probabilities(yhat, axis=1)
+        return {"label": xp.take(xp.asarray(self.classes), 0 * codes if one else codes), "probabilities": proba}
 
     def _inputs(self) -> list[Any]:
         if self.encoding is None:

@@ -37,7 +37,7 @@ class Graph:
     def __init__(self, taken: set[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self._taken = set(taken)
+        self._taken, self._outputs = set(taken), set[str]()
         self._count = 0
 
     def name(self, kind: str) -> str:
@@ -79,8 +79,21 @@ class Graph:
                 own[node.output[0]] = self._take_constant(node.attribute[0].t)
             elif node.op_type == "Identity" and node.output[0] not in result:
                 own[node.output[0]] = own[node.input[0]]
-            else:
+            elif node.op_type != "Identity" or not self._renamed(own[node.input[0]], outputs.get(node.output[0])):
                 self._take_node(node, own, outputs)
+
+    def _renamed(self, value: str, output: str | None) -> bool:
+        """Give a value the name of an output, for which a node would merely hand it on; False where it has one."""
+        if output is None or value in self._outputs:
+            return False
+        for node in self.nodes:
+            if value in node.output:
+                self._outputs.add(output)
+                for each in self.nodes:
+                    for names in (each.input, each.output):
+                        names[:] = [output if name == value else name for name in names]
+                return True
+        return False  # of an input, or a constant
 
     def _take_constant(self, tensor: onnx.TensorProto) -> str:
         import onnx

@@ -1,8 +1,10 @@
 """The pass, traced by ndonnx: ``Network.forward_unchecked`` itself, on arrays that stand for values to come.
 
-Three things are put in its place. The products, because ndonnx guards each by a branch for empty arrays, which
-onnxruntime needs not, and because the first one takes rows of W[1] for categories in place of a one-hot matrix;
-zeros_like, whose zero need not have the size of the array; and max, which looks for NaN first.
+Every array is held transposed, (N, n) and not (n, N), as the graph's inputs and outputs are: nothing is turned there,
+and onnxruntime makes one node of a product and the bias. So axis 0 of the pass, the units, is axis 1 here. Three things
+are put in its place besides. The products, because ndonnx guards each by a branch for empty arrays, which onnxruntime
+needs not, and because the first one takes rows of W[1] for categories in place of a one-hot matrix; zeros_like and
+full_like, whose number need not have the size of the array; and max, which looks for NaN first.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def trace(
     layers : (W, b) of each layer, NumPy's
     k : how many of the features are numbers, the first ones
     categories : of each category how many features it has; they are the last ones
-    finish : (yhat (n[L], N), xp) -> the outputs by name
+    finish : (yhat (N, n[L]), xp) -> the outputs by name
     """
     _, ndx = packages()
     xp = _Namespace(ndx)
@@ -42,8 +44,8 @@ def trace(
     rows = {f"{ROW}{j}": ndx.argument(shape=("N",), dtype=ndx.int64) for j in range(len(categories))}
     (W, b), *others = layers
     params = (
-        Layer(_FirstWeights(W, k, sum(categories)), ndx.asarray(b)),
-        *(Layer(_Weights(ndx.asarray(W)), ndx.asarray(b)) for W, b in others),
+        Layer(_FirstWeights(W, k, sum(categories)), ndx.asarray(np.reshape(b, -1))),
+        *(Layer(_Weights(W), ndx.asarray(np.reshape(b, -1))) for W, b in others),
     )
     X = _Columns(numbers.get(NUMBERS), list(rows.values()))
     yhat = network.forward_unchecked(params, X, xp).A[-1]
@@ -63,31 +65,43 @@ class _Namespace:
         """One zero, which is compared with all of Z."""
         return self._ndx.asarray(0, dtype=Z.dtype)
 
+    def full_like(self, Z: Any, number: float) -> Any:
+        return self._ndx.asarray(number, dtype=Z.dtype)
+
     def argmax(self, proba: Any, axis: int) -> Any:
         """The first of the largest."""
         import spox.opset.ai.onnx.v20 as op
 
-        return self._ndx.asarray(op.arg_max(proba.unwrap_spox(), axis=axis, keepdims=0))
+        return self._ndx.asarray(op.arg_max(proba.unwrap_spox(), axis=1 - axis, keepdims=0))
 
     def max(self, Z: Any, axis: int, keepdims: bool) -> Any:
         """The softmax's largest exponent: a NaN reaches its sum besides."""
         import spox.opset.ai.onnx.v20 as op
 
-        axes = op.const(np.array([axis], np.int64))
+        axes = op.const(np.array([1 - axis], np.int64))
         return self._ndx.asarray(op.reduce_max(Z.unwrap_spox(), axes, keepdims=int(keepdims)))
+
+    def sum(self, Z: Any, axis: int, keepdims: bool) -> Any:
+        return self._ndx.sum(Z, axis=1 - axis, keepdims=keepdims)
+
+    def only_unit(self, Z: Any) -> Any:
+        """(N,) of (N, 1)."""
+        import spox.opset.ai.onnx.v20 as op
+
+        return self._ndx.asarray(op.squeeze(Z.unwrap_spox(), op.const(np.array([1], np.int64))))
 
 
 class _Weights:
     """W[l] of a later layer: its product with A[l-1]."""
 
-    def __init__(self, W: Any) -> None:
-        self.W = W
+    def __init__(self, W: np.ndarray) -> None:
+        self.W = np.ascontiguousarray(W.T)
 
     def __matmul__(self, A: Any) -> Any:
         import ndonnx as ndx
         import spox.opset.ai.onnx.v20 as op
 
-        return ndx.asarray(op.matmul(self.W.unwrap_spox(), A.unwrap_spox()))
+        return ndx.asarray(op.matmul(A.unwrap_spox(), op.const(self.W)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class _FirstWeights:
     """W[1]: its product with X is that with the numbers, and rows of its transpose added up."""
 
     def __init__(self, W: np.ndarray, k: int, c: int) -> None:
-        self.of_numbers = np.ascontiguousarray(W[:, :k])
+        self.of_numbers = W[:, :k]
         # The row of zeros at the end is for "no feature".
         self.of_categories = np.concatenate([W[:, W.shape[1] - c :].T, np.zeros((1, len(W)), W.dtype)])
 
@@ -112,9 +126,9 @@ class _FirstWeights:
 
         parts = []
         if X.numbers is not None:
-            parts.append(_Weights(ndx.asarray(self.of_numbers)) @ X.numbers.T)
+            parts.append(_Weights(self.of_numbers) @ X.numbers)
         if X.rows:
             table = ndx.asarray(self.of_categories)
             found = [ndx.take(table, row, axis=0).unwrap_spox() for row in X.rows]
-            parts.append(ndx.asarray(op.sum(found)).T)
+            parts.append(ndx.asarray(op.sum(found)))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
