@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullbatch.command.options import DataArguments, Metric, ModelArgument
+from fullbatch.command.options import DataArguments, Metric, ModelArgument, Weight
 from fullbatch.command.printing import say, status
 
 
@@ -16,6 +16,7 @@ def explain(
     data: DataArguments,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write a page, plots (PNG) and tables (CSV) here.")],
     metric: Metric = None,
+    weight: Weight = None,
     rows: Annotated[
         int | None,
         typer.Option(min=2, help="Permute so many rows, drawn at random.", show_default="at most 10,000"),
@@ -33,8 +34,8 @@ def explain(
     loaded = load_table_model(model)
     with status(f"explaining {model} on {named(data)}"):
         found = explanation.explain(
-            loaded, [str(path) for path in data], metric=metric, rows=rows, repeats=repeats, columns=columns,
-            random_state=seed,
+            loaded, [str(path) for path in data], sample_weight=weight, metric=metric, rows=rows, repeats=repeats,
+            columns=columns, random_state=seed,
         )  # fmt: skip
         page = found.save(out)
     for note in found.notes:

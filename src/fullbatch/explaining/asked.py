@@ -15,10 +15,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from fullbatch.errors import InputError, TableError
-from fullbatch.serving.predictor import Predictor, predictor
+from fullbatch.estimators.inputs import read_weight
+from fullbatch.serving.predictor import Predictor
 from fullbatch.serving.tables import TablePredictor
 from fullbatch.tables.frames import as_table, column_names
 from fullbatch.tables.raw import Conventions, RawColumn, RawTable
+from fullbatch.tables.roles import weights_of
 
 
 class Column(NamedTuple):
@@ -49,6 +51,13 @@ class Column(NamedTuple):
             different = wanted
         return there[first], [self.shown(value) for value in different.tolist()], different.tolist()
 
+    def text(self, row: int) -> str:
+        """A row's value; "" for a missing one."""
+        value = self.values[row]
+        if self.levels is not None:
+            return self.levels[int(value)] if value < len(self.levels) else ""
+        return "" if np.isnan(value) else self.shown(float(value))
+
     def shown(self, value: float) -> str:
         """A number as a reader expects it."""
         if self.time == "date":
@@ -60,7 +69,8 @@ class Rows:
     """What a model is asked for: its raw columns, and of each row the target where it is known.
 
     target : codes of ``classes``, or numbers, (m,); None: it is not known
-    left_out : how many rows were given whose target is missing
+    weight : what each row counts, (m,), above 0; None: all count the same
+    left_out : how many rows were given whose target is missing;  of_weight_0 : how many that count for nothing
     """
 
     names: tuple[str, ...]
@@ -68,7 +78,8 @@ class Rows:
     target_name: str
     threshold: float | None = None
     target: np.ndarray | None = None
-    left_out = 0
+    weight: np.ndarray | None = None
+    left_out = of_weight_0 = 0
     m: int
 
     def predict(self, rows: np.ndarray | None = None) -> np.ndarray:
@@ -93,9 +104,11 @@ class Rows:
 class RawRows(Rows):
     """Of a table."""
 
-    def __init__(self, ask: TablePredictor, table: RawTable, target: np.ndarray | None) -> None:
+    def __init__(
+        self, ask: TablePredictor, table: RawTable, target: np.ndarray | None, weight: np.ndarray | None
+    ) -> None:
         encoding = ask._network.encoding
-        self.ask, self.table, self.target, self.m = ask, table, target, table.m
+        self.ask, self.table, self.target, self.m, self.weight = ask, table, target, table.m, weight
         self.names, self.classes = encoding.feature_names, tuple(encoding.classes)
         self.target_name = str(encoding.target)
         self.threshold = ask._network.threshold
@@ -114,7 +127,7 @@ class RawRows(Rows):
         return replace(self.table, columns=columns, m=len(rows))
 
     def take(self, rows: np.ndarray) -> RawRows:
-        return RawRows(self.ask, self.table.select(rows), None if self.target is None else self.target[rows])
+        return RawRows(self.ask, self.table.select(rows), _of(self.target, rows), _of(self.weight, rows))
 
     def column(self, j: int) -> Column:
         raw = self.table.columns[self.names[j]]
@@ -123,22 +136,14 @@ class RawRows(Rows):
         return Column(self.names[j], raw.values.astype(np.intp), tuple(map(str, raw.levels)))
 
     def cells(self, row: int) -> list[str]:
-        found = []
-        for j in range(len(self.names)):
-            column = self.column(j)
-            value = column.values[row]
-            if column.levels is not None:
-                found.append(column.levels[int(value)] if value < len(column.levels) else "")
-            else:
-                found.append("" if np.isnan(value) else column.shown(float(value)))
-        return found
+        return [self.column(j).text(row) for j in range(len(self.names))]
 
 
 class NumberRows(Rows):
     """Of an array (m, n)."""
 
-    def __init__(self, ask: Predictor, X: np.ndarray, target: np.ndarray | None) -> None:
-        self.ask, self.X, self.target, self.m = ask, X, target, len(X)
+    def __init__(self, ask: Predictor, X: np.ndarray, target: np.ndarray | None, weight: np.ndarray | None) -> None:
+        self.ask, self.X, self.target, self.m, self.weight = ask, X, target, len(X), weight
         self.names = ask.features or tuple(f"x{j}" for j in range(X.shape[1]))
         self.classes, self.target_name = ask.classes or (), "y"
 
@@ -147,7 +152,7 @@ class NumberRows(Rows):
         return np.asarray(self.ask(X))
 
     def take(self, rows: np.ndarray) -> NumberRows:
-        return NumberRows(self.ask, self.X[rows], None if self.target is None else self.target[rows])
+        return NumberRows(self.ask, self.X[rows], _of(self.target, rows), _of(self.weight, rows))
 
     def column(self, j: int) -> Column:
         return Column(self.names[j], self.X[:, j].astype(np.float64), None)
@@ -156,39 +161,56 @@ class NumberRows(Rows):
         return [f"{value:.6g}" for value in self.X[row].tolist()]
 
 
+def _of(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
 # ---- from what a caller has ------------------------------------------------------------------------
 
 
-def rows_of(model: Any, X: Any, y: Any) -> Rows:
-    """The rows of X for a fitted model, with the target, y or the column of X, where there is one."""
-    ask = predictor(model)
-    if isinstance(ask, Predictor):
-        return _numbers(ask, X, y)
+def rows_of(ask: Predictor | TablePredictor, X: Any, y: Any, sample_weight: Any = None) -> Rows:
+    """The rows of X to ask a model for, with the target, y or the column of X, where there is one.
+
+    sample_weight : what each row counts, or the name of the column of X that has it; rows of weight 0 are left out
+    """
+    rows = _numbers(ask, X, y, sample_weight) if isinstance(ask, Predictor) else _raw(ask, X, y, sample_weight)
+    if rows.weight is None or (rows.weight > 0).all():
+        return rows
+    kept = rows.take(np.flatnonzero(rows.weight > 0))
+    kept.left_out, kept.of_weight_0 = rows.left_out, rows.m - kept.m
+    return kept
+
+
+def _raw(ask: TablePredictor, X: Any, y: Any, sample_weight: Any) -> RawRows:
     network, target = ask._network, ask._network.encoding.target
     inside = y is None and target is not None and target in column_names(X)
-    table = network.read(X, with_target=inside)
+    column = sample_weight if isinstance(sample_weight, str) else None
+    table = network.read(X, with_target=inside, more=[] if column is None else [column])
+    own = column is None
+    weight = read_weight(sample_weight, table.m, "float64") if own else weights_of(table, str(column), "float64")
     if y is not None:
-        own = {str(target): y if hasattr(y, "__arrow_c_stream__") else np.asarray(y)}
+        given = {str(target): y if hasattr(y, "__arrow_c_stream__") else np.asarray(y)}
         conventions = Conventions.of(network.encoding)
-        beside = as_table(own, text=network.encoding.text_names, conventions=conventions)
+        beside = as_table(given, text=network.encoding.text_names, conventions=conventions)
         if beside.m != table.m:
             raise InputError(f"X has {table.m} rows and y has {beside.m}; each row has one target.")
         table = replace(table, columns={**table.columns, **beside.columns})
     if target is None or target not in table.columns:
-        return RawRows(ask, table, None)
+        return RawRows(ask, table, None, weight)
     gaps = table.column(target).missing
     if gaps.all():
         raise TableError(f"target {target!r} is missing in every row; expected at least one row that has it.")
     if gaps.any():
-        table = table.select(np.flatnonzero(~gaps))
+        there = np.flatnonzero(~gaps)
+        table, weight = table.select(there), _of(weight, there)
     codes = network.encoding.encode_target(table)
     known = codes if network.classes else network.encoding.decode_target(codes, predicted=False)
-    rows = RawRows(ask, table, known)
+    rows = RawRows(ask, table, known, weight)
     rows.left_out = int(gaps.sum())
     return rows
 
 
-def _numbers(ask: Predictor, X: Any, y: Any) -> NumberRows:
+def _numbers(ask: Predictor, X: Any, y: Any, sample_weight: Any) -> NumberRows:
     if ask._multilabel or (ask.classes is None and ask._network.sizes[-1] > 1):
         raise InputError("a model of several targets is not explained; make one of each target.")
     if hasattr(X, "nnz") and hasattr(X, "toarray"):
@@ -196,20 +218,23 @@ def _numbers(ask: Predictor, X: Any, y: Any) -> NumberRows:
     table = ask.table(X)
     if table.ndim != 2 or table.shape[1] != ask._network.sizes[0]:
         raise InputError(f"X has the shape {table.shape}, and the model takes (m, {ask._network.sizes[0]}).")
+    if isinstance(sample_weight, str):
+        raise InputError("sample_weight names a column, and an array of numbers has none; give the weights themselves.")
+    weight = read_weight(sample_weight, len(table), "float64")
     if y is None:
-        return NumberRows(ask, table, None)
+        return NumberRows(ask, table, None, weight)
     target = np.asarray(y)
     if target.shape != (len(table),):
         raise InputError(f"X has {len(table)} rows and y the shape {target.shape}; expected ({len(table)},).")
     if ask.classes is None:
-        return NumberRows(ask, table, target.astype(np.float64))
+        return NumberRows(ask, table, target.astype(np.float64), weight)
     position = {label: code for code, label in enumerate(ask.classes)}
     codes = [position.get(label, -1) for label in target.tolist()]
     if -1 in codes:
         row = codes.index(-1)
         label = target.tolist()[row]
         raise InputError(f"y has {label!r} in row {row}, a class that training had not; it had {ask.classes}.")
-    return NumberRows(ask, table, np.array(codes))
+    return NumberRows(ask, table, np.array(codes), weight)
 
 
 # ---- for scikit-learn -------------------------------------------------------------------------------

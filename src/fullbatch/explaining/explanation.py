@@ -14,7 +14,9 @@ import numpy as np
 
 from fullbatch.errors import InputError
 from fullbatch.explaining.asked import Rows, as_estimator, names_of, numbered, rows_of
+from fullbatch.explaining.stored import rows_of_store, store_of
 from fullbatch.machine.safe_output import PathLike, check_output, replacing
+from fullbatch.serving.predictor import Predictor, predictor
 
 SCORED = 200_000  # so many rows are scored at most, which takes a second or two
 SAMPLED, LEAST = 10_000, 1000  # so many are permuted at most, and where columns are many
@@ -71,6 +73,7 @@ class Explanation:
     dependence : of the leading columns;  worst : the rows with the greatest loss first
     scores : as ``evaluate`` has them; {} without a target;  notes : what was sampled, and how, line by line
     true, predicted : of the rows that were scored: codes and probabilities (m, k), or numbers; None without a target
+    weight : what each of these rows counts; None: all the same
     """
 
     target: str
@@ -85,6 +88,7 @@ class Explanation:
     true: np.ndarray | None = field(repr=False, default=None)
     predicted: np.ndarray | None = field(repr=False, default=None)
     threshold: float | None = None
+    weight: np.ndarray | None = field(repr=False, default=None)
 
     def save(self, folder: PathLike) -> Path:
         """Write the page, the plots (PNG) and the tables (CSV) into a folder, which is made; gives the page's path.
@@ -136,6 +140,7 @@ def explain(
     model: Any,
     X: Any,
     y: Any = None,
+    sample_weight: Any = None,
     *,
     metric: str | None = None,
     rows: int | None = None,
@@ -150,9 +155,13 @@ def explain(
     model : estimator
         A fitted MLPClassifier, MLPRegressor, LogisticRegression, TableClassifier or TableRegressor.
     X : a table
-        Rows that the model did not learn from, as ``predict`` takes them; a table's model reads files too.
+        Rows that the model did not learn from, as ``predict`` takes them; a table's model reads files too. Or a store,
+        or its path, whose held-out rows are taken, with its targets and weights.
     y : array-like (m,), optional
         The target, where it is no column of X. Without any there is no importance and no score, but dependence.
+    sample_weight : array-like (m,), or str, optional
+        What each row counts in importance, dependence, scores and plots, or the name of the column of X that has it.
+        Rows of weight 0 are left out. Which rows are the worst follows from their losses alone.
     metric : str, optional
         A name of scikit-learn's ``scoring``, by which importance is measured; None: the log-loss, or of numbers R2.
     rows : int, optional
@@ -200,9 +209,8 @@ def explain(
     ('x1', 'x1')
     """
     _check_counts(rows=rows, repeats=repeats, columns=columns)
-    whole = rows_of(model, X, y)
-    rng = np.random.default_rng(random_state)
-    notes = [] if not whole.left_out else [f"{whole.left_out:,} rows without a target are left out."]
+    rng, notes = np.random.default_rng(random_state), list[str]()
+    whole = _whole(model, X, y, sample_weight, notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scores that are not defined, and of scikit-learn's on few rows
         scored, numbers = _drawn(whole, SCORED, rng, notes, "Scores, plots and worst rows are")
@@ -221,6 +229,25 @@ def explain(
         whole.target_name, whole.classes, whole.names, name, importance, dependence,
         notes=tuple(notes), threshold=whole.threshold, **known,
     )  # fmt: skip
+
+
+def _whole(model: Any, X: Any, y: Any, sample_weight: Any, notes: list[str]) -> Rows:
+    """The rows that can be explained; ``notes`` says which."""
+    ask, store = predictor(model), store_of(X)
+    if store is not None and isinstance(ask, Predictor):
+        raise InputError(f"a store is explained by a model of a table; {type(model).__name__} is one of numbers.")
+    if store is not None and not isinstance(ask, Predictor):
+        if y is not None or sample_weight is not None:
+            raise InputError("target and weights are the store's own, and are not given beside it.")
+        return rows_of_store(ask._network, store, SCORED, notes)
+    whole = rows_of(ask, X, y, sample_weight)
+    if whole.left_out:
+        notes.append(f"{whole.left_out:,} rows without a target are left out.")
+    if whole.of_weight_0:
+        notes.append(f"{whole.of_weight_0:,} rows of weight 0 are left out.")
+    if whole.weight is not None:
+        notes.append("Rows count by their weights.")
+    return whole
 
 
 def packages() -> None:
@@ -264,21 +291,21 @@ def _scored(rows: Rows, numbers: np.ndarray) -> dict[str, Any]:
     from fullbatch.tables.scores import decide, score_classes, score_numbers
 
     if rows.target is None:
-        return {"scores": {}, "worst": (), "true": None, "predicted": None}
+        return {"scores": {}, "worst": (), "true": None, "predicted": None, "weight": None}
     predicted = rows.predict()
     if rows.classes:
         log_proba = np.log(np.maximum(predicted, np.finfo(predicted.dtype).tiny))
-        scores = score_classes(log_proba, rows.target, None, rows.threshold)
+        scores = score_classes(log_proba, rows.target, rows.weight, rows.threshold)
         loss = -np.take_along_axis(log_proba, rows.target[:, np.newaxis], axis=1)[:, 0]
         names = names_of(rows.classes)
         true, said = ([names[code] for code in codes] for codes in (rows.target, decide(predicted, rows.threshold)))
     else:
-        scores = {"m": rows.m, **score_numbers(predicted, rows.target)}
+        scores = {"m": rows.m, **score_numbers(predicted, rows.target, rows.weight)}
         loss = np.abs(predicted - rows.target)
         true, said = ([f"{value:.6g}" for value in values.tolist()] for values in (rows.target, predicted))
     worst = np.argsort(-loss, kind="stable")[:WORST].tolist()
     found = [Worst(int(numbers[i]) + 1, true[i], said[i], float(loss[i]), tuple(rows.cells(i))) for i in worst]
-    return {"scores": scores, "worst": tuple(found), "true": rows.target, "predicted": predicted}
+    return {"scores": scores, "worst": tuple(found), "true": rows.target, "predicted": predicted, "weight": rows.weight}
 
 
 def _importance(rows: Rows, metric: str | None, repeats: int, seed: int) -> tuple[Importance, ...]:
@@ -286,7 +313,7 @@ def _importance(rows: Rows, metric: str | None, repeats: int, seed: int) -> tupl
 
     found = permutation_importance(
         as_estimator(rows), numbered(rows), rows.target, scoring=_scorer(rows, metric), n_repeats=repeats,
-        random_state=seed,
+        random_state=seed, sample_weight=rows.weight,
     )  # fmt: skip
     each = [
         Importance(name, float(mean), float(spread), tuple(map(float, repeated)))
@@ -304,11 +331,15 @@ def _scorer(rows: Rows, metric: str | None) -> Any:
 
     if metric is not None:
         check_metric(metric, len(rows.classes))
-        return lambda model, X, y: score_by(metric, rows.predict(X), y, None, rows.threshold)
+        return lambda model, X, y, sample_weight=None: score_by(
+            metric, rows.predict(X), y, sample_weight, rows.threshold
+        )
     if rows.classes:
         labels = np.arange(len(rows.classes))
-        return lambda model, X, y: -log_loss(y, rows.predict(X).astype(np.float64), labels=labels)
-    return lambda model, X, y: r2_score(y, rows.predict(X))
+        return lambda model, X, y, sample_weight=None: (
+            -log_loss(y, rows.predict(X).astype(np.float64), labels=labels, sample_weight=sample_weight)
+        )
+    return lambda model, X, y, sample_weight=None: r2_score(y, rows.predict(X), sample_weight=sample_weight)
 
 
 def _dependence(
@@ -335,7 +366,7 @@ def _dependence_on(rows: Rows, j: int) -> Dependence:
         labels, values = (labels or ["(missing)"]) * 2, None if values is None else (values or [0.0]) * 2
     average = partial_dependence(
         as_estimator(rows), numbered(rows), [j], custom_values={j: where.astype(np.float64)}, method="brute",
-        response_method="predict_proba" if classes else "auto",
+        response_method="predict_proba" if classes else "auto", sample_weight=rows.weight,
     )["average"]  # fmt: skip
     series = classes if len(average) > 1 else classes[-1:] or [rows.target_name]
     return Dependence(

@@ -106,19 +106,22 @@ def _scores(figure: Any, found: Explanation) -> None:
     for j in shown:
         if 0 < counts[j] < len(true):
             more = {"plot_chance_level": j == shown[-1]}
-            RocCurveDisplay.from_predictions(true == j, proba[:, j], name=names[j], ax=roc, **more)
-            PrecisionRecallDisplay.from_predictions(true == j, proba[:, j], name=names[j], ax=precision)
+            weighed = {"sample_weight": found.weight, "name": names[j]}
+            RocCurveDisplay.from_predictions(true == j, proba[:, j], ax=roc, **weighed, **more)
+            PrecisionRecallDisplay.from_predictions(true == j, proba[:, j], ax=precision, **weighed)
     for ax in (roc, precision):
         ax.legend(fontsize="x-small")
     bins = np.linspace(0, 1, 31)
     if len(names) == 2:
         for j, name in enumerate(names):
-            spread.hist(proba[true == j, 1], bins, alpha=0.6, label=f"truly {name}")
+            own = None if found.weight is None else found.weight[true == j]
+            spread.hist(proba[true == j, 1], bins, weights=own, alpha=0.6, label=f"truly {name}")
         spread.set_xlabel(f"probability of {names[1]}")
     else:
-        spread.hist(np.take_along_axis(proba, true[:, np.newaxis], axis=1)[:, 0], bins, label="all rows")
+        own = np.take_along_axis(proba, true[:, np.newaxis], axis=1)[:, 0]
+        spread.hist(own, bins, weights=found.weight, label="all rows")
         spread.set_xlabel("probability of the true class")
-    spread.set_ylabel("rows")
+    spread.set_ylabel("rows" if found.weight is None else "weight of the rows")
     spread.legend(fontsize="small")
 
 
@@ -132,10 +135,14 @@ def _calibration(figure: Any, found: Explanation) -> None:
     else:
         hit, said, name = true == proba.argmax(axis=1), proba.max(axis=1), "the most probable class"
     if hit.all() or not hit.any():
-        ax.plot([said.mean()], [float(hit.mean())], "s", label=name)
+        ax.plot([np.average(said, weights=found.weight)], [float(hit[0])], "s", label=name)
     else:
         said = np.clip(said.astype(np.float64), 0, 1)
-        CalibrationDisplay.from_predictions(hit, said, n_bins=10, strategy="quantile", name=name, ax=ax)
+        if found.weight is None:
+            CalibrationDisplay.from_predictions(hit, said, n_bins=10, strategy="quantile", name=name, ax=ax)
+        else:
+            shares, means = _tenths(said, hit, found.weight)
+            CalibrationDisplay(np.array(shares), np.array(means), said, estimator_name=name).plot(ax=ax)
     ax.set_xlabel("probability that the model says")
     ax.set_ylabel("share for which it is true")
     ax.legend(fontsize="small")
@@ -148,8 +155,8 @@ def _confusion(figure: Any, found: Explanation) -> None:
     k, few = len(found.classes), len(found.classes) <= 12
     ConfusionMatrixDisplay.from_predictions(
         true, decide(proba, found.threshold), labels=np.arange(k), display_labels=names_of(found.classes),
-        include_values=few, xticks_rotation="horizontal" if k < 5 else "vertical", values_format=",d", cmap="Blues",
-        ax=figure.subplots(),
+        include_values=few, sample_weight=found.weight, xticks_rotation="horizontal" if k < 5 else "vertical",
+        values_format=",d" if found.weight is None else ",.4g", cmap="Blues", ax=figure.subplots(),
     )  # fmt: skip
 
 
@@ -163,11 +170,25 @@ def _errors(figure: Any, found: Explanation) -> None:
         )  # fmt: skip
 
 
+def _tenths(said: np.ndarray, true: np.ndarray, weight: np.ndarray | None) -> tuple[list[float], list[float]]:
+    """The means of what is true and of what is said, in tenths of the rows' weight, by what is said."""
+    order = np.argsort(said, kind="stable")
+    if weight is None:
+        parts = np.array_split(order, 10)
+    else:
+        share = np.cumsum(weight[order])
+        parts = np.split(order, np.searchsorted(share, share[-1] * np.arange(1, 10) / 10, side="right"))
+    parts = [part for part in parts if len(part)]
+
+    def means(values: np.ndarray) -> list[float]:
+        return [float(np.average(values[p], weights=None if weight is None else weight[p])) for p in parts]
+
+    return means(true.astype(np.float64)), means(said.astype(np.float64))
+
+
 def _calibration_of_numbers(figure: Any, found: Explanation) -> None:
     true, predicted = _known(found)
-    ax, order = figure.subplots(), np.argsort(predicted, kind="stable")
-    parts = [part for part in np.array_split(order, 10) if len(part)]
-    said, seen = ([float(values[part].mean()) for part in parts] for values in (predicted, true))
+    ax, (seen, said) = figure.subplots(), _tenths(predicted, true, found.weight)
     ax.plot(said, seen, "s-", label=found.target)
     ax.axline((said[0], said[0]), slope=1, color="0.4", linestyle=":", label="as it should be")
     ax.set_xlabel("mean prediction")

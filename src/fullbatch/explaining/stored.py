@@ -37,7 +37,8 @@ class StoredRows(Rows):
     def predict(self, rows: np.ndarray | None = None) -> np.ndarray:
         numbers, codes = self.found.numbers, self._codes()
         if rows is not None:
-            as_they_are, numbers, codes = np.arange(self.m), numbers[: len(rows)].copy(), codes[: len(rows)].copy()
+            as_they_are = np.arange(len(rows))
+            numbers, codes = numbers[: len(rows)].copy(), codes[: len(rows)].copy()
             for j, name in enumerate(self.names):
                 where = rows[:, j].astype(np.intp)
                 if np.array_equal(where, as_they_are):
@@ -54,7 +55,11 @@ class StoredRows(Rows):
         return np.empty((self.m, 0), np.uint8) if self.found.codes is None else self.found.codes
 
     def take(self, rows: np.ndarray) -> StoredRows:
-        return StoredRows(self.network, StoredArrays(*(None if one is None else one[rows] for one in self.found)))
+        numbers, codes, y, weight = self.found
+        found = StoredArrays(
+            numbers[rows], None if codes is None else codes[rows], y[rows], None if weight is None else weight[rows]
+        )
+        return StoredRows(self.network, found)
 
     def column(self, j: int) -> Column:
         encoding, name = self.network.encoding, self.names[j]

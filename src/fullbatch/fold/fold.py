@@ -89,7 +89,9 @@ class Fold:
     def _ask_workers(self, X: Sharded, threads: int | None, dropout: bool) -> None:
         """Have the workers of a cluster, or several devices, do it."""
         if dropout:
-            raise InputError("dropout is not done on a cluster; train there with dropout=0, or on one machine.")
+            raise InputError(
+                "dropout is not done on a cluster, nor on several devices; train there with dropout=0, or on one."
+            )
         thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
         self.threads, self.engine = 1, OnCluster(self.network, X)
         self.plan, self.step_name = self.engine.plan, self.engine.step_name

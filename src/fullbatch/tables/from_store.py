@@ -114,16 +114,20 @@ def evaluate(
 
     Raises InputError for another encoding, and where no rows are held out.
     """
-    theirs = encoding_of(store.content)
-    if not network.encoding.same_as(theirs):
+    check_same(network, store)
+    if not store.held_out.m:
+        raise InputError(f"the store {store.path} has no held-out rows to score; evaluate the table itself.")
+    return dict(of_network(network, store, metric, predictions).scores())
+
+
+def check_same(network: TableNetwork, store: Store) -> None:
+    """InputError where a store does not encode its table as the network's has it."""
+    if not network.encoding.same_as(encoding_of(store.content)):
         other = [name for name in network.encoding.feature_names if name not in store.columns]
         what = f"it lacks {listed(other)}" if other else "its columns were understood, or scaled, in another way"
         raise InputError(
             f"the store {store.path} was not made as the model's table was: {what}; evaluate the table itself."
         )
-    if not store.held_out.m:
-        raise InputError(f"the store {store.path} has no held-out rows to score; evaluate the table itself.")
-    return dict(of_network(network, store, metric, predictions).scores())
 
 
 def of_network(
