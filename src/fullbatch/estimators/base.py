@@ -28,7 +28,7 @@ from fullbatch.core.dropout import Dropout, rates_of
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten, unflatten
 from fullbatch.estimators import lbfgs
-from fullbatch.estimators.descent import descend, is_finite
+from fullbatch.estimators.descent import descend, is_finite, said_of_order
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_plain, read_weight
 from fullbatch.estimators.job import HeldOut, Job, Part, Target, beside, part, split
 from fullbatch.estimators.needs import check_memory
@@ -233,9 +233,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
             with ExitStack() as folds:
                 job = self._job(network, inputs, train, test, folds, context, hooks, dropout)
                 logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
+                ordered = said_of_order(self, job)
                 theta = self._minimize(job, rng, incremental, record)
                 scored = "" if job.held_out is None else job.held_out.objective.fold.note
-                self.note_ = job.objective.fold.note or scored
+                self.note_ = "; ".join(filter(None, (ordered, job.objective.fold.note or scored)))
                 self._conclude(theta, inputs)
                 logger.info("%s: the %s step on %s ended", type(self).__name__, self.step_, self.device_)
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)

@@ -15,14 +15,14 @@ from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
 from fullbatch.sources import Where
+from fullbatch.sources.mapped import said_of
 from fullbatch.sources.sharded import Sharded
-from fullbatch.sources.windows import part_of
 from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Epochs, Watch, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
-from fullbatch.training.windows import LeafOrders, WindowOrders, leaf_of, usual_batch
+from fullbatch.training.windows import LeafOrders, WindowOrders, in_windows, leaf_of, usual_batch
 
 logger = logging.getLogger("fullbatch")
 WORTH_A_LOOK = 2**16  # parameters that are looked at after each epoch, rather than that others are kept beside them
@@ -158,7 +158,7 @@ def _orders(
     if batch_size < job.m:
         if leaf := leaf_of(examples, batch_size):
             return LeafOrders(leaf, job.m, estimator.shuffle, rng, state.order)
-        if part_of(examples) is not None:
+        if in_windows(examples):
             return WindowOrders(job.m, estimator.shuffle, rng, state.order)
     return Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
 
@@ -327,7 +327,27 @@ def _warn_not_converged(estimator: Any, incremental: bool) -> None:
     )
 
 
+def said_of_order(estimator: Any, job: Job) -> str:
+    """What is said of the order of the examples, where mini-batches of a large map are not shuffled as a whole."""
+    said = said_of(job.objective.examples.X) if estimator.solver in OPTIMIZERS and estimator.shuffle else ""
+    if not said or _rows_of_a_batch(estimator, job) >= job.m:
+        return ""
+    logger.info("%s: %s", type(estimator).__name__, said)
+    if estimator.verbose:
+        print(f"{said}.")
+    return said
+
+
 def _batch_size(estimator: Any, job: Job) -> int:
+    found = _rows_of_a_batch(estimator, job)
+    if found > job.m:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
+        )
+    return min(found, job.m)
+
+
+def _rows_of_a_batch(estimator: Any, job: Job) -> int:
     m = job.m
     if estimator.batch_size == "full" or OPTIMIZERS[estimator.solver].whole:
         return m
@@ -335,11 +355,7 @@ def _batch_size(estimator: Any, job: Job) -> int:
         return usual_batch(job.objective.examples)
     if estimator.batch_size == "auto":
         return min(200, m)
-    if estimator.batch_size > m:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
-        )
-    return min(int(estimator.batch_size), m)
+    return int(estimator.batch_size)
 
 
 def is_finite(theta: Any) -> bool:

@@ -126,7 +126,8 @@ ATTRIBUTES = {
     "precision_": """str
         Of the products there.""",
     "note_": """str
-        Why the bits may differ from those of another training: the device's memory was short; else "".""",
+        Why the bits may differ from those of another training: the device's memory was short, or X is a memory map so
+        large that its rows were shuffled within windows; else "".""",
 }
 
 FIT = {

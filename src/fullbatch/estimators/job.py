@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from fullbatch.estimators.inputs import Inputs, target_bytes, target_columns
 from fullbatch.machine import arrays, places
 from fullbatch.sources import Examples, selected
+from fullbatch.sources.mapped import is_large_map
 from fullbatch.training.objective import Objective
 
 
@@ -71,6 +72,8 @@ def split(whole: Part, target: Target, share: float, rng: np.random.RandomState)
     train, test = train_test_split(np.arange(whole.examples.m), random_state=rng, test_size=share, stratify=by_class)
     if len(test) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    if is_large_map(whole.examples.X):  # Rows in any order would be read one by one.
+        train, test = np.sort(train), np.sort(test)
     parts = whole.rows(train), whole.rows(test)
     if any(one.weight is not None and not one.weight.any() for one in parts):
         raise ValueError(

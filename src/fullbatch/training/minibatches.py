@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 from fullbatch.machine import arrays
 from fullbatch.sources import Where, batches, length, remaining
-from fullbatch.sources.windows import part_of
 from fullbatch.training.card_batches import CardBatches
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
-from fullbatch.training.windows import WindowBatches, leaf_of
+from fullbatch.training.windows import WindowBatches, in_windows, leaf_of
 
 
 class Batches(Protocol):
@@ -65,7 +64,7 @@ def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch
     fold = objective.fold
     if batch_size < fold.examples.m and leaf_of(fold.examples, batch_size):
         return PythonBatches(objective, optimizer, state, batch_size)
-    if part_of(fold.examples) is not None and batch_size < fold.examples.m:
+    if in_windows(fold.examples) and batch_size < fold.examples.m:
         return WindowBatches(objective, optimizer, state, batch_size, make)
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):
         return NativeBatches(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fullbatch.errors import InputError
 from fullbatch.fold.tree import leaf_size
 from fullbatch.sources import Examples, Where, length
+from fullbatch.sources.mapped import MappedWindow, is_large_map
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
 from fullbatch.sources.windows import LeafOrder, Window, WindowOrder, part_of
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 
 MOST_UPDATES = 256  # of an epoch on a cluster, where nobody says how many
+
+
+def in_windows(examples: Examples) -> bool:
+    """Whether mini-batches of these examples go by windows: of a store, and of a map that is larger than memory."""
+    return part_of(examples) is not None or is_large_map(examples.X)
 
 
 def leaf_of(examples: Examples, batch_size: int) -> int:
@@ -76,7 +82,8 @@ class WindowBatches:
         batch_size: int,
         make: Callable[[Objective, Optimizer, TrainingState, int], Batches],
     ) -> None:
-        self.window = Window(objective.examples, batch_size)
+        mapped = is_large_map(objective.examples.X)
+        self.window = (MappedWindow if mapped else Window)(objective.examples, batch_size)
         self.inner = make(objective.over(self.window.examples), optimizer, state, batch_size)
 
     @property
