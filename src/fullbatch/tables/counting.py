@@ -303,7 +303,7 @@ class Counts:
             values = numbers_of(name, column)
             folding = self.folded.setdefault(name, Folding(bool(column.time), self.start.leaf))
             assert isinstance(folding, Folding)
-            values = values if rows is None else values[rows]
+            values = values if rows is None else values.take(rows)
             folding.add(values)
             self.sampled.setdefault(name, Sample()).add(values)
             if column.time:

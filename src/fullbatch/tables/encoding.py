@@ -36,6 +36,7 @@ A regression's target is scaled as ``target.py`` says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -292,7 +293,6 @@ class TableEncoding:
         if k == 0:
             return
         columns = [numbers_of(name, table.column(name)) for name in self.numbers]
-        floats = [j for j, column in enumerate(columns) if column.dtype.kind == "f"]
         center = self.center[:, np.newaxis]
         factor = np.divide(1.0, self.scale, out=np.zeros(k), where=self.scale > 0)[:, np.newaxis]
         at_once = max(BLOCK_BYTES // (8 * k), 64)
@@ -302,10 +302,13 @@ class TableEncoding:
             block -= center
             with np.errstate(over="ignore"):
                 block *= factor
-            for j in floats:
-                block[j, np.isnan(block[j])] = 0.0
-            far = np.abs(block) > TAIL
-            block[far] = tail(block[far])
+            least, greatest = block.min(), block.max()
+            if np.isnan(least):
+                block[np.isnan(block)] = 0.0
+                least, greatest = block.min(), block.max()
+            if max(-least, greatest) > TAIL:
+                far = np.abs(block) > TAIL
+                block[far] = tail(block[far])
             out[rows, :k] = block.T
 
     def encode_target(self, table: RawTable) -> np.ndarray:
@@ -684,11 +687,19 @@ def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.n
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
             values[column.values == len(levels) + 1] = column.beyond
-    if values.dtype.kind == "f" and (infinite := np.flatnonzero(np.isinf(values))).size:
+    # Where a value is not finite, neither is the sum: to look for it would take several times as long.
+    if values.dtype.kind != "f" or not len(values) or math.isfinite(_sum(values)):
+        return values
+    if (infinite := np.flatnonzero(np.isinf(values))).size:
         raise TableError(
             f"column {name!r} is infinite in row {infinite[0] + 1}; expected a finite number, or none at all."
         )
     return values
+
+
+def _sum(values: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.add.reduce(values))
 
 
 def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
