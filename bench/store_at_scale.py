@@ -87,11 +87,44 @@ def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
             arrays = store.to_arrays()
             given = (examples_of(arrays, store.n, 2).X, arrays.y)
         times = Times()
-        model = fb.MLPClassifier((64,), max_iter=4, tol=0, random_state=0, **params).set_callbacks(times)
+        params = {"max_iter": 4, "tol": 0, "random_state": 0, **params}
+        started = time.perf_counter()
+        model = fb.MLPClassifier((64,), **params).set_callbacks(times)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # It has not converged after four iterations.
             model.fit(*given)
-        return {"seconds": min(np.diff(times.ends)), "loss": model.loss_curve_[-1], "step": model.step_}
+        seconds = min(np.diff([started, *times.ends][min(1, len(times.ends) - 1) :]))
+        return {"seconds": seconds, "loss": model.loss_curve_[-1], "step": model.step_}
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    """One full batch over as many rows as the folder says, which are one leaf's bytes again and again."""
+    import fullbatch as fb
+    from fullbatch.sources.columns import Examples
+    from fullbatch.sources.passing import Leaves, PassedPart
+    from fullbatch.sources.store_columns import StoredTable, StoredTarget
+    from fullbatch.training.objective import Objective
+
+    m, leaf, rng = int((folder / "rows").read_text()), 2**16, np.random.default_rng(0)
+    one: dict[str, Any] = {
+        "numbers": rng.standard_normal((leaf, COLUMNS), np.float32),
+        "y": rng.integers(0, 2, leaf).astype(np.uint8),
+    }
+    kinds: dict[str, tuple[np.dtype, int]] = {"numbers": (np.dtype(np.float32), COLUMNS), "y": (np.dtype(np.uint8), 0)}
+
+    def rows() -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, m, leaf):
+            yield {name: array[: m - start] for name, array in one.items()}
+
+    leaves = Leaves(rows, m, leaf, kinds, threading.RLock())
+    part = PassedPart(m, leaf, {"numbers": leaves, "y": leaves}, "made")
+    net = fb.Network([COLUMNS, 64, 1])
+    theta = np.concatenate([np.ravel(array) for layer in net.init(seed=0, dtype="float32") for array in layer])
+    cpu, wall = time.process_time(), time.perf_counter()
+    with Objective(net, Examples(StoredTable(part, COLUMNS), StoredTarget(part, 2))) as objective:
+        J, _ = objective.cost_and_gradient(theta)
+        found = {"loss": float(J), "step": objective.fold.step_name}
+    return {**found, "seconds": time.perf_counter() - wall, "iteration_cpu": time.process_time() - cpu}
 
 
 def model_of(folder: Path) -> None:
@@ -153,6 +186,9 @@ STEPS: dict[str, Callable[[Path], Any]] = {
     "predict": predict,
     "full batch from the store": lambda folder: _train(folder, in_memory=False, **FULL),
     "full batch in memory": lambda folder: _train(folder, in_memory=True, **FULL),
+    "two full batches from the store": lambda folder: _train(folder, in_memory=False, **FULL, max_iter=2),
+    "an epoch of mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI, max_iter=1),
+    "a full batch of made rows": lambda folder: _made(folder),
     "mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI),
     "mini-batches in memory": lambda folder: _train(folder, in_memory=True, **MINI),
 }
@@ -212,7 +248,15 @@ def measured(name: str, folder: Path, group: Path | None) -> dict[str, Any]:
     done = subprocess.run(command, preexec_fn=enter, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return {"step of": name, "failed": done.returncode}
-    return {"of": name, **json.loads(done.stdout)}
+    return {"of": name, **json.loads(done.stdout), **_of_group(group)}
+
+
+def _of_group(group: Path | None) -> dict[str, Any]:
+    """The limit of a cgroup and the most that it held so far, the page cache too."""
+    for names in (("memory.limit_in_bytes", "memory.max_usage_in_bytes"), ("memory.max", "memory.peak")):
+        if group is not None and all((group / name).exists() for name in names):
+            return dict(zip(("limit", "held"), (int((group / name).read_text()) for name in names), strict=True))
+    return {}
 
 
 @contextmanager
@@ -245,13 +289,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--step", choices=STEPS)
     parser.add_argument("--only", nargs="*", choices=STEPS)
+    parser.add_argument("--table", type=Path, help="take this Parquet file, which stays, and make none")
     asked = parser.parse_args()
     if asked.step:
         print(json.dumps(run_step(asked.step, asked.folder)))
         return
     asked.folder.mkdir(parents=True)
     try:
-        make(asked.folder, asked.rows)
+        (asked.folder / "rows").write_text(str(asked.rows))
+        if asked.table is not None:
+            (asked.folder / "table.parquet").symlink_to(asked.table.resolve())
+        elif not asked.only or set(asked.only) != {"a full batch of made rows"}:
+            make(asked.folder, asked.rows)
         with memory_group(asked.limit) as group:
             for name in asked.only or STEPS:
                 inside = None if name.endswith("in memory") else group
