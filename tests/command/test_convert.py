@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -169,6 +170,69 @@ def test_damaged_stores_and_full_disks_are_one_line(run, fails, folder, store, t
     assert "bytes of disk while it is written, and 1,000,000 are free" in fails(*made, tmp_path / "full.store")
     assert "does not exist" in fails(*made, tmp_path / "none" / "x.store")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.store", "newer.store"]
+
+
+MADE = ("--target", "pays", "-q", "--out")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 64 kB, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_really_full(run, fails, folder, small_disk, monkeypatch):
+    from fullbatch.tables import large
+    from fullbatch.tables import store as stores
+
+    data = small_disk.parent / "t.parquet"
+    parquet.write_table(pa.concat_tables([parquet.read_table(folder / "people.parquet")] * 20), data)
+    assert "bytes of disk while it is written, and" in fails("convert", data, *MADE, small_disk / "s.store")
+    usage = stores.shutil.disk_usage(folder)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=10**12))
+    assert "cannot write the store" in fails("convert", data, *MADE, small_disk / "s.store")
+    asked = ("train", data, "--target", "pays", *QUICK, "--memory", "1kB", "-q", "--store", small_disk)
+    assert "is in memory (tmpfs)" in fails(*asked)
+    monkeypatch.setattr(large, "IN_MEMORY", ())
+    assert "No space left on device" in fails(*asked)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_no_permission_a_changed_and_a_damaged_file(run, fails, folder, tmp_path, monkeypatch):
+    from fullbatch.tables import store as stores
+
+    said = fails("convert", folder / "people.parquet", *MADE, "/sys/late.store")
+    assert "cannot write the store to /sys/late.store: Permission denied" in said
+    table = parquet.read_table(folder / "people.parquet")
+    for i in range(3):
+        parquet.write_table(table.slice(100 * i, 100), tmp_path / f"{i}.parquet")
+    parts = sorted(tmp_path.iterdir())
+    (tmp_path / "1.parquet").chmod(0)
+    if not os.access(tmp_path / "1.parquet", os.R_OK):  # to root it is no matter
+        assert "1.parquet cannot be read: " in fails("convert", *parts, *MADE, tmp_path / "s")
+    (tmp_path / "1.parquet").chmod(0o600)
+    write = stores._records
+
+    def touched(*args):
+        os.utime(parts[1], ns=(1, 1))
+        return write(*args)
+
+    monkeypatch.setattr(stores, "_records", touched)
+    assert "1.parquet has changed while it was read" in fails("convert", *parts, *MADE, tmp_path / "s")
+    monkeypatch.undo()
+    data = bytearray(parts[1].read_bytes())
+    data[100:1500] = bytes(1400)
+    parts[1].write_bytes(data)
+    assert "1.parquet: " in fails("convert", *parts, *MADE, tmp_path / "s")
+    asked = ("--target", "pays", "--hidden", "4", "--solver", "gd", "--epochs", "1", "--memory", "1kB", "-q")
+    assert "1.parquet: " in fails("train", tmp_path / "*.parquet", *asked)
+    assert sorted(tmp_path.iterdir()) == parts
 
 
 def test_standard_input_becomes_the_store_of_the_file(run, fails, folder, store, tmp_path, monkeypatch):
