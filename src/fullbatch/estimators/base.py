@@ -235,8 +235,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
                 ordered = said_of_order(self, job)
                 theta = self._minimize(job, rng, incremental, record)
-                scored = "" if job.held_out is None else job.held_out.objective.fold.note
-                self.note_ = "; ".join(filter(None, (ordered, job.objective.fold.note or scored)))
+                self.note_ = "; ".join(filter(None, (ordered, job.note)))
                 self._conclude(theta, inputs)
                 logger.info("%s: the %s step on %s ended", type(self).__name__, self.step_, self.device_)
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)

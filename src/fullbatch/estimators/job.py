@@ -124,6 +124,11 @@ class Job:
     context: CallbackContext
     hooks: dict[str, Any]
 
+    @property
+    def note(self) -> str:
+        """Why the folds' bits may differ from those of another run; "" where they do not."""
+        return self.objective.fold.note or ("" if self.held_out is None else self.held_out.objective.fold.note)
+
     def begin_task(self, name: str) -> CallbackContext:
         """Tell the callbacks that an epoch or an iteration begins."""
         task = self.context.subcontext(task_name=name)
