@@ -58,7 +58,8 @@ def _weighted(estimator: Any, store: Any) -> tuple[AnyPart, AnyPart]:
     by_class = estimator._weight_of_classes(partial(class_totals, store.train, len(store.classes)))
     if not np.isfinite(by_class.astype(store.dtype)).all() or not by_class.any():
         raise ValueError(f"class_weight {asked!r} must be finite as {store.dtype.name}, and above 0 for one class.")
-    return Reweighted(store.train, by_class), Reweighted(store.held_out, by_class)
+    # In memory too, weights of classes are float64, and those of rows that are held out are of the table's type.
+    return Reweighted(store.train, by_class), Reweighted(store.held_out, by_class.astype(store.dtype))
 
 
 def least_cost(examples: Examples, loss: str) -> float:

@@ -99,7 +99,9 @@ class StoreRows:
         first, odd = divmod(start, part.leaf)
         assert not odd, "a shard begins with a leaf"
         own = Part(part.file, part.first + first, stop - start)
-        return store.examples(Reweighted(own, np.array(self.by_class)) if self.by_class else own)
+        # Of the types that weights of classes have in one process.
+        by_class = np.array(self.by_class, np.float64 if self.part == "train" else store.dtype)
+        return store.examples(Reweighted(own, by_class) if self.by_class else own)
 
     def checksum(self) -> str:
         with Store(self.path) as store:

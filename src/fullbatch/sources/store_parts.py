@@ -190,7 +190,7 @@ class LoadedPart:
 class Reweighted:
     """A part of a store whose rows weigh by their class too.
 
-    by_class : (classes,), what multiplies each row's own weight, or is it
+    by_class : (classes,), what multiplies each row's own weight, or is it, as numbers of its own type
     """
 
     part: AnyPart
@@ -214,7 +214,8 @@ class Reweighted:
 
     @property
     def kinds(self) -> dict[str, tuple[np.dtype, int]]:
-        return {**self.part.kinds, "weight": (self.part.kinds["numbers"][0], 0)}
+        kinds = self.part.kinds
+        return {**kinds, "weight": kinds.get("weight", (self.by_class.dtype, 0))}
 
     def checksum(self) -> str:
         return self.part.checksum()
