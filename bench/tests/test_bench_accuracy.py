@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import backends, contest, minibatch, peers, problem, render, scaling
+from bench import accuracy, backends, contest, minibatch, peers, problem, readme, render, scaling
 from bench.command import main
 from bench.problem import Shape
 from bench.results import Result
@@ -133,3 +133,42 @@ def test_a_gradient_that_is_not_finite_is_no_figure(
     monkeypatch.setattr(backends.NumPy, "step", lambda self, p: lambda: nothing)
     assert main([*TINY, "--out", str(tmp_path)]) == 2
     assert "numpy: its gradient is not finite" in capsys.readouterr().err
+
+
+def test_each_has_a_process_of_its_own_and_who_fails_or_does_not_fit_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def answered(module: str, request: dict[str, Any], *, env: Any) -> Any:
+        asked.append(request["name"])
+        if request["name"] == "scikit-learn":
+            raise accuracy.children.ChildError("its process ended with SIGKILL (was it out of memory?)")
+        return iter([{"step": "native", "error_of_gradient": 6e-8}])
+
+    monkeypatch.setattr(accuracy.children, "lines", answered)
+    monkeypatch.setattr(accuracy, "free_memory", lambda: 200_000)  # not enough for whole layers of 65 units
+    who = [word for name in ("fullbatch", "NumPy, whole arrays", "JAX, blocks by hand") for word in ("--peer", name)]
+    command = ["accuracy", "--rows", "600", *who, "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert asked == ["fullbatch", "JAX, blocks by hand"]
+    result = Result.load(tmp_path / "accuracy.json")
+    assert result.left_out == ["NumPy, whole arrays: left out: 763,200 bytes are needed, 200,000 are free"]
+    assert "6e-08" in capsys.readouterr().out
+    monkeypatch.setattr(accuracy, "free_memory", lambda: None)
+    assert main([*command, "--resume"]) == 0
+    assert asked[2:] == ["NumPy, whole arrays"]  # the others are there
+    assert main(["accuracy", "--peer", "scikit-learn", "--name", "dies", "--out", str(tmp_path)]) == 2
+    assert "scikit-learn: left out: its process ended with SIGKILL" in capsys.readouterr().err
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench:accuracy --><!-- /bench:accuracy --><!-- bench:front --><!-- /bench:front -->")
+    source = readme.Source(tmp_path, [(tmp_path / "accuracy.json", Result.load(tmp_path / "accuracy.json"))], tmp_path)
+    text = readme.rewritten(page.read_text(), source)
+    assert "| fullbatch (native) | 28-64-1 | 600 | 6e-08 |" in text
+    assert "| float32 gradient over 600 rows, 28-64-1, off by | 6e-08 |  |  | " in text
+
+
+def test_its_process_compares_with_float64_where_one_class_is_rare() -> None:
+    assert problem.make(Shape((3, 2, 1)), 1000, rare=accuracy.RARE).targets.mean() == pytest.approx(0.1, abs=0.002)
+    (answer,) = accuracy._answer({"name": "NumPy, whole arrays", "shape": "5-4-1", "m": 1000})
+    assert answer["error_of_gradient"] < 1e-5
