@@ -193,6 +193,16 @@ if HAS_GPU:
     places.place = place
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours stay in one process, where what they share is made once: a model, a table, compiled kernels."""
+    if config.getvalue("dist") != "load":  # what -n alone means
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     global about_a_device

@@ -26,6 +26,7 @@ NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
 CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR", "GATHERS", "KIND")
 
 BEFORE = r"""
+#include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstdio>
@@ -96,26 +97,30 @@ template <class... A> static void apply(void (*kernel)(A...), void** p) {
 }
 static void** arguments;
 static void start() {
-    apply(KERNEL, arguments);
-    fibers[now].done = true;
-    waits = 0;
-    _longjmp(scheduler, 1);
+    for (;;) {  // A fiber that is done waits for the next thread block or launch: to make one asks the kernel twice.
+        apply(KERNEL, arguments);
+        fibers[now].done = true;
+        waits = 0;
+        let_others();
+    }
 }
 extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
     arguments = args;
     asked = bytes / sizeof(T);
     if (asked + 64 > long(sizeof shared / sizeof(T))) return 1;
     blockDim = {unsigned(threads), 1, 1}; gridDim = {unsigned(gx), unsigned(gy), 1};
-    fibers.resize(threads);
+    if (fibers.empty()) fibers.resize(1024);  // They stay where they are: contexts point into themselves.
+    long filled = std::min(asked + 4096, long(sizeof shared / sizeof(T)));
     for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
         blockIdx = {unsigned(x), unsigned(y), 0};
         waits = 0;
-        std::memset(shared, 0xff, sizeof shared);
+        std::memset(shared, 0xff, filled * sizeof(T));
         for (int t = 0; t < threads; ++t) {
             Fiber& fiber = fibers[t];
+            fiber.done = false;
+            if (fiber.begun) continue;
             fiber.stack.resize(1 << 16);
             fiber.thread = {unsigned(t), 0, 0};
-            fiber.begun = fiber.done = false;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.data();
             fiber.context.uc_stack.ss_size = fiber.stack.size();

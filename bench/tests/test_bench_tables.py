@@ -74,7 +74,7 @@ def test_the_trees_take_texts_gaps_and_new_levels():
     X = pandas.DataFrame({"text": rng.choice(["a", "b", None], 300), "number": rng.normal(size=300)})
     y = pandas.Series(np.where((X["text"] == "a") | (X["number"] > 0.3), "yes", "no"))
     for name in ("HistGradientBoosting", "scikit-learn's MLP"):
-        fitted = tables.CONTENDERS[name](tables.Rows(X, y, True, 0, 60.0))
+        fitted = tables.CONTENDERS[name](tables.Rows(X, y, True, 0, 1e6))
         proba = fitted.predict(X.assign(text="new"))
         assert proba.shape == (300, 2), name
         assert not fitted.limited

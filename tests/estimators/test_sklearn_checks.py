@@ -36,8 +36,8 @@ def _cuda_of_torch() -> bool:
 
 
 if os.environ.get("SCIPY_ARRAY_API") == "1":
-
-    @parametrize_with_checks([MLPClassifier(), MLPRegressor(), LogisticRegression()])
+    # With as many iterations as scikit-learn takes where it checks its own of these names (INIT_PARAMS).
+    @parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100), LogisticRegression(max_iter=5)])
     @pytest.mark.filterwarnings("default")  # the checks try input that is to be warned of
     def test_check(estimator: Any, check: Any) -> None:
         # scikit-learn skips these where CuPy counts no GPU; without a driver CuPy cannot even count.

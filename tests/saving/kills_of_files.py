@@ -8,6 +8,7 @@ file was another than one of those that were written, or where something was lef
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ import fullbatch as fb
 KINDS = ("save", "convert")
 
 
+@functools.cache
 def writers(kind: str) -> list[Callable[[Path], None]]:
     """Two functions that write two different files of a kind."""
     rng = np.random.default_rng(0)
@@ -34,7 +36,10 @@ def writers(kind: str) -> list[Callable[[Path], None]]:
     y = (X[:, 0] > 0).astype(int)
     if kind == "save":
         sizes = ((200, 50), (200, 51))
-        models = [fb.MLPClassifier(hidden_layer_sizes=two, solver="lbfgs", random_state=0).fit(X, y) for two in sizes]
+        options: dict[str, Any] = {"solver": "lbfgs", "max_iter": 5, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It has not converged, and need not.
+            models = [fb.MLPClassifier(hidden_layer_sizes=two, **options).fit(X, y) for two in sizes]
         return [lambda path, model=model: fb.save(model, path) for model in models]  # type: ignore[misc]
     from fullbatch.tables import store
 
