@@ -8,7 +8,6 @@ mean that is not zero, with one class as rare as RARE, and so is the reference i
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,25 +34,29 @@ class Settings:
 
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """One gradient of each into ``result``; ``save`` is called after each."""
-    here = Run(result, settings.budget, time.perf_counter() + settings.budget, save, say)
+    here = Run.from_now(result, settings.budget, save, say, lambda points: {})
     shape, m = Shape.parse(settings.shape), settings.m
-    for name in (name for name in settings.peers if not result.has(contender=name)):
-        need = bytes_needed(shape, m, in_blocks=name in BY_HAND or peers.PEERS[name].kind == "own")
-        reason = f"beyond the budget of {here.budget:g} s" if here.left <= 0 else no_room(need, free_memory())
-        if reason is None:
-            try:
-                (answer,) = children.lines(
-                    "bench.accuracy", {"name": name, "shape": shape.name, "m": m}, env=peers.ON_CPU
-                )
-                reason = answer.pop("left_out", None)
-            except children.ChildError as error:
-                reason = str(error)
-        if reason is not None:
+    for name in settings.peers:
+        if result.has(contender=name) or here.is_late(name):
+            continue
+        try:
+            answer = _one(name, shape, m)
+        except children.ChildError as error:
+            answer = {"left_out": str(error)}
+        if reason := answer.get("left_out"):
             here.leave_out(f"{name}: left out: {reason}")
             continue
-        result.points.append({"contender": name, "shape": shape.name, "m": m, "dtype": "float32", **answer})
-        save()
-        say(f"{name}: off by {answer['error_of_gradient']:.1e}")
+        point = {"contender": name, "shape": shape.name, "m": m, "dtype": "float32", **answer}
+        here.keep(point, f"{name}: off by {answer['error_of_gradient']:.1e}")
+
+
+def _one(name: str, shape: Shape, m: int) -> dict[str, Any]:
+    """What its process answers; ``left_out`` says why there is no figure."""
+    need = bytes_needed(shape, m, in_blocks=name in BY_HAND or peers.PEERS[name].kind == "own")
+    if reason := no_room(need, free_memory()):
+        return {"left_out": reason}
+    (answer,) = children.lines("bench.accuracy", {"name": name, "shape": shape.name, "m": m}, env=peers.ON_CPU)
+    return answer
 
 
 def bytes_needed(shape: Shape, m: int, *, in_blocks: bool) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,20 +62,19 @@ class Backend(ABC):
         """Give back what the library keeps."""
 
 
-class NumPy(Backend):
-    """NumPy in blocks alone."""
+class OnCPU(Backend):
+    """A way of a step on the CPU: as installed, held to AVX2, or NumPy in blocks alone."""
 
-    name = "numpy"
     device = "cpu"
-    native: str | None = "off"
 
-    def __init__(self, dtype: str, threads: int | None) -> None:
-        if reason := self._missing():
+    def __init__(self, name: str, native: str | None, dtype: str, threads: int | None) -> None:
+        reason = None if native == "off" else own.missing(native)  # NumPy can run also where it is what runs anyway
+        if native is None and not native_library.isa():
+            reason = f"the native step is {native_library.why_not()}"
+        if reason:
             raise DeviceError(reason)
-        self.dtype, self._threads, self.threads = dtype, threads, thread_count(threads)
-
-    def _missing(self) -> str | None:
-        return None  # it always can run, also where it is what fullbatch runs anyway
+        self.name, self.native, self.dtype = name, native, dtype
+        self._threads, self.threads = threads, thread_count(threads)
 
     def room(self) -> int | None:
         free = free_memory()
@@ -96,26 +96,6 @@ class NumPy(Backend):
     def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
         # In a process of its own, and before this one has allocated the same data.
         return memory.of_step(shape, m, self.dtype, self._threads, self.native) if step is None else None
-
-
-class Native(NumPy):
-    """The native step as installed."""
-
-    name = "native"
-    native = None
-
-    def _missing(self) -> str | None:
-        return None if native_library.isa() else f"the native step is {native_library.why_not()}"
-
-
-class NativeAVX2(NumPy):
-    """The native step held to AVX2."""
-
-    name = "native-avx2"
-    native = "avx2"
-
-    def _missing(self) -> str | None:
-        return own.missing(self.native)
 
 
 class CuPy(Backend):
@@ -170,8 +150,9 @@ class CuPy(Backend):
         self.cupy.get_default_memory_pool().free_all_blocks()
 
 
+WAYS = {"native": None, "native-avx2": "avx2", "numpy": "off"}  # on the CPU, by their values of FULLBATCH_NATIVE
 BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
-    "native": Native, "native-avx2": NativeAVX2, "numpy": NumPy, "cupy": CuPy,
+    **{name: partial(OnCPU, name, native) for name, native in WAYS.items()}, "cupy": CuPy,
 }  # fmt: skip
 ON_CPU = ("native", "numpy")  # the first that was measured stands for the CPU
 

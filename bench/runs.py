@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench import children, roofline
 from bench.results import Result
 from bench.roofline import Limits
-from bench.timing import not_begun, used_up
+from bench.timing import not_begun, too_long, used_up
 
 Say = Callable[[str], None]
+Summary = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 @dataclass
 class Run:
-    """A run in progress: where its points go, and what it says. ``deadline`` is by time.perf_counter()."""
+    """A run in progress: where its points go, and what it says. ``deadline`` is by time.perf_counter().
+
+    summary : of all points, where it follows from them alone
+    longest : seconds of one point with all that is around it, by whom it is of
+    """
 
     result: Result
     budget: float
     deadline: float
     save: Callable[[], None]
     say: Say
+    summary: Summary = field(default=lambda points: {}, kw_only=True)
+    longest: dict[Any, float] = field(default_factory=dict, kw_only=True)
+
+    @classmethod
+    def from_now(cls, result: Result, budget: float, save: Callable[[], None], say: Say, summary: Summary) -> Run:
+        return cls(result, budget, time.perf_counter() + budget, save, say, summary=summary)
 
     def leave_out(self, line: str) -> None:
         self.result.leave_out(line, self.say)
@@ -31,6 +42,32 @@ class Run:
     @property
     def left(self) -> float:
         return self.deadline - time.perf_counter()
+
+    def is_late(self, name: str, who: Any = None) -> bool:
+        """Whether there is no time for a point any more, as far as is known; then a line says so."""
+        left, seconds = self.left, self.longest.get(who, 0.0)
+        if 0 < left >= seconds:
+            return False
+        takes = f"it takes about {seconds:,.0f} s, {too_long(self.budget)}"
+        self.leave_out(f"{name}: left out: {takes if left > 0 else beyond(self.budget)}")
+        return True
+
+    def keep(self, point: dict[str, Any], line: str) -> None:
+        """Write a point down, and say it."""
+        self.result.points.append(point)
+        self.result.summary = self.summary(self.result.points)
+        self.save()
+        self.say(line)
+
+
+def beyond(budget: float) -> str:
+    return f"beyond the budget of {budget:g} s"
+
+
+def in_turn(names: Sequence[str], seed: int) -> list[str]:
+    """The names, with each seed from another one on."""
+    turn = seed % max(1, len(names))
+    return [*names[turn:], *names[:turn]]
 
 
 def deadline(began: float, budget: float) -> float:
@@ -75,7 +112,7 @@ def one_by_one(
     try:
         for index, job in enumerate(jobs):
             left = here.left
-            if reason := job.beyond(left) if left > 0 else f"beyond the budget of {budget:g} s":
+            if reason := job.beyond(left) if left > 0 else beyond(budget):
                 here.leave_out(f"{job.name}: left out: {reason}")
                 continue
             if index:  # beside the rounds, so that a disturbed beginning does not set the limit

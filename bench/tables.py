@@ -23,7 +23,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,8 +33,7 @@ import numpy as np
 from bench import children, own
 from bench.machine import busy, kilobytes, revision
 from bench.results import Result
-from bench.runs import Run, Say
-from bench.timing import too_long
+from bench.runs import Run, Say, in_turn
 
 if TYPE_CHECKING:
     import pandas
@@ -354,36 +353,22 @@ class Settings:
     rows: int | None = None
 
 
-@dataclass
-class _Run(Run):
-    """``longest`` : seconds of a fit with all that is around it, by table and contender."""
-
-    settings: Settings
-    longest: dict[tuple[str, str], float] = field(default_factory=dict)
-
-
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """Fit all into ``result``, seed by seed and table by table; ``save`` is called after each fit."""
-    here = _Run(result, settings.budget, time.perf_counter() + settings.budget, save, say, settings)
+    here = Run.from_now(result, settings.budget, save, say, summary)
     result.points = [p for p in result.points if p["contender"] != OURS or p["revision"] == revision()]
-    names = []
-    for name in settings.contenders:
-        if reason := own.not_installed(PACKAGES[name]):
-            here.leave_out(f"{name}: left out: {reason}")
-        else:
-            names.append(name)
-    for seed in range(settings.seeds):
-        for table in settings.tables:
-            turn = seed % max(1, len(names))
-            for contender in names[turn:] + names[:turn]:
-                if not result.has(table=table, contender=contender, seed=seed):
-                    _one(here, table, contender, seed)
+    missing = {name: own.not_installed(PACKAGES[name]) for name in settings.contenders}
+    for name in [*filter(missing.get, missing)]:
+        here.leave_out(f"{name}: left out: {missing.pop(name)}")
+    for seed, table in product(range(settings.seeds), settings.tables):
+        for contender in in_turn([*missing], seed):
+            if not result.has(table=table, contender=contender, seed=seed):
+                _one(here, settings, table, contender, seed)
 
 
-def _one(here: _Run, table: str, contender: str, seed: int) -> None:
-    settings, where = here.settings, f"{table}, seed {seed}: {contender}: left out"
-    if (seconds := here.longest.get((table, contender), 1.0)) > here.left:
-        here.leave_out(f"{where}: it takes about {seconds:,.0f} s, {too_long(here.budget)}")
+def _one(here: Run, settings: Settings, table: str, contender: str, seed: int) -> None:
+    where = f"{table}, seed {seed}: {contender}"
+    if here.is_late(where, (table, contender)):
         return
     request = {
         "table": table, "contender": contender, "seed": seed, "folder": settings.folder, "limit": settings.limit,
@@ -393,15 +378,13 @@ def _one(here: _Run, table: str, contender: str, seed: int) -> None:
     try:
         answer = next(children.lines("bench.tables", request))
     except (children.ChildError, StopIteration) as error:
-        here.leave_out(f"{where}: {error or 'its process gave no answer'}; the lines above say why")
+        here.leave_out(f"{where}: left out: {error or 'its process gave no answer'}; the lines above say why")
         return
     here.longest[table, contender] = time.perf_counter() - start
-    point = {"table": table, "contender": contender, "seed": seed, "judge": TABLES[table].judge, **answer}
-    here.result.points.append({**point, "classify": TABLES[table].classify})
-    here.result.summary = summary(here.result.points)
-    here.save()
+    about = {"judge": TABLES[table].judge, "classify": TABLES[table].classify}
     limited = ", at its limit of time" * answer["limited"]
-    here.say(f"{table}, seed {seed}: {contender}: {answer['loss']:.4f} in {answer['seconds']:.1f} s{limited}")
+    line = f"{where}: {answer['loss']:.4f} in {answer['seconds']:.1f} s{limited}"
+    here.keep({"table": table, "contender": contender, "seed": seed, **about, **answer}, line)
 
 
 def summary(points: list[dict[str, Any]]) -> dict[str, Any]:

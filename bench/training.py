@@ -35,9 +35,9 @@ from bench import children, datasets, minibatch, own
 from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.results import Result
-from bench.runs import Run, Say
+from bench.runs import Run, Say, in_turn
 from bench.timing import Contender as Timed
-from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, too_long, two_threads, used_up, wall
+from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, two_threads, used_up, wall
 from fullbatch import Network
 from fullbatch.core.parameters import Layer, Params, flatten
 from fullbatch.machine.threads import thread_count
@@ -225,19 +225,10 @@ class Settings:
     rules: Rules = RULES
 
 
-@dataclass
-class _Run(Run):
-    """``longest`` : seconds of a training, by data and contender."""
-
-    settings: Settings
-    gauge: Callable[[], Gauge] | None
-    longest: dict[tuple[str, str], float] = field(default_factory=dict)
-
-
 def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
     """Train on all data sets into ``result``, seed by seed; ``save`` is called after each training."""
     gauge = two_threads() if settings.rules.quiet > 0 else None
-    here = _Run(result, settings.budget, time.perf_counter() + settings.budget, save, say, settings, gauge)
+    here = Run.from_now(result, settings.budget, save, say, summary)
     takes_part: dict[str, tuple[Encoded, list[str]]] = {}
     for name in settings.datasets:
         if here.left <= 0:
@@ -252,37 +243,30 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
         takes_part[name] = data, names
     for seed in range(settings.seeds):
         for data, names in takes_part.values():
-            _one_seed(here, data, names, seed)
+            for contender in in_turn(names, seed):
+                if not _one_training(here, data, contender, seed, settings.rules, gauge):
+                    names.remove(contender)
 
 
-def _one_seed(here: _Run, data: Encoded, names: list[str], seed: int) -> None:
-    """The contenders in turns; who fails is left out from here on."""
-    turn = seed % max(1, len(names))
-    for contender in names[turn:] + names[:turn]:
-        if here.result.has(data=data.name, contender=contender, seed=seed):
-            continue
-        where, who = f"{data.name}, seed {seed}: {contender}: left out", (data.name, contender)
-        if here.left <= 0:
-            here.leave_out(f"{where}: beyond the budget of {here.budget:g} s")
-            continue
-        if (seconds := here.longest.get(who, 0.0)) > here.left:
-            here.leave_out(f"{where}: it takes about {seconds:,.0f} s, {too_long(here.budget)}")
-            continue
-        try:
-            point, rounds = one(data, contender, seed, here.settings.rules, here.left, here.gauge)
-        except Exception as fault:  # another project's code: what fails is said, and the rest goes on
-            reason = str(fault) if isinstance(fault, Unusable) else children.one_line(fault)
-            here.leave_out(f"{data.name}: {contender}: left out: {reason}")
-            names.remove(contender)
-            continue
-        here.longest[who] = max(here.longest.get(who, 0.0), rounds.longest)
-        if point is None:
-            here.leave_out(f"{where}: {used_up(here.budget)} before its first round")
-            continue
-        here.result.points.append(point)
-        here.result.summary = summary(here.result.points)
-        here.save()
-        here.say(describe(point))
+def _one_training(
+    here: Run, data: Encoded, contender: str, seed: int, rules: Rules, gauge: Callable[[], Gauge] | None
+) -> bool:
+    """False where it failed: it is left out from here on."""
+    where, who = f"{data.name}, seed {seed}: {contender}", (data.name, contender)
+    if here.result.has(data=data.name, contender=contender, seed=seed) or here.is_late(where, who):
+        return True
+    try:
+        point, rounds = one(data, contender, seed, rules, here.left, gauge)
+    except Exception as fault:  # another project's code: what fails is said, and the rest goes on
+        reason = str(fault) if isinstance(fault, Unusable) else children.one_line(fault)
+        here.leave_out(f"{data.name}: {contender}: left out: {reason}")
+        return False
+    here.longest[who] = max(here.longest.get(who, 0.0), rounds.longest)
+    if point is None:
+        here.leave_out(f"{where}: left out: {used_up(here.budget)} before its first round")
+    else:
+        here.keep(point, describe(point))
+    return True
 
 
 def describe(point: dict[str, Any]) -> str:

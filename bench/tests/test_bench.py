@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -650,7 +651,7 @@ def test_a_small_point_does_not_unlearn_what_a_large_one_takes(monkeypatch: pyte
 
 
 def test_the_untimed_call_before_a_long_one_is_of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = backends.NumPy("float32", 1)
+    backend = backends.BACKENDS["numpy"]("float32", 1)
     data = problem.make(Shape((3, 2, 1)), scaling.HEAD + 1)
     monkeypatch.setattr(backend, "clock", lambda call: scaling.LONG / 2)
     assert scaling._contender(backend, data, print).warm is None
@@ -707,13 +708,13 @@ def test_points_beyond_memory_are_left_out_and_an_explicit_range_is_an_error(
 def test_an_explicit_range_beyond_the_memory_of_a_gpu_is_an_error_before_it_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Small(backends.NumPy):
-        name, device = "cupy", "cuda:0"
+    class Small(backends.OnCPU):
+        device = "cuda:0"
 
         def room(self) -> int:
             return 50_000
 
-    monkeypatch.setitem(backends.BACKENDS, "cupy", Small)
+    monkeypatch.setitem(backends.BACKENDS, "cupy", functools.partial(Small, "cupy", "off"))
     monkeypatch.setattr(scaling, "_measure", _interrupt)
     arguments = [*TINY, "--backend", "cupy", "--out", str(tmp_path)]
     assert main(arguments) == 2

@@ -112,12 +112,12 @@ def test_an_epoch_has_no_gradient_and_shows_none() -> None:
 def test_scaling_tells_each_backends_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = backends.NumPy.step
+    step = backends.OnCPU.step
 
     def off(self: Any, p: problem.Problem) -> Any:
         return lambda: (lambda J, gradients: (J, [(1.01 * W, b) for W, b in gradients]))(*step(self, p)())
 
-    monkeypatch.setattr(backends.NumPy, "step", off)
+    monkeypatch.setattr(backends.OnCPU, "step", off)
     assert main([*TINY, "--out", str(tmp_path)]) == 0
     points = Result.load(tmp_path / "scaling.json").points
     assert [p["error_of_gradient"] for p in points] == pytest.approx([0.01, 0.01], rel=1e-2)
@@ -130,7 +130,7 @@ def test_a_gradient_that_is_not_finite_is_no_figure(
 ) -> None:
     nothing = (0.5, [Layer(np.full((4, 5), np.nan), np.zeros((4, 1)))])
     monkeypatch.setattr(scaling.own, "other_than", lambda value, ran: None)
-    monkeypatch.setattr(backends.NumPy, "step", lambda self, p: lambda: nothing)
+    monkeypatch.setattr(backends.OnCPU, "step", lambda self, p: lambda: nothing)
     assert main([*TINY, "--out", str(tmp_path)]) == 2
     assert "numpy: its gradient is not finite" in capsys.readouterr().err
 
