@@ -21,7 +21,21 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import datasets, gpu, machine, minibatch, peers, plots, profile, readme, render, scaling, tables, training
+from bench import (
+    accuracy,
+    datasets,
+    gpu,
+    machine,
+    minibatch,
+    peers,
+    plots,
+    profile,
+    readme,
+    render,
+    scaling,
+    tables,
+    training,
+)
 from bench.backends import BACKENDS
 from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
@@ -291,6 +305,23 @@ def peers_command(
         budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
     )  # fmt: skip
     return _measure("peers", settings, peers.run, out, name, resume=resume)
+
+
+@app.command("accuracy")
+def accuracy_command(
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    shape: Annotated[str, typer.Option(help="A network, e.g. 28-64-1.")] = accuracy.Settings.shape,
+    rows: Annotated[str, typer.Option(metavar="M", help="Examples.")] = "1e7",
+    peer: Annotated[list[str] | None, typer.Option(help="A peer of the step; may be repeated.")] = None,
+    budget: Budget = accuracy.Settings.budget,
+    quick: Quick = False,
+) -> int:
+    """How far one gradient in float32 over 10^7 rows is off, by each, against float64."""
+    m = 1000 if quick else _count(rows, "--rows")
+    settings = accuracy.Settings(_shapes([shape])[0], m, tuple(chosen(peer or [], peers.PEERS, "peer")), budget)
+    return _measure("accuracy", settings, accuracy.run, out, name, resume=resume)
 
 
 @app.command("profile")

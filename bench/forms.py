@@ -173,6 +173,20 @@ class Scaling(Measured[ScalingPoint, ScalingSummary]):
             raise ValueError(f"summary.limits has no {', '.join(missing)}")
 
 
+# --- Accuracy -------------------------------------------------------------------------------------------------
+
+
+class AccuracyPoint(Struct):
+    contender: str
+    shape: str
+    m: Some
+    step: str
+    error_of_gradient: NotNegative
+
+
+Accuracy = Measured[AccuracyPoint, dict[str, Any]]
+
+
 # --- Peers ----------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +356,7 @@ Tables = Measured[TablesPoint, TablesSummary]
 
 FORMS: dict[str, Any] = {
     "scaling": Scaling,
+    "accuracy": Accuracy,
     "peers": Peers,
     "training": Training,
     "profile": Profile,

@@ -55,6 +55,7 @@ ALLOCATORS: dict[str, str | None] = {
     "default": None,
     "keeping": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864",
 }
+ON_CPU: dict[str, str | None] = {"JAX_PLATFORMS": "cpu"}  # what is compared here; JAX would take a GPU unasked
 
 
 # --- fullbatch, and NumPy as in the course --------------------------------------------------------------------
@@ -385,8 +386,7 @@ def _measured(work: Work, settings: Settings, share: float, left: float) -> dict
         "name": work.name, "m": work.m, "batch": work.batch, "peers": settings.peers, "rules": asdict(settings.rules),
         "share": share, "left": left,
     }  # fmt: skip
-    # JAX would take a GPU without being asked; what is compared here is the CPU.
-    environment = {"GLIBC_TUNABLES": ALLOCATORS[work.allocator], "JAX_PLATFORMS": "cpu"}
+    environment = {"GLIBC_TUNABLES": ALLOCATORS[work.allocator], **ON_CPU}
     (answer,) = children.lines("bench.peers", request, env=environment)
     return {**answer, "allocator": work.allocator}
 

@@ -5,7 +5,7 @@
     <!-- /bench:peers -->
 
 The marks' names are front (the figures that matter), scaling, printed (what a scaling run leaves in the terminal),
-peers, epochs, training, profile, tables and gpu; a page may have any of them.
+peers, epochs, accuracy, training, profile, tables and gpu; a page may have any of them.
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ def _front(source: Source) -> str:
     for _, result in source.results:
         if result.points:
             kinds.setdefault(result.kind, result.typed())
-    rows = [*_front_of_peers(kinds.get("peers")), *_front_of_training(kinds.get("training"))]
+    rows = [*_front_of_peers(kinds.get("peers")), *_front_of_accuracy(kinds.get("accuracy"), kinds.get("peers"))]
+    rows += _front_of_training(kinds.get("training"))
     rows = [*rows, *_front_of_scaling(kinds.get("scaling"))][:MOST_ON_FRONT]
     if not rows:
         return "Not measured yet: `python -m bench peers --out bench/results`."
@@ -240,17 +241,26 @@ def _best(values: dict[str, float | None], shown: Callable[[float], str]) -> lis
 
 
 def _front_of_peers(file: forms.Peers | None) -> Iterator[list[str]]:
-    """Times of a step and an epoch, and how far the gradient over the most examples is off."""
+    """Times of a step and an epoch."""
     points = [p for p in (file.points if file else []) if p.allocator == "default"]
     for p in points:
         if p.part == "epoch" or p.case in ON_FRONT:
             what = "one epoch of Adam" if p.part == "epoch" else "one exact gradient"
             times = {name: timing.median if timing else None for name, timing in p.times.items()}
             yield [f"{what}, {p.case}, {p.m:,} rows, ms", *_best(times, lambda v: render.figures(v, 1e-3))]
-    if points := [p for p in points if p.errors]:
-        p = max(points, key=lambda p: p.m)
-        errors: dict[str, float | None] = dict(p.errors)
-        yield [f"float32 over {p.m:,} rows, {p.case}, off by", *_best(errors, render.off_by)]
+
+
+def _front_of_accuracy(file: forms.Accuracy | None, peers: forms.Peers | None) -> Iterator[list[str]]:
+    """How far the gradient over the most examples is off; without a run of its own, by that of the peers."""
+    if points := file.points if file else []:
+        shape, m = points[0].shape, points[0].m
+        errors: dict[str, float | None] = {p.contender: p.error_of_gradient for p in points}
+    elif told := [p for p in (peers.points if peers else []) if p.errors and p.allocator == "default"]:
+        most = max(told, key=lambda p: p.m)
+        shape, m, errors = most.case, most.m, {**most.errors}
+    else:
+        return
+    yield [f"float32 gradient over {m:,} rows, {shape}, off by", *_best(errors, render.off_by)]
 
 
 def _front_of_training(file: forms.Training | None) -> Iterator[list[str]]:
@@ -276,6 +286,7 @@ SECTIONS: dict[str, Callable[[Source], str]] = {
     "printed": _printed,
     "peers": Section("peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch"),
     "epochs": Section("peers", lambda file: _times(file, "epoch"), None),
+    "accuracy": Section("accuracy", lambda file: render.errors(file, readme=True).markdown, ""),
     "training": Section("training", _training_table, "held-out log-loss against seconds of training"),
     "profile": Section("profile", _profile_table, "where the time goes"),
     "tables": Section("tables", _tables, "loss and time on real tables, over those of boosted trees"),

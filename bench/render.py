@@ -411,6 +411,20 @@ def _peers_words(file: forms.Peers) -> list[str]:
     return [*filter(None, [rounds(file.points), accuracy(file.points)]), *few(file.points)]
 
 
+# --- Accuracy -------------------------------------------------------------------------------------------------
+
+
+def errors(file: forms.Accuracy, *, readme: bool = False) -> Grid:
+    """A row for each contender."""
+    columns = [
+        Column("", lambda p: f"{p.contender} ({p.step})" if p.step else p.contender, words=True),
+        Column("network", lambda p: p.shape, words=True),
+        Column("m", lambda p: f"{p.m:,}"),
+        Column("gradient off by", lambda p: off_by(p.error_of_gradient)),
+    ]
+    return Grid.of("One full-batch gradient in float32, against float64", columns, file.points, readme=readme)
+
+
 # --- Training -------------------------------------------------------------------------------------------------
 
 
@@ -496,6 +510,7 @@ def profile_words(file: forms.Profile) -> list[str]:
 SHOWN: dict[str, tuple[Callable[[Any], list[Grid]], Callable[[Any], list[str]]]] = {  # the tables, and the words
     "scaling": (_scaling, _scaling_words),
     "peers": (_peers, _peers_words),
+    "accuracy": (lambda file: [errors(file)], lambda file: []),
     "training": (lambda file: [training(file)], _training_words),
     "profile": (profile, profile_words),
     "tables": (lambda file: [tables(file)], lambda file: verdicts(file.summary.rows)),

@@ -146,7 +146,7 @@ def _has_time(point: dict[str, Any]) -> bool:
     """False where no round was quiet: that is worth another try."""
     if point.get("rounds", {}).get("disturbed"):
         return False
-    return any(point["times"].values()) if "times" in point else bool(point["seconds"])
+    return any(point["times"].values()) if "times" in point else bool(point.get("seconds", True))
 
 
 def fingerprint(raw: Any) -> str:
