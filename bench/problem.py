@@ -1,8 +1,9 @@
 """Shapes, data made for them, and how far a gradient is off.
 
 Speed does not depend on what the numbers are, but rounding does. So labels follow from the inputs as in real data, and
-one column hardly varies, as a year or a temperature in kelvin: what float32 adds up of it over many examples has one
-sign, and a sum in one go loses of each what the sum has grown beyond.
+one column hardly varies, as a year or a temperature in kelvin: where one class is rare, what float32 adds up of it over
+many examples has one sign, and a sum in one go loses of each what the sum has grown beyond. Classes of one size hide
+most of it, since their errors cancel.
 """
 
 from __future__ import annotations
@@ -101,10 +102,11 @@ class Problem:
         return self.targets[:, 0].astype(np.int64) if self.shape.sizes[-1] == 1 else self.targets.argmax(axis=1)
 
 
-def make(shape: Shape, m: int, dtype: str = "float32", *, seed: int = 0) -> Problem:
+def make(shape: Shape, m: int, dtype: str = "float32", *, seed: int = 0, rare: float | None = None) -> Problem:
     """A problem of that shape: normal inputs, and labels that a linear teacher gives them, with noise.
 
-    The last input is brought to MEAN and SPREAD once the teacher has seen it, so that the classes stay of one size.
+    The last input is brought to MEAN and SPREAD once the teacher has seen it, so that the classes stay of one size, or
+    one of two is ``rare``, as so many of the rows.
     """
     rng = np.random.default_rng(seed)
     n_in, n_out = shape.sizes[0], shape.sizes[-1]
@@ -112,7 +114,8 @@ def make(shape: Shape, m: int, dtype: str = "float32", *, seed: int = 0) -> Prob
     rows = rng.standard_normal((distinct, n_in), dtype=np.float32)
     scores = rows @ rng.standard_normal((n_in, n_out), dtype=np.float32) / n_in**0.5
     scores += 0.5 * rng.standard_normal(scores.shape, dtype=np.float32)
-    labels = scores > 0 if n_out == 1 else scores == scores.max(axis=1, keepdims=True)
+    least = 0.0 if rare is None else np.quantile(scores, 1 - rare)
+    labels = scores > least if n_out == 1 else scores == scores.max(axis=1, keepdims=True)
     rows[:, -1] = MEAN + SPREAD * rows[:, -1]
     network = shape.network
     return Problem(
