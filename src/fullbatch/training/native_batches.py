@@ -19,6 +19,7 @@ from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
 from fullbatch.machine.native_library import Block
 from fullbatch.sources import Examples, Layout, Where, batches, in_memory, length, remaining
+from fullbatch.steps.cuda.updates import KINDS
 from fullbatch.steps.native import NO_MEMORY, OUT_OF_RANGE, NativeStep, as_c, in_elements, put_targets, put_X
 from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
@@ -30,7 +31,6 @@ CHUNK = 2**23  # bytes of X that are read at a time where a source makes its blo
 LONGEST = 2**20  # examples whose targets are read at a time
 TILE = 64  # examples: C's, a batch's parts are no longer
 SHARE = 2**19  # multiplications of a batch that are worth a thread of their own
-KINDS = ("gd", "momentum", "nesterov", "adam")  # in the order of C's enumeration
 # The optimisers that C knows: what each is to it, (kind, a, b, epsilon), by the numbers that it was made with.
 RULES: dict[str, Callable[[Any], tuple[str, float, float, float]]] = {
     "gd": lambda of: ("gd", 0.0, 0.0, 0.0),

@@ -24,7 +24,7 @@ from fullbatch.steps.cuda.segments import COLUMNS, SUMS, TREE, Rows, lanes
 
 SUM, PLACE, INDEX, NODES = 0, 1, 2, 3  # of ``Updates.state``; the last is where the nodes of the penalties begin
 MOST_ROWS = 2**26  # bytes of a batch's rows of sums: a segment is the longer for it
-KINDS = ("gd", "momentum", "nesterov", "adam")
+KINDS = ("gd", "momentum", "nesterov", "adam")  # in the order of the enumeration below, and of C's
 
 
 class Batch(NamedTuple):
