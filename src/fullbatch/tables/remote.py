@@ -118,7 +118,12 @@ def _copy(system: Any, file: Any, copy: Path, url: str) -> None:
 def _folder() -> Path:
     """Where the copies are, until this process ends; one that was forked from it leaves them where they are."""
     folder, owner = tempfile.mkdtemp(prefix="fullbatch-"), os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return Path(folder)
 
 
