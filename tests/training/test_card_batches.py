@@ -347,6 +347,17 @@ def test_what_they_cannot_do_the_loop_in_python_does(fake, why, monkeypatch):
 
 
 @fake_cupy.pretended
+def test_where_the_step_of_a_pass_does_no_batches_another_one_does(fake, monkeypatch):
+    monkeypatch.delattr(steps.OnePassStep, "rows_of_batch")
+    network, theta, examples = case(fake)
+    with Objective(network, examples) as objective:
+        assert objective.fold.step_name == "onepass"
+        cuda_on_cpu.launched.clear()
+        train(objective, theta, "adam", orders_of(150, 1), 75)
+    assert [name for name, _ in cuda_on_cpu.launched] == ["gather", "tail", "update"] * 2
+
+
+@fake_cupy.pretended
 def test_another_error_is_no_reason_for_another_loop(fake, monkeypatch):
     network, theta, examples = case(fake)
     monkeypatch.setattr(card_batches, "Updates", lambda *args, **options: 1 / 0)

@@ -37,7 +37,7 @@ class CardBatches:
     @staticmethod
     def can_run(objective: Objective, optimizer: Optimizer, batch_size: int) -> bool:
         fold, m = objective.fold, objective.examples.m
-        if optimizer.name not in RULES or not hasattr(steps.STEPS.get(fold.step_name), "rows_of_batch"):
+        if optimizer.name not in RULES or not _step_of(objective):
             return False
         if not arrays.is_cupy(fold.examples.X.like) or not batch_size < m < 2**31 or batch_size > fold.block:
             return False
@@ -67,9 +67,10 @@ class CardBatches:
             self.xp, sizes, state.theta, state.arrays, RULES[optimizer.name](optimizer.numbers),
             l2=objective.l2, fixed_biases=not objective.intercept,
         )  # fmt: skip
-        self.worker = Worker(self.network, self.examples, batch_size, fold.step_name)
+        step = _step_of(objective)
+        self.worker = Worker(self.network, self.examples, batch_size, step)
         self.worker.load(self.update.theta)  # which is changed in place
-        self.segment = segment_of_batch(fold.step_name, self.update.size, self.update.dtype.itemsize, batch_size)
+        self.segment = segment_of_batch(step, self.update.size, self.update.dtype.itemsize, batch_size)
         self.rows = self.worker.step.segments.rows(-(-batch_size // self.segment), backward=True)
         resident = _resident(self.examples, self.xp)
         self.data: Any = None if resident is None else resident[0]
@@ -223,6 +224,19 @@ class CardBatches:
         return self.rows if k == self.batch_size else Rows(self.rows.gradient[:used], self.rows.head[:used])
 
 
+def _step_of(objective: Objective) -> str:
+    """The step that does the batches: the fold's, or the fastest other that can; "" where there is none."""
+    fold = objective.fold
+    if objective.dropout is not None:
+        return ""
+    for name in (fold.step_name, *steps.STEPS):
+        step: Any = steps.STEPS.get(name)
+        able = hasattr(step, "rows_of_batch") and (step.takes_tf32 or fold.precision != "tf32")
+        if able and step.can_run(fold.network, fold.examples.X.like):
+            return name
+    return ""
+
+
 def segment_of_batch(step: str, parameters: int, itemsize: int, batch_size: int) -> int:
     """The examples of a segment of a mini-batch."""
     least, most = steps.STEPS[step].of_batch
@@ -235,7 +249,7 @@ def _needed(objective: Objective, batch_size: int) -> float:
     network, like, m = fold.network, fold.examples.X.like, fold.examples.m
     itemsize = np.dtype(like.dtype).itemsize
     p = int(sum(n * (below + 1) for below, n in zip(network.sizes, network.sizes[1:], strict=False)))
-    rows = -(-batch_size // segment_of_batch(fold.step_name, p, itemsize, batch_size))
+    rows = -(-batch_size // segment_of_batch(_step_of(objective), p, itemsize, batch_size))
     return blocks.workspace(network, like, batch_size, fold.precision) + rows * (p * itemsize + 16) + 8 * p + 12 * m
 
 
