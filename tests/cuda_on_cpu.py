@@ -3,13 +3,17 @@
 Each CUDA thread is a fiber of its own. ``__syncthreads`` and the shuffles of a warp wait for the other fibers, so that
 a kernel behaves as on a card: who forgets to wait gets a wrong sum, and a wait that not all reach ends the process.
 Thread blocks run one after another, their threads by turns from the first to the last and from the last to the first;
-shared memory is full of NaN when one begins. ``FakeCuPy`` is NumPy with just enough of CuPy on top for the steps.
+shared memory is full of NaN when one begins. With ``stalls``, a seed, threads sit out a turn of four and warps 64 in a
+row, so that some are far ahead of others; ``fault`` leaves one barrier of a kernel's text out, which a test has to
+notice. A tensor core's ``mma`` has its lanes' numbers where the PTX manual says, takes the 19 bits of TF32 and rounds
+sums of four products towards zero. ``FakeCuPy`` is NumPy with just enough of CuPy on top for the steps.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import re
 import shutil
 import subprocess
@@ -20,7 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.steps.cuda.tiles import INSTRUCTIONS
+
 COMPILER = shutil.which("g++")
+BARRIER = re.compile(r"__sync(threads|warp)\(\);")
 NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
 # For g++ these are variables, so that one compilation does for many variants.
 CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR", "GATHERS", "KIND")
@@ -65,7 +72,7 @@ static void meet(Barrier& barrier, unsigned members) {
     unsigned turn = barrier.turn;
     if (++barrier.waiting == members) { barrier.waiting = 0; ++barrier.turn; waits = 0; return; }
     while (barrier.turn == turn) {
-        if (++waits > 100000) { std::fprintf(stderr, "a barrier that not all threads reach\n"); std::abort(); }
+        if (++waits > 3000000) { std::fprintf(stderr, "a barrier that not all threads reach\n"); std::abort(); }
         let_others();
     }
 }
@@ -86,6 +93,34 @@ template <class V> static V __shfl_xor_sync(unsigned, V value, int other) {
 template <class V> static V __shfl_sync(unsigned, V value, int from) { return exchanged(value, from); }
 alignas(16) static T shared[1 << 16];  // what a launch asks for, and its end
 static long asked;
+extern "C" { int fault; unsigned stalls; }
+static unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
+static float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
+static unsigned to_tf32(float x) {  // the nearest, of two the larger
+    unsigned bits = __float_as_uint(x);
+    return std::isfinite(x) ? (bits + 0x1000u) & 0xffffe000u : bits;
+}
+static float tf32(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }  // it looks at no more
+static struct { unsigned a[4], b[2]; } operands[1024];
+static void mma(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    const unsigned warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    std::memcpy(operands[threadIdx.x].a, a, sizeof a);
+    std::memcpy(operands[threadIdx.x].b, b, sizeof b);
+    meet(of_warp[warp], 32);
+    for (int r = 0; r < 4; ++r) {
+        const int row = g + 8 * (r / 2), column = 2 * t + r % 2;
+        for (int k = 0; k < 8;) {
+            double sum = c[r];
+            do {
+                const float left = tf32(operands[32 * warp + 4 * (row % 8) + k % 4].a[row / 8 + 2 * (k / 4)]);
+                sum += double(left) * tf32(operands[32 * warp + 4 * column + k % 4].b[k / 4]);
+            } while (++k % 4);
+            c[r] = float(sum);
+            if (std::isfinite(c[r]) && std::fabs(c[r]) > std::fabs(sum)) c[r] = std::nextafter(c[r], 0.0f);
+        }
+    }
+    meet(of_warp[warp], 32);
+}
 """
 
 AFTER = r"""
@@ -94,6 +129,15 @@ template <class... A, size_t... I> static void invoke(void (*kernel)(A...), void
 }
 template <class... A> static void apply(void (*kernel)(A...), void** p) {
     invoke(kernel, p, std::index_sequence_for<A...>{});
+}
+// Whether a warp sits out these 64 turns, or its thread this one.
+static bool out_of_turn(unsigned warp, unsigned round) {
+    static unsigned long long drawn;
+    unsigned long long x = (stalls * 1000003ull + round / 64) * 64 + warp;
+    x = (x ^ x >> 31) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 29) * 0xbf58476d1ce4e5b9ull;
+    drawn = drawn * 6364136223846793005ull + 1442695040888963407ull;
+    return x >> 62 == 0 || drawn >> 62 == 0;
 }
 static void** arguments;
 static void start() {
@@ -126,12 +170,14 @@ extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
             fiber.context.uc_stack.ss_size = fiber.stack.size();
             makecontext(&fiber.context, start, 0);
         }
-        for (bool left = true; left;) {
+        unsigned round = 0;
+        for (bool left = true; left; ++round) {
             left = false;
             for (int t = 0; t < threads; ++t) {
                 now = (x + y) % 2 ? threads - 1 - t : t;
                 if (fibers[now].done) continue;
                 left = true;
+                if (stalls && out_of_turn(now / 32, round)) continue;
                 take_turn(fibers[now]);
             }
         }
@@ -148,7 +194,9 @@ def compiled(source: str, name: str) -> ctypes.CDLL:
     assert COMPILER is not None
     number = dict(NAME.findall(source))["T"]
     variables = 'extern "C" { int ' + ", ".join(CHOSEN) + "; }\n"
-    body = source.replace("    extern __shared__ __align__(16) T shared[];\n", "")
+    body = source.replace("    extern __shared__ __align__(16) T shared[];\n", "").replace(INSTRUCTIONS, "")
+    number_of = itertools.count(1)
+    body = BARRIER.sub(lambda call: f"if (fault != {next(number_of)}) {call[0]}", body)
     text = f"#define T {number}\n#define KERNEL {name}\n{BEFORE}{variables}{body}{AFTER}"
     with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
         library = Path(folder) / "kernels.so"
@@ -175,6 +223,8 @@ class Kernel:
         launched.append((self.name, list(self.chosen.values())))
         for key, value in self.chosen.items():
             ctypes.c_int.in_dll(self.library, key).value = value
+        ctypes.c_int.in_dll(self.library, "fault").value = fault.get(self.name, 0)
+        ctypes.c_uint.in_dll(self.library, "stalls").value = stalls
         values = [self._value(argument) for argument in args]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         gx, gy = (*grid, 1)[:2]
@@ -221,6 +271,8 @@ def gemm(
 
 
 multiplied: list[tuple[int, ...]] = []  # the products since the list was last cleared: m, n, k, how many, in which type
+fault: dict[str, int] = {}  # of a kernel by its name, the barrier that is left out, counted from 1
+stalls = 0  # the seed of the turns that threads sit out; 0: none does
 launched: list[tuple[str, list[int]]] = []  # what ran since the list was last cleared
 
 

@@ -22,7 +22,7 @@ from fullbatch.fold.blocks import Plan
 from fullbatch.fold.tree import Node, in_leaves, powers
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples, Uploaded, length
-from fullbatch.steps.cuda import fused, onepass
+from fullbatch.steps.cuda import fused, onepass, twopass
 from fullbatch.steps.cuda.segments import HEAD, Rows, Segments, of_features, weights_of
 from reference import problem
 
@@ -129,6 +129,8 @@ def small(monkeypatch):
     monkeypatch.setattr(onepass, "SEGMENT", 64, raising=False)
     monkeypatch.setattr(fused, "LEAST", 64, raising=False)
     monkeypatch.setattr(fused, "NUMBERS_A_ROW", 1, raising=False)
+    monkeypatch.setattr(twopass, "LEAST", 64)
+    monkeypatch.setattr(twopass, "NUMBERS_A_ROW", 0)
     return fake_cupy.install(monkeypatch)
 
 
@@ -169,6 +171,7 @@ def test_the_blocks_on_a_device(small, monkeypatch):
 
 SHAPES = {
     "onepass": ([5, 40, 1], "tanh"),
+    "twopass": ([4, 64, 3], "gelu"),
     "fused with a tail": ([5, 7, 6, 1], "tanh"),
     "fused without": ([5, 33, 7, 3], "gelu"),
     "fused without a hidden layer": ([5, 1], "tanh"),
@@ -257,7 +260,7 @@ def test_memory_that_runs_out_changes_no_bit(small, shape, monkeypatch):
     monkeypatch.setattr(blocks, "block_size", lambda *_, **__: 256)
     seen = []
     for name in ("gradients", "costs"):
-        for step in (steps.OnePassStep, steps.FusedStep):
+        for step in (steps.OnePassStep, steps.TwoPassStep, steps.FusedStep):
             real = getattr(step, name)
 
             def work(self, X, Y, weight, segment, real=real):
@@ -311,6 +314,7 @@ def test_a_step_without_kernels_of_ours_adds_leaf_by_leaf(small, hidden, monkeyp
     ("shape", "kernels", "products"),
     [
         ("onepass", ["onepass", "tree"], 0),
+        ("twopass", ["outward", "head", "inward", "tree"], 0),
         ("fused without a hidden layer", ["tail", "tree"], 0),
         ("fused with a tail", ["activate", "tail", "descend", "tree"], 5),
         ("fused without", ["activate", "activate", "output", "descend", "descend", "tree"], 9),

@@ -17,8 +17,8 @@ from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
-from fullbatch.steps import ArrayStep, FusedStep, OnePassStep
-from fullbatch.steps.cuda import kernels, onepass, products, segments
+from fullbatch.steps import ArrayStep, FusedStep, OnePassStep, TwoPassStep
+from fullbatch.steps.cuda import kernels, onepass, products, segments, tiles, twopass
 from fullbatch.steps.cuda.kernels import Variant
 from reference import problem, relative
 
@@ -46,8 +46,11 @@ def pair(network, like, block, processors=2, step=FusedStep):
 # Of the shape [sizes], as far as the step can do it.
 both_steps = pytest.mark.parametrize(
     ("step", "sizes"),
-    [(FusedStep, [4, 9, 1]), (FusedStep, [4, 9, 3]), (FusedStep, [4, 1]), (OnePassStep, [4, 9, 1])],
-)
+    [
+        (FusedStep, [4, 9, 1]), (FusedStep, [4, 9, 3]), (FusedStep, [4, 1]), (OnePassStep, [4, 9, 1]),
+        (TwoPassStep, [4, 9, 1]), (TwoPassStep, [4, 9, 3]),
+    ],
+)  # fmt: skip
 
 
 def hold(twin, truth, X, Y, weight, dtype):
@@ -211,7 +214,7 @@ def test_one_pass_of_float32_adds_up_many_examples_better_than_the_array_step():
 
 
 @on_cpu
-@pytest.mark.parametrize("step", [FusedStep, OnePassStep])
+@pytest.mark.parametrize("step", [FusedStep, OnePassStep, TwoPassStep])
 @pytest.mark.parametrize("hidden", [9, 32])
 def test_an_infinite_x_is_what_it_is_in_the_pass(step, hidden):
     """Also where units that are not there fill up a warp: they weigh nothing, and nothing times infinity is NaN."""
@@ -373,7 +376,8 @@ def test_a_weight_of_zero_leaves_out_what_overflows(step, sizes):
 
 
 @on_cpu
-@pytest.mark.parametrize(("step", "sizes"), [(FusedStep, [1, 2, 1]), (FusedStep, [1, 2, 2]), (OnePassStep, [1, 2, 1])])
+@pytest.mark.parametrize(("step", "sizes"), [(FusedStep, [1, 2, 1]), (FusedStep, [1, 2, 2]), (OnePassStep, [1, 2, 1]),
+                                             (TwoPassStep, [1, 2, 2])])  # fmt: skip
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_finite_pre_activations_give_finite_gradients_however_large(name, dtype, step, sizes):
@@ -408,7 +412,8 @@ def test_a_nan_stays_one(name, step, sizes):
 
 @on_cpu
 def test_what_a_step_returned_stays_when_it_goes_on():
-    for kind, sizes in [(FusedStep, [3, 5, 4, 2]), (FusedStep, [3, 5, 4, 1]), (OnePassStep, [3, 5, 1])]:
+    for kind, sizes in [(FusedStep, [3, 5, 4, 2]), (FusedStep, [3, 5, 4, 1]), (OnePassStep, [3, 5, 1]),
+                        (TwoPassStep, [4, 9, 3])]:  # fmt: skip
         network = fb.Network(sizes, hidden="identity", output="identity")
         params, X, Y = problem(sizes, 20, "identity")
         step = kind(network, X, 10, xp=FakeCuPy())
@@ -442,7 +447,7 @@ def test_nothing_is_compiled_but_what_is_launched(sizes, kernel):
 
 
 @on_cpu
-@pytest.mark.parametrize("kind", [FusedStep, OnePassStep])
+@pytest.mark.parametrize("kind", [FusedStep, OnePassStep, TwoPassStep])
 def test_the_same_bits_from_run_to_run(kind):
     network = fb.Network([4, 40, 1])
     params, X, Y = problem(network.sizes, 700, "sigmoid", dtype="float32")
@@ -460,7 +465,7 @@ def test_a_users_own_pair_has_no_kernels():
     assert not kernels.knows(fb.Network([2, 3, 1], hidden=(np.tanh, np.cos)))
     assert kernels.knows(fb.Network([2, 3, 1], output="identity"))
     assert not kernels.knows(fb.Network([2, 3, 1], output="identity", loss="absolute_error"))
-    for step in (FusedStep, OnePassStep):
+    for step in (FusedStep, OnePassStep, TwoPassStep):
         assert not step.can_run(fb.Network([2, 3, 1]), np.empty(0)), "it is for CuPy"
 
 
@@ -482,6 +487,15 @@ ONE_PASS = [
     onepass.Variant("float32", "relu", "identity", 2, 4), onepass.Variant("float64", "silu", "sigmoid", 5, 8),
 ]  # fmt: skip
 
+TWO_PASS = [
+    twopass.Variant.of(fb.Network(sizes, hidden=name, output=output), dtype, kind)
+    for sizes, name, output, dtype, kind in (
+        ([784, 128, 1], "tanh", "sigmoid", "float32", tiles.SPLIT),
+        ([100, 1000, 32], "gelu", "softmax", "float32", tiles.TF32),
+        ([28, 300, 9], "silu", "exp", "float64", tiles.PLAIN),
+    )
+]  # fmt: skip
+
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
@@ -491,6 +505,7 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
     sources += [(variant.source, "onepass") for variant in ONE_PASS]
+    sources += [(variant.source(kernel), kernel) for variant in TWO_PASS for kernel in twopass.KERNELS]
     for source, kernel in sources + [
         (f"#define T {number}\n{segments.SUMS}{segments.TREE}", "tree") for number in ("float", "double")
     ]:

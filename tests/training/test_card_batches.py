@@ -36,7 +36,7 @@ OPTIMIZERS = {
     "adam": optimizers.adam(0.8, 0.95, 1e-3),
 }
 TOLERANCE = {"float64": 1e-11, "float32": 3e-5}  # of parameters after some updates, as of the native batches
-SIZES = {"onepass": [3, 9, 1], "fused": [3, 5, 4, 3], "linear": [3, 1]}
+SIZES = {"onepass": [3, 9, 1], "twopass": [4, 64, 3], "fused": [3, 5, 4, 3], "linear": [3, 1]}
 
 
 @pytest.fixture(
@@ -132,6 +132,15 @@ def test_they_are_those_of_the_loop_in_python(cupy, name, which, dtype, weighted
         for array, wanted in zip(one.arrays, other.arrays, strict=True):
             assert array.dtype == wanted.dtype
             assert relative([host(array)], [host(wanted)]) < 10 * TOLERANCE[dtype]
+
+
+@fake_cupy.pretended
+def test_those_of_two_passes(fake):
+    network, theta, examples = case(fake, "twopass", weighted=True)
+    with Objective(network, examples) as objective:
+        ours, truth = (train(objective, theta, "adam", orders_of(150, 1), 80, k) for k in (CardBatches, PythonBatches))
+    assert list(ours[-1].costs) == pytest.approx(list(truth[-1].costs), rel=TOLERANCE["float32"])
+    assert relative([host(ours[-1].theta)], [host(truth[-1].theta)]) < TOLERANCE["float32"]
 
 
 @fake_cupy.pretended

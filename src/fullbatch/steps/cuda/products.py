@@ -69,12 +69,14 @@ class Products:
         )  # fmt: skip
 
     def _compute(self) -> int:
-        """In TF32 where CuPy's own products are: see machine/cuda.py."""
-        linalg: Any = sys.modules.get("cupy._core._routines_linalg")
-        narrow = self.dtype.name == "float32" and linalg is not None
-        if narrow and linalg.get_compute_type(self.dtype) == linalg.COMPUTE_TYPE_TF32:
-            return FAST_TF32
-        return REAL[self.dtype.name]
+        return FAST_TF32 if in_tf32(self.dtype) else REAL[self.dtype.name]
+
+
+def in_tf32(dtype: Any) -> bool:
+    """Whether products of this dtype are in TF32 now, as CuPy's own are: see machine/cuda.py."""
+    linalg: Any = sys.modules.get("cupy._core._routines_linalg")
+    narrow = dtype.name == "float32" and linalg is not None
+    return bool(narrow and linalg.get_compute_type(dtype) == linalg.COMPUTE_TYPE_TF32)
 
 
 def address(array: Any) -> int:
