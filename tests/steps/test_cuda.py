@@ -18,7 +18,7 @@ from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.steps import ArrayStep, FusedStep, OnePassStep, TwoPassStep
-from fullbatch.steps.cuda import kernels, onepass, products, segments, tiles, twopass
+from fullbatch.steps.cuda import kernels, onepass, products, segments, tensor, tiles, twopass
 from fullbatch.steps.cuda.kernels import Variant
 from reference import problem, relative
 
@@ -496,6 +496,11 @@ TWO_PASS = [
     )
 ]  # fmt: skip
 
+TENSOR = [
+    (tensor.Variant("tanh", "sigmoid", tiles.SPLIT, 1, 4), False),
+    (tensor.Variant("silu", "exp", tiles.TF32, 4, 4), True),
+]
+
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
@@ -505,6 +510,7 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
     sources += [(variant.source, "onepass") for variant in ONE_PASS]
+    sources += [(variant.source(gathers), "tensor") for variant, gathers in TENSOR]
     sources += [(variant.source(kernel), kernel) for variant in TWO_PASS for kernel in twopass.KERNELS]
     for source, kernel in sources + [
         (f"#define T {number}\n{segments.SUMS}{segments.TREE}", "tree") for number in ("float", "double")

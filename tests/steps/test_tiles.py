@@ -16,8 +16,8 @@ from fullbatch.core.parameters import flatten
 from fullbatch.fold import Fold
 from fullbatch.machine import arrays, cuda
 from fullbatch.sources import Dense, Examples
-from fullbatch.steps import ArrayStep, OnePassStep, TwoPassStep
-from fullbatch.steps.cuda import tiles, twopass
+from fullbatch.steps import ArrayStep, OnePassStep, TensorStep, TwoPassStep
+from fullbatch.steps.cuda import tensor, tiles, twopass
 from fullbatch.steps.cuda.launch import Kernel
 from reference import problem, relative
 
@@ -243,6 +243,57 @@ def test_without_tensor_cores_each_lane_multiplies():
     assert not tiles.has_tensor_cores(turing)
 
 
+# --- One pass on tensor cores ---------------------------------------------------------------------------------------
+
+
+@on_cpu
+@pytest.mark.parametrize(("sizes", "hidden"), [([28, 64, 1], "tanh"), ([4, 70, 1], "gelu")])
+def test_one_pass_on_tensor_cores_is_as_exact_as_float32(sizes, hidden, monkeypatch):
+    ours, array, truth, X, Y = case(sizes, 70, hidden=hidden, step=TensorStep)
+    weight = np.linspace(0.1, 1, 70, dtype="float32")
+    weight[3] = 0
+    cuda_on_cpu.launched.clear()
+    found, wanted = ours.gradient(X, Y, weight), truth.gradient(X.astype(float), Y.astype(float), weight.astype(float))
+    assert [name for name, _ in cuda_on_cpu.launched] == ["tensor", "tree"]
+    plain = relative(host_arrays(array.gradient(X, Y, weight)), host_arrays(wanted))
+    assert relative(host_arrays(found), host_arrays(wanted)) < max(3e-7, 1.5 * plain)
+    near = pytest.approx([float(wanted.loss), float(wanted.weight)], rel=1e-6)
+    assert [float(value) for value in ours.cost(X, Y, weight)] == [float(found.loss), float(found.weight)] == near
+    assert relative([ours.predict(X)], [truth.predict(X.astype(float))]) < 1e-6
+    other = ours.gradient(np.asfortranarray(X), Y, weight)
+    assert [a.tobytes() for a in host_arrays(other)] == [a.tobytes() for a in host_arrays(found)], "X's layout"
+    if hidden == "tanh":
+        X[0, 5] = np.inf
+        assert relative([ours.predict(X)], [array.predict(X)]) < 1e-5
+    monkeypatch.setattr(tensor, "in_tf32", lambda dtype: True)
+    assert 1e-5 < relative([ours.predict(X[:, 6:])], [array.predict(X[:, 6:])]) < 3e-3
+
+
+@on_cpu
+def test_it_takes_segment_after_segment():
+    ours, array, _, X, Y = case([4, 70, 1], 1100, hidden="gelu", step=TensorStep)
+    found, wanted = (step.gradient(X, Y, None) for step in (ours, array))
+    assert relative(host_arrays(found), host_arrays(wanted)) < 1e-5
+    assert float(found.loss) == pytest.approx(float(wanted.loss), rel=1e-6)
+
+
+def test_it_is_for_tf32_unless_it_is_named(monkeypatch):
+    monkeypatch.setattr(arrays, "is_cupy", lambda array: True)
+
+    def chosen(sizes, precision="tf32", dtype="float32", capability="90"):
+        attributes = {"MaxSharedMemoryPerBlockOptin": 227 * 2**10}
+        device = SimpleNamespace(attributes=attributes, compute_capability=capability)
+        return steps.choose(fb.Network(sizes), SimpleNamespace(dtype=np.dtype(dtype), device=device), precision)
+
+    assert chosen([28, 64, 1]) == "tensor"
+    assert chosen([28, 64, 1], "") == "onepass"
+    assert chosen([31, 256, 1]) == "tensor"
+    assert chosen([31, 257, 1]) == "twopass"
+    assert chosen([32, 64, 1]) == "twopass"
+    assert chosen([32, 60, 1]) == "fused"
+    assert chosen([28, 64, 1], "", "float64") == "onepass"
+
+
 # --- Who runs first -------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +304,11 @@ def bits(step, X, Y):
 
 # Each step with a network that has several warps, parts of X, groups and tiles, and the barriers in each kernel's text.
 # Of the last two in ``head`` one would do.
-RACES = [(OnePassStep, [4, 70, 1], {"onepass": 4}), (TwoPassStep, [20, 130, 3], {"outward": 4, "head": 1, "inward": 4})]
+RACES = [
+    (OnePassStep, [4, 70, 1], {"onepass": 4}),
+    (TensorStep, [4, 70, 1], {"tensor": 4}),
+    (TwoPassStep, [20, 130, 3], {"outward": 4, "head": 1, "inward": 4}),
+]
 
 
 @on_cpu

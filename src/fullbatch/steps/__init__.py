@@ -33,6 +33,7 @@ from fullbatch.core.network import Network
 from fullbatch.steps.array import ArrayStep
 from fullbatch.steps.cuda.fused import FusedStep
 from fullbatch.steps.cuda.onepass import OnePassStep
+from fullbatch.steps.cuda.tensor import TensorStep
 from fullbatch.steps.cuda.twopass import TwoPassStep
 from fullbatch.steps.inplace import InplaceStep
 from fullbatch.steps.native import NativeStep
@@ -58,7 +59,7 @@ class Step(Protocol):
     def predict(self, X: Any) -> Any: ...
 
 
-FASTEST_FIRST = (NativeStep, OnePassStep, TwoPassStep, FusedStep, InplaceStep, ArrayStep)
+FASTEST_FIRST = (NativeStep, OnePassStep, TensorStep, TwoPassStep, FusedStep, InplaceStep, ArrayStep)
 STEPS: dict[str, type[Any]] = {step.name: step for step in FASTEST_FIRST}
 
 
@@ -85,6 +86,6 @@ def make(network: Network, like: Any, block: int, name: str = "") -> Step:
 
 
 __all__ = [
-    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "TwoPassStep",
-    "choose", "make", "segment",
+    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "TensorStep",
+    "TwoPassStep", "choose", "make", "segment",
 ]  # fmt: skip

@@ -90,8 +90,25 @@ class Variant(NamedTuple):
             "WARPS": self.warps, "LU": UNITS[self.dtype] // 8, "LI": self.lane_inputs, "EXAMPLES": EXAMPLES,
             "RESIDENT": RESIDENT_WIDE // self.warps if gathers else self.resident, "GATHERS": int(gathers),
         }  # fmt: skip
-        return constants(self.dtype, self.activation, self.output, own) + HELPERS + CHOSEN + SOURCE
+        defined = constants(self.dtype, self.activation, self.output, own)
+        return defined + HELPERS + CHOSEN + ROW_OF + OVER_THE_WARP + SOURCE
 
+
+ROW_OF = r"""
+// The row of example i: the order's, where there is one.
+__device__ __forceinline__ long long row_of(const int* order, long long i) {
+    return GATHERS && order ? order[i] : i;
+}
+"""
+
+OVER_THE_WARP = r"""
+__device__ __forceinline__ double over_the_warp(T value) {
+    double sum = value;
+    #pragma unroll
+    for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, other);
+    return sum;
+}
+"""
 
 SOURCE = r"""
 #define UNITS (8 * LU)  // of a warp
@@ -118,11 +135,6 @@ template <int COUNT> __device__ __forceinline__ void load(T (&to)[COUNT], const 
     }
 }
 
-// The row of example i: the order's, where there is one.
-__device__ __forceinline__ long long row_of(const int* order, long long i) {
-    return GATHERS && order ? order[i] : i;
-}
-
 // A thread's share of a tile of X: every eighth input of some examples, which eight lanes read side by side. The loads
 // are on their way together, for each has an address of its own. Beyond k stands the first example; its dZ is 0 there.
 __device__ __forceinline__ void fetch(
@@ -140,13 +152,6 @@ __device__ __forceinline__ void fetch(
             to[r][c] = from[(i < inputs ? i : 0) * x_input];
         }
     }
-}
-
-__device__ __forceinline__ double over_the_warp(T value) {
-    double sum = value;
-    #pragma unroll
-    for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, other);
-    return sum;
 }
 
 // A lane's sums to the segment's row, where each number is one lane's, and back to 0.
@@ -394,6 +399,12 @@ class OnePassStep(BySegments):
         )
         self.segments = Segments(self.xp, self.dtype, network.sizes, count(network.sizes))
 
+    def kernel_of(self, gathers: bool) -> Kernel:
+        return self.gathering if gathers else self.kernel
+
+    def thread_blocks(self, kernel: Kernel, segments: int) -> int:
+        return kernel.blocks(segments)
+
     def load(self, theta: Any) -> None:
         self.params = unflatten(self.xp.ascontiguousarray(theta), self.network.sizes)
 
@@ -407,21 +418,21 @@ class OnePassStep(BySegments):
 
     def predict(self, X: Any) -> Any:
         yhat = self.xp.empty((1, X.shape[1]), dtype=self.dtype)
-        self._launch(
-            self.kernel, X, None, 0, None, yhat, Rows(None, None), EXAMPLES
-        )  # nothing is summed: a tile is a segment
+        nothing = Rows(None, None)  # is summed: a tile is a segment
+        self._launch(self.kernel_of(False), X, None, 0, None, yhat, nothing, EXAMPLES)
         return yhat
 
     def rows(self, X: Any, Y: Any, weight: Any, segment: int, backward: bool = True) -> Rows:
         """The sums of each segment."""
         rows = self.segments.rows(-(-X.shape[1] // segment), backward)
-        self._launch(self.kernel, X, Y, strides(Y)[1], contiguous(self.xp, weight), None, rows, segment)
+        kernel = self.kernel_of(False)
+        self._launch(kernel, X, Y, strides(Y)[1], contiguous(self.xp, weight), None, rows, segment)
         return rows
 
     def rows_of_batch(self, batch: Batch, rows: Rows, segment: int) -> None:
         """To ``rows`` the sums of each segment of a mini-batch, whose examples are gathered as they are loaded."""
         X, Y, weight = batch.data
-        self._launch(self.gathering, X, Y, strides(Y)[1], weight, None, rows, segment, batch)
+        self._launch(self.kernel_of(True), X, Y, strides(Y)[1], weight, None, rows, segment, batch)
 
     def _launch(
         self, kernel: Kernel, X: Any, Y: Any, y_example: int, weight: Any, yhat: Any, rows: Rows, segment: int,
@@ -429,8 +440,9 @@ class OnePassStep(BySegments):
     ) -> None:  # fmt: skip
         (W, b), (w_out, b_out) = self.params
         k = X.shape[1] if batch.order is None else batch.k
+        blocks = self.thread_blocks(kernel, -(-k // segment))
         kernel(
-            (kernel.blocks(-(-k // segment)),), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat,
+            (blocks,), X, *strides(X), W, b, w_out, b_out, Y, y_example, weight, yhat,
             rows.head, rows.gradient, k, segment, self.inputs, self.hidden, int(rows.gradient is not None),
             batch.order, batch.state, batch.size,
         )  # fmt: skip
