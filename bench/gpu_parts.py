@@ -141,7 +141,8 @@ def bytes_moved(shape: Shape, step: str) -> int | None:
     With its share of the row of sums of its segment, which is written and read once.
     """
     n_in, n_hidden, _ = shape.sizes
-    numbers = {"onepass": n_in + 1, "fused": 2 * n_in + 4 * n_hidden + 1}.get(step)
+    once = n_in + 1
+    numbers = {"onepass": once, "tensor": once, "fused": 2 * n_in + 4 * n_hidden + 1}.get(step)
     if numbers is None:
         return None
     return round(4 * (numbers + 2 * count(shape.sizes) / steps.segment(step, shape.network)))

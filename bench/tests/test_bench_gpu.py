@@ -361,8 +361,8 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
         "precision": list(gpu_parts.precision()),
     }
     assert not [point for part in points.values() for point in part if "error" in point]
-    assert [point["step"] for point in points["steps"]] == ["onepass", "fused", "inplace", "array"]
-    assert [point["chosen"] for point in points["steps"]] == [True, False, False, False]
+    assert [point["step"] for point in points["steps"]] == ["onepass", "tensor", "fused", "inplace", "array"]
+    assert [point["chosen"] for point in points["steps"]] == [True, False, False, False, False]
     assert all(point["error_of_gradient"] < 1e-5 for point in points["steps"])
     result = {"parts": {name: {"status": "done", "points": own} for name, own in points.items()}}
     result["summary"] = gpu.summary(result["parts"])
@@ -395,7 +395,14 @@ def test_the_further_parts_on_a_card_that_is_pretended(monkeypatch):
     assert all(point["last_cost"] < point["first_cost"] for point in ours)
     monkeypatch.setattr(gpu_more, "OF_HASHES", ("5-7-1",))
     found = list(gpu_more.hashes(runs=2, m=70))
-    assert {point["step"] for point in found} == {"onepass", "fused", "inplace", "array", "two epochs of Adam"}
+    assert {point["step"] for point in found} == {
+        "onepass",
+        "tensor",
+        "fused",
+        "inplace",
+        "array",
+        "two epochs of Adam",
+    }
     assert all(point["different"] == 1 for point in found)
     monkeypatch.setattr(gpu_more, "OF_KERNELS", ("5-7-1",))
     monkeypatch.setattr(gpu_more, "DTYPES", ("float32",))
