@@ -1,10 +1,11 @@
-"""What takes minutes, for .ci/slow: kills at random moments, and a scheduler that is gone."""
+"""What takes minutes, for .ci/slow: kills at random moments, a scheduler that is gone, and a network that is."""
 
 from __future__ import annotations
 
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,3 +93,82 @@ def test_a_scheduler_that_is_gone_is_said(path, tmp_path):
         found = fb.MLPClassifier(**HOW).fit(store, resume=fb.Checkpoint(kept))
         expected = fb.MLPClassifier(**HOW).fit(store)
     np.testing.assert_array_equal(found.coefs_[0], expected.coefs_[0])
+
+
+# --- Two machines, as far as the network goes ------------------------------------------------------------------------
+
+ALONE, OTHER, CARD = "fullbatch-a", "fullbatch-b", "fullbatch-v"
+TRAINS = """
+import subprocess, sys, warnings
+import distributed
+import fullbatch as fb
+from callbacks import At
+from fullbatch.dask.connection import connected
+from fullbatch.dask.store import ClusterStore
+
+file, path, model = sys.argv[1:]
+how = {"hidden_layer_sizes": (8,), "solver": "lbfgs", "max_iter": 20, "random_state": 0}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with distributed.Client(scheduler_file=file, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+        with connected(client, timeout=2.0) as workers, ClusterStore(path, workers) as store:
+            found = fb.MLPClassifier(**how)
+            found.set_callbacks(At(3, lambda: subprocess.run(["ip", "link", "set", "NAMEa", "down"], check=True)))
+            found.fit(store)
+    found.set_callbacks()
+print(sum("was lost" in str(one.message) for one in caught))
+fb.save(found, model)
+"""
+
+
+@pytest.fixture
+def two_networks():
+    """Two network namespaces with a cable between them."""
+    if os.geteuid() or not shutil.which("ip"):
+        pytest.skip("network namespaces are root's, by ip")
+
+    def ip(*words, check=True):
+        subprocess.run(["ip", *words], check=check, stderr=None if check else subprocess.DEVNULL)
+
+    try:
+        for name in (ALONE, OTHER):
+            ip("netns", "add", name)
+        ip("link", "add", f"{CARD}a", "netns", ALONE, "type", "veth", "peer", f"{CARD}b", "netns", OTHER)
+        for name, end, address in ((ALONE, "a", "10.77.0.1/24"), (OTHER, "b", "10.77.0.2/24")):
+            ip("-n", name, "addr", "add", address, "dev", f"{CARD}{end}")
+            ip("-n", name, "link", "set", f"{CARD}{end}", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield
+    finally:
+        for name in (ALONE, OTHER):
+            ip("netns", "del", name, check=False)
+
+
+def test_a_machine_whose_network_is_gone_is_lost_and_costs_no_bit(two_networks, path, tmp_path):
+    """The scheduler, a worker and the training are in one network, the other worker in the other."""
+    file, model = tmp_path / "scheduler.json", tmp_path / "model"
+
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def within(name, *words, **options):
+        return subprocess.Popen(["ip", "netns", "exec", name, sys.executable, *words], env=here, **options)
+
+    quiet = {"stderr": subprocess.DEVNULL}
+    cli, told = "distributed.cli.dask_", ["--scheduler-file", str(file), "--no-dashboard"]
+    started = [within(ALONE, "-m", f"{cli}scheduler", *told, "--host", "10.77.0.1", "--port", "0", **quiet)]
+    for name, host in ((ALONE, "10.77.0.1"), (OTHER, "10.77.0.2")):
+        started.append(within(name, "-m", f"{cli}worker", *told, "--nthreads", "1", "--host", host, **quiet))
+    try:
+        script = TRAINS.replace("NAME", CARD)
+        training = within(ALONE, "-c", script, str(file), str(path), str(model), stdout=subprocess.PIPE, text=True)
+        told, _ = training.communicate(timeout=300)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert (training.returncode, told) == (0, "1\n")
+    with fb.open_store(path) as store:
+        expected = fb.MLPClassifier(**HOW).fit(store)
+    for one, other in zip(fb.load(model).coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
