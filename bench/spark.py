@@ -172,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--iterations", default="5,15", help="of the shorter and of the longer training")
+    parser.add_argument("--only", default="", help="what the names of the runs have, as Spark or float32")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     iterations = [int(one) for one in args.iterations.split(",")]
@@ -184,7 +185,7 @@ def main() -> None:
         runs[f"one process, {dtype}"] = lambda own=own: one_process(own, y, iterations)  # type: ignore[misc]
         runs[f"two workers, {dtype}"] = lambda own=own: two_workers(own, y, iterations)  # type: ignore[misc]
     runs["Spark ML, local[2]"] = lambda: spark(X, y, iterations)
-    for name, run in runs.items():
+    for name, run in ((name, run) for name, run in runs.items() if args.only in name):
         found = run()
         reached = loss(found.pop("params"), X, y)
         told = {"what": name, "rows": args.rows, "iterations": iterations, **found}

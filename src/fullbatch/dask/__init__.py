@@ -4,6 +4,7 @@
 
     client = distributed.Client("tcp://host:8786")
     model = fullbatch.dask.TableClassifier(solver="lbfgs").fit("flights.store")
+    model = fullbatch.dask.TableClassifier(solver="lbfgs").fit("flights.parquet", target="late")   # or a Dask DataFrame
     model.predict(frame)          # of a Dask DataFrame: lazily, partition by partition
     fb.save(model.to_local(), "flights.model")
 
