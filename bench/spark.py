@@ -94,13 +94,13 @@ def two_workers(X: np.ndarray, y: np.ndarray, iterations: Sequence[int]) -> dict
         distributed.Client(cluster) as client,
     ):
         half = len(X) // 2
-        there = [client.persist(da.from_array(one, (half, *one.shape[1:]))) for one in (X, y)]
-        distributed.wait(there)
+        X, y = (client.persist(da.from_array(one, (half, *one.shape[1:]))) for one in (X, y))
+        distributed.wait([X, y])
 
         def cpu() -> float:
             return time.process_time() + sum(client.run(time.process_time).values())
 
-        return ours(fullbatch.dask.MLPClassifier((HIDDEN,), **how(), client=client), *there, cpu, iterations)
+        return ours(fullbatch.dask.MLPClassifier((HIDDEN,), **how(), client=client), X, y, cpu, iterations)
 
 
 # --- Spark ----------------------------------------------------------------------------------------------------------
