@@ -75,6 +75,7 @@ ASKED = {
         {"solver": "lbfgs", "epochs": 2, "group": "group", "class_weight": {"no": 1, "rare": 1, "yes": 2}},
         "w",
     ),
+    "by class": ({"solver": "gd", "epochs": 2, "class_weight": {"no": 1, "rare": 1, "yes": 2}}, None),
     "all": ({"solver": "adam", "batch_size": "full", "epochs": 2, "validation": 0.0, "drop": ["w"]}, None),
 }
 

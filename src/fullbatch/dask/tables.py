@@ -207,7 +207,7 @@ class ClusterTable(Store):
             by_class, part = tuple(part.by_class.tolist()), part.part
         like = np.empty((self.n, 0), self.dtype)
         if self.partitions:
-            rows: Any = spans.HeldRows(self.n, len(self.classes), by_class)
+            rows: Any = spans.HeldRows(self.n, len(self.classes), part.held_out, by_class)
             return Examples(Sharded(self.n, part.m, like, rows, self.workers, self._pieces(part), permuted=False))
         rows = spans.FileRows(self.reading, tuple(self.starts), part.held_out, self.content["sha256"], by_class)
         return Examples(Sharded(self.n, part.m, like, rows, self.workers, permuted=False))

@@ -345,12 +345,13 @@ class Reading:
                 yield StoredArrays(np.empty((len(y), 0)), None, y, None if weight is None else weight[chosen])
 
 
-def weighed(found: StoredArrays, by_class: tuple[float, ...]) -> StoredArrays:
-    """Rows that weigh by their class too, as ``Reweighted`` has it."""
+def weighed(found: StoredArrays, by_class: tuple[float, ...], held_out: bool) -> StoredArrays:
+    """Rows that weigh by their class too, of the types that such weights have in one process: see ``Reweighted``."""
     if not by_class:
         return found
-    weight = np.array(by_class)[found.y].astype(found.numbers.dtype)
-    return found._replace(weight=weight if found.weight is None else weight * found.weight)
+    own, dtype = found.weight, found.numbers.dtype
+    weight = np.array(by_class, dtype if held_out or own is not None else np.float64)[found.y]
+    return found._replace(weight=weight if own is None else weight * own)
 
 
 @dataclass(frozen=True)
@@ -381,6 +382,7 @@ class FileRows:
         return weighed(
             StoredArrays(*(None if one is None else one[rows] for one in found)),  # type: ignore[arg-type]
             self.by_class,
+            self.held_out,
         )
 
     def examples(self, start: int, stop: int, *data: Any) -> Examples:
@@ -402,12 +404,13 @@ class HeldRows:
 
     n: int
     classes: int
+    held_out: bool
     by_class: tuple[float, ...] = ()
 
     def examples(self, start: int, stop: int, *data: Any) -> Examples:
         from fullbatch.sources.pieces import Chained
 
-        parts = [examples_of(weighed(one, self.by_class), self.n, self.classes) for one in data]
+        parts = [examples_of(weighed(one, self.by_class, self.held_out), self.n, self.classes) for one in data]
         weights = [part.weight for part in parts if part.weight is not None]
         X, Y = Chained([part.X for part in parts]), Chained([part.Y for part in parts])
         return Examples(X, Y, np.concatenate(weights) if weights else None)
