@@ -16,7 +16,7 @@ from fullbatch.core.parameters import flatten
 from fullbatch.dask import connection
 from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
-from fullbatch.errors import ClusterError, InputError, StoreError
+from fullbatch.errors import ClusterError, InputError, StoreError, TableError
 from fullbatch.fold import Fold
 
 pytest.importorskip("distributed", reason="distributed is not installed")
@@ -148,6 +148,8 @@ def test_a_path_that_workers_do_not_see(client, path, monkeypatch):
 def test_what_is_no_store(client, tmp_path):
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match=r"is no store.*fullbatch convert"):
+        fullbatch.dask.MLPClassifier(client=client).fit(tmp_path / "table.csv")
+    with pytest.raises(TableError, match="the target is a column of the table: give target="):
         fullbatch.dask.TableClassifier(client=client).fit(tmp_path / "table.csv")
     with pytest.raises(StoreError, match="there is no store"):
         fullbatch.dask.TableClassifier(client=client).fit(tmp_path / "nothing")

@@ -209,7 +209,7 @@ class _Table(_OnCluster):
         TableError
             As the plain estimator's ``fit``; for a partition of other columns or types, which is named.
         """
-        if partitions.is_collection(X) or not _is_store(X):
+        if partitions.is_collection(X) or not (_is_store(X) or (target is None and _is_nothing(X))):
             wanted = self._wanted(X, y, target, **more)
             make = ClusterTable.of_partitions if partitions.is_collection(X) else ClusterTable.of_files
             return self._fit_there(lambda workers: make(X, wanted, workers), resume=resume)
@@ -282,6 +282,11 @@ def _is_store(X: Any) -> bool:
     if isinstance(X, Store):
         return True
     return isinstance(X, (str, os.PathLike)) and (is_store(X) or os.fspath(X).endswith(".store"))
+
+
+def _is_nothing(X: Any) -> bool:
+    """Whether X is a path at which nothing is."""
+    return isinstance(X, (str, os.PathLike)) and not os.path.exists(X)
 
 
 def _store_path(X: Any) -> str:
