@@ -18,7 +18,7 @@ from fullbatch.tables.raw import listed
 from fullbatch.tables.running_scores import ClassScores, NumberScores
 from fullbatch.tables.store import encoding_of
 
-ROWS = 2**18  # that are scored at a time
+ROWS = 2**16  # that are scored at a time, as of files in pieces
 
 
 def check_parameters(estimator: Any, store: Store, given: dict[str, Any], default: Settings) -> None:
