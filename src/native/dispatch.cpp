@@ -2,7 +2,16 @@
 // the architecture, so that the question "has this machine AVX-512?" can be asked on one that has not.
 #include "kernels.h"
 
+#if defined(FB_HAVE_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 extern "C" {
+#if defined(FB_HAVE_AMX)
+extern const fb_kernels fb_kernels_amx;
+#endif
 #if defined(FB_HAVE_AVX512)
 extern const fb_kernels fb_kernels_avx512;
 #endif
@@ -14,6 +23,9 @@ extern const fb_kernels fb_kernels_neon;
 #endif
 #if defined(FB_HAVE_PORTABLE)
 extern const fb_kernels fb_kernels_portable;
+#endif
+#if defined(FB_HAVE_TWIN)
+extern const fb_kernels fb_kernels_twin;  // of the tests
 #endif
 }
 
@@ -30,6 +42,25 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #endif
+#if defined(FB_HAVE_AMX)
+// Whether the processor has bf16 tiles, the system saves them, and lets this process use them: that is asked once. It refuses
+// where a thread's stack for signals is too small for so many registers. Threads and forks of the process inherit it.
+bool may_use_tiles() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const unsigned bf16 = 1u << 22, tile = 1u << 24;
+    if ((d & bf16) == 0 || (d & tile) == 0) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (1u << 27)) == 0) return false;  // no XGETBV
+    asm volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    const unsigned saved = 3u << 17;  // the tiles and their configuration
+    constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    return (a & saved) == saved && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+bool has_amx() {
+    static const bool has = has_avx512() && may_use_tiles();
+    return has;
+}
+#endif
 [[maybe_unused]] bool always() { return true; }
 
 struct Isa {
@@ -39,6 +70,9 @@ struct Isa {
 
 // The best first.
 const Isa ISAS[] = {
+#if defined(FB_HAVE_AMX)
+    {&fb_kernels_amx, has_amx},
+#endif
 #if defined(FB_HAVE_AVX512)
     {&fb_kernels_avx512, has_avx512},
 #endif
@@ -50,6 +84,9 @@ const Isa ISAS[] = {
 #endif
 #if defined(FB_HAVE_PORTABLE)
     {&fb_kernels_portable, always},
+#endif
+#if defined(FB_HAVE_TWIN)
+    {&fb_kernels_twin, always},
 #endif
 };
 constexpr int COUNT = sizeof ISAS / sizeof *ISAS;

@@ -470,7 +470,7 @@ void train_tile(
             X.nonzero = &nonzero;
     }
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
-    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true, drop, update, first);
+    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true, nullptr, drop, update, first);
     trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
     for (int64_t l = L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];

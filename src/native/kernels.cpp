@@ -32,8 +32,8 @@ void free_step(fb_step* step) {
 }
 
 void load_step(fb_step* step, const void* theta) {
-    if (is_float(step)) pack(reinterpret_cast<Step<float>*>(step)->net, static_cast<const float*>(theta));
-    else pack(reinterpret_cast<Step<double>*>(step)->net, static_cast<const double*>(theta));
+    if (is_float(step)) step_load(reinterpret_cast<Step<float>*>(step), static_cast<const float*>(theta));
+    else step_load(reinterpret_cast<Step<double>*>(step), static_cast<const double*>(theta));
 }
 
 int drop_of_step(fb_step* step, const double* rates, uint64_t seed, int64_t update, int64_t first) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tile_product.h"
 #include "units.h"
 #include "zeros.h"
 
@@ -64,6 +65,9 @@ struct Layer {
     T* b;     // to whole vectors
     T* back;  // W^T, in panels of vectors of inputs, each [units][its lanes]: for dA. NULL in the first layer
     int back_vectors;
+    // For products by tiles, see tile_layers.h, and NULL where there are none: W, W^T, and dW with a row for each unit.
+    char *pile, *back_pile;
+    T* turned;
 
     // Vectors of the panel that starts at vector v, and how many of its numbers belong to units.
     int panel_width(int v) const { return v + WIDTH <= vectors ? WIDTH : 1; }

@@ -5,6 +5,7 @@
 #include "dropout.h"
 #include "kernels.h"
 #include "layers.h"
+#include "tile_layers.h"
 
 namespace {
 
@@ -145,8 +146,11 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
 // X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
 // may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
 // tile keeps that order. A narrow layer reads it twice for each of its few units: the copy would take a third of its time.
+// A layer that takes tiles gets rows from both.
 template <class T>
-Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first, int64_t rows, T* tile) {
+Rows<T> read_tile(const fb_examples* from, const Layer<T>& layer, int64_t first, int64_t rows, T* tile) {
+    const int64_t n = layer.inputs;
+    const bool narrow = layer.narrow;
     constexpr int lanes = vec<T>::lanes;
     const T* X = static_cast<const T*>(from->X) + first * from->x_example;
     const bool by_feature = from->x_example == 1 && (from->x_feature != 1 || n == 1);
@@ -155,6 +159,11 @@ Rows<T> read_tile(const fb_examples* from, int64_t n, bool narrow, int64_t first
         Rows<T> in_place = {X, from->x_example, IN_PLACE};
         in_place.ahead = next;
         return in_place;
+    }
+    if (by_feature && layer.pile != nullptr) {
+        turn_columns(X, from->x_feature, n, rows, tile, row_step<T>(n));
+        for (int64_t i = 0; i < n; i++) fetch(X + i * from->x_feature + rows, next);
+        return {tile, row_step<T>(n), BY_EXAMPLE};
     }
     if (by_feature) {
         const int64_t step = row_step<T>(TILE);
@@ -219,11 +228,49 @@ struct Pass {
     T* Z;  // of the output layer, [units][TILE]
 };
 
+// By tiles where the layer takes them: whether that was done.
+template <class T>
+FB_INLINE bool forward_by_tiles(
+    const Net<T>& net, const Layer<T>& layer, Rows<T> in, T* A, T* D, int64_t step, int64_t rows, TileWork* tiles
+) {
+    if constexpr (has_tiles<T>) {
+        if (tiles == nullptr || layer.pile == nullptr || in.nonzero != nullptr) return false;
+        if (!tiles->piled) pile_layers(net.layers, net.L, *tiles, false);
+        return forward_tiles(layer, in, A, D, step, rows, *tiles);
+    }
+    return false;
+}
+template <class T>
+FB_INLINE bool backward_by_tiles(
+    const Net<T>& net, const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, int activation, const T* A, const T* D,
+    T* dZ_below, int64_t step_below, TileWork* tiles
+) {
+    if constexpr (has_tiles<T>) {
+        if (tiles == nullptr || layer.pile == nullptr) return false;
+        if (!tiles->back_piled) pile_layers(net.layers, net.L, *tiles, true);
+        return backward_tiles(layer, dZ, step, rows, activation, A, D, dZ_below, step_below, *tiles);
+    }
+    return false;
+}
+template <class T>
+FB_INLINE bool weights_by_tiles(
+    const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t step, int64_t rows, T* dW, TileWork* tiles
+) {
+    if constexpr (has_tiles<T>) {
+        if (tiles == nullptr || layer.pile == nullptr) return false;
+        tiles->wide |= in.nonzero != nullptr;
+        if (in.nonzero != nullptr) return false;
+        weights_tiles(layer, in, dZ, step, rows, dW, *tiles);
+        return true;
+    }
+    return false;
+}
+
 // Layers 1 ... L on one tile: hidden A in pass.A, the output layer's Z in pass.Z.
 // drop: what of the hidden units is left out of update number ``update``; the tile's first example has ``place`` in its batch.
 template <class T>
 void forward(
-    const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* sparse, int64_t rows, bool derivatives,
+    const Net<T>& net, Pass<T>& pass, Rows<T> in, const SparseRows<T>* sparse, int64_t rows, bool derivatives, TileWork* tiles,
     const Dropout* drop = nullptr, int64_t update = 0, int64_t place = 0
 ) {
     for (int64_t l = 1; l <= net.L; l++) {
@@ -238,7 +285,8 @@ void forward(
             return;
         }
         if (sparse != nullptr) forward_sparse(layer, *sparse, pass.A[l], D, pass.step[l], rows);
-        else forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
+        else if (!forward_by_tiles(net, layer, in, pass.A[l], D, pass.step[l], rows, tiles))
+            forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
         if (drop != nullptr && l < net.L)
             drop_units<T>(layer.activation, *drop, l, update, place, pass.A[l], D, rows, pass.step[l], layer.vectors);
         in = {pass.A[l], pass.step[l], BY_EXAMPLE};
@@ -261,6 +309,7 @@ struct Step {
     Dropout drop;
     double* rates;  // what it points into
     T* kept;        // D of the hidden layers whose A tells g', once units are left out
+    TileWork tiles;
 };
 
 template <class T>
@@ -272,6 +321,7 @@ void step_free(Step<T>* step) {
     free(step->kept);
     free(step->nonzero.by_example);
     free(step->nonzero.by_feature);
+    free(step->tiles.memory);
     if (step->pass.A != nullptr) free(step->pass.A[0]);
     free(step->pass.A);
     free(step->pass.D);
@@ -327,6 +377,35 @@ fb_step* step_new(
     return reinterpret_cast<fb_step*>(step);
 }
 
+template <class T>
+void step_load(Step<T>* step, const T* theta) {
+    pack(step->net, theta);
+    if constexpr (has_tiles<T>) {
+        step->tiles.piled = step->tiles.back_piled = false;
+        step->tiles.tame = are_tame(step->net.memory, step->net.size);
+    }
+}
+
+// The tile registers, held while it lives; ``work`` is NULL where no layer takes tiles, or W cannot be cut.
+template <class T>
+struct ByTiles {
+    TileWork* work = nullptr;
+
+    explicit ByTiles(Step<T>* step) {
+        if constexpr (has_tiles<T>) {
+            if (step->tiles.memory == nullptr || !step->tiles.tame) return;
+            work = &step->tiles;
+            tiles_begin();
+        }
+    }
+    ~ByTiles() {
+        if constexpr (has_tiles<T>) {
+            if (work != nullptr) tiles_end();
+        }
+    }
+    ByTiles(const ByTiles&) = delete;
+};
+
 // Whether the output unit's weights come out of the first layer's sums: see below_one_unit.
 template <class T>
 bool single_output(const Net<T>& net) {
@@ -337,7 +416,7 @@ bool single_output(const Net<T>& net) {
 template <class T>
 void backward(
     const Net<T>& net, Pass<T>& pass, Rows<T> tile_of_X, const SparseRows<T>* sparse, int64_t rows, Net<T>& sums,
-    bool pulled_out
+    bool pulled_out, TileWork* tiles
 ) {
     for (int64_t l = net.L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];
@@ -361,13 +440,16 @@ void backward(
         T* dZ = pass.A[l];
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
         if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
-        else
-            weights_wide(
-                layer, but_for_infinity(in, dZ, pass.step[l], rows), dZ, pass.step[l], rows, 0, layer.inputs, sum.W,
-                layer.inputs
-            );
+        else {
+            const Rows<T> there = but_for_infinity(in, dZ, pass.step[l], rows);
+            if (!weights_by_tiles(layer, there, dZ, pass.step[l], rows, sum.W, tiles))
+                weights_wide(layer, there, dZ, pass.step[l], rows, 0, layer.inputs, sum.W, layer.inputs);
+        }
         if (!pulled_out) bias_sums(dZ, pass.step[l], rows, 0, layer.vectors, sum.b);
-        if (!first) backward_wide(layer, dZ, pass.step[l], rows, activation, below, pass.D[l - 1], below, in.step);
+        if (first) continue;
+        T* D = pass.D[l - 1];
+        if (!backward_by_tiles(net, layer, dZ, pass.step[l], rows, activation, below, D, below, in.step, tiles))
+            backward_wide(layer, dZ, pass.step[l], rows, activation, below, D, below, in.step);
     }
 }
 
@@ -397,17 +479,24 @@ template <class T>
 bool make_room(Step<T>* step, const fb_examples* from) {
     const Net<T>& net = step->net;
     T*& tile = step->pass.A[0];
+    if constexpr (has_tiles<T>) {
+        if (!make_room(step->net.layers, step->net.L, step->tiles)) return false;
+    }
     if (from->indptr != nullptr || tile != nullptr) return true;
     tile = zeros<T>(larger(TILE * step->pass.step[0], net.inputs() * row_step<T>(TILE)));
     return tile != nullptr && (!may_leave_out_zeros(net.layers[0]) || make_room(step->nonzero, net.inputs(), TILE, 1));
 }
 
-// The tile's zeros, where they are to be left out. They are looked for in the first tile of a block, and then for as long as
-// there are many.
+// Zeros are looked for in the first tile of a block, and then for as long as there are many.
+template <class T>
+bool looks_for_zeros(const Step<T>* step, int64_t first) {
+    return step->nonzero.by_example != nullptr && step->net.finite && (first % BLOCK == 0 || step->mostly_zeros);
+}
+
+// The tile's zeros, where they are to be left out.
 template <class T>
 const NonZero* look_for_zeros(Step<T>* step, Rows<T> in, int64_t first, int64_t rows) {
-    if (step->nonzero.by_example == nullptr || in.layout != BY_EXAMPLE || !step->net.finite) return nullptr;
-    if (first % BLOCK != 0 && !step->mostly_zeros) return nullptr;
+    if (in.layout != BY_EXAMPLE || !looks_for_zeros(step, first)) return nullptr;
     const int64_t n = step->net.inputs();
     step->mostly_zeros = are_many_zeros(step->net.layers[0], rows * n, find_nonzero(in.p, in.step, n, rows, step->nonzero));
     if (!step->mostly_zeros) return nullptr;
@@ -418,37 +507,51 @@ const NonZero* look_for_zeros(Step<T>* step, Rows<T> in, int64_t first, int64_t 
 // The tile's Z[L] in pass.Z. ``in`` and ``sparse`` say where its X is, for the sums.
 template <class T>
 void forward_tile(
-    Step<T>* step, const fb_examples* from, int64_t first, int64_t rows, bool derivatives, Rows<T>& in, SparseRows<T>& sparse
+    Step<T>* step, const fb_examples* from, int64_t first, int64_t rows, bool derivatives, Rows<T>& in, SparseRows<T>& sparse,
+    TileWork* tiles
 ) {
     const Dropout* drop = derivatives && step->drop.rates != nullptr ? &step->drop : nullptr;
     const int64_t update = step->drop.update, place = step->drop.first + first;
     if (from->indptr != nullptr) {
         sparse = {static_cast<const T*>(from->X), from->features, from->indptr + first, from->indptr + first + 1};
-        forward(step->net, step->pass, in, &sparse, rows, derivatives, drop, update, place);
+        forward(step->net, step->pass, in, &sparse, rows, derivatives, tiles, drop, update, place);
         return;
     }
-    in = read_tile(from, step->net.inputs(), step->net.layers[0].narrow, first, rows, step->pass.A[0]);
-    in.nonzero = look_for_zeros(step, in, first, rows);
-    forward<T>(step->net, step->pass, in, nullptr, rows, derivatives, drop, update, place);
+    const Layer<T>& layer = step->net.layers[0];
+    if (tiles != nullptr && layer.pile != nullptr && from->x_feature == 1 && !looks_for_zeros(step, first)) {
+        const T* X = static_cast<const T*>(from->X) + first * from->x_example;  // piles are copies enough
+        in = {X, from->x_example, IN_PLACE};
+        in.ahead = smaller(TILE, from->m - first - rows);
+    } else {
+        in = read_tile(from, layer, first, rows, step->pass.A[0]);
+        in.nonzero = look_for_zeros(step, in, first, rows);
+    }
+    forward<T>(step->net, step->pass, in, nullptr, rows, derivatives, tiles, drop, update, place);
 }
 
 // step->sums, and the loss, of the examples start ... stop.
 template <class T>
-double sum_block(Step<T>* step, const fb_examples* from, int64_t start, int64_t stop, bool pulled_out, double& weight) {
+double sum_block(
+    Step<T>* step, const fb_examples* from, int64_t start, int64_t stop, bool pulled_out, TileWork* tiles, double& weight
+) {
     const Net<T>& net = step->net;
     double loss = 0;
     weight = 0;
     memset(step->sums.memory, 0, size_t(step->sums.size) * sizeof(T));
+    clear_turned(net.layers, net.L);
+    if (tiles != nullptr) tiles->wide = false;
     for (int64_t first = start; first < stop; first += TILE) {
         const int64_t rows = smaller(TILE, stop - first);
         Rows<T> in = {};
         SparseRows<T> sparse = {};
         weight += read_target(from, net.outputs(), first, rows, step->Y, step->weight);
-        forward_tile(step, from, first, rows, true, in, sparse);
+        forward_tile(step, from, first, rows, true, in, sparse, tiles);
         loss += output_loss<T>(net.output, step->pass.Z, step->Y, step->weight, net.outputs(), true);
-        backward(net, step->pass, in, from->indptr == nullptr ? nullptr : &sparse, rows, step->sums, pulled_out);
+        backward(net, step->pass, in, from->indptr == nullptr ? nullptr : &sparse, rows, step->sums, pulled_out, tiles);
     }
+    if (tiles == nullptr || tiles->wide) turn_sums(net.layers, step->sums.layers, net.L);
     if (pulled_out) scale_units(step->sums.layers[0], net.layers[1].W);
+    if (pulled_out) scale_turned(net.layers[0], net.layers[1].W);
     return loss;
 }
 
@@ -476,25 +579,50 @@ int step_dropout(Step<T>* step, const double* rates, uint64_t seed, int64_t upda
 }
 
 template <class T>
+bool are_finite(const Step<T>* step) {
+    bool finite = all_finite(step->sums.memory, step->sums.size);
+    for (int64_t l = 0; l < step->net.L; l++) {
+        const Layer<T>& layer = step->net.layers[l];
+        finite = finite && (layer.turned == nullptr || all_finite(layer.turned, turned_size(layer)));
+    }
+    return finite;
+}
+
+// A block's sums added to the gradient, as theta is laid out.
+template <class T>
+void add_sums(const Step<T>* step, double* gradient) {
+    for (int64_t l = 0; l < step->net.L; l++) {
+        const Layer<T>&layer = step->net.layers[l], &sum = step->sums.layers[l];
+        add_weights(layer, sum, gradient);
+        gradient += layer.units * layer.inputs;
+        add_wide(gradient, sum.b, layer.units);
+        gradient += layer.units;
+    }
+}
+
+template <class T>
 int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
     if (!make_room(step, from) || !make_sums(step)) return FB_NO_MEMORY;
-    const int64_t size = step->sums.size;
+    const ByTiles<T> by_tiles(step);
     memset(gradient, 0, size_t(parameters(net)) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
         const int64_t stop = smaller(start + BLOCK, from->m);
         const bool pulled_out = single_output(net) && step->drop.rates == nullptr;
         double part = 0;
-        double part_loss = sum_block(step, from, start, stop, pulled_out, part);
-        // Without the factor w that was pulled out, sums may overflow that do not with it.
-        if (pulled_out && !all_finite(step->sums.memory, size)) {
-            part_loss = sum_block(step, from, start, stop, false, part);
+        double part_loss = sum_block(step, from, start, stop, pulled_out, by_tiles.work, part);
+        // Without the factor w that was pulled out, sums may overflow that do not with it; and tiles take what is not finite
+        // for NaN, and what is far too small for 0.
+        if ((pulled_out || by_tiles.work != nullptr) && !are_finite(step)) {
+            part_loss = sum_block<T>(step, from, start, stop, false, nullptr, part);
+        } else if (by_tiles.work != nullptr && !are_large_enough(net.layers, step->sums.layers, net.L)) {
+            part_loss = sum_block<T>(step, from, start, stop, pulled_out, nullptr, part);
         }
         *loss += part_loss;
         *weight += part;
-        unpack(step->sums, gradient, [](double& total, T sum) { total += double(sum); });
+        add_sums(step, gradient);
     }
     return 0;
 }
@@ -503,13 +631,14 @@ template <class T>
 int step_cost(fb_step* opaque, const fb_examples* from, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     if (!make_room(step, from)) return FB_NO_MEMORY;
+    const ByTiles<T> by_tiles(step);
     *loss = *weight = 0;
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
         Rows<T> in = {};
         SparseRows<T> sparse = {};
         *weight += read_target(from, step->net.outputs(), first, rows, step->Y, step->weight);
-        forward_tile(step, from, first, rows, false, in, sparse);
+        forward_tile(step, from, first, rows, false, in, sparse, by_tiles.work);
         *loss += output_loss<T>(step->net.output, step->pass.Z, step->Y, step->weight, step->net.outputs(), false);
     }
     return 0;
@@ -520,11 +649,12 @@ int step_predict(fb_step* opaque, const fb_examples* from, void* out) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const int64_t units = step->net.outputs();
     if (!make_room(step, from)) return FB_NO_MEMORY;
+    const ByTiles<T> by_tiles(step);
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
         Rows<T> in = {};
         SparseRows<T> sparse = {};
-        forward_tile(step, from, first, rows, false, in, sparse);
+        forward_tile(step, from, first, rows, false, in, sparse, by_tiles.work);
         output_values<T>(step->net.output.unit, step->pass.Z, units);
         rows_from_columns(step->pass.Z, units, rows, units, static_cast<T*>(out) + first * units);
     }

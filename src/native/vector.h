@@ -225,4 +225,37 @@ FB_INLINE void sums_of_four(V<double> a, V<double> b, V<double> c, V<double> d, 
     to[3] = sum(d);
 }
 
+// 16 by 16 numbers, the rows for the columns.
+#if defined(__AVX512F__)
+FB_INLINE void transpose(V<float>* x) {
+    V<float> y[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {  // 2 by 2
+        y[2 * i] = _mm512_maskz_unpacklo_ps(0xffff, x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm512_maskz_unpackhi_ps(0xffff, x[2 * i], x[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {  // 4 by 4
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            const __m512d a = __m512d(y[4 * i + k]), b = __m512d(y[4 * i + 2 + k]);
+            x[4 * i + 2 * k] = V<float>(_mm512_maskz_unpacklo_pd(0xff, a, b));
+            x[4 * i + 2 * k + 1] = V<float>(_mm512_maskz_unpackhi_pd(0xff, a, b));
+        }
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {  // x[4 i + k] has columns k, k + 4, ... of rows 4 i ... 4 i + 3
+        const __m512 a = x[k], b = x[4 + k], c = x[8 + k], d = x[12 + k];
+        const __m512 ab = _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x88), AB = _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xdd);
+        const __m512 cd = _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0x88), CD = _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0xdd);
+        y[k] = _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0x88);
+        y[8 + k] = _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0xdd);
+        y[4 + k] = _mm512_maskz_shuffle_f32x4(0xffff, AB, CD, 0x88);
+        y[12 + k] = _mm512_maskz_shuffle_f32x4(0xffff, AB, CD, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) x[i] = y[i];
+}
+#endif
+
 }  // namespace

@@ -1,7 +1,7 @@
 // The products of a wide first layer that leave out the zeros of X: of pixels, counts or 0/1 columns most are.
 //
 // A 0 adds exactly nothing to a sum, and the order of the others stays, so the bits are those of the dense products and
-// which tile is worth it is a question of speed alone. But 0 * infinity is NaN: W and dZ have to be finite. And -0 + 0 is 0:
+// which tile is worth it is a question of speed alone; but for a layer that takes tiles (tile_layers.h), whose bits are others. But 0 * infinity is NaN: W and dZ have to be finite. And -0 + 0 is 0:
 // a z of -0, from a bias of -0 or an underflow, may stay -0 here; no sum, gradient or cost can tell, a linear output can.
 #pragma once
 

@@ -460,6 +460,10 @@ void check_isa(int isa, int networks) {
     const Network pixels = {{130, 70, 3}, {FB_TANH}, {FB_OUT_SOFTMAX, 0, 0, 0}};
     check_step<T>(isa, pixels, 200, Block<T>::ROWS, false);
     check_trainer<T>(isa, pixels, 150, 64, Block<T>::ROWS, false, FB_ADAM);
+    const Network by_tiles = {{49, 97, 80, 2}, {FB_TANH, FB_GELU}, {FB_OUT_SOFTMAX, 0, 0, 0}};
+    for (int layout = 0; layout < Block<T>::SPARSE; layout++) check_step<T>(isa, by_tiles, 70, layout, layout % 2);
+    for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{90, 64, 1}, {64, 90, 1}})  // the output's weights pulled out
+        check_step<T>(isa, {sizes, {FB_TANH}, {FB_OUT_SIGMOID, 0, 0, 0}}, 150, Block<T>::ROWS, true);
     for (int kind : {FB_GD, FB_MOMENTUM, FB_NESTEROV}) check_descent<T>(isa, pixels, 70, kind);
 }
 

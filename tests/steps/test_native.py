@@ -202,7 +202,7 @@ def test_a_sparse_block_is_the_dense_one(m, inputs, hidden, outputs, density, dt
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("hidden", [[], [5], [40, 3]])
+@pytest.mark.parametrize("hidden", [[], [5], [40, 3], [64]])
 @pytest.mark.parametrize(("output", "outputs"), [("sigmoid", 1), ("softmax", 3), ("identity", 18)])
 def test_how_x_lies_in_memory_does_not_change_a_bit(isa, dtype, hidden, output, outputs):
     """By rows, by columns, and with gaps; without hidden layers the product reads X itself, in either order."""

@@ -1,6 +1,7 @@
 """The native step's products without the zeros of X: the bits of the dense products, and it must be they that ran.
 
-X by columns is never searched for zeros, so that is the dense twin.
+X by columns is not searched for zeros, so that is the dense twin; but where a layer takes tiles (amx, float32) it is
+searched in either order, for those bits are others.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def test_the_bits_are_those_of_the_dense_products(m, inputs, hidden, outputs, de
         ):
             assert np.array_equal(ours, theirs)
         assert left_out(without) == 3 * -(-m // 64)
-        assert left_out(dense) == 0
+        by_tiles = isa == "amx" and dtype == "float32" and hidden[0] >= 64
+        assert left_out(dense) == (left_out(without) if by_tiles else 0)
 
 
 @pytest.mark.parametrize("sizes", [[64, 40], [64, 33, 2]])

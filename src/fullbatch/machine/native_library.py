@@ -22,7 +22,7 @@ from fullbatch.errors import InputError
 
 ABI = 5  # of src/native/fullbatch_native.h, which the rest of this file mirrors
 VARIABLE = "FULLBATCH_NATIVE"
-NAMES = ("avx512", "avx2", "neon", "portable")
+NAMES = ("amx", "avx512", "avx2", "neon", "portable")
 FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
 
 

@@ -7,6 +7,7 @@ Of p parameters in a dtype of s bytes, beside the data and what an interpreter t
     full batches, and mini-batches that the native step does not take
                                      p * (10 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1)), K leaves, T threads
     L-BFGS, SciPy's memory of it     p * (200 + 2 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1))
+        by tiles (amx, float32) p * 16 T more: what they take is cut into three parts
     a checkpoint, while it is written  p * 9 s more
 
 tests/training/test_memory.py measures them.
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from fullbatch.core.parameters import count
 from fullbatch.errors import InputError
 from fullbatch.fold.tree import leaf_size
-from fullbatch.machine import memory
+from fullbatch.machine import memory, native_library
 
 WORTH_ASKING, WORTH_SAYING = 2**26, 2**28  # bytes
 
@@ -49,7 +50,8 @@ def per_parameter(of: Training) -> float:
     bytes_ = 10.0 * s if of.solver != "lbfgs" else 200.0 + 2 * s
     if not of.mini or of.solver == "lbfgs":
         leaves = max(1, math.ceil(of.m / leaf_size(of.sizes[0])))
-        bytes_ += 8 * (1 + math.ceil(math.log2(leaves))) + 3 * s * threads + 8 * (threads - 1)
+        tiles = 16 if s == 4 and (native_library.isa() or (0, ""))[1] == "amx" else 0
+        bytes_ += 8 * (1 + math.ceil(math.log2(leaves))) + (3 * s + tiles) * threads + 8 * (threads - 1)
     if of.best:
         bytes_ += s * (1 + max(0, threads - 2))
     return bytes_ + 9 * s * of.checkpoints
