@@ -12,6 +12,7 @@ import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import NonFiniteError
+from fullbatch.fold.fold import Fold
 from fullbatch.fold.tree import Node, Tree
 from fullbatch.machine import native_library
 from fullbatch.sources import Dense, Examples
@@ -104,6 +105,63 @@ def test_what_lies_otherwise_has_the_same_outcome(wrong, runs):
         packed["weight"] = 1
         settings["sample_weight"] = packed["weight"]
         assert both(runs, fb.Network(SIZES, output="softmax"), params, X, Y, **settings)[1] == 0
+
+
+@pytest.mark.parametrize(("m", "threads", "calls"), [(300, 1, 1), (40_000, 2, 2), (40_000, 1, 1)])
+def test_small_gradients_are_one_call_of_c_to_the_bit(m, threads, calls, monkeypatch):
+    made = []
+    plain = NativeBlocks.gradient
+    monkeypatch.setattr(NativeBlocks, "gradient", lambda self, *args: made.append(0) or plain(self, *args))
+    params, X, Y = problem(SIZES, m, "softmax", dtype="float32")
+    weight, theta = np.random.default_rng(1).random(m).astype("float32"), theta_of(params)
+    with Fold(fb.Network(SIZES, output="softmax"), Examples(Dense(X), Dense(Y), weight), threads=threads) as fold:
+        expected = fold._tree("gradient", theta, None).total()
+        for _ in range(2):
+            found = fold.gradient(theta)
+            assert found.vector.tobytes() == expected.vector.tobytes()
+            assert (found.loss, found.weight) == (expected.loss, expected.weight)
+        assert len(made) == calls
+        fold.gradient(theta, slice(0, 100))
+        fold.rest()
+        assert fold.gradient(theta).vector.tobytes() == expected.vector.tobytes()
+
+
+# --- Estimators -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_iter": 30, "tol": 0},
+        {"max_iter": 400, "tol": 1e-2, "n_iter_no_change": 3},
+        {"max_iter": 25, "solver": "sgd", "batch_size": "full", "tol": 0, "momentum": 0.8},
+        {"max_iter": 25, "learning_rate_init": 1e38, "activation": "relu"},
+        {"max_iter": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*converged:sklearn.exceptions.ConvergenceWarning")
+def test_an_estimators_full_batches_run_in_c_to_the_same_fit(settings, runs, caplog):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((90, 3)).astype("float32")
+    y = X[:, 0] + X[:, 1] ** 2
+    fits = []
+    for told in (False, True):
+        model = fb.MLPRegressor(
+            **{"hidden_layer_sizes": (4,), "solver": "gd", "learning_rate_init": 0.1, "random_state": 0, **settings}
+        )
+        if told:  # of each epoch, so that they are the loop's
+            runs.clear()
+            caplog.set_level("DEBUG", "fullbatch")
+        try:
+            model.fit(X, y)
+        except ValueError as error:  # it is not finite any more
+            fits.append([str(error)])
+        else:
+            fits.append([model._no_improvement_count, model.best_loss_, model.t_, model.n_iter_])
+        fits[-1] += [model.loss_curve_, [array.tobytes() for array in (*model.coefs_, *model.intercepts_)]]
+        assert (sum(runs) > 0) == (not told and settings["max_iter"] > 1)
+    assert fits[0] == fits[1]
 
 
 def test_threads_do_not_change_a_bit(runs):

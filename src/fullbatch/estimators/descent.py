@@ -18,7 +18,7 @@ from fullbatch.sources import Where
 from fullbatch.sources.mapped import said_of
 from fullbatch.sources.sharded import Sharded
 from fullbatch.training.checkpoints import Moment, check_place
-from fullbatch.training.loop import Epochs, Watch, epochs
+from fullbatch.training.loop import Epochs, Watch, ahead, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import OrderState, TrainingState
@@ -115,9 +115,13 @@ def _train(
     record.forget()
     loop = _loop(estimator, job, rng, record, state, batch_size)
     _begin(estimator)
-    before, good = None, state.theta
-    first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
+    before = None
     try:
+        if batch_size == job.m and not incremental and _needs_no_states(estimator, job, record):
+            state = _hurry(estimator, job, state)
+            loop = _loop(estimator, job, rng, record, state, batch_size)
+        good = state.theta
+        first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
         for number in range(first, planned):
             task = job.begin_task(f"epoch {number}")
             before = _without_arrays(state)
@@ -148,6 +152,24 @@ def _train(
         job.held_out.objective.fold.rest()
     state = loop.whole(state)
     record.note(state, last=True)
+    return state
+
+
+def _needs_no_states(estimator: Any, job: Job, record: Record) -> bool:
+    """Whether nobody looks at the states between the first epoch and the last ones."""
+    told = estimator.verbose or record.keepers or vars(estimator).get("_skl_callbacks")
+    return not told and job.held_out is None and not logger.isEnabledFor(logging.DEBUG)
+
+
+def _hurry(estimator: Any, job: Job, state: TrainingState) -> TrainingState:
+    """All epochs but the last ones, written down many at once: what ends the training is for the loop to see."""
+    optimizer, watch = make_optimizer(estimator), _watch(estimator, job)
+    for after in ahead(job.objective, optimizer, state, estimator.max_iter - 1 - state.epoch, watch):
+        new = after.epoch - state.epoch
+        estimator.n_iter_ += new - 1
+        estimator.loss_curve_ += [after.costs[-k] for k in range(new, 1, -1)]
+        state = after
+        _write_down(estimator, state)
     return state
 
 

@@ -155,9 +155,13 @@ class Plan:
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, list[Block]] = (0, [])
 
+    def are_all(self, where: Where) -> bool:
+        """Whether these are all examples, in their order."""
+        return where is None or (isinstance(where, slice) and (where.start, where.stop) == (0, self.m))
+
     def blocks(self, where: Where = None) -> list[Block]:
         """The blocks of the examples that ``where`` selects, in order; its leaves are counted within it."""
-        if where is not None and not (isinstance(where, slice) and (where.start, where.stop) == (0, self.m)):
+        if not self.are_all(where):
             return self._blocks(where)
         if self._all[0] != self.block:  # what a full batch needs again and again
             self._all = self.block, self._blocks(slice(0, self.m))

@@ -16,7 +16,7 @@ from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.errors import InputError
-from fullbatch.fold.blocks import Plan
+from fullbatch.fold.blocks import Plan, multiply_adds
 from fullbatch.fold.cluster import OnCluster, ShardPlan
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
@@ -28,6 +28,8 @@ from fullbatch.sources import Columns, Examples, Where, in_memory, sparse_reader
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
 from fullbatch.steps.native import NativeBlocks, NativeStep
+
+SMALL = 2**28  # multiply-adds forward, some 10 ms: beyond it the interpreter does not show, and Ctrl-C would wait
 
 
 class Fold:
@@ -58,6 +60,8 @@ class Fold:
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
+        self._blocks: NativeBlocks | None = None
+        self._gradients = 0  # how many were asked for, up to the second
         self.engine: OnThreads | OnDevice | OnCluster
         self.plan: Plan | ShardPlan
         if isinstance(examples.X, Sharded):
@@ -111,10 +115,12 @@ class Fold:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._blocks, self._gradients = None, 0
         self.engine.__exit__(*error)
 
     def rest(self) -> None:
         """Give back the memory of the threads' steps; the next call makes them anew."""
+        self._blocks, self._gradients = None, 0
         if isinstance(self.engine, OnThreads):
             self.engine.rest()
 
@@ -123,8 +129,21 @@ class Fold:
 
         dropout : of these examples as one batch; for a fold that was made for it
         """
+        if dropout is None and (blocks := self._small(where)) is not None:
+            return blocks.gradient(theta, self.threads)
         total: GradientSum = self._tree("gradient", theta, where, dropout=dropout).total()
         return total
+
+    def _small(self, where: Where) -> NativeBlocks | None:
+        """All blocks for one call of the native step, where the interpreter's time for each of them would show."""
+        if self.step_name != NativeStep.name or not isinstance(self.plan, Plan) or not self.plan.are_all(where):
+            return None
+        if self._blocks is None and self._gradients < 2:
+            self._gradients += 1  # to make ready for a single block takes longer than one gradient saves by it
+            work = self.examples.m * multiply_adds(self.network)
+            if work <= SMALL and (self._gradients > 1 or self.threads > 1):
+                self._blocks, self._gradients = self.in_one_call(self.threads), 2
+        return self._blocks
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
         """The nodes of the tree over these examples, of which the first begin leaf number ``first`` of a larger whole.

@@ -168,6 +168,28 @@ def descents(
     yield from epochs(objective, optimizer, state, orders=orders, batch_size=m)
 
 
+def ahead(
+    objective: Objective, optimizer: Optimizer, state: TrainingState, epochs: int, watch: Watch
+) -> Iterator[TrainingState]:
+    """States on the way of ``epochs`` by full batches, several at once where that is faster; none where it is not.
+
+    epochs : not more than so many are made. What would end the training is left to the caller, by ``epochs``
+    watch : looks at nothing but J
+    """
+    refuse_equal_units(state.theta, objective.network.sizes)
+    last = state.epoch + epochs
+    native = NativeDescent.make(objective, optimizer, state) if epochs > 0 else None
+    while native is not None and state.epoch < last:
+        done = state.epoch
+        try:
+            state = native.ahead(state, last - done, watch)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(state) from interrupt
+        if state.epoch == done:
+            return
+        yield state
+
+
 def _with(state: TrainingState, batches: Batches) -> TrainingState:
     return state._replace(
         theta=batches.theta, arrays=batches.arrays, updates=batches.updates, place=batches.place, total=batches.total

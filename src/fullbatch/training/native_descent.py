@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from fullbatch.fold.blocks import multiply_adds
 from fullbatch.machine.native_library import Rule
 from fullbatch.training.native_batches import KINDS, RULES
@@ -18,6 +20,7 @@ from fullbatch.training.optimizers import Optimizer
 from fullbatch.training.state import TrainingState
 
 SLICE = 0.1  # seconds after which a run comes back, for Ctrl-C
+LONGEST = 1e9  # seconds: no end
 MOST = 2**17  # updates of a run: each has a cost
 LONGEST_WORK = (
     2**31
@@ -34,7 +37,7 @@ class NativeDescent:
         work = fold.examples.m * multiply_adds(fold.network)
         if optimizer.name not in ("gd", "sgd") or state.schedule.kind != "constant" or not objective.intercept:
             return None
-        if state.place or work > LONGEST_WORK:
+        if state.place or objective.dropout is not None or work > LONGEST_WORK:
             return None
         blocks = fold.in_one_call(fold.threads)
         return None if blocks is None else NativeDescent(objective, optimizer, blocks)
@@ -65,11 +68,39 @@ class NativeDescent:
         if costs:
             yield self._after(state, costs[-1:], now)
 
-    def _after(self, state: TrainingState, costs: list[float], moment: Any) -> TrainingState:
+    def ahead(self, state: TrainingState, updates: int, watch: Any) -> TrainingState:
+        """Up to so many updates, as long as a run may take, as ``loop.epochs`` makes them: the state after them.
+
+        Not made is the update after which ``watch`` would end the training, nor one that leaves theta without being
+        finite: the loop is to judge those. ``watch`` looks at nothing but J.
+        """
+        costs, moment = self._made(state, min(updates, MOST), SLICE)
+        costs = [cost + watch.offset for cost in costs]
+        best, waited, sound = state.best, state.waited, 0
+        for cost in costs:
+            waited = 0 if cost <= best - watch.tol else waited + 1
+            if waited > watch.patience:
+                break
+            best, sound = min(best, cost), sound + 1
+        while sound and not (sound == len(costs) and np.isfinite(moment[0]).all()):
+            sound -= sound == len(costs)
+            costs, moment = costs[:sound], self._made(state, sound, math.inf)[1]
+        if not sound:
+            return state
+        return self._after(state, costs, moment, watch.tol)
+
+    def _made(self, state: TrainingState, updates: int, seconds: float) -> tuple[list[float], Any]:
+        moment, rate = (state.theta, *state.arrays), state.learning_rate
+        costs, now, _ = self.blocks.descend(
+            self.rule, moment, rate, updates, tol=0.0, last=math.inf, seconds=min(seconds, LONGEST)
+        )
+        return costs, now
+
+    def _after(self, state: TrainingState, costs: list[float], moment: Any, tol: float = 0.0) -> TrainingState:
         """As ``loop._judged`` would have it, update after update."""
         best, waited = state.best, state.waited
         for cost in costs:
-            waited = 0 if cost <= best else waited + 1
+            waited = 0 if cost <= best - tol else waited + 1
             best = min(best, cost)
         theta, *arrays = moment
         k = len(costs)
