@@ -102,7 +102,7 @@ void add_weights(const Layer<T>& layer, const Layer<T>& sum, double* to) {
     }
 }
 
-// Whether the sums of each layer that takes tiles are far from where they would have lost digits.
+// Whether the sums of each layer that takes tiles are far from where they would have lost digits, or all 0.
 template <class T>
 bool are_large_enough(const Layer<T>* layers, const Layer<T>* sums, int64_t L) {
     for (int64_t l = 0; l < L; l++) {
@@ -111,9 +111,9 @@ bool are_large_enough(const Layer<T>* layers, const Layer<T>* sums, int64_t L) {
         const int64_t n = layers[l].turned == nullptr ? layers[l].weights() : turned_size(layers[l]);
         V<T> most = {};
         for (int64_t i = 0; i < n; i += vec<T>::lanes) most = max(most, abs(load(dW + i)));
-        bool large = false;
-        for (int i = 0; i < vec<T>::lanes; i++) large |= most[i] > T(0x1p-60);
-        if (!large) return false;
+        bool large = false, nothing = true;
+        for (int i = 0; i < vec<T>::lanes; i++) large |= most[i] > T(0x1p-60), nothing &= most[i] == 0;
+        if (!large && !nothing) return false;
     }
     return true;
 }

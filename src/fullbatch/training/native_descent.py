@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from fullbatch.fold.blocks import multiply_adds
+from fullbatch.machine import arrays
 from fullbatch.machine.native_library import Rule
 from fullbatch.training.native_batches import KINDS, RULES
 from fullbatch.training.objective import Objective
@@ -76,13 +75,13 @@ class NativeDescent:
         """
         costs, moment = self._made(state, min(updates, MOST), SLICE)
         costs = [cost + watch.offset for cost in costs]
-        best, waited, sound = state.best, state.waited, 0
+        xp, best, waited, sound = arrays.namespace(state.theta), state.best, state.waited, 0
         for cost in costs:
             waited = 0 if cost <= best - watch.tol else waited + 1
             if waited > watch.patience:
                 break
             best, sound = min(best, cost), sound + 1
-        while sound and not (sound == len(costs) and np.isfinite(moment[0]).all()):
+        while sound and not (sound == len(costs) and bool(xp.all(xp.isfinite(moment[0])))):
             sound -= sound == len(costs)
             costs, moment = costs[:sound], self._made(state, sound, math.inf)[1]
         if not sound:
@@ -102,9 +101,9 @@ class NativeDescent:
         for cost in costs:
             waited = 0 if cost <= best - tol else waited + 1
             best = min(best, cost)
-        theta, *arrays = moment
+        theta, *kept = moment
         k = len(costs)
         return state._replace(
-            theta=theta, arrays=tuple(arrays), updates=state.updates + k, epoch=state.epoch + k,
+            theta=theta, arrays=tuple(kept), updates=state.updates + k, epoch=state.epoch + k,
             examples=state.examples + k * self.m, costs=state.costs.extended(costs), best=best, waited=waited,
         )  # fmt: skip
