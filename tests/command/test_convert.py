@@ -161,9 +161,9 @@ def test_damaged_stores_and_full_disks_are_one_line(run, fails, folder, store, t
     said = fails("train", tmp_path / "bad.store", "--device", "cpu", "--model", tmp_path / "model", *QUICK)
     assert "leaf 0 of 2 is damaged" in said
     assert not (tmp_path / "model").exists()
-    newer = re.sub(rb'("format_version": )1', rb"\g<1>9", store.read_bytes())
+    newer = re.sub(rb'("format_version": )2', rb"\g<1>9", store.read_bytes())
     (tmp_path / "newer.store").write_bytes(newer)
-    assert "is of version 9, and this fullbatch reads version 1" in fails("train", tmp_path / "newer.store")
+    assert "is of version 9, and this fullbatch reads versions up to 2" in fails("train", tmp_path / "newer.store")
     usage = stores.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
     made = ("convert", folder / "people.csv", "--target", "pays", "--quiet", "--out")

@@ -69,8 +69,11 @@ def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path):
     both = ("train", data, "--target", "pays", "--model", tmp_path / "x", "--checkpoint", tmp_path / "x")
     assert "are the same file" in fails(*both)
     lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines[:-1]))
+    assert "people.csv has " in fails("train", "--resume", checkpoint, "--epochs", "9")
     data.write_text("".join([lines[0], *reversed(lines[1:])]))
-    assert "the checkpoint" in fails("train", "--resume", checkpoint, "--epochs", "9")
+    told = fails("train", "--resume", checkpoint, "--epochs", "9")
+    assert "people.csv, written since the training began: X has other " in told
     data.unlink()
     assert "No such file" in fails("train", "--resume", checkpoint, "--epochs", "9")
     checkpoint.write_bytes(before[:-9])

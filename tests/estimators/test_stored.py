@@ -207,7 +207,8 @@ def test_patience_ends_a_training_from_a_store(store):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("task", ["classify", "regress"])
 def test_a_model_of_a_store_goes_on_from_its_checkpoint(task, tmp_path):
-    stores.convert(rows(task), tmp_path / "store", "y", validation=0.2)
+    table = rows(task)
+    stores.convert(table, tmp_path / "store", "y", validation=0.2)
     kind = fb.TableClassifier if task == "classify" else fb.TableRegressor
     with fb.open_store(tmp_path / "store") as store:
         for epochs in (2, 4):
@@ -215,4 +216,9 @@ def test_a_model_of_a_store_goes_on_from_its_checkpoint(task, tmp_path):
             model = kind(hidden=(3,), solver="lbfgs", epochs=epochs)
             model.set_callbacks(resume or fb.Checkpoint(tmp_path / "kept")).fit(store, resume=resume)
         expected = kind(hidden=(3,), solver="lbfgs", epochs=4).fit(store)
+    assert set(resume.state().facts["data"]) == {"X", "X_val"}
     np.testing.assert_array_equal(model.network_.theta, expected.network_.theta)
+    changed = {**table, "y": np.concatenate([table["y"][1:], table["y"][:1]])}  # another target alone
+    stores.convert(changed, tmp_path / "other", "y", validation=0.2)
+    with fb.open_store(tmp_path / "other") as other, pytest.raises(InputError, match="X has other"):
+        kind(hidden=(3,), solver="lbfgs", epochs=9).fit(other, resume=fb.Checkpoint(tmp_path / "kept"))

@@ -16,6 +16,7 @@ from safetensors.numpy import save as to_bytes
 
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
+from fullbatch.estimators import descent
 from fullbatch.saving import checkpoint as checkpoints
 from fullbatch.saving import evaluation_log
 from fullbatch.saving.model_file import FORMAT, read, sealed
@@ -239,6 +240,37 @@ def test_partial_fit_goes_on_from_the_model_of_a_checkpoint(path: Path) -> None:
     check_same(kept.set_callbacks().partial_fit(X, LABELS), fb.load(path).partial_fit(X, LABELS))
 
 
+@pytest.mark.parametrize("every", [1, 3 * M])
+def test_an_order_is_kept_rather_than_all_are_drawn_again(
+    every: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the sixth epoch, of each epoch or of the third one: the same bits follow from the kept one."""
+    monkeypatch.setattr(descent, "REDRAWN", every)
+    whole = fb.MLPClassifier(**MLP).fit(X, LABELS)
+    with pytest.raises(Stop):
+        fb.MLPClassifier(**MLP).set_callbacks(Cut(path, 5 * 5 + 3)).fit(X, LABELS)
+    order = fb.Checkpoint(path).state().state.order
+    assert (order.drawn, order.kept.drawn) == (5, 5 if every == 1 else 3)
+    assert sorted(order.kept.indices) == list(range(M))
+    drawn, shuffle = [], np.random.RandomState.shuffle
+
+    class Counts(np.random.RandomState):
+        def shuffle(self, x: Any) -> None:
+            drawn.append(len(x))
+            shuffle(self, x)
+
+    monkeypatch.setattr("fullbatch.estimators.base.check_random_state", Counts)
+    check_same(whole, fb.MLPClassifier(**MLP).fit(X, LABELS, resume=fb.Checkpoint(path)))
+    assert drawn == [M] * (1 if every == 1 else 3)  # those since the kept one, and the running epoch's
+
+
+def test_no_order_is_kept_where_they_are_soon_drawn(path: Path) -> None:
+    fb.MLPClassifier(**MLP).set_callbacks(fb.Checkpoint(path)).fit(X, LABELS)
+    order = fb.Checkpoint(path).state().state.order
+    assert (order.drawn, order.kept) == (6, None)
+    assert path.stat().st_size < 40_000
+
+
 # --- Functions -------------------------------------------------------------------------------------------------------
 
 NETWORK = fb.Network([4, 3, 1])
@@ -413,6 +445,18 @@ def test_it_is_written_when_it_is_time(path: Path, monkeypatch: pytest.MonkeyPat
     assert next(written) == 1  # the last one
 
 
+def test_where_no_thread_starts_the_training_writes_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: Any) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(checkpoints._Writing, "start", start)
+    kept = Cut(path, 9)
+    with pytest.raises(Stop):
+        fb.MLPClassifier(**MLP).set_callbacks(kept).fit(X, LABELS)
+    monkeypatch.undo()
+    check_same(fb.MLPClassifier(**MLP).fit(X, LABELS), fb.MLPClassifier(**MLP).fit(X, LABELS, resume=kept))
+
+
 def test_a_write_that_fails_is_said_and_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts, write = count(), checkpoints.write
 
@@ -548,9 +592,9 @@ def test_files_that_are_no_checkpoints(path: Path, halfway: fb.Checkpoint, tmp_p
     with pytest.raises(ModelFileError, match="holds a model and no checkpoint"):
         fb.MLPClassifier(**MLP).fit(X, LABELS, resume=fb.Checkpoint(plain))
     content, arrays = read(path)
-    content["training"]["version"] = 2
+    content["training"]["version"] = 3
     plain.write_bytes(to_bytes(arrays, {FORMAT: sealed(content, arrays)}))
-    with pytest.raises(ModelFileError, match=r"a newer fullbatch wrote .*version 2.*pip install --upgrade fullbatch"):
+    with pytest.raises(ModelFileError, match=r"a newer fullbatch wrote .*version 3.*pip install --upgrade fullbatch"):
         fb.Checkpoint(plain).state()
     plain.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelFileError, match="truncated or damaged"):

@@ -126,6 +126,46 @@ def test_fields_that_cannot_be(kept: Any, keys: tuple[Any, ...], to: Any, tmp_pa
     assert "damaged" in refused(written(tmp_path / "wrong", put(content, keys, to), arrays))
 
 
+@pytest.fixture(scope="module")
+def with_an_order(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that keeps the order of its last epoch."""
+    path = tmp_path_factory.mktemp("order") / "late.ckpt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fullbatch.estimators.descent.REDRAWN", 1)
+        fb.MLPClassifier(**PARAMS, learning_rate="linear").set_callbacks(fb.Checkpoint(path)).fit(X, Y)
+    return path
+
+
+@pytest.mark.parametrize("wrong", ["twice", "beyond", "negative", "floats", "a table", "too late", "never", "no state"])
+def test_an_order_has_each_example_once(wrong: str, with_an_order: Path, tmp_path: Path) -> None:
+    content, arrays = read(with_an_order)
+    drawn = content["training"]["state"]["order"][4]
+    name = drawn[2]["name"]
+    match wrong:
+        case "twice" | "beyond" | "negative":
+            arrays[name][3] = {"twice": arrays[name][4], "beyond": len(X), "negative": -1}[wrong]
+        case "floats":
+            arrays[name] = arrays[name].astype(float)
+        case "a table":
+            arrays[name] = arrays[name].reshape(2, -1)
+        case "too late" | "never":
+            drawn[0] = 9 if wrong == "too late" else 0
+        case "no state":
+            drawn[1] = None
+            del arrays[name.replace(".2", ".1.1")]
+    assert "damaged" in refused(written(tmp_path / "wrong", content, arrays))
+
+
+def test_an_order_of_other_examples_is_refused(with_an_order: Path, tmp_path: Path) -> None:
+    content, arrays = read(with_an_order)
+    name = content["training"]["state"]["order"][4][2]["name"]
+    arrays[name] = np.arange(len(X) - 1, dtype=np.int32)
+    path = written(tmp_path / "wrong", content, arrays)
+    model = fb.MLPClassifier(**{**PARAMS, "max_iter": 5, "learning_rate": "linear"})
+    with pytest.raises(FullbatchError, match="its order is not one of 60 examples"):
+        model.fit(X, Y, resume=fb.Checkpoint(path))
+
+
 @pytest.mark.parametrize("field", ["generator", "order"])
 @pytest.mark.parametrize(
     ("at", "to"), [(0, "PCG64"), (2, 625), (2, -1), (2, 3.0), (3, 2), (3, True), (4, {"$": "float", "value": "inf"})]

@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 
 import fullbatch as fb
+from fullbatch.saving.model_file import FORMAT_VERSION, read
+from fullbatch.saving.training_state import VERSION
+from fullbatch.sources import store_file
 from fullbatch.tables.raw import RawTable
+from fullbatch.training.state import OrderState, TrainingState
 
 DATA = Path(__file__).parents[1] / "data"
 EXPECTED = json.loads((DATA / "predictions.v1.json").read_text(encoding="utf-8"))
@@ -61,7 +65,7 @@ def test_a_model_of_a_table_of_format_2(X):
     )
 
 
-# Written by 0.2.0: format 3 of model files, version 1 of checkpoints and of stores. The next version keeps these files.
+# The first of format 3 of model files, of version 1 of checkpoints and of stores.
 OF_0_2 = json.loads((DATA / "predictions.v3.json").read_text(encoding="utf-8"))
 
 
@@ -78,21 +82,68 @@ def test_models_of_format_3(X):
 
 
 @pytest.mark.filterwarnings("ignore:.*its last digits will differ")  # of another machine, or of newer libraries
-def test_a_checkpoint_of_version_1(X, tmp_path):
-    """It is a model, and its training goes on."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_an_earlier_version(version, X, tmp_path):
+    """It is a model, and its training goes on. One of version 2 may keep the order of an epoch, as this one does."""
     path = tmp_path / "late.ckpt"
-    path.write_bytes((DATA / "checkpoint.v1.ckpt").read_bytes())
-    np.testing.assert_allclose(fb.load(path).predict_proba(X[:6]), OF_0_2["checkpoint"], rtol=1e-12)
+    path.write_bytes((DATA / f"checkpoint.v{version}.ckpt").read_bytes())
+    expected = (OF_0_2 if version == 1 else OF_FORMAT_4)["checkpoint"]
+    np.testing.assert_allclose(fb.load(path).predict_proba(X[:6]), expected, rtol=1e-12)
+    kept = fb.Checkpoint(path).state().state.order.kept
+    assert (None if kept is None else kept.drawn) == (None if version == 1 else 3)
     model = fb.MLPClassifier(hidden_layer_sizes=(3,), max_iter=5, batch_size=20, learning_rate="linear", random_state=0)
     model.fit(X, (X[:, 0] > 0).astype(int), resume=fb.Checkpoint(path))
     assert len(model.loss_curve_) == 5
     assert model.loss_curve_[:3] == fb.load(path).loss_curve_
 
 
-def test_a_store_of_version_1():
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_earlier_version(version):
     pytest.importorskip("pyarrow")
-    with fb.open_store(DATA / "table.v1.store") as store:
-        assert (store.train.m, store.held_out.m, store.classes) == (54, 6, ("no", "yes"))
-        rows = np.asarray(store.examples(store.train).X.reader()(slice(0, 4))).T
-        np.testing.assert_allclose(rows, OF_0_2["store"], rtol=1e-6)
+    expected = (OF_0_2 if version == 1 else OF_FORMAT_4)["store"]
+    with fb.open_store(DATA / f"table.v{version}.store") as store:
+        sizes = (54, 6) if version == 1 else (1009, 111)
+        assert (store.train.m, store.held_out.m, store.classes) == (*sizes, ("no", "yes"))
+        rows = np.asarray(store.examples(store.train).X.reader()(slice(0, len(expected)))).T
+        np.testing.assert_allclose(rows, expected, rtol=1e-6)
         fb.TableClassifier(hidden=(2,), epochs=1).fit(store)
+
+
+# Format 4 of model files: bins beside numbers, a threshold, the logarithm of a target. Version 2 of the others.
+OF_FORMAT_4 = json.loads((DATA / "predictions.v4.json").read_text(encoding="utf-8"))
+
+
+def test_models_of_format_4():
+    rows = {"a": [0.25, 2.5, 7.25, 9.0], "b": ["x", "y", "x", "z"]}
+    model = fb.load(DATA / "table.v4.fullbatch")
+    assert any(category.edges for category in model.network_.encoding.categories)
+    np.testing.assert_allclose(model.predict_proba(rows), OF_FORMAT_4["table"], rtol=1e-5)
+    assert model.predict(rows).tolist() == OF_FORMAT_4["labels"]
+    assert OF_FORMAT_4["labels"] != [["no", "yes"][p > 0.5] for _, p in OF_FORMAT_4["table"]]  # the threshold decides
+    found = fb.load(DATA / "numbers.v4.fullbatch").predict(rows)
+    np.testing.assert_allclose(found, OF_FORMAT_4["numbers"], rtol=1e-4)
+
+
+def test_another_field_is_another_version(tmp_path):
+    """A field that an earlier reader would not know, and not be able to do without, has to raise the version.
+
+    Then the lists below, and the files of tests/data, have one more version; what a reader may ignore is added here.
+    """
+    assert (FORMAT_VERSION, VERSION, store_file.FORMAT_VERSION) == (4, 2, 2)
+    encoding = ["categories", "classes", "dtype", "feature_names", "indicators", "numbers", "target", "target_scale"]
+    model = ["encoding", "estimator", "format_version", "fullbatch", "kind", "params", "record", "sha256", "threshold"]
+    content, _ = read(DATA / "table.v4.fullbatch")
+    fb.save(fb.load(DATA / "table.v4.fullbatch"), tmp_path / "again")
+    again, _ = read(tmp_path / "again")
+    assert sorted(content) == sorted(again) == model
+    assert sorted(set(again["encoding"]) - {"task"}) == encoding
+    kinds = {frozenset(one) for one in again["encoding"]["categories"]}
+    assert frozenset().union(*kinds) == {"name", "levels", "other", "missing", "part", "edges"}
+    numbers, _ = read(DATA / "numbers.v4.fullbatch")
+    assert set(numbers["encoding"]) - set(again["encoding"]) == {"target_unit", "target_least"}
+    kept, _ = read(DATA / "checkpoint.v2.ckpt")
+    assert sorted(kept["training"]) == [
+        "before", "best_theta", "facts", "generator", "log", "search", "state", "theta", "version",
+    ]  # fmt: skip
+    assert sorted(kept["training"]["state"]) == sorted({*TrainingState._fields} - {"theta", "best_theta"})
+    assert len(kept["training"]["state"]["order"]) == len(OrderState._fields)

@@ -157,7 +157,8 @@ def test_an_epoch_has_each_row_once_in_batches_of_one_size(store, size, seed):
     window = Window(store.examples(store.train), size)
     assert store.train.window < len(store)
     order, seen, sizes = WindowOrder(store.train.m, seed, 2), [], []
-    for chunk in window.chunks(order):
+    for before, chunk in window.chunks(order):
+        assert before == sum(sizes)
         sizes.append(len(chunk))
         seen.append(np.column_stack([window.fields["numbers"], window.fields["y"]])[chunk])
     assert all(count % size == 0 for count in sizes[:-1])
@@ -166,6 +167,33 @@ def test_an_epoch_has_each_row_once_in_batches_of_one_size(store, size, seed):
     assert sum(sizes) == len(rows)
     assert np.array_equal(seen[np.lexsort(seen.T)], rows[np.lexsort(rows.T)])
     assert np.array_equal(seen, rows) == (seed is None)
+
+
+@pytest.mark.parametrize("size", [7, 100, 300, 999, 5000])
+def test_an_epoch_that_goes_on_reads_no_window_that_is_done(store, size, monkeypatch):
+    """From any batch on, the same rows follow; of the windows before only what was left of them is read."""
+    order = WindowOrder(store.train.m, 3, 2)
+
+    def rows(done):
+        window, loaded = Window(store.examples(store.train), size), []
+        load = Window._load
+        monkeypatch.setattr(Window, "_load", lambda self, at, leaves: (loaded.append(at), load(self, at, leaves))[1])
+        chunks = [
+            np.column_stack([window.fields["numbers"], window.fields["y"]])[chunk[max(0, done - before) :]]
+            for before, chunk in window.chunks(order, done)
+        ]
+        monkeypatch.setattr(Window, "_load", load)
+        return chunks, len(loaded)
+
+    whole, windows = rows(0)
+    whole = np.concatenate(whole)
+    for done in sorted({size, len(whole) // 2 // size * size, (len(whole) - 1) // size * size} - {0}):
+        if done >= len(whole):
+            continue
+        rest, loaded = rows(done)
+        assert np.array_equal(np.concatenate(rest), whole[done:])
+        per_window = store.train.window * store.train.leaf
+        assert loaded <= windows - done // per_window + -(-size // per_window)
 
 
 def test_rows_of_an_epoch_mix_with_others_each_time(store):

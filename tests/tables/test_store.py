@@ -289,7 +289,7 @@ def test_what_is_no_store(path, store, tmp_path):
         fb.open_store(tmp_path / "arrow")
     assert not store_file.is_store(tmp_path / "arrow")
     assert store_file.is_store(path)
-    with pytest.raises(StoreError, match="is of version 9, and this fullbatch reads version 1"):
+    with pytest.raises(StoreError, match="is of version 9, and this fullbatch reads versions up to 2"):
         fb.open_store(_with_content(path, tmp_path, {**store.content, "format_version": 9}))
     with pytest.raises(StoreError, match="does not have its checksum"):
         fb.open_store(_with_content(path, tmp_path, {**store.content, "seed": 5}, seal=False))

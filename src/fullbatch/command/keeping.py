@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,23 @@ class Kept:
     """What keeps a training, and what it goes on from.
 
     callbacks : the checkpoint, or nothing;  resume : it too, where the training goes on
+    written : files of the data that were written since
     """
 
     callbacks: tuple[Any, ...] = ()
     resume: Any = None
+    written: Sequence[str] = ()
+
+    @contextmanager
+    def naming_files(self) -> Iterator[None]:
+        """Have an error about other data name the files that were written since."""
+        try:
+            yield
+        except InputError as error:
+            if not self.written or "in the checkpoint" not in str(error):
+                raise
+            files = ", ".join(self.written)
+            raise InputError(f"{files}, written since the training began: {error}") from None
 
 
 def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
@@ -68,7 +81,8 @@ def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
     _check_same_file(asked, path)
     options = {**context.params, **kept, **{name: value for name, value in given.items() if name in MAY_CHANGE}}
     options |= {name: Path(options[name]) for name in PATHS if options[name] is not None}
-    context.obj = Kept((checkpoint,), checkpoint)
+    written = _check_files(checkpoint.extra.get("files", []), options, path)
+    context.obj = Kept((checkpoint,), checkpoint, written)
     return {**options, "resume": None, "checkpoint": path}
 
 
@@ -90,8 +104,53 @@ def kept_by(context: typer.Context, options: Mapping[str, Any]) -> Kept:
 
         kept = Kept((Checkpoint(path, options["checkpoint_every"]),))
     known = {name: _plain(name, options[name]) for name in context.params if name not in OF_THIS_RUN}
-    kept.callbacks[0].carry(extra={"options": known})
+    kept.callbacks[0].carry(extra={"options": known, "files": _files(options)})
     return kept
+
+
+def _files(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Path, size and time of each file that the training reads: what is compared before any of them is read.
+
+    It is the checksum of all values that decides, once they are read.
+    """
+    from fullbatch.command.options import share_or_file
+    from fullbatch.tables.inputs import files_of
+
+    held_out = share_or_file(options["validation"])
+    given = [options["data"], held_out if isinstance(held_out, Path) else None]
+    found = [file for one in given if one is not None for file in files_of(one) if file.is_file()]
+    stats = [(os.path.abspath(file), file.stat()) for file in found]
+    return [{"path": path, "bytes": stat.st_size, "modified": stat.st_mtime_ns} for path, stat in stats]
+
+
+def _check_files(kept: Any, options: Mapping[str, Any], checkpoint: Path) -> list[str]:
+    """See that the files are those of the training that goes on. InputError for others and for another size.
+
+    Returns those that were written since: their values will be compared.
+    """
+    plain = isinstance(kept, list) and all(map(_is_a_file, kept))
+    if not plain:
+        raise InputError(f"--resume {checkpoint}: what it says of its files is damaged; take an earlier copy of it.")
+    then, now = ({one["path"]: one for one in files} for files in (kept, _files(options)))
+    own = "a training goes on with its own data; give it as it was, or train anew"
+    for path in {**then, **now} if then else ():  # an earlier version kept nothing of its files
+        if path not in now:
+            raise InputError(f"No such file: {path}, which is of the training in {checkpoint}: {own}.")
+        if path not in then:
+            raise InputError(f"{path} is a file beside those of the training in {checkpoint}: {own}.")
+        if now[path]["bytes"] != then[path]["bytes"]:
+            sizes = f"{now[path]['bytes']:,} bytes, and {then[path]['bytes']:,} in {checkpoint}"
+            raise InputError(f"{path} has {sizes}: {own}.")
+    return [path for path in now if then and now[path]["modified"] != then[path]["modified"]]
+
+
+def _is_a_file(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"path", "bytes", "modified"}
+        and isinstance(value["path"], str)
+        and all(isinstance(value[name], int) for name in ("bytes", "modified"))
+    )
 
 
 @contextmanager

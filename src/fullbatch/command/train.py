@@ -358,7 +358,8 @@ def train(
     beside = {} if made or at else {"sample_weight": weight, "X_val": file}
     rows_of = {"target": target, "resume": kept.resume, **beside}
     estimator.set_callbacks(progress, first, *kept.callbacks)
-    stop = _fit(estimator, table, rows_of, data, model, progress, made.figures if made else {})
+    with kept.naming_files():
+        stop = _fit(estimator, table, rows_of, data, model, progress, made.figures if made else {})
     name = str(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)

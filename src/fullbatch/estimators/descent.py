@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from fullbatch.errors import InputError
 from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
@@ -21,25 +22,35 @@ from fullbatch.training.checkpoints import Moment, check_place
 from fullbatch.training.loop import Epochs, Watch, ahead, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import OrderState, TrainingState
+from fullbatch.training.state import DrawnOrder, OrderState, TrainingState
 from fullbatch.training.windows import LeafOrders, WindowOrders, in_windows, leaf_of, usual_batch
 
 logger = logging.getLogger("fullbatch")
+REDRAWN = 2**25  # examples whose orders are drawn again where a training goes on: at most about a second
 WORTH_A_LOOK = 2**16  # parameters that are looked at after each epoch, rather than that others are kept beside them
 
 
 class Orders:
     """The order of the examples of each epoch, for ever. Where one batch takes them all the order does not matter.
 
-    state : None, or what all orders follow from. Each is drawn from the one before, so that going on draws them all
-    once more, and no indices are kept
+    state : None, or what all orders follow from. Each is drawn from the one before, so that going on draws them once
+    more, from the first or from the one that was kept
+    keeps : whether the training may have to go on: one order is kept then, of every REDRAWN examples' orders
     """
 
     def __init__(
-        self, m: int, batch_size: int, shuffled: bool, rng: np.random.RandomState, state: OrderState | None = None
+        self,
+        m: int,
+        batch_size: int,
+        shuffled: bool,
+        rng: np.random.RandomState,
+        state: OrderState | None = None,
+        *,
+        keeps: bool = False,
     ) -> None:
-        self.m, self.rng, self.drawn, self.shared = m, rng, 0, False
+        self.m, self.rng, self.drawn, self.shared, self.keeps = m, rng, 0, False, keeps
         self.order: np.ndarray | None = None
+        self.kept: DrawnOrder | None = None
         if not shuffled or batch_size >= m:
             return
         self.order = np.arange(m, dtype=np.int32 if m < 2**31 else np.int64)
@@ -50,8 +61,16 @@ class Orders:
             self._go_on(state)
 
     def _go_on(self, state: OrderState) -> None:
-        for _ in range(state.drawn):
-            next(self)
+        assert self.order is not None
+        if state.kept is not None:
+            if len(state.kept.indices) != self.m:
+                raise InputError(f"the checkpoint is damaged: its order is not one of {self.m} examples.")
+            self.kept, self.drawn = state.kept, state.kept.drawn
+            self.order[:] = state.kept.indices
+            self.rng.set_state(state.kept.now)
+        for _ in range(state.drawn - self.drawn):
+            self.rng.shuffle(self.order)
+        self.drawn = state.drawn
         self.rng.set_state(state.now)
         self.now, self.shared = state.now, state.shared
         if state.shared:
@@ -70,11 +89,13 @@ class Orders:
         self.shared = self.shared or not _same_generator(self.rng.get_state(), self.now)
         self.rng.shuffle(self.order)  # of the last epoch's order, as scikit-learn does, which copies it twice
         self.drawn, self.now = self.drawn + 1, self.rng.get_state()
+        if self.keeps and (self.drawn - (self.kept.drawn if self.kept else 0)) * self.m >= REDRAWN:
+            self.kept = DrawnOrder(self.drawn, self.now, self.order.copy())
         return self.order
 
     @property
     def state(self) -> OrderState | None:
-        return None if self.order is None else OrderState(self.start, self.drawn, self.now, self.shared)
+        return None if self.order is None else OrderState(self.start, self.drawn, self.now, self.shared, self.kept)
 
 
 def _same_generator(a: Any, b: Any) -> bool:
@@ -174,7 +195,7 @@ def _hurry(estimator: Any, job: Job, state: TrainingState) -> TrainingState:
 
 
 def _orders(
-    estimator: Any, job: Job, rng: np.random.RandomState, state: TrainingState, batch_size: int
+    estimator: Any, job: Job, rng: np.random.RandomState, state: TrainingState, batch_size: int, keeps: bool
 ) -> Orders | WindowOrders:
     examples = job.objective.examples
     if batch_size < job.m:
@@ -182,14 +203,14 @@ def _orders(
             return LeafOrders(leaf, job.m, estimator.shuffle, rng, state.order)
         if in_windows(examples):
             return WindowOrders(job.m, estimator.shuffle, rng, state.order)
-    return Orders(job.m, batch_size, estimator.shuffle, rng, state.order)
+    return Orders(job.m, batch_size, estimator.shuffle, rng, state.order, keeps=keeps)
 
 
 def _loop(
     estimator: Any, job: Job, rng: np.random.RandomState, record: Record, state: TrainingState, batch_size: int
 ) -> Epochs:
     """The epochs from this state on, of which the checkpoints are told it."""
-    orders = _orders(estimator, job, rng, state, batch_size)
+    orders = _orders(estimator, job, rng, state, batch_size, keeps=bool(record.keepers))
     record.note(state)
     return epochs(
         job.objective, make_optimizer(estimator), state,

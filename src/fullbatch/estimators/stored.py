@@ -41,7 +41,10 @@ def read_store(
     unit = ("softmax" if k > 2 else "logistic") if k else LOSSES[estimator.loss].output
     target = Target(np.empty(0), max(k, 2) if k else 0, k if k > 2 else 1, unit)
     if record.active:
-        record.facts["data"]["X"] = fingerprint(whole.X)
+        data, resumed = record.facts["data"], record.resumed
+        data["X"] = fingerprint(whole.X)
+        if store.held_out.m and (resumed is None or "X_val" in resumed.facts["data"]):  # an earlier version had none
+            data["X_val"] = fingerprint(store.examples(held_out).X)
     test = None
     if store.held_out.m:
         test = Part(spread(store.examples(held_out, inputs.place), inputs.X), *_labels(estimator, store.held_out))

@@ -125,7 +125,10 @@ class Checkpoint:
         self._ended()
         writing = _Writing(self._writer(moment))
         self._writing = writing
-        writing.start()
+        try:
+            writing.start()
+        except RuntimeError:  # no thread starts any more where Python is ending, nor where the system has no more
+            writing.run()
         writing.launched = True
         if moment.last or not self.seconds:
             self._ended()

@@ -3,8 +3,9 @@
 Loading runs no code: there is no pickle, the class is looked up in a fixed table, its attributes too, and
 what the file holds is checked before it is used. The metadata's one entry, "fullbatch-model", is JSON:
 
-    format_version   3; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names, in 2
-                     a table's encoding had no parts of dates, no formats of dates and no decimal mark
+    format_version   4; a higher one was written by a newer fullbatch; in 1 the optimizer's fields had other names, in 2
+                     a table's encoding had no parts of dates, no formats of dates and no decimal mark, in the first
+                     files of 3 no bins, no logarithm of the target and no threshold
     fullbatch        the version that wrote the file
     kind             "estimator", "table", or "network": the layers alone, in the checkpoint of a function's training
     estimator        class, params, fitted attributes and optimizer, packed as plain_values.py says
@@ -16,6 +17,9 @@ what the file holds is checked before it is used. The metadata's one entry, "ful
     training         of a checkpoint: how its training goes on, as training_state.py says
 
 Of a table, "estimator" is what trained its network on the encoded rows.
+
+The version is raised where a reader of the one before would predict something else, or fail without saying why. What
+such a reader can do without is added without that.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
     from fullbatch.tables.network import TableNetwork
 
 FORMAT = "fullbatch-model"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 OF_AN_OPTIMIZER = ("name", "schedule", "learning_rate", "epoch", "updates", "arrays")  # between two partial_fit
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 PathLike = str | os.PathLike[str]

@@ -16,9 +16,9 @@ from fullbatch.machine.plain_values import Arrays, is_count, mt19937_state, pack
 from fullbatch.training.checkpoints import Moment
 from fullbatch.training.optimizers import OPTIMIZERS
 from fullbatch.training.schedules import Schedule
-from fullbatch.training.state import History, OrderState, TrainingState
+from fullbatch.training.state import DrawnOrder, History, OrderState, TrainingState
 
-VERSION = 1
+VERSION = 2  # in 1 no order was ever kept
 TOKEN = re.compile("[0-9a-f]{8}")
 KINDS_OF_RATE = ("constant", "invscaling", "adaptive", "linear")
 HISTORIES = ("costs", "held_out", "scores")
@@ -98,7 +98,9 @@ def _pack_generator(state: Any) -> Any:
 
 
 def _pack_order(order: Any) -> list[Any]:
-    return [list(order.start), order.drawn, list(order.now), order.shared]
+    kept = order.kept
+    drawn = None if kept is None else [kept.drawn, list(kept.now), kept.indices]
+    return [list(order.start), order.drawn, list(order.now), order.shared, drawn]
 
 
 # --- Read ----------------------------------------------------------------------------------------------------
@@ -163,11 +165,25 @@ def _schedule(values: Any) -> Schedule:
 def _order(values: Any, epoch: int) -> Any:
     if values is None:
         return None
-    start, drawn, now, shared = values
+    start, drawn, now, shared, kept = values if len(values) == 5 else (*values, None)  # version 1 has four
     require(is_count(drawn) and drawn == epoch and isinstance(shared, bool), "order is not that of the epoch")
     start, now = _generator(start), _generator(now)
     require(start is not None and now is not None, "order has no generator")
-    return OrderState(start, drawn, now, shared)
+    return OrderState(start, drawn, now, shared, None if kept is None else _drawn_order(kept, drawn))
+
+
+def _drawn_order(values: Any, at_most: int) -> DrawnOrder:
+    drawn, now, indices = values
+    require(is_count(drawn) and 0 < drawn <= at_most, "the order that is kept is none of those that were drawn")
+    generator = _generator(now)
+    fits = isinstance(indices, np.ndarray) and indices.ndim == 1 and indices.dtype in (np.int32, np.int64)
+    require(generator is not None and fits, "the order that is kept is damaged")
+    each = np.zeros(len(indices), bool)
+    inside = bool(((indices >= 0) & (indices < len(indices))).all())
+    if inside:
+        each[indices] = True
+    require(inside and bool(each.all()), "the order that is kept has not each example once")
+    return DrawnOrder(drawn, generator, indices)
 
 
 def _generator(values: Any) -> Any:

@@ -32,7 +32,7 @@ from fullbatch.machine.plain_values import is_count
 
 KEY = b"fullbatch-store"
 CHECKSUM = b"crc32"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # in 1 no column had bins; raised as saving/model_file.py says
 FIELDS = ("numbers", "codes", "y", "weight")  # in the order in which they lie in a leaf
 AT_ONCE = 2**20  # bytes that are read at a time where a whole leaf is checked
 
@@ -190,10 +190,12 @@ def _content(path: Path, schema: Any) -> dict[str, Any]:
             f"{path} is an Arrow file, but no store; `fullbatch convert DATA --target COLUMN --out STORE` makes one."
         )
     content = json.loads(text)
-    if content["format_version"] != FORMAT_VERSION:
+    version = content["format_version"]
+    if not is_count(version) or not 1 <= version <= FORMAT_VERSION:
         raise StoreError(
-            f"the store {path} is of version {content['format_version']}, and this fullbatch reads version "
-            f"{FORMAT_VERSION}; convert the table again, or take the fullbatch that wrote it ({content['fullbatch']})."
+            f"the store {path} is of version {str(version)[:20]}, and this fullbatch reads versions up to "
+            f"{FORMAT_VERSION}; convert the table again, or take the fullbatch that wrote it "
+            f"({str(content['fullbatch'])[:20]})."
         )
     if content["sha256"] != _digest(content):
         raise StoreError(f"the store {path} is damaged: its description does not have its checksum.")

@@ -116,18 +116,22 @@ class Window:
             assert self.examples.Y is not None
             self.examples = Examples(Uploaded(self.examples.X, place), Uploaded(self.examples.Y, place))
 
-    def chunks(self, order: Any) -> Iterator[np.ndarray]:
-        """The whole order, as indices into the buffer: a multiple of the batch at a time, but for the last ones.
+    def chunks(self, order: Any, done: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """The order's examples, as indices into the buffer: a multiple of the batch at a time, but for the last ones.
 
-        The examples of one chunk are there until the next is asked for.
+        Yields (how many examples come before, indices), from the chunk on that holds example number ``done``: windows
+        before it are not read, but for what was left of them. The examples of one chunk are there until the next is
+        asked for.
         """
         if isinstance(order, slice):
             order = WindowOrder(order.stop - order.start, None, 0)
         part, size = self.part, self.batch_size
         leaves = order.leaves(part.leaves)
         starts = range(0, len(leaves), part.window)
-        left = np.empty(0, np.int64)
-        for number, start in enumerate(starts):
+        first, before, count_left = self._first(leaves, done)
+        left = np.zeros(count_left, np.int64)  # where it is not 0, examples whose batches are done
+        for number in range(first, len(starts)):
+            start = starts[number]
             for field in self.fields.values():
                 field[: len(left)] = field[left]
             count = self._load(len(left), leaves[start : start + part.window])
@@ -135,9 +139,27 @@ class Window:
                 part.expect(leaf)
             indices = np.concatenate([np.arange(len(left)), len(left) + order.rows(number, count)])
             whole = len(indices) if number == len(starts) - 1 else len(indices) // size * size
-            if whole:
-                yield indices[:whole]
-            left = indices[whole:]
+            if whole and before + whole > done:
+                yield before, indices[:whole]
+            before, left = before + whole, indices[whole:]
+
+    def _first(self, leaves: np.ndarray, done: int) -> tuple[int, int, int]:
+        """The window to begin with, the examples of the chunks before it, and how many were left of earlier windows.
+
+        It is that whose chunk holds example number ``done``, or an earlier one where examples of that are left.
+        """
+        rows = np.minimum(self.part.leaf, self.part.m - leaves * self.part.leaf)
+        counts = [
+            int(rows[start : start + self.part.window].sum()) for start in range(0, len(leaves), self.part.window)
+        ]
+        ends = np.cumsum(counts)
+        chunks = [0, *(ends[:-1] // self.batch_size * self.batch_size).tolist()]  # where that of each window begins
+        number = max((i for i, first in enumerate(chunks) if first <= done), default=0)
+        needed = int(ends[number - 1]) - chunks[number] if number else 0
+        while needed > 0:
+            number -= 1
+            needed -= counts[number]
+        return number, chunks[number], (int(ends[number - 1]) if number else 0) - chunks[number]
 
     def _load(self, at: int, leaves: np.ndarray) -> int:
         """Read leaves into the buffer, from row ``at`` on; how many rows they have."""

@@ -55,17 +55,32 @@ class History:
         return f"History({list(self)})"
 
 
+class DrawnOrder(NamedTuple):
+    """An order itself, which all later ones follow from.
+
+    drawn : how many orders were drawn with it;  now : the generator's state after it;  indices : of all examples
+    """
+
+    drawn: int
+    now: Any
+    indices: Any
+
+
 class OrderState(NamedTuple):
-    """What shuffled orders follow from. It has no indices, of which there are as many as examples.
+    """What shuffled orders follow from: the generator, and no indices, of which there are as many as examples.
+
+    Each order is a shuffle of the one before, so that all of them are drawn again where a training goes on. Where that
+    would take longer than a moment one of them is kept, to begin with.
 
     start : the generator's state before the first epoch;  drawn : how many orders were;  now : its state after them
-    shared : whether somebody else drew from it in between, so that they do not follow
+    shared : whether somebody else drew from it in between, so that they do not follow;  kept : a DrawnOrder, or None
     """
 
     start: Any
     drawn: int
     now: Any
     shared: bool = False
+    kept: Any = None
 
 
 class TrainingState(NamedTuple):

@@ -117,10 +117,8 @@ class WindowBatches:
         self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
     ) -> Iterator[float | None]:
         m = m or length(order)
-        for chunk in self.window.chunks(order):
-            if first + length(chunk) > self.inner.place:  # else a training that goes on has done it
-                yield from self.inner.run(chunk, rate, first, m)
-            first += length(chunk)
+        for before, chunk in self.window.chunks(order, self.inner.place - first):  # a training that goes on has a place
+            yield from self.inner.run(chunk, rate, first + before, m)
 
 
 class WindowOrders:
