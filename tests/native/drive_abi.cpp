@@ -1,10 +1,13 @@
 // Calls of the C ABI with shapes and numbers drawn by a seed, right ones and wrong ones, by four threads at once: none may
 // crash, read or write where it should not, or race. Under the sanitizers that is what they look at; anywhere the results of
 // right calls must be finite and wrong ones refused. Usage: drive_abi [ROUNDS] [SEED]. Ends with 0, or 1 and what was wrong.
+//
+// With FB_LIBFUZZER it is a target of libFuzzer instead, whose bytes take the place of the seed.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <atomic>
 #include <random>
@@ -21,14 +24,42 @@ void check(bool fits, const char* what) {
     if (fits) return;
     failures++;
     printf("%s\n", what);
+#ifdef FB_LIBFUZZER
+    abort();  // so that it keeps the bytes
+#endif
 }
 
+// Numbers that follow from bytes, 8 of them for each; after their end from a count, so that nobody waits for another one.
+struct Bytes {
+    using result_type = uint64_t;
+    const uint8_t* data;
+    size_t left;
+    uint64_t count = 0;
+
+    static constexpr uint64_t min() { return 0; }
+    static constexpr uint64_t max() { return UINT64_MAX; }
+    uint64_t operator()() {
+        uint64_t value = ++count * 0x9E3779B97F4A7C15u;
+        const size_t taken = left < sizeof value ? left : sizeof value;
+        if (taken > 0) memcpy(&value, data, taken);
+        data += taken, left -= taken;
+        return value;
+    }
+};
+
+#ifdef FB_LIBFUZZER
+using Source = Bytes;
+#else
+using Source = std::mt19937_64;
+#endif
+
 struct Draw {
-    std::mt19937_64 numbers;
+    Source numbers;
+    std::mt19937_64 values{1};  // of arrays, which would eat the bytes
 
     int64_t between(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(numbers); }
     bool chance(double share) { return std::uniform_real_distribution<double>()(numbers) < share; }
-    double normal() { return std::normal_distribution<double>()(numbers); }
+    double normal() { return std::normal_distribution<double>()(values); }
     // One that no caller means.
     int64_t wrong() {
         const int64_t all[] = {-1, -7, 1 << 20, INT32_MAX, INT64_MAX, INT64_MIN, 99};
@@ -175,6 +206,14 @@ void drive_trainer(Draw& draw, const Shape& shape) {
 
 }  // namespace
 
+#ifdef FB_LIBFUZZER
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    Draw draw{Bytes{data, size}};
+    const Shape shape(draw);
+    draw.chance(0.5) ? drive_step(draw, shape) : drive_trainer(draw, shape);
+    return 0;
+}
+#else
 int main(int arguments, char** values) {
     const int rounds = arguments > 1 ? atoi(values[1]) : 100, seed = arguments > 2 ? atoi(values[2]) : 1;
     std::vector<std::thread> threads;
@@ -191,3 +230,4 @@ int main(int arguments, char** values) {
     printf("%d right calls, %d refused, %d failures\n", right.load(), refused.load(), failures.load());
     return failures > 0 || right == 0 || refused == 0;
 }
+#endif

@@ -18,6 +18,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ import numpy as np
 
 import fullbatch as fb
 from fullbatch.errors import FullbatchError
+from fullbatch.estimators import descent
 
 ROOM = 50_000_000  # bytes beside 20 times the file
 SECONDS = 30  # of one file, after which it hangs
@@ -70,6 +72,7 @@ def seeds(folder: Path) -> list[Seed]:
     fb.save(model, folder / "table")
     rows = {name: values[:3] for name, values in table.items()}
     keep("table", lambda path: _load_and_predict(path, rows))
+    descent.REDRAWN = 1  # so that a checkpoint keeps an order
     for solver in ("adam", "lbfgs"):
         checkpoint = fb.Checkpoint(folder / solver, seconds=0)
         fb.MLPClassifier(solver=solver, random_state=0, batch_size=16, **settings).set_callbacks(checkpoint).fit(X, y)
@@ -246,8 +249,11 @@ def _change_json(content: Any, draw: random.Random) -> None:
 # --- The process that reads them ------------------------------------------------------------------------------------
 
 
-def read_all(folder: Path, seed: int, first: int, files: int) -> int:
-    """Try so many files, and print what was wrong with each that was not as it should be."""
+def read_all(folder: Path, seed: int, first: int, files: int, limited: int) -> int:
+    """Try so many files, and print what was wrong with each that was not as it should be.
+
+    limited : whether the address space is, 0 or 1
+    """
     warnings.simplefilter("ignore")
     whole = seeds(folder)
     for one in whole:  # what is imported or made once belongs to no file
@@ -262,7 +268,7 @@ def read_all(folder: Path, seed: int, first: int, files: int) -> int:
         one = draw.choice(whole)
         path.write_bytes(changed(one, draw))
         progress.write_text(str(number))
-        with _limited(ROOM + 20 * path.stat().st_size):
+        with _limited(ROOM + 20 * path.stat().st_size) if limited else nullcontext():
             what = _trial(one, path)
         counts[what.partition(":")[0]] += 1
         if what not in ("used", "refused"):
@@ -312,10 +318,10 @@ class _limited:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def run(files: int, seed: int = 0, first: int = 0) -> tuple[int, str]:
+def run(files: int, seed: int = 0, first: int = 0, *, limited: bool = True) -> tuple[int, str]:
     """Read them in a process of its own: (how many were not as they should be, what is to be said)."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--read", folder, str(seed), str(first), str(files)]
+        command = [sys.executable, __file__, "--read", folder, *map(str, (seed, first, files, int(limited)))]
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -334,12 +340,13 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=30_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--read", nargs=4, metavar=("FOLDER", "SEED", "FIRST", "FILES"))
+    parser.add_argument("--unlimited", action="store_true", help="without an address-space limit, as under ASan")
+    parser.add_argument("--read", nargs=5, metavar=("FOLDER", "SEED", "FIRST", "FILES", "LIMITED"))
     given = parser.parse_args()
     if given.read:
         folder, *numbers = given.read
         return min(1, read_all(Path(folder), *map(int, numbers)))
-    wrong, said = run(given.files, given.seed, given.first)
+    wrong, said = run(given.files, given.seed, given.first, limited=not given.unlimited)
     print(f"hostile files: {said}", flush=True)
     return wrong
 

@@ -1,12 +1,18 @@
-"""Kill a training at a random moment, the writing of its checkpoint included, go on from the file, and compare bits.
+"""Kill a process at a random moment, go on from what it left, and compare bits: ``python tests/saving/kills.py``.
 
-The tests do it a few times; ``python tests/saving/kills.py --kills 100`` does it so many times for each solver, and
-ends with status 1 where one of them came out otherwise.
+    adam, sgd, gd, lbfgs    a training that writes a checkpoint, the writing included: it goes on from the file
+    command                 ``fullbatch train --checkpoint``, with ``--resume``, which may be killed too
+    save, convert           the writing of a file again and again: the old one is there or the new one
+
+The moment is drawn from the whole of the training's time. A server that has imported everything forks for each kill,
+so that one takes a part of a second. The tests do a few; ``--kills 100`` does so many of each kind after which there is
+something to go on from, and ends with status 1 where one of them came out otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -15,6 +21,9 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +33,19 @@ import fullbatch as fb
 from fullbatch.training import native_batches
 
 SOLVERS = ("adam", "sgd", "gd", "lbfgs")
-# How often the child writes, and within how long the kill comes: at each update, which takes ten times as long in all.
-PACES = ((0.0, 2.0), (0.0, 2.0), (0.003, 0.2))
+FILES = ("save", "convert")
+KINDS = (*SOLVERS, "command", *FILES)
+EVERY = (0.0, 0.0, 0.003)  # seconds from one writing to the next; 0: each update is written before the next one
+COMMAND = ("--target=y", "--hidden=6", "--batch-size=64", "--epochs=12", "--threads=1", "--seed=3", "--quiet")
+
+
+# --- What is killed -------------------------------------------------------------------------------------------------
 
 
 def make(solver: str, threads: int = 1) -> Any:
-    sizes = {"adam": 30, "sgd": 30, "gd": 400, "lbfgs": 150}
+    epochs = {"adam": 12, "sgd": 12, "gd": 60, "lbfgs": 60}
     return fb.MLPRegressor(
-        hidden_layer_sizes=(12,), solver=solver, batch_size=64, max_iter=sizes[solver], tol=0.0, random_state=1,
+        hidden_layer_sizes=(12,), solver=solver, batch_size=64, max_iter=epochs[solver], tol=0.0, random_state=1,
         learning_rate="linear" if solver == "adam" else "constant", early_stopping=solver == "sgd",
         n_iter_no_change=10_000, learning_rate_init=0.01, alpha=0.1, n_jobs=threads,
     )  # fmt: skip
@@ -39,82 +53,263 @@ def make(solver: str, threads: int = 1) -> Any:
 
 def data() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((2000, 6))
-    return X, np.sin(X[:, 0] * X[:, 1]) + 0.1 * rng.standard_normal(2000)
+    X = rng.standard_normal((400, 6))
+    return X, np.sin(X[:, 0] * X[:, 1]) + 0.1 * rng.standard_normal(400)
 
 
-def train(solver: str, path: str, seconds: float) -> None:
-    """What the child does: a batch a run, so that there are moments within an epoch."""
-    native_batches.SLICE = 0.0
+@cache
+def tables() -> list[dict[str, Any]]:
+    """Two tables with the same columns."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 30))
+    columns = {f"x{j}": column for j, column in enumerate(X.T)}
+    return [{**columns, "town": rng.integers(0, 9, 400).astype(str), "y": X[:, 0] > 0} for _ in range(2)]
+
+
+@cache
+def writers(kind: str) -> list[Callable[[Path], Any]]:
+    """Two functions that write two different files of a kind."""
+    if kind == "save":
+        X, y = data()
+        models = [
+            fb.MLPRegressor(hidden_layer_sizes=two, solver="lbfgs", random_state=0, max_iter=5).fit(X, y)
+            for two in ((200, 50), (200, 51))
+        ]
+        return [lambda path, model=model: fb.save(model, path) for model in models]  # type: ignore[misc]
+    from fullbatch.tables import store
+
+    return [lambda path, table=table: store.convert(table, path, "y") for table in tables()]  # type: ignore[misc]
+
+
+def write_csv(path: Path) -> None:
+    columns = {**{f"x{j}": column for j, column in enumerate(data()[0].T)}, "y": data()[1]}
+    rows = zip(*(map(repr, column.tolist()) for column in columns.values()), strict=True)
+    path.write_text("\n".join([",".join(columns), *map(",".join, rows)]) + "\n")
+
+
+def child(kind: str, given: list[Any]) -> None:
+    """What is killed, in a process of its own."""
+    native_batches.SLICE = 0.0  # a batch a run, so that there are moments within an epoch
+    if kind == "command":
+        from fullbatch.__main__ import main
+
+        sys.argv = ["fullbatch", *given]
+        main()
+    elif kind in FILES:
+        while True:
+            for write in writers(kind):
+                write(Path(given[0]))
+    else:
+        path, seconds = given
+        make(kind).set_callbacks(fb.Checkpoint(path, seconds=seconds)).fit(*data())
+
+
+# --- The server -----------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """For each line on stdin fork a child, kill it after so many seconds, or never, and say how it ended."""
+    import fullbatch.__main__
+    import fullbatch.command.train
+    import fullbatch.saving.checkpoint
+    import fullbatch.tables.estimators
+    import fullbatch.tables.store  # noqa: F401
+
     warnings.simplefilter("ignore")
-    X, y = data()
-    model = make(solver).set_callbacks(fb.Checkpoint(path, seconds=seconds))
-    print("begins", flush=True)
-    model.fit(X, y)
+    writers("save")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        kind, given, kill_after = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                null = os.open(os.devnull, os.O_RDWR)
+                for descriptor in (0, 1):
+                    os.dup2(null, descriptor)
+                child(kind, given)
+                status = 0
+            except SystemExit as end:
+                status = int(end.code or 0)
+            finally:
+                os._exit(status)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(pid, signal.SIGKILL)  # it is our child until it is waited for, also where it has ended
+        _, how = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(how), flush=True)
 
 
+class Server:
+    """Children at the price of a fork."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert self._line() == "ready"
+        self.durations: dict[tuple[str, float], float] = {}
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def run(self, kind: str, *given: Any, kill_after: float | None = None) -> int:
+        """Run a child, which is killed after so many seconds; how it ended."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([kind, list(map(_plain, given)), kill_after]) + "\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def duration(self, kind: str, every: float, run: Callable[[], Any]) -> float:
+        """How long a child takes that nobody kills."""
+        if (kind, every) not in self.durations:
+            begun = time.monotonic()
+            run()
+            self.durations[kind, every] = time.monotonic() - begun
+        return self.durations[kind, every]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        try:
+            yield Server(process)
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+
+
+# --- One kill of each kind ------------------------------------------------------------------------------------------
+
+
+def one(kind: str, forks: Server, folder: Path, draw: random.Random) -> str:
+    """ "" or "over" where all is well, "early" where there is nothing to go on from, or what was wrong."""
+    if kind in FILES:
+        return _of_a_file(kind, forks, folder, draw)
+    return _of_the_command(forks, folder, draw) if kind == "command" else _of_a_training(kind, forks, folder, draw)
+
+
+@cache
 def whole(solver: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make(solver).fit(*data())
 
 
-def killed(solver: str, path: Path, draw: random.Random) -> bool:
-    """Begin a training and kill it; whether there is something to go on from."""
-    seconds, within = draw.choice(PACES)
-    command = [sys.executable, __file__, "--train", solver, str(path), str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"begins\n"
-        # Nine of ten kills wait for the first writing: on a busy machine nearly all came before it.
-        waits, until = draw.random() < 0.9, time.monotonic() + 60
-        while waits and not path.exists() and child.poll() is None and time.monotonic() < until:
-            time.sleep(0.002)
-        time.sleep(draw.uniform(0, within))
-        child.send_signal(signal.SIGKILL)
-    return path.exists()
-
-
-def difference(solver: str, path: Path, truth: Any) -> str:
-    """Go on from what is there: what is not as in the training that was never interrupted, or ""."""
+def _of_a_training(solver: str, forks: Server, folder: Path, draw: random.Random) -> str:
+    path, every = folder / "late.ckpt", draw.choice(EVERY)
+    duration = forks.duration(solver, every, lambda: forks.run(solver, folder / "all.ckpt", every))
+    forks.run(solver, path, every, kill_after=draw.uniform(0, duration))
+    if not path.exists():
+        return "early"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fb.load(path)  # it is a model at every moment
+        over = fb.Checkpoint(path).state().state.epoch == whole(solver).n_iter_
         model = make(solver, threads=2).fit(*data(), resume=fb.Checkpoint(path))
+    truth = whole(solver)
     for name in ("coefs_", "intercepts_"):
         for ours, theirs in zip(getattr(model, name), getattr(truth, name), strict=True):
             if ours.tobytes() != theirs.tobytes():
-                return name
+                return f"{name} are not those of the uninterrupted training"
     names = ("loss_curve_", "validation_scores_", "best_loss_", "best_validation_score_", "n_iter_", "t_")
-    return next((name for name in names if getattr(model, name) != getattr(truth, name)), "")
+    unlike = [name for name in names if getattr(model, name) != getattr(truth, name)]
+    return f"{unlike[0]} is not that of the uninterrupted training" if unlike else "over" if over else ""
+
+
+def _of_the_command(forks: Server, folder: Path, draw: random.Random) -> str:
+    table, model, kept = folder.parent / "table.csv", folder / "late.model", folder / "late.ckpt"
+    truth, every = folder.parent / "whole.model", draw.choice(EVERY)
+    if not truth.exists():
+        write_csv(table)
+        forks.run("command", "train", table, *COMMAND, "--model", truth)
+    args = ("train", table, *COMMAND, "--model", model, "--checkpoint", kept, "--checkpoint-every", str(every))
+    duration = forks.duration("command", every, lambda: forks.run("command", *args))
+    for left in (model, kept):
+        left.unlink(missing_ok=True)
+    forks.run("command", *args, kill_after=draw.uniform(0, duration))
+    if not kept.exists():
+        return "early"
+    over = model.exists()
+    resume = ("train", "--resume", kept, "--quiet")
+    if draw.random() < 0.3:
+        forks.run("command", *resume, "--checkpoint-every", str(every), kill_after=draw.uniform(0, duration))
+    if status := forks.run("command", *resume):
+        return f"--resume ended with {status}"
+    if model.read_bytes() != truth.read_bytes():
+        return "the model file is not that of the uninterrupted training"
+    left = sorted({file.name for file in folder.iterdir()} - {"late.model", "late.ckpt"})
+    return f"{', '.join(left)} is left" if left else "over" if over else ""
+
+
+def _of_a_file(kind: str, forks: Server, folder: Path, draw: random.Random) -> str:
+    path = folder.parent / kind
+    both = whole_files(kind, folder)
+    path.write_bytes(both[0])
+    forks.run(kind, path, kill_after=draw.uniform(0, 0.2))
+    within = bool(list(folder.parent.glob(f".{kind}.*")))
+    if path.read_bytes() not in both:
+        return "the file is none of those that were written"
+    if kind == "save":
+        fb.load(path).predict(np.zeros((2, 6)))
+    else:
+        with fb.open_store(path) as store:
+            store.to_arrays()
+    writers(kind)[0](path)
+    if path.read_bytes() != both[0]:
+        return "the next writing made another file"
+    left = [file.name for file in folder.parent.glob(f".{kind}.*")]
+    return f"the next writing left {', '.join(left)}" if left else "" if within else "over"
+
+
+FOUND: dict[str, list[bytes]] = {}
+
+
+def whole_files(kind: str, folder: Path) -> list[bytes]:
+    """What the two writers write where nobody kills them."""
+    if kind not in FOUND:
+        FOUND[kind] = []
+        for write in writers(kind):
+            write(folder / "whole")
+            FOUND[kind].append((folder / "whole").read_bytes())
+        (folder / "whole").unlink()
+    return FOUND[kind]
+
+
+# --- Many -----------------------------------------------------------------------------------------------------------
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=SOLVERS)
-    parser.add_argument("--train", nargs=3, metavar=("SOLVER", "PATH", "SECONDS"))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--serve", action="store_true")
     given = parser.parse_args()
-    if given.train:
-        train(given.train[0], given.train[1], float(given.train[2]))
+    if given.serve:
+        serve()
         return 0
     wrong = 0
-    for solver in given.solvers:
-        truth, draw, early, over = whole(solver), random.Random(f"{given.seed} {solver}"), 0, 0
-        for number in range(given.kills):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "late.ckpt")
-                if not killed(solver, path, draw):
-                    early += 1
-                    continue
-                over += fb.Checkpoint(path).state().state.epoch == truth.n_iter_
-                if what := difference(solver, path, truth):
+    warnings.simplefilter("ignore")
+    with server() as forks, tempfile.TemporaryDirectory() as above:
+        for kind in given.kinds:
+            draw, early, over, gone_on, begun = random.Random(f"{given.seed} {kind}"), 0, 0, 0, time.monotonic()
+            while gone_on < given.kills and early < 10 * given.kills:
+                with tempfile.TemporaryDirectory(dir=above) as folder:
+                    what = one(kind, forks, Path(folder), draw)
+                early, over = early + (what == "early"), over + (what == "over")
+                gone_on += what != "early"
+                if what not in ("", "early", "over"):
                     wrong += 1
-                    print(f"{solver}, kill {number}: {what} is not that of the uninterrupted training")
-        print(f"{solver}: {given.kills} kills, {early} before the first writing, {over} after the last", flush=True)
-    print("all others went on to the same bits" if not wrong else f"{wrong} went wrong")
+                    print(f"{kind}, kill {early + gone_on}: {what}", flush=True)
+            each = (time.monotonic() - begun) / max(1, early + gone_on)
+            told = "between two writings" if kind in FILES else f"after its end, {early} more before the first writing"
+            print(f"{kind}: {gone_on} kills, {over} of them {told}, {each:.2f} s each", flush=True)
+    print("all have the bits of what nobody killed" if not wrong else f"{wrong} went wrong", flush=True)
     return 1 if wrong else 0
 
 

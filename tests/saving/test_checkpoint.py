@@ -48,6 +48,9 @@ class Cut(fb.Checkpoint):
         self.after, self.error, self.notes = after, error, 0
         self.places: set[int] = set()
 
+    def due(self) -> bool:
+        return True  # at every moment: it is to die at one between two writings too
+
     def note(self, moment: Any) -> None:
         super().note(moment)
         self.notes += 1

@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def _train(
                 _note_divergence(estimator, good if state.best_theta is None else state.best_theta, job)
                 return loop.whole(state)
             good = _last_sound(before.theta if sound else good, state.theta)
-            record.note(state)
+            record.between(partial(loop.whole, state))
             if stop:
                 break
         else:
@@ -215,7 +216,7 @@ def _loop(
     return epochs(
         job.objective, make_optimizer(estimator), state,
         orders=orders, batch_size=batch_size, watch=_watch(estimator, job),
-        between=record.note if record.keepers else None, light=not record.keepers,
+        between=record.between if record.keepers else None, light=True,
     )  # fmt: skip
 
 

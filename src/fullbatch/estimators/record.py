@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fullbatch.training.checkpoints import (
     Moment,
     check_same,
     is_checkpoint,
+    is_due,
     made_by,
     moment_of,
     unlike,
@@ -142,8 +144,16 @@ class Record:
         """What is gone on with is the training's own from now on: not to be kept in memory twice."""
         self.resumed = None
 
+    def between(self, state: Callable[[], TrainingState]) -> None:
+        """Tell those of the state who would do anything with it now."""
+        if due := [keeper for keeper in self.keepers if is_due(keeper)]:
+            self._tell(due, state())
+
     def note(self, state: TrainingState, **of_the_moment: Any) -> None:
-        for keeper in self.keepers:
+        self._tell(self.keepers, state, **of_the_moment)
+
+    def _tell(self, keepers: list[Checkpoint], state: TrainingState, **of_the_moment: Any) -> None:
+        for keeper in keepers:
             keeper.note(
                 Moment(
                     state, lambda: self.model(state), self.facts, self.generator, anywhere=self.on_host, **of_the_moment

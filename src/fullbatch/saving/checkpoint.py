@@ -134,6 +134,12 @@ class Checkpoint:
             self._ended()
         self._due = time.monotonic() + self.seconds
 
+    def due(self) -> bool:
+        """Whether a moment would be written now, if it were told one."""
+        writing = self._writing
+        free = writing is None or not writing.is_alive()
+        return self._training is None or (free and time.monotonic() >= self._due)
+
     def state(self) -> Moment:
         """The moment that the file holds.
 

@@ -44,7 +44,7 @@ class Moment(NamedTuple):
 
 
 class Checkpoint(Protocol):
-    """Where a training is kept."""
+    """Where a training is kept. If it has ``due()`` too, that says whether it would do anything with a moment now."""
 
     def note(self, moment: Moment) -> None:
         """Told after updates, thousands of times a second: it does nothing until it is time."""
@@ -57,6 +57,12 @@ class Checkpoint(Protocol):
 
 def is_checkpoint(value: Any) -> bool:
     return all(callable(getattr(value, name, None)) for name in ("note", "state"))
+
+
+def is_due(keeper: Any) -> bool:
+    """Whether it would do anything with a moment now: else none is made, which may copy all parameters."""
+    due = getattr(keeper, "due", None)
+    return due is None or bool(due())
 
 
 def moment_of(resume: Any) -> Moment | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def epochs(
     orders: Iterable[Where],
     batch_size: int,
     watch: Watch = NOTHING,
-    between: Callable[[TrainingState], None] | None = None,
+    between: Callable[[Callable[[], TrainingState]], None] | None = None,
     light: bool = False,
 ) -> Epochs:
     """Train on from ``state``, and yield the state after each epoch.
@@ -89,7 +90,8 @@ def epochs(
     orders     : the examples of each epoch in their order: a slice, or an array of indices. If it has a ``state``, what
                  that is after an epoch was drawn goes into the training's
     batch_size : examples of a batch; the last one of an epoch may be smaller
-    between    : told the state after each batch, or after several, but for an epoch's last
+    between    : told what gives the state after each batch, or after several, but for an epoch's last; it is asked for
+                 the state at once or never
     light      : yield states without the optimiser's arrays, which ``whole`` adds to the last of them
 
     A cost that is not finite is yielded like any other: who asked for the training makes an error of it.
@@ -111,7 +113,7 @@ def _epochs(
     orders: Iterable[Where],
     batch_size: int,
     watch: Watch,
-    between: Callable[[TrainingState], None] | None,
+    between: Callable[[Callable[[], TrainingState]], None] | None,
     light: bool,
 ) -> Iterator[TrainingState]:
     """The states; ``last`` holds the latest, without what the batches have themselves, or None within an epoch."""
@@ -130,7 +132,7 @@ def _epochs(
                 return
             for _ in batches.run(order, _rate(before, begun, per_epoch)):
                 if between is not None and batches.place < m:
-                    between(_with(before, batches))
+                    between(partial(_with, before, batches))
             cost = batches.cost + watch.offset
             state = _judged(before, batches, cost, m, watch, getattr(orders, "state", None), light)
             before = last[0] = state._replace(theta=None, arrays=())
@@ -191,8 +193,9 @@ def ahead(
 
 
 def _with(state: TrainingState, batches: Batches) -> TrainingState:
+    kept = batches.arrays  # first: the native ones come with theta
     return state._replace(
-        theta=batches.theta, arrays=batches.arrays, updates=batches.updates, place=batches.place, total=batches.total
+        theta=batches.theta, arrays=kept, updates=batches.updates, place=batches.place, total=batches.total
     )
 
 

@@ -122,8 +122,9 @@ class NativeBatches:
     def arrays(self) -> tuple[Any, ...]:
         if self.copied_arrays is None:
             kept = [np.empty(self.size, self.dtype) for _ in self.optimizer.keeps]
-            self.library.fb_trainer_store(self.handle, *_addresses([self.theta, *kept]))  # theta's bits once more
-            self.copied_arrays = tuple(kept)
+            theta = np.empty(self.size, self.dtype) if self.copied_theta is None else self.copied_theta
+            self.library.fb_trainer_store(self.handle, *_addresses([theta, *kept]))  # theta's bits once more
+            self.copied_theta, self.copied_arrays = theta, tuple(kept)
         return self.copied_arrays
 
     @property
