@@ -491,7 +491,7 @@ def _check_layers(fitted: dict[str, Any], hidden: list[int], classifies: bool) -
     if classifies:
         require(output in ("logistic", "softmax") and classes is not None, "a classifier needs classes")
         k = 0 if classes is None else len(classes)
-        one_unit = output == "logistic" and sizes[-1] == 1 and k <= 2
+        one_unit = output == "logistic" and sizes[-1] == 1 and 0 < k <= 2
         require(one_unit or k == sizes[-1] > 1, f"{k} classes do not fit {sizes[-1]} outputs")
     else:
         require(output in ("identity", "exp") and classes is None, "a regressor has no classes")
