@@ -53,10 +53,10 @@ def test_an_epoch_has_each_row_once_and_no_rows_beyond_a_window(table, monkeypat
     found = []
     chunks = mapped.MappedWindow.chunks
 
-    def noted(self, order):
-        for chunk in chunks(self, order):
+    def noted(self, order, done):
+        for before, chunk in chunks(self, order, done):
             found.append(chunk)
-            yield chunk
+            yield before, chunk
 
     monkeypatch.setattr(mapped.MappedWindow, "chunks", noted)
     model(batch_size=130).fit(X, y)

@@ -72,25 +72,29 @@ class MappedWindow:
         self.window = max(1, WINDOW // (self.block * bytes_a_row))
         self.buffer = np.empty((self.block, self.table.shape[1]), self.table.dtype)
 
-    def chunks(self, order: Any) -> Iterator[np.ndarray]:
-        """The whole order, as indices: a multiple of the batch at a time, but for the last ones.
+    def chunks(self, order: Any, done: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """The order, as indices: a multiple of the batch at a time, but for the last ones.
+
+        Yields (how many examples come before, indices), from the chunk on that holds example number ``done``; windows
+        before it are not read.
 
         order : a ``WindowOrder``; or a slice of all: as they lie
         """
         count, size = -(-self.m // self.block), self.batch_size
         blocks = np.arange(count) if isinstance(order, slice) else order.leaves(count)
         starts = range(0, count, self.window)
-        left = np.empty(0, np.int64)
+        before, left = 0, np.empty(0, np.int64)
         for number, start in enumerate(starts):
             own = blocks[start : start + self.window]
-            self._read(np.sort(own))
             rows = np.concatenate([np.arange(b * self.block, min((b + 1) * self.block, self.m)) for b in own.tolist()])
             mixed = rows if isinstance(order, slice) else rows[order.rows(number, len(rows))]
             indices = np.concatenate([left, mixed])
             whole = len(indices) if number == len(starts) - 1 else len(indices) // size * size
-            if whole:
-                yield indices[:whole]
-            left = indices[whole:]
+            if before + whole > done:
+                self._read(np.sort(own))
+                if whole:
+                    yield before, indices[:whole]
+            before, left = before + whole, indices[whole:]
 
     def _read(self, blocks: np.ndarray) -> None:
         """Have the blocks in the system's cache, read as they lie."""
