@@ -1164,7 +1164,7 @@ def test_the_command_on_a_card(card, tmp_path, capsys):
     assert app.main(["train", table(tmp_path), *options, "--precision", "tf32", "--device-memory", "0.5"]) == 0
     summary = json.loads(capsys.readouterr().out)
     found = [summary[name] for name in ("device", "step", "precision", "note")]
-    assert found == ["cuda:0", "fused", "tf32", ""]
+    assert found == ["cuda:0", "tensor", "tf32", ""]
     loaded = fb.load(model)
     assert (loaded.estimator_.precision, loaded.estimator_.precision_) == ("tf32", "tf32")
     assert loaded.estimator_.device_memory is None, "that was of the machine"
