@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,7 +88,7 @@ def main() -> None:
             f"{1e3 * one['stall_most']:.1f}; {1e3 * one['stall_cpu']:.1f} of CPU; {1e3 * one['allowed']:.0f} allowed), "
             f"{one['bytes'] / 1e6:.0f} MB are written in {one['last_write']:.2f} s"
         )
-    given.out.write_text(json.dumps({"machine": machine.describe(), **found}, indent=1) + "\n")
+    given.out.write_text(json.dumps({"machine": asdict(machine.describe()), **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
