@@ -2,7 +2,7 @@
 
 From the moment at which a checkpoint is due to that at which the training goes on: what has been learned is copied from
 where the native step has it, and the thread is started. The writing itself is timed by the last one, which is waited
-for. Of several checkpoints of each size; the result goes to ``bench/results/checkpoints-cpu.json``.
+for. Of several checkpoints of each size; the result goes to ``bench/results/checkpoints-cpu.jsonl``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import fullbatch as fb
 from bench import machine
 from fullbatch.core.parameters import count
 
-OUT = Path(__file__).parent / "results" / "checkpoints-cpu.json"
+OUT = Path(__file__).parent / "results" / "checkpoints-cpu.jsonl"
 SIZES = {"1M": (100, 950, 950, 1), "25M": (100, 4950, 4950, 1)}
 ALLOWED = {"1M": 0.02, "25M": 0.5}  # seconds
 
@@ -88,7 +88,7 @@ def main() -> None:
             f"{1e3 * one['stall_most']:.1f}; {1e3 * one['stall_cpu']:.1f} of CPU; {1e3 * one['allowed']:.0f} allowed), "
             f"{one['bytes'] / 1e6:.0f} MB are written in {one['last_write']:.2f} s"
         )
-    given.out.write_text(json.dumps({"machine": asdict(machine.describe()), **found}, indent=1) + "\n")
+    given.out.write_text(json.dumps({"machine": asdict(machine.describe()), **found}) + "\n")
 
 
 if __name__ == "__main__":
