@@ -300,7 +300,7 @@ def test_between_batches_a_checkpoint_is_told_what_is_there(fake, monkeypatch):
     network, theta, examples = case(fake)
     told = []
     with Objective(network, examples) as objective:
-        states = train(objective, theta, "adam", orders_of(150, 1), 40, between=told.append)
+        states = train(objective, theta, "adam", orders_of(150, 1), 40, between=lambda make: told.append(make()))
         half = told[1]
         assert [state.place for state in told] == [40, 80, 120]
         assert [state.updates for state in told] == [1, 2, 3]

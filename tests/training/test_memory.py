@@ -11,6 +11,7 @@ import fullbatch as fb
 from fullbatch.core.parameters import count
 from fullbatch.errors import InputError
 from fullbatch.machine import memory as machine_memory
+from fullbatch.machine import native_library
 from fullbatch.training import memory
 from fullbatch.training.memory import Training
 
@@ -68,6 +69,17 @@ def test_the_bytes_of_a_parameter():
     assert memory.per_parameter(Training(sizes, "gd", 4, mini=False)) == 40 + 8 + 12
     many = Training(sizes, "adam", 4, m=2**18, threads=3, mini=False)
     assert memory.per_parameter(many) == 40 + 8 * (1 + 2) + 12 * 3 + 8 * 2
+
+
+@pytest.mark.parametrize(("isa", "more"), [(None, 0), ((3, "avx512"), 0), ((4, "amx"), 16)])
+def test_layers_that_tiles_take_need_more(monkeypatch, isa, more):
+    monkeypatch.setattr(native_library, "isa", lambda: isa)
+    wide, narrow = [100, 100, 1], [100, 40, 1]
+    assert memory.per_parameter(Training(wide, "gd", 4, mini=False)) == 40 + 8 + 12 + more
+    assert memory.per_parameter(Training(wide, "gd", 4, mini=False, threads=2)) == 40 + 8 + 24 + 8 + 2 * more
+    assert memory.per_parameter(Training(narrow, "gd", 4, mini=False)) == 40 + 8 + 12
+    assert memory.per_parameter(Training(wide, "gd", 8, mini=False)) == 80 + 8 + 24
+    assert memory.per_parameter(Training(wide, "adam", 4)) == 40
 
 
 def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):

@@ -135,7 +135,13 @@ class Checkpoint:
         self._due = time.monotonic() + self.seconds
 
     def due(self) -> bool:
-        """Whether a moment would be written now, if it were told one."""
+        """Whether a moment would be written now, if it were told one.
+
+        Returns
+        -------
+        bool
+            Whether ``seconds`` are over since the last was written, and that one is on the disk.
+        """
         writing = self._writing
         free = writing is None or not writing.is_alive()
         return self._training is None or (free and time.monotonic() >= self._due)

@@ -7,7 +7,7 @@ Of p parameters in a dtype of s bytes, beside the data and what an interpreter t
     full batches, and mini-batches that the native step does not take
                                      p * (10 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1)), K leaves, T threads
     L-BFGS, SciPy's memory of it     p * (200 + 2 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1))
-        by tiles (amx, float32) p * 16 T more: what they take is cut into three parts
+        by tiles (amx, float32)      p * 16 T more, where a layer is wide enough: it is cut into three parts
     a checkpoint, while it is written  p * 9 s more
 
 tests/training/test_memory.py measures them.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from fullbatch.core.parameters import count
@@ -50,11 +51,18 @@ def per_parameter(of: Training) -> float:
     bytes_ = 10.0 * s if of.solver != "lbfgs" else 200.0 + 2 * s
     if not of.mini or of.solver == "lbfgs":
         leaves = max(1, math.ceil(of.m / leaf_size(of.sizes[0])))
-        tiles = 16 if s == 4 and (native_library.isa() or (0, ""))[1] == "amx" else 0
+        tiles = 16 if s == 4 and by_tiles(of.sizes) else 0
         bytes_ += 8 * (1 + math.ceil(math.log2(leaves))) + (3 * s + tiles) * threads + 8 * (threads - 1)
     if of.best:
         bytes_ += s * (1 + max(0, threads - 2))
     return bytes_ + 9 * s * of.checkpoints
+
+
+def by_tiles(sizes: Sequence[int]) -> bool:
+    """Whether the native step here takes a layer of such sizes by tiles; tile_layers.h has the bounds."""
+    isa = native_library.isa()
+    wide = any(min(n, units) >= 48 and n * units >= 4096 for n, units in pairwise(sizes))
+    return wide and isa is not None and isa[1] == "amx"
 
 
 def needed(of: Training) -> float:
