@@ -148,6 +148,13 @@ void count(bool was_right, bool fits, const char* what) {
     (was_right ? right : refused)++;
 }
 
+// Of the hidden layers.
+std::vector<double> some_rates(Draw& draw, const Shape& shape) {
+    std::vector<double> rates;
+    for (int64_t l = 1; l < shape.layers(); l++) rates.push_back(draw.chance(0.3) ? 0 : 0.1 * double(draw.between(1, 9)));
+    return rates;
+}
+
 void drive_step(Draw& draw, const Shape& shape) {
     fb_step* step =
         fb_step_new(shape.isa, shape.dtype, shape.layers(), shape.sizes.data(), shape.activations.data(), &shape.output);
@@ -155,7 +162,12 @@ void drive_step(Draw& draw, const Shape& shape) {
     if (step == nullptr || !shape.fits) return fb_step_free(step);
     Numbers theta(draw, shape.dtype, shape.parameters(), 0.1);
     fb_step_load(step, theta.data());
+    const std::vector<double> rates = some_rates(draw, shape), wrong(rates.size(), 1.0);
+    if (!wrong.empty()) check(fb_step_dropout(step, wrong.data(), 1, 0, 0) == FB_WRONG, "a rate of 1 was taken");
     for (int64_t calls = draw.between(1, 3); calls > 0; calls--) {
+        const bool drops = draw.chance(0.4);
+        const int64_t place = draw.between(0, 99);
+        check(fb_step_dropout(step, drops ? rates.data() : nullptr, 7, place, place) == FB_OK, "rates were refused");
         const int64_t m = draw.between(0, 150);
         Examples examples(draw, shape, m);
         std::vector<double> gradient(shape.parameters());
@@ -194,6 +206,10 @@ void drive_trainer(Draw& draw, const Shape& shape) {
     if (draw.chance(0.2)) fits = false, batch = draw.chance(0.5) ? capacity + 1 : 0;
     const std::vector<double> rates(size_t(m), 1e-3);
     double cost = 0;
+    const std::vector<double> dropped = some_rates(draw, shape);
+    const bool drops = draw.chance(0.4);
+    check(fb_trainer_dropout(trainer, drops ? dropped.data() : nullptr, 7, 3) == FB_OK, "rates were refused");
+    check(fb_trainer_dropout(trainer, nullptr, 7, -1) == FB_WRONG, "a negative update was taken");
     const int64_t done =
         fb_trainer_run(trainer, int(draw.between(1, 4)), &examples.as_c, order.data(), m, batch, rates.data(), 60, &cost);
     if (!fits) count(done > 0, false, "a trainer took a wrong order or a wrong batch");
