@@ -155,7 +155,7 @@ def test_dates_and_times_are_no_numbers(kind: str, others: dict[str, Any]) -> No
         np.array([[date] for date in DATES], dtype=object),
         np.array([[dt.timedelta(1)]] * 30, dtype=object),
         [[date] for date in DATES],
-        [[np.datetime64(date)] for date in DATES],
+        [[np.datetime64(date, "us")] for date in DATES],
     ],
     ids=lambda table: f"{type(table).__name__} {getattr(table, 'dtype', '')}",
 )

@@ -73,7 +73,7 @@ def test_models_of_format_3(X):
     rows = {
         "b": ["x" if value > 0 else "y" for value in X[:6, 1]],
         "a": X[:6, 0],
-        "day": [str(np.datetime64("2022-01-01") + 20 * i) for i in range(6)],
+        "day": [str(np.datetime64("2022-01-01") + np.timedelta64(20 * i, "D")) for i in range(6)],
     }
     found = fb.load(DATA / "table.v3.fullbatch").predict_proba(rows)
     np.testing.assert_allclose(found, OF_0_2["table"], rtol=1e-5)

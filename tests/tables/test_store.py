@@ -454,7 +454,7 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next(file, path, tmp_pa
 @pytest.mark.parametrize("kind", ["%Y-%m-%d", "%d.%m.%Y"])
 def test_texts_that_are_dates_have_the_encoding_of_the_table_in_memory(tmp_path, kind):
     rng = np.random.default_rng(0)
-    days = [str(np.datetime64("2023-01-01") + int(day)) for day in rng.integers(0, 700, 900)]
+    days = [str(np.datetime64("2023-01-01") + np.timedelta64(int(day), "D")) for day in rng.integers(0, 700, 900)]
     if kind != "%Y-%m-%d":
         days = [".".join(reversed(day.split("-"))) for day in days]
     table = pa.table({"day": days, "x": rng.normal(size=900), "late": rng.choice(["no", "yes"], 900)})
@@ -617,7 +617,7 @@ def test_a_loss_that_the_store_was_not_made_for(tmp_path):
 def csv_table(m=1200):
     """Columns of every kind, and such whose kind a late row decides."""
     rng = np.random.default_rng(4)
-    days = [str(np.datetime64("2023-01-01") + int(day)) for day in rng.integers(0, 600, m)]
+    days = [str(np.datetime64("2023-01-01") + np.timedelta64(int(day), "D")) for day in rng.integers(0, 600, m)]
     late = m - 10
     return {
         "zip": [f"{code:04}" for code in rng.integers(0, 50, m)],

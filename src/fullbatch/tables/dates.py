@@ -181,6 +181,11 @@ def _check_fields(format: str, fields: Sequence[str]) -> None:
 # ---- the parts as seconds ------------------------------------------------------------------------
 
 
+def _first_day(months: np.ndarray) -> np.ndarray:
+    """The days from 1970 to the first of a month, which is so many after January 1970."""
+    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+
+
 def _seconds_of_parts(parts: Mapping[str, pa.Array], k: int) -> np.ndarray:
     """Seconds (k,), NaN where there is no such day or time."""
     years = _years(parts, k)
@@ -192,8 +197,8 @@ def _seconds_of_parts(parts: Mapping[str, pa.Array], k: int) -> np.ndarray:
     wrong = years < 1
     for letter, (least, greatest) in _LIMITS.items():
         wrong |= (values[letter] < least) | (values[letter] > greatest)
-    month = (np.where(wrong, 0, (years - 1970) * 12 + months - 1)).astype("datetime64[M]")
-    first, following = (one.astype("datetime64[D]").astype(np.int64) for one in (month, month + 1))
+    month = np.where(wrong, 0, (years - 1970) * 12 + months - 1)  # since 1970
+    first, following = (_first_day(month), _first_day(month + 1))
     wrong |= days > following - first
     total = (first + days - 1) * float(DAY) + hours * 3600 + minutes * 60 + seconds
     if "f" in parts:
