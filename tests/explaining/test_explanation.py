@@ -21,13 +21,6 @@ M = 160
 QUICK = {"hidden": (4,), "epochs": 8, "batch_size": 32, "learning_rate": 0.03, "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def quietly():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a few epochs are no training
-        yield
-
-
 @pytest.fixture(scope="module")
 def frame():
     """Raw columns; the target hangs on the town and on x, and not at all on the day."""

@@ -15,13 +15,6 @@ M = 150
 QUICK = {"hidden": (4,), "epochs": 4, "batch_size": 32, "learning_rate": 0.03, "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def quietly():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a few epochs are no training
-        yield
-
-
 @pytest.fixture(scope="module")
 def table():
     rng = np.random.default_rng(0)

@@ -19,6 +19,7 @@ from fullbatch.sources.stored import Store
 from fullbatch.tables import from_store
 from fullbatch.tables.in_pieces import LEAST, Predicted, TableInPieces
 from fullbatch.tables.inputs import kind_of
+from fullbatch.tables.joining import regrouped
 from fullbatch.tables.network import TableNetwork
 
 
@@ -62,18 +63,8 @@ class RowsOnCluster(TableInPieces):
 
     def predicted(self, rows: int, logarithms: bool = False) -> Iterator[Predicted]:
         self._begin()
-        waiting: list[Predicted] = []
-        count = 0
-        for said in self._said(logarithms, checks=False):
-            waiting += said.predicted
-            count += sum(len(one.made) for one in said.predicted)
-            while count >= rows:
-                whole = _joined(waiting)
-                yield _cut(whole, slice(0, rows))
-                count -= rows
-                waiting = [_cut(whole, slice(rows, None))] if count else []
-        if count:
-            yield _joined(waiting)
+        pieces = (one for said in self._said(logarithms, checks=False) for one in said.predicted)
+        yield from regrouped(pieces, rows, lambda piece: len(piece.made), _joined, _cut)
 
     def _said(self, logarithms: bool, checks: bool) -> Iterator[Said]:
         """Of each part, in order; as many are asked for at a time as there are workers, and none is ahead of these."""

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.tables.raw import MOST_LEVELS, RawColumn, RawTable, listed
+
+Piece = TypeVar("Piece")
+
+
+def regrouped(
+    pieces: Iterable[Piece],
+    size: int,
+    length: Callable[[Piece], int],
+    joined: Callable[[list[Piece]], Piece],
+    cut: Callable[[Piece, slice], Piece],
+) -> Iterator[Piece]:
+    """The rows of some pieces, in order, ``size`` of them at a time; the last piece has what is left."""
+    waiting: list[Piece] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += length(piece)
+        while count >= size:
+            whole = joined(waiting)
+            yield cut(whole, slice(0, size))
+            count -= size
+            waiting = [cut(whole, slice(size, None))] if count else []
+    if count:
+        yield joined(waiting)
 
 
 def check_same_columns(tables: Mapping[str, RawTable]) -> None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from fullbatch.errors import TableError
 from fullbatch.tables.inputs import files_of, kind_of
+from fullbatch.tables.joining import regrouped
 from fullbatch.tables.raw import USUAL, MissingWords, require
 from fullbatch.tables.reading import read_names
 from fullbatch.tables.rows import Rows
@@ -45,17 +46,7 @@ class Kept:
 
     def blocks(self, rows: int) -> Iterator[pa.Table]:
         """The columns, so many rows at a time; those of a CSV file are texts."""
-        waiting: list[pa.Table] = []
-        count = 0
-        for table in self._tables():
-            waiting.append(table)
-            count += table.num_rows
-            while count >= rows:
-                whole = pa.concat_tables(waiting, promote_options="permissive")
-                yield whole.slice(0, rows)
-                waiting, count = [whole.slice(rows)], count - rows
-        if count:
-            yield pa.concat_tables(waiting, promote_options="permissive")
+        return regrouped(self._tables(), rows, len, _joined, lambda table, part: table[part])
 
     def typed_blocks(self, rows: int) -> Iterator[pa.Table]:
         """The same in the types of their values, for a file that has types: the numbers of a CSV file are numbers.
@@ -92,6 +83,10 @@ class Kept:
                 column = table.column(name)
                 found[name].append(_number_type(column, words) if self.of_csv else column.type)
         return pa.schema([(name, _common(types)) for name, types in found.items()])
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _common(types: Sequence[pa.DataType]) -> pa.DataType:
