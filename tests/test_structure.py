@@ -97,3 +97,11 @@ def test_functions_stay_short():
 def test_nobody_pickles():
     """Loading a model runs no code."""
     assert [name for name, tree in files() if libraries(tree) & {"pickle", "dill", "cloudpickle"}] == []
+
+
+def test_a_room_whose_tests_share_a_conftest_is_a_package():
+    """Elsewhere ``from conftest import`` finds whichever of the two was loaded first, so only a whole run fails."""
+    tests = Path(__file__).parent
+    shared = sorted(path.parent for path in tests.glob("*/**/conftest.py"))
+    assert shared
+    assert [room.name for room in shared if not (room / "__init__.py").exists()] == []
