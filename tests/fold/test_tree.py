@@ -11,7 +11,7 @@ import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.parameters import flatten
 from fullbatch.fold import Fold, tree
-from fullbatch.fold.blocks import Block, Plan
+from fullbatch.fold.blocks import Block, OfLeaves, Plan
 from fullbatch.fold.tree import Node, Tree, leaf_size
 from fullbatch.fold.worker import Leaves
 from fullbatch.sources import Dense, Examples, length
@@ -175,6 +175,22 @@ def test_the_blocks_of_a_full_leaf_are_a_power_of_two_and_do_not_depend_on_m(twi
     three = lengths(3 * leaf)
     assert three == [(size, leaf, last) for leaf in range(3) for size, _, last in one]
     assert lengths(3 * leaf + 1000)[: len(three)] == three
+
+
+@pytest.mark.parametrize("over", [0, 1, 255])
+def test_the_blocks_of_many_leaves_are_those_of_a_list_but_take_no_room(small_leaves, over):
+    network, like = fb.Network([5, 3, 1]), np.empty((0, 0), "float32")
+    m = 9 * 256 + over
+    plan = Plan(network, like, m, "inplace", sparse=False, precision="float32", shared=True)
+    made, listed = plan.blocks(), plan._cut(slice(0, m), 0, True)
+    assert isinstance(made, OfLeaves)
+    assert list(made) == listed
+    assert made[-2:] == listed[-2:]
+    assert len(plan.blocks().rest) == len(listed) - 9 * (len(made.edges) - 1)
+    with pytest.raises(IndexError):
+        made[len(listed)]
+    many = Plan(network, like, 10**12 + over, "inplace", sparse=False, precision="float32", shared=True)
+    assert many.blocks()[-1].where.stop == 10**12 + over  # made in an instant, so not one by one
 
 
 def test_the_sum_is_not_worse_than_blocks_in_order():

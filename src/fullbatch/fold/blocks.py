@@ -12,8 +12,9 @@ run (the array step), blocks are cut inside leaves there too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from fullbatch import steps
 from fullbatch.core.network import Network
@@ -131,6 +132,35 @@ class Block(NamedTuple):
     first: int = 0
 
 
+class OfLeaves(Sequence[Block]):
+    """The blocks of all examples in their order, each made when it is asked for: a list of them would grow with m.
+
+    edges : where the blocks of a full leaf begin and end, counted from its first example
+    leaves : how many full leaves there are
+    rest : the blocks of the examples after those
+    """
+
+    def __init__(self, edges: Sequence[int], leaves: int, rest: Sequence[Block]) -> None:
+        self.edges, self.leaves, self.rest = edges, leaves, rest
+
+    def __len__(self) -> int:
+        return self.leaves * (len(self.edges) - 1) + len(self.rest)
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        index = range(len(self))[index]
+        leaf, part = divmod(index, len(self.edges) - 1)
+        if leaf >= self.leaves:
+            return self.rest[index - len(self)]
+        start, stop = (leaf * self.edges[-1] + edge for edge in self.edges[part : part + 2])
+        return Block(slice(start, stop), leaf, part == len(self.edges) - 2, 1, start)
+
+
 class Plan:
     """The blocks of a fold. On a device whose memory is short they get smaller, and ``note`` says where that shows.
 
@@ -153,22 +183,27 @@ class Plan:
         if step == "native":
             self.share = max(self.share, NATIVE_SHARE // multiply_adds(network))
         self.note = ""  # why bits may differ from those of another run of the same
-        self._all: tuple[int, list[Block]] = (0, [])
+        self._all: tuple[int, Sequence[Block]] = (0, [])
 
     def are_all(self, where: Where) -> bool:
         """Whether these are all examples, in their order."""
         return where is None or (isinstance(where, slice) and (where.start, where.stop) == (0, self.m))
 
-    def blocks(self, where: Where = None) -> list[Block]:
+    def blocks(self, where: Where = None) -> Sequence[Block]:
         """The blocks of the examples that ``where`` selects, in order; its leaves are counted within it."""
         if not self.are_all(where):
-            return self._blocks(where)
+            return self._cut(where, 0, True)
         if self._all[0] != self.block:  # what a full batch needs again and again
-            self._all = self.block, self._blocks(slice(0, self.m))
+            self._all = self.block, self._of_all()
         return self._all[1]
 
-    def _blocks(self, where: Where) -> list[Block]:
-        return self._cut(where, 0, True)
+    def _of_all(self) -> Sequence[Block]:
+        leaves = self.m // self.leaf
+        if not self.on_cpu or leaves < 2:
+            return self._cut(slice(0, self.m), 0, True)
+        done = leaves * self.leaf
+        edges = [0, *(part.stop for part in self._of_leaf(slice(0, self.leaf)))]
+        return OfLeaves(edges, leaves, self._cut(slice(done, self.m), leaves, True, done))
 
     def _cut(self, where: Where, first: int, last: bool, before: int = 0) -> list[Block]:
         """Blocks of some examples, from the unit ``first`` on; ``last`` where they are the last of theirs.
