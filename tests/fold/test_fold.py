@@ -22,6 +22,7 @@ from fullbatch.core.parameters import flatten
 from fullbatch.errors import InputError
 from fullbatch.fold import Fold, blocks
 from fullbatch.fold.blocks import block_size, cut
+from fullbatch.fold.threads import OnThreads
 from fullbatch.machine import native_library, threads
 from fullbatch.sources import Dense, Examples, length
 from fullbatch.training.objective import Objective
@@ -534,3 +535,28 @@ def test_an_error_in_a_late_block_frees_the_threads_that_wait_for_it(small_block
         it.gradient(flatten(params))
     assert len(source.blocks_read) <= 50
     assert fullbatch_threads() == []
+
+
+def test_threads_take_each_block_once_although_they_are_made_when_asked_for():
+    """What iterates over them is a generator, which raises where a second thread asks it while it runs."""
+
+    class Counts:
+        def load(self, theta, dropout):
+            pass
+
+        def work(self, operation, where, first):
+            return where.start
+
+        def close(self):
+            pass
+
+    leaves, merged = 2000, []
+    made = blocks.OfLeaves([0, 2, 4], leaves, [blocks.Block(slice(4 * leaves, 4 * leaves + 1), leaves, True)])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with OnThreads(Counts, 7, holds_blas=False) as engine:
+            engine.run("predict", None, made, merged.append)
+    finally:
+        sys.setswitchinterval(before)
+    assert [start for _, start in merged] == [block.where.start for block in made]

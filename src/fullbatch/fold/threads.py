@@ -75,13 +75,14 @@ class OnThreads:
         merge_part: Callable[[Block, Any], None],
     ) -> None:
         turn = InOrder(lambda index, part: merge_part(blocks[index], part), ahead=2 * len(workers))
-        todo = iter(enumerate(blocks))
+        todo = iter(range(len(blocks)))
 
         def loop(worker: Worker) -> None:
             try:
                 with arrays.quiet():
-                    while not turn.stopped and (item := next(todo, None)) is not None:  # next is atomic: one call in C
-                        index, block = item
+                    # To take the next number of a range is one call in C, so that no two threads take the same.
+                    while not turn.stopped and (index := next(todo, None)) is not None:
+                        block = blocks[index]
                         turn.put(index, worker.work(operation, block.where, block.first))
             except BaseException:
                 turn.stop()  # also for Ctrl-C in the caller's thread: the others end after their block
