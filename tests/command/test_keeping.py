@@ -11,6 +11,7 @@ import pytest
 
 import fullbatch as fb
 from command.test_app import start
+from fullbatch.command import keeping
 
 LONG = ("--target", "pays", "--drop", "spends", "--hidden", "8", "--epochs", "400", "--json", "-q")
 
@@ -54,7 +55,7 @@ def test_a_checkpoint_predicts_and_is_told_of(run, folder, tmp_path):
     assert (found["epochs"], found["planned"]) == (2, 5)
 
 
-def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path):
+def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path, monkeypatch):
     data, checkpoint = tmp_path / "people.csv", tmp_path / "c.ckpt"
     data.write_bytes((folder / "people.csv").read_bytes())
     args = ("train", data, "--target", "pays", "--epochs", "3", "--hidden", "4", "--checkpoint", checkpoint)
@@ -71,10 +72,27 @@ def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path):
     lines = data.read_text().splitlines(keepends=True)
     data.write_text("".join(lines[:-1]))
     assert "people.csv has " in fails("train", "--resume", checkpoint, "--epochs", "9")
+    written = data.stat().st_mtime_ns
     data.write_text("".join([lines[0], *reversed(lines[1:])]))
+    os.utime(data, ns=(written, written))  # neither its size nor its time tells
+    assert "people.csv has other bytes than when " in fails("train", "--resume", checkpoint, "--epochs", "9")
+    monkeypatch.setattr("fullbatch.sources.fingerprints.PIECE_OF_A_FILE", 0)  # nor any of the pieces
+    assert run(*args)[0] == 0
+    data.write_text("".join(lines))
     told = fails("train", "--resume", checkpoint, "--epochs", "9")
     assert "people.csv, written since the training began: X has other " in told
     data.unlink()
     assert "No such file" in fails("train", "--resume", checkpoint, "--epochs", "9")
     checkpoint.write_bytes(before[:-9])
     assert "truncated or damaged" in fails("train", "--resume", checkpoint)
+
+
+def test_a_checkpoint_of_before_knows_no_bytes_of_its_files(run, folder, tmp_path):
+    data, path = tmp_path / "people.csv", tmp_path / "c.ckpt"
+    data.write_bytes((folder / "people.csv").read_bytes())
+    assert run("train", data, *LONG[:-4], "--epochs", "2", "--checkpoint", path)[0] == 0
+    options = {"data": str(data), "model": None, "store": None}
+    kept = fb.Checkpoint(path).extra["files"]
+    assert keeping._check_files(kept, options | {"validation": "0.1"}, path) == []
+    earlier = [{name: value for name, value in one.items() if name != "checksum"} for one in kept]
+    assert keeping._check_files(earlier, options | {"validation": "0.1"}, path) == []

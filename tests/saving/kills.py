@@ -4,9 +4,10 @@
     command                 ``fullbatch train --checkpoint``, with ``--resume``, which may be killed too
     save, convert           the writing of a file again and again: the old one is there or the new one
 
-The moment is drawn from the whole of the training's time. A server that has imported everything forks for each kill,
-so that one takes a part of a second. The tests do a few; ``--kills 100`` does so many of each kind after which there is
-something to go on from, and ends with status 1 where one of them came out otherwise.
+The moment is drawn from the whole of the training's time; of a writing, which says when it begins, from a little more
+than it takes. A server that has imported everything forks for each kill, so that one takes a part of a second. The
+tests do a few; ``--kills 100`` does so many of each kind after which there is something to go on from, and ends with
+status 1 where one of them came out otherwise.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def writers(kind: str) -> list[Callable[[Path], Any]]:
     if kind == "save":
         X, y = data()
         models = [
-            fb.MLPRegressor(hidden_layer_sizes=two, solver="lbfgs", random_state=0, max_iter=5).fit(X, y)
-            for two in ((200, 50), (200, 51))
+            fb.MLPRegressor(hidden_layer_sizes=two, solver="adam", random_state=0, max_iter=1).fit(X, y)
+            for two in ((400, 300), (400, 301))
         ]
         return [lambda path, model=model: fb.save(model, path) for model in models]  # type: ignore[misc]
     from fullbatch.tables import store
@@ -87,8 +88,11 @@ def write_csv(path: Path) -> None:
     path.write_text("\n".join([",".join(columns), *map(",".join, rows)]) + "\n")
 
 
-def child(kind: str, given: list[Any]) -> None:
-    """What is killed, in a process of its own."""
+def child(kind: str, given: list[Any], says: int) -> None:
+    """What is killed, in a process of its own.
+
+    says : a descriptor, to which one that writes files writes where a writing begins and where it ends
+    """
     native_batches.SLICE = 0.0  # a batch a run, so that there are moments within an epoch
     if kind == "command":
         from fullbatch.__main__ import main
@@ -96,12 +100,29 @@ def child(kind: str, given: list[Any]) -> None:
         sys.argv = ["fullbatch", *given]
         main()
     elif kind in FILES:
+        _say_writings(says)
         while True:
             for write in writers(kind):
                 write(Path(given[0]))
     else:
         path, seconds = given
         make(kind).set_callbacks(fb.Checkpoint(path, seconds=seconds)).fit(*data())
+
+
+def _say_writings(says: int) -> None:
+    from fullbatch.saving import model_file
+    from fullbatch.tables import store
+
+    replacing = model_file.replacing
+
+    @contextmanager
+    def saying(path: Any, what: str) -> Iterator[Any]:
+        with replacing(path, what) as file:
+            os.write(says, b"b")
+            yield file
+        os.write(says, b"e")
+
+    model_file.replacing = store.replacing = saying
 
 
 # --- The server -----------------------------------------------------------------------------------------------------
@@ -120,6 +141,7 @@ def serve() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         kind, given, kill_after = json.loads(line)
+        hears, says = os.pipe()
         pid = os.fork()
         if not pid:
             status = 1
@@ -127,17 +149,31 @@ def serve() -> None:
                 null = os.open(os.devnull, os.O_RDWR)
                 for descriptor in (0, 1):
                     os.dup2(null, descriptor)
-                child(kind, given)
+                child(kind, given, says)
                 status = 0
             except SystemExit as end:
                 status = int(end.code or 0)
             finally:
                 os._exit(status)
+        os.close(says)
         if kill_after is not None:
-            time.sleep(kill_after)
+            time.sleep(_until(hears, kill_after) if kind in FILES else kill_after)
             os.kill(pid, signal.SIGKILL)  # it is our child until it is waited for, also where it has ended
+        os.close(hears)
         _, how = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(how), flush=True)
+
+
+def _until(hears: int, share: float) -> float:
+    """Wait until a writing begins: after how many seconds so large a share of it is over, as others took."""
+    took = []
+    for _ in range(3 + int(1000 * share) % 2):  # of the one file or of the other
+        os.read(hears, 1)
+        begun = time.monotonic()
+        os.read(hears, 1)
+        took.append(time.monotonic() - begun)
+    os.read(hears, 1)
+    return share * min(took)
 
 
 class Server:
@@ -153,7 +189,7 @@ class Server:
         return self.process.stdout.readline().strip()
 
     def run(self, kind: str, *given: Any, kill_after: float | None = None) -> int:
-        """Run a child, which is killed after so many seconds; how it ended."""
+        """Run a child, which is killed after so many seconds, or shares of a writing; how it ended."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([kind, list(map(_plain, given)), kill_after]) + "\n")
         self.process.stdin.flush()
@@ -187,7 +223,10 @@ def server() -> Iterator[Server]:
 
 
 def one(kind: str, forks: Server, folder: Path, draw: random.Random) -> str:
-    """ "" or "over" where all is well, "early" where there is nothing to go on from, or what was wrong."""
+    """ "" or "over" where all is well, "early" where there is nothing to go on from, or what was wrong.
+
+    "over" says that the training had ended, or that no file was being written.
+    """
     if kind in FILES:
         return _of_a_file(kind, forks, folder, draw)
     return _of_the_command(forks, folder, draw) if kind == "command" else _of_a_training(kind, forks, folder, draw)
@@ -250,8 +289,8 @@ def _of_a_file(kind: str, forks: Server, folder: Path, draw: random.Random) -> s
     path = folder.parent / kind
     both = whole_files(kind, folder)
     path.write_bytes(both[0])
-    forks.run(kind, path, kill_after=draw.uniform(0, 0.2))
-    within = bool(list(folder.parent.glob(f".{kind}.*")))
+    forks.run(kind, path, kill_after=draw.uniform(0, 1.1))
+    within = bool(list(folder.parent.glob(f".{kind}.*.part")))
     if path.read_bytes() not in both:
         return "the file is none of those that were written"
     if kind == "save":

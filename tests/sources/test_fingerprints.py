@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 from fullbatch.sources import Dense, OneHot, Sparse, Subset, fingerprints
-from fullbatch.sources.fingerprints import fingerprint, fingerprint_of_array
+from fullbatch.sources.fingerprints import fingerprint, fingerprint_of_array, fingerprint_of_file
 
 TABLE = np.random.default_rng(0).standard_normal((103, 5))
 
@@ -59,3 +59,22 @@ def test_arrays_of_any_library(xp):
     assert one == fingerprint(Dense(xp.array(TABLE).T))
     host = TABLE.astype(one["dtype"])
     assert one["checksum"] == fingerprint(Dense(host.T))["checksum"]
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(0, 64), (1, 64), (640, 64), (641, 64), (10_000, 64), (10_000, 1)])
+def test_a_file_is_known_by_some_of_its_pieces(tmp_path, monkeypatch, size, pieces):
+    monkeypatch.setattr(fingerprints, "PIECE_OF_A_FILE", 10)
+    path, data = tmp_path / "data", np.random.default_rng(0).bytes(size)
+    path.write_bytes(data)
+    one, seen = fingerprint_of_file(path, pieces), np.zeros(size, bool)
+    for start in fingerprints._starts_in_file(size, max(2, pieces)):
+        seen[start : start + 10] = True
+    assert seen.all() if size <= 10 * pieces else seen[:10].all() and seen[-10:].all()
+    assert seen.sum() >= min(size, 10 * max(2, pieces)) * 0.6  # drawn ones may lie on one another
+    for at in (0, size - 1) if size else ():
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert fingerprint_of_file(path, pieces) != one
+    path.write_bytes(data)
+    assert fingerprint_of_file(path, pieces) == one
+    path.write_bytes(data + b"x")
+    assert fingerprint_of_file(path, pieces) != one

@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "store",
 )
 PATHS = ("data", "model", "store")
+PIECES = 64  # of the data's files that are looked at before any is read; of each of many the first and the last
 
 
 @dataclass
@@ -109,24 +110,32 @@ def kept_by(context: typer.Context, options: Mapping[str, Any]) -> Kept:
 
 
 def _files(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Path, size and time of each file that the training reads: what is compared before any of them is read.
+    """Path, size, time and a checksum of some pieces of each file that the training reads.
 
-    It is the checksum of all values that decides, once they are read.
+    They are compared before any of the files is read. It is the checksum of all values that decides in the end.
     """
     from fullbatch.command.options import share_or_file
+    from fullbatch.sources.fingerprints import fingerprint_of_file
     from fullbatch.tables.inputs import files_of
 
     held_out = share_or_file(options["validation"])
     given = [options["data"], held_out if isinstance(held_out, Path) else None]
     found = [file for one in given if one is not None for file in files_of(one) if file.is_file()]
-    stats = [(os.path.abspath(file), file.stat()) for file in found]
-    return [{"path": path, "bytes": stat.st_size, "modified": stat.st_mtime_ns} for path, stat in stats]
+    pieces, said = PIECES // max(1, len(found)), []
+    for file in found:
+        try:
+            stat, checksum = file.stat(), fingerprint_of_file(file, pieces)
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+        one = {"path": os.path.abspath(file), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+        said.append({**one, "checksum": checksum})
+    return said
 
 
 def _check_files(kept: Any, options: Mapping[str, Any], checkpoint: Path) -> list[str]:
-    """See that the files are those of the training that goes on. InputError for others and for another size.
+    """See that the files are those of the training that goes on. InputError for others, and for other bytes in them.
 
-    Returns those that were written since: their values will be compared.
+    Returns those that were written since, though not another size or piece was found: their values will be compared.
     """
     plain = isinstance(kept, list) and all(map(_is_a_file, kept))
     if not plain:
@@ -141,14 +150,16 @@ def _check_files(kept: Any, options: Mapping[str, Any], checkpoint: Path) -> lis
         if now[path]["bytes"] != then[path]["bytes"]:
             sizes = f"{now[path]['bytes']:,} bytes, and {then[path]['bytes']:,} in {checkpoint}"
             raise InputError(f"{path} has {sizes}: {own}.")
+        if now[path]["checksum"] != then[path].get("checksum", now[path]["checksum"]):  # an earlier version kept none
+            raise InputError(f"{path} has other bytes than when the training in {checkpoint} began: {own}.")
     return [path for path in now if then and now[path]["modified"] != then[path]["modified"]]
 
 
 def _is_a_file(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"path", "bytes", "modified"}
-        and isinstance(value["path"], str)
+        and {"path", "bytes", "modified"} <= set(value) <= {"path", "bytes", "modified", "checksum"}
+        and all(isinstance(value.get(name, ""), str) for name in ("path", "checksum"))
         and all(isinstance(value[name], int) for name in ("bytes", "modified"))
     )
 

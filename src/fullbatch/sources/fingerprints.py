@@ -2,11 +2,14 @@
 
 It guards against a slip, not against a forger: CRC-32 of each piece, then SHA-256 over those, at about 1.2 GB/s a
 core. The pieces follow from the shape and the dtype alone, and are taken row by row of the table, so that neither the
-layout in memory nor the number of threads changes it.
+layout in memory nor the number of threads changes it. Of a file, which may be larger than anybody wants to read for it,
+some pieces are looked at, the first and the last among them: enough to see that it was written anew.
 """
 
 from __future__ import annotations
 
+import os
+import random
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +23,7 @@ from fullbatch.machine.threads import Helpers, thread_count
 from fullbatch.sources.columns import Columns, Layout, in_memory
 
 PIECE = 2**22  # bytes of a piece: it stays in a cache while its rows are brought together
+PIECE_OF_A_FILE = 2**16
 
 
 def fingerprint(X: Columns, threads: int | None = None) -> dict[str, Any]:
@@ -41,6 +45,29 @@ def fingerprint_of_array(array: Any, threads: int | None = None) -> dict[str, An
         "dtype": arrays.dtype_name(array),
         "checksum": _of_array(array, threads),
     }
+
+
+def fingerprint_of_file(path: str | os.PathLike[str], pieces: int = 64) -> str:
+    """The checksum of so many pieces of a file, two at least: its first, its last, and drawn ones in equal distances.
+
+    Which ones follows from the file's size. One that has no more bytes than they is read whole.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        starts = _starts_in_file(size, max(2, pieces))
+        checksums = []
+        for start in starts:
+            file.seek(start)
+            checksums.append(f"{zlib.crc32(file.read(PIECE_OF_A_FILE)):08x}")
+    return _joined([str(size), *checksums])
+
+
+def _starts_in_file(size: int, pieces: int) -> list[int]:
+    if size <= pieces * PIECE_OF_A_FILE:
+        return list(range(0, size, PIECE_OF_A_FILE))
+    last, drawn = size - PIECE_OF_A_FILE, random.Random(size)
+    between = [int(last * (i + drawn.random()) / (pieces - 2)) for i in range(pieces - 2)]
+    return [0, *between, last]
 
 
 def _parts(layout: Layout) -> list[Any]:
