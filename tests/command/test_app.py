@@ -57,7 +57,14 @@ def test_alone_it_shows_the_lines_that_matter(run):
     assert [line.split()[:2] for line in out.splitlines()[:3]] == [
         ["fullbatch", command] for command in ("train", "evaluate", "predict")
     ]
-    assert all(len(line) < 120 for line in out.splitlines())
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_the_help_of_a_command_has_a_plain_usage_and_an_example(run, name):
+    out = " ".join(run(name, "--help")[1].split())
+    assert "[[" not in out.partition("Options")[0]  # nor another mark of the metavar twice
+    assert f"Example: fullbatch {name} " in out
 
 
 def test_each_option_of_train_is_in_a_panel_and_says_what_it_is(run):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 
 from command.conftest import QUICK, write
+from fullbatch.command.columns import print_columns
+from fullbatch.command.printing import console
 
 
 @pytest.fixture
@@ -26,6 +29,7 @@ def test_columns_are_shown(run, folder):
     assert status == 0
     for word in ("town", "category", "3 levels", "18 to 79", "target pays: classification", "2 classes: no"):
         assert word in out
+    assert not any(line.endswith(" ") for line in out.splitlines())
     assert "warning: column 'spends': it alone predicts the target" in err
     assert "--drop spends" in err
     status, out, err = run("columns", folder / "people.csv", "--target", "pays", "--json")
@@ -34,6 +38,21 @@ def test_columns_are_shown(run, folder):
     assert found["target"]["classes"][0][0] == "no"
     assert [doubt["column"] for doubt in found["doubts"]] == ["spends"]
     assert run("columns", folder / "people.csv")[1].count("target") == 0
+
+
+def test_on_a_narrow_terminal_what_is_cut_is_marked(folder):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = console(terminal := Terminal())
+    out.width = 80
+    column = {"kind": "category", "missing": 3, "values": "12,345 to 9,876,543", "why": "text", "examples": ["x" * 60]}
+    names = ("a", "a_name_of_some_length")
+    print_columns(out, {"columns": [column | {"name": name} for name in names], "rows": 9, "target": None}, "t.csv")
+    lines = [line for line in terminal.getvalue().splitlines() if "text" in line]
+    assert len(lines) == len(names)
+    assert all("x…" in line for line in lines)
 
 
 def test_one_stray_cell_is_said_and_cured(run, stray):

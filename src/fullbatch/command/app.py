@@ -25,10 +25,12 @@ BAD_INPUT, UNEXPECTED = 2, 1
 
 # What stands there when nothing was typed: the three lines that matter, and where the rest is.
 FIRST = """\
-fullbatch train DATA --target COLUMN --model FILE    learn from a table
-fullbatch evaluate FILE DATA                         score the model on another one
-fullbatch predict FILE DATA --out FILE.csv           predict its rows
-`fullbatch --help` lists all commands, and `fullbatch train --help` all options; `fullbatch train` alone is a try."""
+fullbatch train DATA --target COLUMN --model MODEL   learn from a table
+fullbatch evaluate MODEL DATA                        score the model on another
+fullbatch predict MODEL DATA --out FILE.csv          predict the rows of a table
+
+fullbatch train          a first try, on handwritten digits that are there
+fullbatch --help         all commands; with one before it, its options"""
 
 # Where each command is, in the order of the help.
 COMMANDS = {
@@ -43,6 +45,13 @@ COMMANDS = {
 }
 EPILOGS = {
     "train": "Example: fullbatch train flights.parquet --target late --model late.fullbatch --split-by day",
+    "columns": "Example: fullbatch columns flights.parquet --target late",
+    "convert": "Example: fullbatch convert flights.parquet --target late --out late.store",
+    "evaluate": "Example: fullbatch evaluate late.fullbatch test.parquet",
+    "predict": "Example: fullbatch predict late.fullbatch new.csv --out predictions.csv --keep carrier",
+    "explain": "Example: fullbatch explain late.fullbatch test.parquet --out explained",
+    "export": "Example: fullbatch export late.fullbatch --out late.onnx --check test.parquet",
+    "info": "Example: fullbatch info late.fullbatch",
 }
 
 

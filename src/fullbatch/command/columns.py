@@ -113,13 +113,14 @@ def print_columns(out: Console, found: Mapping[str, Any], name: str) -> None:
     table.add_column("kind", no_wrap=True, min_width=8)
     table.add_column("levels or range", no_wrap=True, min_width=min(widest, 24))
     table.add_column("missing", justify="right", no_wrap=True, min_width=7)
-    table.add_column("why, and examples", style="dim", no_wrap=True, overflow="ellipsis")
+    # Not the column but its texts are kept on one line: of columns that may not wrap, rich would narrow all alike.
+    table.add_column("why, and examples", style="dim")
     for column in found["columns"]:
         share = column["missing"] / found["rows"] if found["rows"] else 0.0
         examples = ", ".join(column["examples"])
         table.add_row(
             Text(column["name"] or "''"), column["kind"], Text(column["values"]), _share(share) if share else "",
-            Text(f"{column['why']}: {examples}" if examples else column["why"]),
+            Text(f"{column['why']}: {examples}" if examples else column["why"], no_wrap=True, overflow="ellipsis"),
         )  # fmt: skip
     out.print(Text(f"{plural(found['rows'], 'row')} of {name}", style="bold"))
     out.print(table)

@@ -17,6 +17,7 @@ from fullbatch.command.options import (
     DTYPES,
     FORMATS,
     OUTPUT,
+    SCORED,
     TASKS,
     AsJson,
     Categorical,
@@ -48,8 +49,9 @@ def convert(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...",
-            help="Files of one table, or a folder of them: .csv, .csv.gz, .parquet, .arrow; or -, standard input.",
+            metavar="DATA",
+            help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow; "
+            "or -, standard input.",
         ),
     ],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)],
@@ -67,7 +69,10 @@ def convert(
         ),
     ] = None,
     validation: Annotated[
-        str, typer.Option(metavar="X|FILE", help="Share of the rows to hold out, or a table of them.")
+        str,
+        typer.Option(
+            metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
+        ),
     ] = str(DEFAULT.validation),
     form: Annotated[
         str | None,
@@ -81,10 +86,14 @@ def convert(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Of the order of the rows and of what is held out.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Of the order of the rows and of what is held out.", rich_help_panel=OUTPUT
+        ),
     ] = 0,
     dtype: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{', '.join(DTYPES)}.", callback=one_of(DTYPES))
+        str,
+        typer.Option(metavar="NAME", help=f"{' or '.join(DTYPES)}.", callback=one_of(DTYPES), rich_help_panel=OUTPUT),
     ] = DEFAULT.dtype,
     max_levels: Annotated[
         int,

@@ -19,11 +19,15 @@ def explain(
     weight: Weight = None,
     rows: Annotated[
         int | None,
-        typer.Option(min=2, help="Permute so many rows, drawn at random.", show_default="at most 10,000"),
+        typer.Option(metavar="N", min=2, help="Permute so many rows, drawn at random.", show_default="at most 10,000"),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Permute each column so often.")] = 5,
-    columns: Annotated[int, typer.Option(min=1, help="Show the dependence on so many leading columns.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn and of the permutations.")] = 0,
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Permute each column so often.")] = 5,
+    columns: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Show the dependence on so many leading columns.")
+    ] = 6,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of the rows that are drawn and of the permutations.")
+    ] = 0,
 ) -> None:
     """Show what a model makes of its columns, on rows that it did not learn from, and where it is wrong."""
     from fullbatch.command.use import load_table_model, named

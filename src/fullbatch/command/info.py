@@ -24,7 +24,7 @@ CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of thes
 def info(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL]", help="A model file, or a store: show how it was made.", show_default=False),
+        typer.Argument(metavar="MODEL", help="A model file, or a store: show how it was made.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +129,9 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {one}" for name, one in value.items())
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
 def _environment() -> dict[str, Any]:

@@ -314,10 +314,16 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model fi
 DataArguments = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DATA...", help="Files of one table, or a folder, or URLs (s3://): .csv, .csv.gz, .parquet, .arrow."
+        metavar="DATA",
+        help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow.",
     ),
 ]
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="A table: .csv, .csv.gz or .parquet.")]
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store."
+    ),
+]
 BY_ROWS = "by the number of rows"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from fullbatch.machine.plain_values import json_ready
 
@@ -19,7 +20,22 @@ def console(file: Any) -> Console:
     """Rich's console for a file: as wide as the terminal is; elsewhere wide enough that no line is broken."""
     from rich.console import Console
 
-    return Console(file=file, highlight=False, width=None if file.isatty() else 200)
+    if file.isatty():
+        return Console(file=file, highlight=False)
+    return Console(file=cast("IO[str]", _Trimmed(file)), highlight=False, width=200)
+
+
+class _Trimmed:
+    """A file that gets no spaces before the end of a line, with which rich fills up what it prints."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(re.sub(r" +$", "", text, flags=re.MULTILINE) if text.strip(" ") else text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 @contextmanager

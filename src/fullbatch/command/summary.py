@@ -69,6 +69,8 @@ def _guess(summary: dict[str, Any]) -> str:
 
 
 def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
+    from rich.text import Text
+
     from fullbatch.command.report import count, facts, print_scores, scores_title, seconds
 
     out = console(sys.stdout)
@@ -101,8 +103,12 @@ def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None
         pairs.append(("plot", str(plot)))
     if summary["model"]:
         pairs.append(("model", summary["model"]))
-    pairs.append(("next", f"fullbatch {_next_command(summary, data)}"))
     out.print(facts(pairs))
+    # A line of its own, however long: it is to be copied to the prompt as it stands.
+    width = max(len(name) for name, _ in pairs)
+    out.print(
+        Text.assemble((f"{'next':<{width}}  ", "cyan"), f"fullbatch {_next_command(summary, data)}"), soft_wrap=True
+    )
 
 
 def _choices(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -147,7 +153,7 @@ def _next_command(summary: dict[str, Any], data: Path | None) -> str:
         table = str(data) if data and not is_store(data) else "DATA.csv"
         return shlex.join(["predict", summary["model"], table, "--out", "predictions.csv"])
     of = [str(data), "--target", summary["target"]] if data else []
-    return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.model"])
+    return shlex.join(["train", *of, "--model", f"{re.sub(r'[^0-9A-Za-z_-]+', '-', summary['target'])}.fullbatch"])
 
 
 def _outputs(summary: dict[str, Any]) -> int:

@@ -81,8 +81,9 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DATA]",
-            help="A table: .csv, .csv.gz or .parquet; or a store. Without it: handwritten digits.",
+            metavar="DATA",
+            help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store. "
+            "Without it: handwritten digits.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""The step that is the pass of network.py itself: for every network, library, device and dtype."""
+"""For every network, library, device and dtype: the pass itself, which network.py has and other steps are held to."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The in-place twin of the pass, for NumPy and CuPy: the same formulas, no new array of the size of a block.
+"""For any network on NumPy or CuPy: the formulas of the pass, without a new array of the size of a block.
 
-The array API has no ``out=``, and fresh arrays at each operation cost 1.4 to 2 times the time. Hidden layers live
-example by example, the transposes Z^T, A^T (k, n[l]) of the notes' arrays, because that is how the caller's table lies
-in memory; the output layer, where n[L] is small, lives as in the notes, (n[L], k). test_steps.py holds this file to the
-array step over random networks.
+It is the in-place twin of the pass. The array API has no ``out=``, and fresh arrays at each operation cost 1.4 to 2
+times the time. Hidden layers live example by example, the transposes Z^T, A^T (k, n[l]) of the notes' arrays, because
+that is how the caller's table lies in memory; the output layer, where n[L] is small, lives as in the notes, (n[L], k).
+test_steps.py holds this file to the array step over random networks.
 """
 
 from __future__ import annotations

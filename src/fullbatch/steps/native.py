@@ -1,8 +1,9 @@
-"""The native twin of the pass, for NumPy on the CPU: compiled code that reads each column of X once.
+"""For NumPy arrays on the CPU: compiled code, which reads each example once and stores no hidden layer.
 
-It keeps the hidden layers of 64 examples in the nearest cache, from the forward product to the sums, so that no array
-of m times the hidden width is ever made. src/native holds the code, native_library finds it; test_native.py holds it to
-the array step. It lets go of the interpreter's lock, so blocks run side by side.
+It is the native twin of the pass. It keeps the hidden layers of 64 examples in the nearest cache, from the forward
+product to the sums, so that no array of m times the hidden width is ever made. src/native holds the code,
+native_library finds it; test_native.py holds it to the array step. It lets go of the interpreter's lock, so blocks run
+side by side.
 """
 
 from __future__ import annotations

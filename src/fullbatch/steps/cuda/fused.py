@@ -1,8 +1,9 @@
-"""The fused twin of the pass, for CuPy: the products by cuBLAS, all between them by kernels of our own.
+"""For networks of any depth and width on a GPU: products by cuBLAS, all between them by kernels of our own.
 
-kernels.py has the kernels, and counts the bytes; segments.py has the order of the sums. Hidden layers live example by
-example, (k, n[l]), as in inplace.py, and so does the output layer here. test_cuda.py holds this file to the array step
-over random networks, with the kernels run on the CPU; a test marked ``gpu`` does so on a card.
+It is the fused twin of the pass. kernels.py has the kernels, and counts the bytes; segments.py has the order of the
+sums. Hidden layers live example by example, (k, n[l]), as in inplace.py, and so does the output layer here.
+test_cuda.py holds this file to the array step over random networks, with the kernels run on the CPU; a test marked
+``gpu`` does so on a card.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The one-pass twin, for CuPy: a narrow table's whole step is one kernel, and the hidden layer never leaves it.
+"""For a narrow table on a GPU: the whole step is one kernel, which reads each example once and stores no hidden layer.
 
-It is for one hidden layer and one output unit. What kernels.py counts as 1,252 bytes for each example at (28, 64, 1)
-is 116 here: X and Y are read once, all else stays in registers and shared memory; the rows of sums, one for 512
-examples, which are written and read once, are 30 bytes more. What is left is work: 7.2 thousand operations of the two
-products, for which an H100 takes, by its data sheet, the time of 360 bytes; they are three fifths of the kernel's
-instructions (counted in the machine code for sm_90).
+It is a twin of the pass for one hidden layer and one output unit. What kernels.py counts as 1,252 bytes for each
+example at (28, 64, 1) is 116 here: X and Y are read once, all else stays in registers and shared memory; the rows of
+sums, one for 512 examples, which are written and read once, are 30 bytes more. What is left is work: 7.2 thousand
+operations of the two products, for which an H100 takes, by its data sheet, the time of 360 bytes; they are three fifths
+of the kernel's instructions (counted in the machine code for sm_90).
 
 A thread block takes 16 examples at a time, its warps share out the hidden units. A warp's lanes stand 8 across the
 units and 4 down the examples, and for dW1 the inputs:

@@ -1,6 +1,7 @@
-"""The one-pass kernel on tensor cores: as onepass.py, whose head says what it does; the two products are tiles.py's.
+"""For a narrow table on a GPU: the one kernel of onepass.py, with its two products on the tensor cores.
 
-A warp has 16 examples and 64 hidden units, and both products are tiles of 16 x 8:
+The docstring of onepass.py says what the kernel does; the products are those of tiles.py. A warp has 16 examples and 64
+hidden units, and both products are tiles of 16 x 8:
 
     Z1     (16 examples, 64 units)    8 tiles, over the inputs by eights
     dW1    (64 units, inputs)         4 tiles for each eight inputs, over the 16 examples

@@ -1,4 +1,6 @@
-"""The two-pass twin, for CuPy: one hidden layer too wide for onepass.py, or several output units; it is never stored.
+"""For one wide hidden layer, or several output units, on a GPU: kernels that read X twice and store no hidden layer.
+
+This twin of the pass takes what is too wide for onepass.py. Its kernels:
 
     outward    reads X; Z[1] and A[1] group by group of hidden units, which add to Z[2]; of each example loss and dZ[2]
     head       of each segment the loss, the weight and db[2]
