@@ -14,6 +14,7 @@ from fullbatch.training.optimizers import OPTIMIZERS
         (["trai"], "No such command"),
         (["train", "--frobnicate"], "No such option"),
         (["evaluate"], "Missing argument 'MODEL'"),
+        (["trian"], "Did you mean 'train'? Try 'fullbatch --help'."),
         (["evaluate", "x.model", "nothing.csv"], "no such model file: x.model"),
         (["train", "--solver", "newton"], ", ".join((*OPTIMIZERS, "lbfgs"))),
         (["train", "--activation", "step"], "tanh, sigmoid, relu"),

@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # Errors of usage have it, of whichever click typer brings.
             command = getattr(getattr(error, "ctx", None), "command_path", "fullbatch")
-            return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", BAD_INPUT)
+            told = error.format_message()
+            return _fail(f"{told if told.endswith(('.', '?')) else f'{told}.'} Try '{command} --help'.", BAD_INPUT)
         if os.environ.get("FULLBATCH_DEBUG"):
             raise
         return _fail(
