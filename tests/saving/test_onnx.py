@@ -71,6 +71,23 @@ def test_every_activation_runs_in_both_dtypes_far_out_too(onnx, activation, dtyp
     assert (found[expected > 0] > 0).all()
 
 
+@pytest.mark.parametrize("hidden", [(), (6,)])
+def test_before_an_exp_the_last_layer_is_double(onnx, hidden):
+    """An error of z is a relative error of e^z: at z = 60 a rounding in float32 alone is 2e-6 of it."""
+    X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    model = fb.MLPRegressor("poisson", hidden_layer_sizes=hidden, max_iter=2, random_state=0).fit(X, np.exp(X[:, 0]))
+    model.coefs_[-1] *= np.float32(40 / np.abs(model.coefs_[-1]).sum())
+    A = X
+    for W, b in list(zip(model.coefs_, model.intercepts_, strict=True))[:-1]:
+        A = np.maximum(A @ W + b, 0)
+    z = A.astype(np.float64) @ model.coefs_[-1].astype(np.float64) + model.intercepts_[-1].astype(np.float64)
+    assert np.abs(z).max() > 16
+    found = asked(fb.to_onnx(model), X=X)["prediction"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.exp(z[:, 0]), rtol=1e-5 if hidden else 1e-7, atol=1e-37)  # of normal numbers
+    np.testing.assert_allclose(found, model.predict(X), rtol=1e-5, atol=1e-37)
+
+
 def test_the_versions_the_metadata_and_no_zipmap(onnx):
     model = fb.LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
     made = fb.to_onnx(model)

@@ -167,6 +167,8 @@ class Parts:
     def _numbers(self, yhat: Any, xp: Any) -> dict[str, Any]:
         if self.encoding is not None:
             yhat = self.encoding.target_scale.decoded(xp.astype(yhat, xp.float64), xp)
+        else:
+            yhat = xp.astype(yhat, getattr(xp, self.layers[0][0].dtype.name))
         return {"prediction": xp.only_unit(yhat) if self.network.sizes[-1] == 1 else yhat}
 
     def _labels(self, yhat: Any, xp: Any) -> dict[str, Any]:

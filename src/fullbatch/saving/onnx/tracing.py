@@ -5,6 +5,9 @@ and onnxruntime makes one node of a product and the bias. So axis 0 of the pass,
 are put in its place besides. The products, because ndonnx guards each by a branch for empty arrays, which onnxruntime
 needs not, and because the first one takes rows of W[1] for categories in place of a one-hot matrix; zeros_like and
 full_like, whose number need not have the size of the array; and max, which looks for NaN first.
+
+One thing is more exact than the pass: before an exp the last layer is in double. An error of z is a relative error of
+e^z, and one rounding of a z above 4 is 2.4e-7 of it, in the model and once more in a graph of float32.
 """
 
 from __future__ import annotations
@@ -35,14 +38,14 @@ def trace(
     layers : (W, b) of each layer, NumPy's
     k : how many of the features are numbers, the first ones
     categories : of each category how many features it has; they are the last ones
-    finish : (yhat (N, n[L]), xp) -> the outputs by name
+    finish : (yhat (N, n[L]), xp) -> the outputs by name; of an exp, yhat is double
     """
     _, ndx = packages()
     xp = _Namespace(ndx)
     dtype = getattr(ndx, layers[0][0].dtype.name)
     numbers = {NUMBERS: ndx.argument(shape=("N", k), dtype=dtype)} if k else {}
     rows = {f"{ROW}{j}": ndx.argument(shape=("N",), dtype=ndx.int64) for j in range(len(categories))}
-    (W, b), *others = layers
+    (W, b), *others = _exact_before_exp(network, layers)
     params = (
         Layer(_FirstWeights(W, k, sum(categories)), ndx.asarray(np.reshape(b, -1))),
         *(Layer(_Weights(W), ndx.asarray(np.reshape(b, -1))) for W, b in others),
@@ -50,6 +53,13 @@ def trace(
     X = _Columns(numbers.get(NUMBERS), list(rows.values()))
     yhat = network.forward_unchecked(params, X, xp).A[-1]
     return ndx.build({**numbers, **rows}, finish(yhat, xp))
+
+
+def _exact_before_exp(network: Network, layers: Sequence[Any]) -> list[Any]:
+    """The layers, the last one in float64 where the output is an exp."""
+    *before, (W, b) = layers
+    double = np.float64 if network.output.name == "exp" else W.dtype
+    return [*before, (W.astype(double), b.astype(double))]
 
 
 class _Namespace:
@@ -92,7 +102,7 @@ class _Namespace:
 
 
 class _Weights:
-    """W[l] of a later layer: its product with A[l-1]."""
+    """W[l] of a later layer: its product with A[l-1], in the dtype of W."""
 
     def __init__(self, W: np.ndarray) -> None:
         self.W = np.ascontiguousarray(W.T)
@@ -101,6 +111,7 @@ class _Weights:
         import ndonnx as ndx
         import spox.opset.ai.onnx.v20 as op
 
+        A = ndx.astype(A, getattr(ndx, self.W.dtype.name), copy=False)
         return ndx.asarray(op.matmul(A.unwrap_spox(), op.const(self.W)))
 
 
