@@ -78,6 +78,17 @@ def test_room_for_columns_lies_example_by_example(shape):
     assert np.moveaxis(room, -1, 0).flags.c_contiguous
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_columns_are_put_where_they_belong(rows):
+    made = np.arange(3.0 * rows).reshape(rows, 3)
+    for block in (made, np.asfortranarray(made)):
+        room = arrays.host_columns(block, 7)
+        room[...] = -1
+        arrays.put_columns(room, slice(2, 5), block)
+        np.testing.assert_array_equal(room[:, 2:5], made)
+        assert (np.delete(room, [2, 3, 4], axis=1) == -1).all()
+
+
 def test_quiet_is_quiet():
     with arrays.quiet():
         assert np.isnan(np.float64("inf") * np.array([0.0]))[0]

@@ -14,7 +14,7 @@ from scipy import sparse
 import fullbatch as fb
 from fullbatch.errors import InputError
 from fullbatch.machine import places
-from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset, Uploaded, length
+from fullbatch.sources import Checked, Dense, Examples, OneHot, Sparse, Subset, Uploaded, length
 from fullbatch.training.objective import Objective
 from reference import problem, relative
 from through_layers import cost_and_layers
@@ -129,3 +129,33 @@ def test_a_training_does_not_care_where_its_examples_come_from():
         K, gradients = cost_and_layers(objective, params)
     assert pytest.approx(J, rel=1e-12) == K
     assert relative([a for g in gradients for a in g], [a for g in expected for a in g]) < 1e-12
+
+
+def test_a_table_is_looked_at_while_it_is_read_and_the_first_wrong_row_is_named():
+    table = np.zeros((300, 2), np.float32)
+    table[:200] = np.finfo(np.float32).max  # whose sum is infinite
+    read = Checked(table.T, columns=["a", "b"]).reader()
+    np.testing.assert_array_equal(read(slice(0, 100)), table[:100].T)
+    table[150, 1], table[250, 0] = np.inf, np.nan
+    with pytest.raises(InputError, match=r"infinity .* row 150, column 1 \('b'\)"):  # the first, whatever was read
+        read(slice(200, 300))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_prediction_of_many_rows_reads_them_through_such_a_look(jobs, monkeypatch):
+    seen = []
+    reader = Checked.reader
+    monkeypatch.setattr(Checked, "reader", lambda self: seen.append(self.m) or reader(self))
+    table = np.random.default_rng(0).normal(size=(20_000, 3))
+    model = fb.MLPClassifier((2,), max_iter=1, random_state=0, n_jobs=jobs)
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        model.fit(table[:50], table[:50, 0] > 0)
+    expected = np.concatenate([model.predict_proba(table[i : i + 50]) for i in range(0, len(table), 50)])
+    assert not seen  # of so few rows, and of training
+    found = model.predict_proba(table)
+    assert set(seen) == {20_000}
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    table[[9_000, 19_999], 2] = np.nan
+    for ask in (model.predict_proba, fb.predictor(model)):
+        with pytest.raises(ValueError, match=r"contains NaN\. The first is in row 9000, column 2"):
+            ask(table)

@@ -426,7 +426,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         """What ``finish`` makes of yhat (n[L], m), or of Z[L] if ``scores``, where the caller's X lies."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self, "coefs_")  # which raises; to ask it takes longer than to predict a row
-        inputs = read_plain(self, X) or read_inputs(self, X, reset=False)
+        inputs = read_plain(self, X) or read_inputs(self, X, reset=False, while_read=True)
         self._check_same_place(inputs, method)
         network = self._network(scores=scores)
 

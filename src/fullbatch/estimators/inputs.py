@@ -27,7 +27,7 @@ from fullbatch.fold.few import FEW
 from fullbatch.machine import arrays, places
 from fullbatch.machine.finite import check_finite, not_finite, row_blocks
 from fullbatch.machine.places import Place
-from fullbatch.sources import Columns, Dense, OneHot, Sparse, Uploaded
+from fullbatch.sources import Checked, Columns, Dense, OneHot, Sparse, Uploaded
 from fullbatch.sources.placing import as_whole
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
@@ -64,11 +64,12 @@ class Inputs:
 # --- X ---------------------------------------------------------------------------------------------------------------
 
 
-def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None) -> Inputs:
+def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None, while_read: bool = False) -> Inputs:
     """The caller's X (m, n) as a source: a table of any kind, an array of any library, or a ``Columns`` already.
 
     reset : remember the number of features and their names, as ``fit`` does, instead of comparing with them
     dtype : convert to this one; None keeps float32 and float64, and makes everything else float64
+    while_read : a dense table on the host that is computed there may be looked at for NaN and infinity as it is read
 
     Raises ValueError or TypeError in scikit-learn's words; NaN and infinity with row and column. ArrayTypeError for a
     mask, a unit or names that would be dropped, a lazy table, and a library that cannot do the pass.
@@ -88,6 +89,10 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
     if hasattr(table, "indptr"):
         _check_finite_sparse(table, names)
         return placed(Sparse(table), estimator.device)
+    if while_read and len(table) > FEW:
+        inputs = placed(Checked(table.T, columns=names), estimator.device)
+        if isinstance(inputs.X, Checked):
+            return inputs
     check_finite(table, "X", names)
     return placed(Dense(table.T), estimator.device)
 

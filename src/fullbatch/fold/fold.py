@@ -208,7 +208,7 @@ class Fold:
                 return
             if not out:
                 out.append(arrays.host_columns(made, m))
-            out[0][..., where] = made
+            arrays.put_columns(out[0], where, made)
 
         self.engine.run("predict", theta, self.plan.blocks(), keep)
         return out[0] if len(out) == 1 else arrays.namespace(*out).concat(out, axis=-1)

@@ -20,7 +20,7 @@ from fullbatch.machine import arrays
 from fullbatch.machine.finite import check_finite
 from fullbatch.machine.threads import of_jobs
 from fullbatch.serving.worker import Worker
-from fullbatch.sources import Dense
+from fullbatch.sources import Checked
 
 if TYPE_CHECKING:
     from fullbatch.serving.tables import TablePredictor
@@ -317,8 +317,7 @@ class Predictor:
             raise InputError(f"a batch has the shape {X.shape}, and the model takes (m, {self._network.sizes[0]}).")
         if not len(X):
             raise InputError("a batch has no rows; expected at least one.")
-        check_finite(X, "X", self.features)
-        with Fold(self._network, Dense(X.T), threads=of_jobs(None)) as fold:
+        with Fold(self._network, Checked(X.T, columns=self.features), threads=of_jobs(None)) as fold:
             return finish(fold.predict(self._pools[X.dtype].theta))
 
     def table(self, rows: Any) -> np.ndarray:

@@ -18,11 +18,12 @@ from fullbatch.sources.columns import (
     remaining,
     sparse_reader,
 )
-from fullbatch.sources.memory import Dense, OneHot, Sparse, Subset
+from fullbatch.sources.memory import Checked, Dense, OneHot, Sparse, Subset
 from fullbatch.sources.placing import put_examples
 from fullbatch.sources.uploaded import Uploaded, selected
 
 __all__ = [
+    "Checked",
     "Columns",
     "Dense",
     "Examples",

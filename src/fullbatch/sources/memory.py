@@ -56,6 +56,32 @@ def _take_columns(array: Array, where: Any) -> Array:
 
 
 @dataclass(frozen=True)
+class Checked(Dense):
+    """NumPy's numbers of a caller, looked at for NaN and infinity as they are read, block by block and on all threads.
+
+    A look at all of them beforehand is a sixth of the time of a prediction, and one thread's.
+    name, columns : for the error, which is ``check_finite``'s and names the first of all examples that is wrong
+    """
+
+    name: str = "X"
+    columns: Any = None
+
+    def reader(self) -> Reader:
+        from fullbatch.machine.finite import check_finite
+
+        read = super().reader()
+
+        def checked(where: Where) -> Array:
+            block = read(where)
+            # One sum, by einsum because it adds in fewer steps than sum; an infinite one may be an overflow, as there.
+            if not np.isfinite(np.einsum("ij->", block)):
+                check_finite(self.array.T, self.name, self.columns)
+            return block
+
+        return checked
+
+
+@dataclass(frozen=True)
 class OneHot:
     """Class codes (m,) as columns of ``n`` zeros and one 1, made block by block where the codes lie.
 
