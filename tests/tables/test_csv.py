@@ -272,3 +272,21 @@ def test_the_index_that_pandas_writes_into_csv(tmp_path):
     frame = pandas.DataFrame({"x": [5, 6, 7], "y": list("aba")})
     frame.sort_values("y").reset_index(drop=True).to_csv(tmp_path / "i.csv")
     assert read_table(tmp_path / "i.csv").names == ("x", "y")
+
+
+def test_rows_that_nobody_reads_on_wait_for_no_thread(tmp_path, monkeypatch):
+    """The garbage collector may end them in a thread that is starting: before Python 3.13 it holds a lock of join's."""
+    (tmp_path / "t.csv").write_text("a\n" + "1\n" * 1000)
+    monkeypatch.setattr(rows_of, "CSV_BLOCK", 100)
+    before = threading.active_count()
+    rows = rows_of.Rows(tmp_path / "t.csv", None)
+    assert b"".join(rows.blocks()) == b"1\n" * 1000
+    assert threading.active_count() == before
+    blocks = rows.blocks()
+    next(blocks)
+    (reader,) = (thread for thread in threading.enumerate() if thread.name.startswith("fullbatch-read"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", lambda *_: pytest.fail("a thread is waited for"))
+        blocks.close()
+    reader.join(timeout=60)  # it ends by itself
+    assert not reader.is_alive()

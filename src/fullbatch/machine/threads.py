@@ -98,10 +98,13 @@ class Helpers:
             work()  # The pool may hold it all the same, and its threads live: what is claimed is done once.
         return future
 
-    def close(self, *, cancel: bool = False) -> None:
-        """Wait for what runs; ``cancel``: nothing else begins, and the futures of that stay open."""
+    def close(self, *, cancel: bool = False, wait: bool = True) -> None:
+        """Wait for the threads; not ``wait``: they end by themselves once they have done what they were given.
+
+        cancel : nothing that waits for a thread begins any more, and the futures of that stay open
+        """
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=cancel)
+            self._pool.shutdown(wait=wait, cancel_futures=cancel)
             self._pool = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,21 @@ class Rows:
 
 def _ahead(stream: Any) -> Iterator[bytes]:
     """The stream in parts; a thread reads, and decompresses, the next one while this one is worked on."""
-    with closing(Helpers(1, "fullbatch-read")) as helpers:
-        following = helpers.submit(stream.read, CSV_BLOCK)
+    helpers, wait = Helpers(1, "fullbatch-read"), True
+    following = helpers.submit(stream.read, CSV_BLOCK)
+    try:
         while part := following.result():
             following = helpers.submit(stream.read, CSV_BLOCK)
             yield part
+    except GeneratorExit:
+        # Nobody reads on. That may be found by the garbage collector, in any thread: also in one that is starting and
+        # so holds, before Python 3.13, a lock that joining a thread takes. So only the reading is waited for, as the
+        # caller closes the stream, and not the thread, which then ends by itself.
+        following.exception()
+        wait = False
+        raise
+    finally:
+        helpers.close(wait=wait)
 
 
 # ---- where rows end ------------------------------------------------------------------------------
