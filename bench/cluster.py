@@ -21,7 +21,7 @@ import numpy as np
 import fullbatch as fb
 from fullbatch.core.parameters import count, flatten
 from fullbatch.dask.connection import connected
-from fullbatch.fold import Fold
+from fullbatch.fold.fold import Fold
 from fullbatch.sources import Examples
 from fullbatch.sources.pieces import Block, BlockRows
 from fullbatch.sources.sharded import Piece, Sharded

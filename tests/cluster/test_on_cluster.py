@@ -17,7 +17,7 @@ from fullbatch.dask import connection
 from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
 from fullbatch.errors import ClusterError, InputError, StoreError, TableError
-from fullbatch.fold import Fold
+from fullbatch.fold.fold import Fold
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 pytestmark = [

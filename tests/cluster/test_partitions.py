@@ -10,7 +10,8 @@ import pytest
 import fullbatch as fb
 import fullbatch.dask
 from fullbatch.errors import ArrayTypeError, InputError, TableError
-from fullbatch.fold import Fold, tree
+from fullbatch.fold import tree
+from fullbatch.fold.fold import Fold
 from fullbatch.sources.pieces import Block, BlockRows
 
 pytest.importorskip("distributed", reason="distributed is not installed")

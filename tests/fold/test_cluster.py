@@ -12,8 +12,8 @@ import fullbatch as fb
 from fullbatch.core.parameters import flatten
 from fullbatch.dask.store import ClusterStore
 from fullbatch.errors import ClusterError, InputError
-from fullbatch.fold import Fold
 from fullbatch.fold import cluster as engine
+from fullbatch.fold.fold import Fold
 from fullbatch.fold.shard import Answer, at_the_end, here
 from fullbatch.fold.tree import Node, Tree
 from fullbatch.machine import native_library

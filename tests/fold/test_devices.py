@@ -11,8 +11,9 @@ import fake_cupy
 import fullbatch as fb
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import DeviceError, InputError
-from fullbatch.fold import Fold, blocks, devices
+from fullbatch.fold import blocks, devices
 from fullbatch.fold import cluster as engine
+from fullbatch.fold.fold import Fold
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples, placing
 from fullbatch.sources.spread import Spread

@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import fullbatch as fb
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import InputError
-from fullbatch.fold import Fold, blocks
+from fullbatch.fold import blocks
 from fullbatch.fold.blocks import block_size, cut
+from fullbatch.fold.fold import Fold
 from fullbatch.fold.threads import OnThreads
 from fullbatch.machine import native_library, threads
 from fullbatch.sources import Dense, Examples, length

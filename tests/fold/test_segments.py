@@ -17,8 +17,9 @@ import fullbatch as fb
 from cuda_on_cpu import FakeCuPy
 from fullbatch import steps
 from fullbatch.core.parameters import flatten
-from fullbatch.fold import Fold, blocks, tree
+from fullbatch.fold import blocks, tree
 from fullbatch.fold.blocks import Plan
+from fullbatch.fold.fold import Fold
 from fullbatch.fold.tree import Node, in_leaves, powers
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples, Uploaded, length

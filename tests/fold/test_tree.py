@@ -10,8 +10,9 @@ import pytest
 import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.parameters import flatten
-from fullbatch.fold import Fold, tree
+from fullbatch.fold import tree
 from fullbatch.fold.blocks import Block, OfLeaves, Plan
+from fullbatch.fold.fold import Fold
 from fullbatch.fold.tree import Node, Tree, leaf_size
 from fullbatch.fold.worker import Leaves
 from fullbatch.sources import Dense, Examples, length

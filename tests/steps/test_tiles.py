@@ -13,7 +13,7 @@ import fullbatch as fb
 from cuda_on_cpu import FakeCuPy
 from fullbatch import steps
 from fullbatch.core.parameters import flatten
-from fullbatch.fold import Fold
+from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, cuda
 from fullbatch.sources import Dense, Examples
 from fullbatch.steps import ArrayStep, OnePassStep, TensorStep, TwoPassStep

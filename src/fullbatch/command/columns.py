@@ -69,13 +69,14 @@ def columns(
     as_json: AsJson = False,
 ) -> None:
     """Show how the columns of a table are understood, and what is doubtful about them, without training."""
-    from fullbatch.sources.stored import Store
-    from fullbatch.tables.from_store import report_of
+    from fullbatch.tables.raw import RawTable
     from fullbatch.tables.report import report
 
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
     table = table_or_store(data, target, selection)
-    if isinstance(table, Store):
+    if not isinstance(table, RawTable):
+        from fullbatch.tables.from_store import report_of
+
         refuse_options({"--task": task}, data)
         _show(report_of(table), as_json, f"{data}, of those to learn from")
         return

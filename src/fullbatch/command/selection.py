@@ -88,10 +88,11 @@ def table_or_store(
 ) -> RawTable | Store:
     """``read_selected``, or the store that DATA is, in which columns were selected when it was made."""
     from fullbatch.sources.store_file import is_store
-    from fullbatch.sources.stored import open_store
 
     if not is_store(data):
         return read_selected(data, target, selection, used or {})
+    from fullbatch.sources.stored import open_store
+
     refuse_options({**selection.typed(), **(used or {})}, data)
     store = open_store(data)
     if target not in (None, store.target):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fullbatch import steps
 from fullbatch.core.dropout import Dropout
@@ -17,7 +17,6 @@ from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.errors import InputError
 from fullbatch.fold.blocks import Plan, multiply_adds
-from fullbatch.fold.cluster import OnCluster, ShardPlan
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
 from fullbatch.fold.tree import Node, Tree, in_leaves
@@ -28,6 +27,9 @@ from fullbatch.sources import Columns, Examples, Where, in_memory, sparse_reader
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
 from fullbatch.steps.native import NativeBlocks, NativeStep
+
+if TYPE_CHECKING:
+    from fullbatch.fold.cluster import OnCluster, ShardPlan
 
 SMALL = 2**28  # multiply-adds forward, some 10 ms: beyond it the interpreter does not show, and Ctrl-C would wait
 
@@ -96,6 +98,8 @@ class Fold:
             raise InputError(
                 "dropout is not done on a cluster, nor on several devices; train there with dropout=0, or on one."
             )
+        from fullbatch.fold.cluster import OnCluster
+
         thread_count(threads)  # which refuses what is no number of threads; a worker knows its own
         self.threads, self.engine = 1, OnCluster(self.network, X)
         self.plan, self.step_name = self.engine.plan, self.engine.step_name

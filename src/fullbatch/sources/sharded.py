@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fullbatch.errors import InputError, StoreError
 from fullbatch.sources.columns import Array, Examples, Reader
-from fullbatch.sources.store_parts import Part, Reweighted
-from fullbatch.sources.stored import Store
+
+if TYPE_CHECKING:
+    from fullbatch.sources.stored import Store
 
 
 class Rows(Protocol):
@@ -81,6 +82,8 @@ class StoreRows:
 
     def opened(self) -> Store:
         """The store, as a worker sees it. StoreError where it does not, or where it is another one."""
+        from fullbatch.sources.stored import Store
+
         try:
             store = Store(self.path)
         except StoreError as error:
@@ -93,6 +96,8 @@ class StoreRows:
         return store
 
     def examples(self, start: int, stop: int, *data: Any) -> Examples:
+        from fullbatch.sources.store_parts import Part, Reweighted
+
         store = self.opened()
         part = getattr(store, self.part)
         assert isinstance(part, Part)
@@ -104,6 +109,9 @@ class StoreRows:
         return store.examples(Reweighted(own, by_class) if self.by_class else own)
 
     def checksum(self) -> str:
+        from fullbatch.sources.store_parts import Part
+        from fullbatch.sources.stored import Store
+
         with Store(self.path) as store:
             part = getattr(store, self.part)
             assert isinstance(part, Part)

@@ -13,7 +13,6 @@ from fullbatch.core.classes import log_probabilities, probabilities
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import InputError, TableError
-from fullbatch.fold.fold import Fold
 from fullbatch.machine import arrays, places
 from fullbatch.machine.threads import of_jobs
 from fullbatch.sources import Columns, Uploaded
@@ -266,6 +265,8 @@ class TableNetwork:
 
     def _forward(self, encoded: Columns, network: Network, finish: Callable[[Any], Any]) -> np.ndarray:
         """What ``finish`` makes of yhat (n[L], m), on the host."""
+        from fullbatch.fold.fold import Fold
+
         place = places.place(self.device)
         budget = math.inf if self.device_memory is None else place.budget(self.device_memory)
         X = encoded if place.name == "cpu" else Uploaded(encoded, place)

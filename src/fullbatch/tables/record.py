@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.machine.plain_values import json_ready
-from fullbatch.tables.inputs import files_of
 from fullbatch.version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ def files(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """Name and size of each file that these paths, patterns and folders stand for."""
     if not paths:
         return []
+    from fullbatch.tables.inputs import files_of
+
     found = [path for path in files_of(paths) if path.is_file()]
     return [{"name": path.name, "bytes": path.stat().st_size} for path in found]
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fullbatch.errors import InputError
 from fullbatch.machine.provenance import provenance
-from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import Evaluation
 from fullbatch.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from fullbatch.training.objective import Objective
 
 
 class Moment(NamedTuple):
