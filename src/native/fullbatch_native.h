@@ -149,6 +149,10 @@ FB_EXPORT int64_t fb_trainer_run(
 // How many tiles of X, of 64 examples at most, a step or a trainer has multiplied without their zeros.
 FB_EXPORT int64_t fb_tiles_without_zeros(const void* step_or_trainer);
 
+// NumPy's RandomState.shuffle of n integers of 4 or 8 bytes: with its generator MT19937 at word ``position`` of the 624 of
+// ``key``, both of which are brought forward. n: at most 2^32. Returns an enum fb_status.
+FB_EXPORT int fb_shuffle(uint32_t* key, int32_t* position, void* order, int64_t bytes, int64_t n);
+
 // y[i] = f(x[i]) for i < n: for the tests of accuracy.
 FB_EXPORT int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n);
 

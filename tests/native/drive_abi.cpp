@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <thread>
@@ -220,13 +221,32 @@ void drive_trainer(Draw& draw, const Shape& shape) {
     fb_trainer_free(trainer);
 }
 
+// That what comes is the same numbers in another order, from any state.
+void drive_shuffle(Draw& draw) {
+    std::vector<uint32_t> key(624);
+    for (uint32_t& word : key) word = uint32_t(draw.values());
+    int32_t position = int32_t(draw.between(0, 624));
+    std::vector<int32_t> order(size_t(draw.between(0, 900)));
+    for (size_t k = 0; k < order.size(); k++) order[k] = int32_t(k);
+    const bool fits = draw.chance(0.8);
+    if (!fits) position = draw.chance(0.5) ? 625 : -1;
+    count(fb_shuffle(key.data(), &position, order.data(), 4, int64_t(order.size())) == FB_OK, fits, "an order was not shuffled");
+    std::sort(order.begin(), order.end());
+    for (size_t k = 0; k < order.size(); k++) check(order[k] == int32_t(k), "an order lost an example");
+}
+
+void drive(Draw& draw) {
+    if (draw.chance(0.1)) return drive_shuffle(draw);
+    const Shape shape(draw);
+    draw.chance(0.5) ? drive_step(draw, shape) : drive_trainer(draw, shape);
+}
+
 }  // namespace
 
 #ifdef FB_LIBFUZZER
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Draw draw{Bytes{data, size}};
-    const Shape shape(draw);
-    draw.chance(0.5) ? drive_step(draw, shape) : drive_trainer(draw, shape);
+    drive(draw);
     return 0;
 }
 #else
@@ -236,10 +256,7 @@ int main(int arguments, char** values) {
     for (int number = 0; number < 4; number++) {
         threads.emplace_back([=] {
             Draw draw{std::mt19937_64(uint64_t(seed) * 4 + uint64_t(number))};
-            for (int round = 0; round < rounds; round++) {
-                const Shape shape(draw);
-                draw.chance(0.5) ? drive_step(draw, shape) : drive_trainer(draw, shape);
-            }
+            for (int round = 0; round < rounds; round++) drive(draw);
         });
     }
     for (std::thread& one : threads) one.join();

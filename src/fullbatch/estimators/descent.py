@@ -16,6 +16,7 @@ from fullbatch.errors import InputError
 from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
+from fullbatch.machine.shuffling import shuffle
 from fullbatch.sources import Where
 from fullbatch.sources.mapped import said_of
 from fullbatch.sources.sharded import Sharded
@@ -70,7 +71,7 @@ class Orders:
             self.order[:] = state.kept.indices
             self.rng.set_state(state.kept.now)
         for _ in range(state.drawn - self.drawn):
-            self.rng.shuffle(self.order)
+            shuffle(self.order, self.rng)
         self.drawn = state.drawn
         self.rng.set_state(state.now)
         self.now, self.shared = state.now, state.shared
@@ -88,7 +89,7 @@ class Orders:
         if self.order is None:
             return slice(0, self.m)
         self.shared = self.shared or not _same_generator(self.rng.get_state(), self.now)
-        self.rng.shuffle(self.order)  # of the last epoch's order, as scikit-learn does, which copies it twice
+        shuffle(self.order, self.rng)  # of the last epoch's order, as scikit-learn does, which copies it twice
         self.drawn, self.now = self.drawn + 1, self.rng.get_state()
         if self.keeps and (self.drawn - (self.kept.drawn if self.kept else 0)) * self.m >= REDRAWN:
             self.kept = DrawnOrder(self.drawn, self.now, self.order.copy())

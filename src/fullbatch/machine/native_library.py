@@ -122,6 +122,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_void_p, c_int, POINTER(Blocks), c_void_p, c_void_p, POINTER(c_double), POINTER(c_double)),
     ),
     "fb_descend": (c_int64, (c_void_p, c_int, POINTER(Blocks), POINTER(Descent))),
+    "fb_shuffle": (c_int, (c_void_p, POINTER(c_int32), c_void_p, c_int64, c_int64)),
     "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),
 }
 

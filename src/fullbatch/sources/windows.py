@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch.errors import InputError
+from fullbatch.machine.shuffling import permutation
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.store_columns import StoredTable, StoredTarget, examples_of
 from fullbatch.sources.store_parts import AnyPart, StoredArrays
@@ -44,7 +45,7 @@ class WindowOrder:
     def _drawn(self, count: int, *of: int) -> np.ndarray:
         if self.seed is None:
             return np.arange(count)
-        return np.random.RandomState([self.seed, self.epoch, *of]).permutation(count)
+        return permutation(count, np.random.RandomState([self.seed, self.epoch, *of]))
 
 
 @dataclass(frozen=True)
