@@ -91,6 +91,15 @@ template <class V> static V __shfl_xor_sync(unsigned, V value, int other) {
     return exchanged(value, (threadIdx.x % 32) ^ other);
 }
 template <class V> static V __shfl_sync(unsigned, V value, int from) { return exchanged(value, from); }
+static int __ffs(unsigned x) { return __builtin_ffs(int(x)); }
+static unsigned __ballot_sync(unsigned, bool holds) {
+    unsigned warp = threadIdx.x / 32, all = 0;
+    slots[threadIdx.x][0] = holds;
+    meet(of_warp[warp], 32);
+    for (unsigned t = 0; t < 32; ++t) all |= unsigned(slots[32 * warp + t][0]) << t;
+    meet(of_warp[warp], 32);
+    return all;
+}
 alignas(16) static T shared[1 << 16];  // what a launch asks for, and its end
 static long asked;
 extern "C" { int fault; unsigned stalls; }
@@ -234,7 +243,7 @@ class Kernel:
     def _value(self, argument: Any) -> Any:
         argument = getattr(argument, "host", argument)
         if isinstance(argument, np.ndarray):
-            assert argument.dtype in (self.dtype, np.float64, np.int32, np.int64)
+            assert argument.dtype in (self.dtype, np.float64, np.int32, np.int64) or argument.dtype.kind == "u"
             return ctypes.c_void_p(argument.ctypes.data)
         if type(argument) is np.intp and argument == 0:
             return ctypes.c_void_p(None)

@@ -45,18 +45,22 @@ NATIVE_SHARE = 2**21  # multiply-adds forward: the least that is a share of its 
 
 # Of a block on a device.
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
+CODED_BLOCKS = 3  # blocks of codes that a step has at most: two on their way, and a mini-batch side by side
 ALIGNED = 64  # examples: blocks begin at multiples, so that cuBLAS finds them as well aligned as a copy
 
 
-def block_size(network: Network, like: Any, sparse: bool = False, precision: str = "", step: str = "") -> int:
+def block_size(
+    network: Network, like: Any, sparse: bool = False, precision: str = "", step: str = "", entries: int = 0
+) -> int:
     """The examples of a block, from shape, dtype, kind of device, precision, and whether X is read sparsely, alone.
 
     step : the name of the one that runs; found out where it is not given
+    entries : of an example, where X is read as Coded blocks
     """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
-    step = step or steps.choose(network, like, precision)
+    step = step or steps.choose(network, like, precision, entries=entries)
     if not arrays.is_numpy(like):
-        numbers = steps.STEPS[step].numbers(network)
+        numbers = _numbers(step, network, entries)
         segment = steps.segment(step, network)
         if segment:  # each has a row of sums, which for a large network is no small thing beside its examples
             numbers += -(-count(network.sizes) // segment)
@@ -77,15 +81,21 @@ def multiply_adds(network: Network) -> int:
     return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
 
 
-def workspace(network: Network, like: Any, block: int, precision: str = "", m: int = 0) -> int:
+def _numbers(step: str, network: Network, entries: int) -> int:
+    """Of an example of a block on a device."""
+    made: Any = steps.STEPS[step]
+    return int(made.numbers(network)) + (CODED_BLOCKS * entries if made.takes_codes else 0)
+
+
+def workspace(network: Network, like: Any, block: int, precision: str = "", m: int = 0, *, entries: int = 0) -> int:
     """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
 
     And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
     state and the next value; and where there are several blocks of ``m`` examples, a sum for each level of the tree.
     """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
-    step = steps.STEPS[steps.choose(network, like, precision)]
-    examples = itemsize * block * step.numbers(network) + step.sums(network, block)
+    name = steps.choose(network, like, precision, entries=entries)
+    examples = itemsize * block * _numbers(name, network, entries) + steps.STEPS[name].sums(network, block)
     levels = max(1, -(-m // max(block, 1))).bit_length() - 1
     return examples + (8 * itemsize + 6 * 8 + levels * 8) * count(network.sizes)
 
@@ -169,11 +179,13 @@ class Plan:
     """
 
     def __init__(
-        self, network: Network, like: Any, m: int, step: str, *, sparse: bool, precision: str, shared: bool
-    ) -> None:
+        self, network: Network, like: Any, m: int, step: str, *, sparse: bool, precision: str, shared: bool,
+        entries: int = 0,
+    ) -> None:  # fmt: skip
         self.network, self.like, self.m, self.precision = network, like, m, precision
+        self.entries = entries
         self.on_cpu = arrays.is_numpy(like)
-        self.block = block_size(network, like, sparse, precision, step)
+        self.block = block_size(network, like, sparse, precision, step, entries)
         self.leaf = self.unit = tree.leaf_size(network.sizes[0])
         segment = 0 if self.on_cpu else steps.segment(step, network)
         self.by_segments = segment > 0
@@ -251,7 +263,7 @@ class Plan:
         self.block = max(SHORTEST, block // 2 // ALIGNED * ALIGNED)
         if self.block >= self.unit:
             return
-        usual = block_size(self.network, self.like, precision=self.precision)
+        usual = block_size(self.network, self.like, precision=self.precision, entries=self.entries)
         self.note = (
             f"the device's memory was short, so blocks have {self.block:,} examples instead of {usual:,}: bits may "
             f"differ from those of a run with more memory, for blocks of {min(usual, self.unit):,} or more"
@@ -261,7 +273,8 @@ class Plan:
         """Choose blocks that take no more than ``budget`` bytes."""
 
         def taken() -> int:
-            return workspace(self.network, self.like, min(self.block, self.m), self.precision, self.m)
+            block = min(self.block, self.m)
+            return workspace(self.network, self.like, block, self.precision, self.m, entries=self.entries)
 
         while self.block > SHORTEST and taken() > budget:
             self.halve(self.block)

@@ -23,7 +23,7 @@ from fullbatch.fold.tree import Node, Tree, in_leaves
 from fullbatch.fold.worker import Operation, Worker
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
-from fullbatch.sources import Columns, Examples, Where, in_memory, sparse_reader
+from fullbatch.sources import Columns, Examples, Where, entries, in_memory, sparse_reader
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
 from fullbatch.steps.native import NativeBlocks, NativeStep
@@ -69,14 +69,16 @@ class Fold:
         if isinstance(examples.X, Sharded):
             self._ask_workers(examples.X, threads, dropout)
             return
-        self.step_name = step = steps.choose(network, like, self.precision, dropout=dropout)
+        coded = 0 if on_cpu else entries(examples.X)
+        self.step_name = step = steps.choose(network, like, self.precision, dropout=dropout, entries=coded)
         takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
         sparse = sparse_reader(self.examples.X, takes_sparse) is not None
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.plan = plan = Plan(
-            network, like, examples.m, step, sparse=sparse, precision=self.precision, shared=not locked
-        )
+            network, like, examples.m, step,
+            sparse=sparse, precision=self.precision, shared=not locked, entries=coded,
+        )  # fmt: skip
 
         def make_worker() -> Worker:  # It must not hold the fold, whose engine holds it: to collect cycles takes time.
             segment = plan.unit if plan.by_segments else 0

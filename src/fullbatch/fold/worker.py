@@ -26,7 +26,9 @@ class Worker:
         self.segment = segment
         self.dropout: Dropout | None = None
         self.step: Any = steps.make(network, examples.X.like, block, step)
-        self.read_X = sparse_reader(examples.X, self.step.takes_sparse) or examples.X.reader()
+        X: Any = examples.X
+        coded = X.coded_reader() if self.step.takes_codes else None
+        self.read_X = coded or sparse_reader(X, self.step.takes_sparse) or X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
         self.wide, self.xp = arrays.widest_float(examples.X.like), arrays.namespace(examples.X.like)

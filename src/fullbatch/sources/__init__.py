@@ -5,6 +5,7 @@ never needed at once. ``Examples`` is a pair of them, X and Y, with optional wei
 """
 
 from fullbatch.sources.columns import (
+    Coded,
     Columns,
     Examples,
     Layout,
@@ -12,6 +13,7 @@ from fullbatch.sources.columns import (
     Where,
     batches,
     close,
+    entries,
     expect,
     in_memory,
     length,
@@ -24,6 +26,7 @@ from fullbatch.sources.uploaded import Uploaded, selected
 
 __all__ = [
     "Checked",
+    "Coded",
     "Columns",
     "Dense",
     "Examples",
@@ -36,6 +39,7 @@ __all__ = [
     "Where",
     "batches",
     "close",
+    "entries",
     "expect",
     "in_memory",
     "length",

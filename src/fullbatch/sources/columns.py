@@ -19,7 +19,8 @@ class Columns(Protocol):
     ``like`` is any array of the library, device and dtype that the blocks have; it may be empty. A source of
     many zeros may have a ``sparse_reader(share)`` too, for steps that take SciPy's sparse arrays: its blocks as CSC, or
     None where more than that share of the numbers is not zero. One whose examples lie in memory may have an
-    ``in_memory()``, their Layout, for whoever reads single examples in any order.
+    ``in_memory()``, their Layout, for whoever reads single examples in any order. A source of category codes may have
+    ``entries``, the numbers and codes of an example, and a ``coded_reader()`` of Coded blocks.
     """
 
     @property
@@ -37,6 +38,23 @@ class Columns(Protocol):
         It may have ``expect`` and ``close`` too: see the functions of these names.
         """
         ...
+
+
+class Coded(NamedTuple):
+    """A block of examples as it goes to a GPU: numbers and category codes in place of ones and zeros.
+
+    numbers : (k, j), features 0 to j - 1;  ones : (k, c) unsigned integers, other features that are 1: what is below j
+        stands for none
+    shape : of the block, (n, k), or of its transpose
+    """
+
+    numbers: Array
+    ones: Array
+    shape: tuple[int, int]
+
+    @property
+    def T(self) -> Coded:
+        return self._replace(shape=self.shape[::-1])
 
 
 class Layout(NamedTuple):
@@ -95,6 +113,11 @@ def sparse_reader(X: Columns, share: float) -> Reader | None:
     """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
     make = getattr(X, "sparse_reader", None)
     return make(share) if make is not None and share > 0 else None
+
+
+def entries(X: Columns) -> int:
+    """The numbers and codes of an example, of a source that has a ``coded_reader``; 0 of any other."""
+    return int(getattr(X, "entries", 0))
 
 
 def in_memory(X: Columns) -> Layout | None:

@@ -27,7 +27,7 @@ import numpy as np
 from fullbatch.errors import DeviceError
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import Helpers, thread_count
-from fullbatch.sources.columns import Array, Columns, Where, length
+from fullbatch.sources.columns import Array, Coded, Reader, Where, length
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -38,35 +38,46 @@ MOST_THREADS = 8  # So many threads fill PCIe 5.
 
 
 class Side:
-    """One of the two arrays on the GPU, and what fills it: a reader, and a conveyor with half of the threads."""
+    """One of the two places on the GPU, and what fills it: a reader, and a conveyor with half of the threads.
 
-    def __init__(self, host: Columns, cupy: Any) -> None:
-        self.read = host.reader()
+    It is an array; or two, of the numbers and the codes of Coded blocks.
+    """
+
+    def __init__(self, read: Reader, cupy: Any) -> None:
+        self.read = read
         self.conveyor = Conveyor(cupy, max(1, filling_threads() // 2))
-        self.array: Any = None
+        self.arrays: list[Any] = []
         self.free: Any = None  # the event after which it may be written to: all passes over its last block are done
 
 
 class Sent(NamedTuple):
     """A block that is on its way, or still to be filled.
 
-    target : where it will lie;  arrival : once all of it is sent, the event after which it is there
+    target : the arrays (k, ...) where it will lie;  arrival : once all of it is sent, the event after which it is there
     """
 
     where: Where
     side: Side
-    target: Any
+    target: list[Any]
     arrival: Future[Any]
 
 
 class Streaming:
-    """A reader: blocks (n, k) on the GPU, each ready when what is launched next begins; good until the next call."""
+    """A reader: blocks (n, k) on the GPU, each ready when what is launched next begins; good until the next call.
 
-    def __init__(self, host: Columns, place: Any, cupy: Any) -> None:
-        self.n, self.dtype = host.n, host.like.dtype
+    coded : blocks go there, and are, as numbers and codes
+    """
+
+    def __init__(self, host: Any, place: Any, cupy: Any, coded: bool = False) -> None:
+        self.n, self.coded = host.n, coded
         self.place, self.cupy = place, cupy
+        make = host.coded_reader if coded else host.reader
         with place.current():
-            self.sides = deque(Side(host, cupy) for _ in range(2))  # The first one is the one whose turn it is.
+            self.sides = deque(Side(make(), cupy) for _ in range(2))  # The first one is the one whose turn it is.
+        self.kinds = [(self.n, host.like.dtype)]  # numbers of an example in each array, and their dtype
+        if coded:
+            nobody = self.sides[0].read(slice(0, 0))
+            self.kinds = [(int(part.shape[1]), part.dtype) for part in (nobody.numbers, nobody.ones)]
         self.given: Side | None = None  # the side where the block of the last call lies
         self.expected: deque[Where] = deque()  # the next calls, without those of ``on_the_way``, which come before them
         self.on_the_way: deque[Sent] = deque()
@@ -101,7 +112,10 @@ class Streaming:
                 self.given, target = self._next_array(where, now)
                 arrival = self._send(self.given, where, target)
             self.cupy.cuda.get_current_stream().wait_event(arrival)
-        return target.T
+        if self.coded:
+            numbers, ones = target
+            return Coded(numbers, ones, (self.n, length(where)))
+        return target[0].T
 
     def _send_ahead(self, now: Any) -> None:
         """Have the next two blocks that are expected on their way."""
@@ -111,25 +125,26 @@ class Streaming:
             self.on_the_way.append(Sent(where, side, target, self.ahead.submit(self._send, side, where, target)))
             self.expected.popleft()
 
-    def _next_array(self, where: Where, now: Any) -> tuple[Side, Any]:
-        """The side whose turn it is, and an array (k, n) there for a block."""
-        shape = (length(where), self.n)
-        size = shape[0] * shape[1]
+    def _next_array(self, where: Where, now: Any) -> tuple[Side, list[Any]]:
+        """The side whose turn it is, and arrays (k, ...) there for a block."""
+        k = length(where)
         side = self.sides[0]
         self.sides.rotate()
-        if side.array is None or side.array.size < size:
-            side.array = None  # The old array goes before there is a new one, so that the GPU never holds both.
-            side.array = self.cupy.empty(size, dtype=self.dtype)
-            # It may lie where something launched just now still works: CuPy hands memory out again as soon as Python
+        if not side.arrays or any(a.size < k * n for a, (n, _) in zip(side.arrays, self.kinds, strict=True)):
+            side.arrays = []  # The old ones go before there are new ones, so that the GPU never holds both.
+            side.arrays = [self.cupy.empty(k * n, dtype=dtype) for n, dtype in self.kinds]
+            # They may lie where something launched just now still works: CuPy hands memory out again as soon as Python
             # has let go of it.
             side.free = now
-        return side, side.array[:size].reshape(shape)
+        return side, [a[: k * n].reshape((k, n)) for a, (n, _) in zip(side.arrays, self.kinds, strict=True)]
 
-    def _send(self, side: Side, where: Where, target: Any) -> Any:
+    def _send(self, side: Side, where: Where, target: list[Any]) -> Any:
         """Send a block; the event after which it is there. It runs in a thread of its own where blocks are expected."""
         with self.place.current(), arrays.quiet():  # The current GPU and NumPy's warnings are settings of each thread.
             side.conveyor.after(side.free)
-            side.conveyor.send(side.read(where).T, target)
+            block = side.read(where)
+            for rows, array in zip(block[:2] if self.coded else (block.T,), target, strict=True):
+                side.conveyor.send(rows, array)
             return side.conveyor.arrival()
 
     def _stop(self) -> None:

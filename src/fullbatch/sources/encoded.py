@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Layout, Reader, Where, length
+from fullbatch.machine import arrays
+from fullbatch.sources.columns import Array, Coded, Layout, Reader, Where, length
+
+FEW = 1 / 4  # the share of a table's features that its entries may be for steps on a GPU that read codes
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,79 @@ class EncodedTable:
         few = self.numbers.shape[1] + self.ones.shape[1] <= share * self.n
         return SparseReader(self._rows, self.n) if few else None
 
+    @property
+    def entries(self) -> int:
+        return entries_of(self.numbers, self.ones)
+
+    def coded_reader(self) -> Reader:
+        return coded(self._rows, self.n)
+
     def _rows(self, where: Where) -> tuple[np.ndarray, np.ndarray]:
         return _rows(self.numbers, where), _rows(self.ones, where)
 
 
-Rows = Callable[[Where], tuple[np.ndarray, np.ndarray]]  # numbers and ones of some examples, as EncodedTable has them
+@dataclass(frozen=True)
+class EncodedThere:
+    """An EncodedTable whose arrays lie on a GPU. Steps that know no codes get blocks that are made there."""
+
+    numbers: Array
+    ones: Array
+    n: int
+
+    @property
+    def m(self) -> int:
+        return int(self.numbers.shape[0])
+
+    @property
+    def like(self) -> Array:
+        return self.numbers[:0]
+
+    def in_memory(self) -> Layout:
+        return Layout(numbers=self.numbers.T, codes=self.ones)
+
+    @property
+    def entries(self) -> int:
+        return entries_of(self.numbers, self.ones)
+
+    def coded_reader(self) -> Reader:
+        return coded(self._rows, self.n)
+
+    def reader(self) -> Reader:
+        xp = arrays.namespace(self.numbers)
+
+        def read(where: Where) -> Array:
+            numbers, ones = self._rows(where)
+            k, j = numbers.shape
+            block = xp.zeros((k, self.n), dtype=numbers.dtype)
+            block[xp.arange(k)[:, None], xp.astype(ones, xp.int64)] = 1
+            block[:, :j] = numbers
+            return block.T
+
+        return read
+
+    def _rows(self, where: Where) -> tuple[Array, Array]:
+        if isinstance(where, slice):
+            return self.numbers[where], self.ones[where]
+        xp = arrays.namespace(self.numbers)
+        there = xp.asarray(where)
+        return xp.take(self.numbers, there, axis=0), xp.take(self.ones, there, axis=0)
+
+
+def entries_of(numbers: Array, ones: Array) -> int:
+    return int(numbers.shape[1] + ones.shape[1]) if ones.shape[1] else 0
+
+
+def coded(rows: Rows, n: int) -> Reader:
+    """A reader of Coded blocks of ``n`` features."""
+
+    def read(where: Where) -> Coded:
+        numbers, ones = rows(where)
+        return Coded(numbers, ones, (n, int(numbers.shape[0])))
+
+    return read
+
+
+Rows = Callable[[Where], tuple[Array, Array]]  # numbers and ones of some examples, as EncodedTable has them
 
 
 class _NumbersReader:

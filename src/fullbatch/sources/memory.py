@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import Array, Columns, Layout, Reader, Where, in_memory, sparse_reader
+from fullbatch.sources.columns import Array, Columns, Layout, Reader, Where, entries, in_memory, sparse_reader
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,14 @@ class Subset:
     def sparse_reader(self, share: float) -> Reader | None:
         read = sparse_reader(self.whole, share)
         return None if read is None else self._selected(read)
+
+    @property
+    def entries(self) -> int:
+        return entries(self.whole)
+
+    def coded_reader(self) -> Reader:
+        whole: Any = self.whole
+        return self._selected(whole.coded_reader())
 
     def _selected(self, read: Reader) -> Reader:
         indices = self.indices

@@ -9,10 +9,12 @@ import numpy as np
 from fullbatch.machine import arrays, cuda
 from fullbatch.sources.columns import Columns, Examples
 from fullbatch.sources.conveyor import Conveyor, now_on
+from fullbatch.sources.encoded import FEW, EncodedTable, EncodedThere
 from fullbatch.sources.memory import Dense
 from fullbatch.sources.uploaded import Uploaded
 
 RESERVED = 2**31  # bytes that are left to the passes: they hold the arrays of a block, of any step
+PIECE = 2**28  # bytes of ones and zeros that are made at a time
 
 
 def fits(size: int, budget: float) -> bool:
@@ -63,21 +65,64 @@ def put_examples(X: np.ndarray, Y: np.ndarray, place: Any, budget: float) -> Put
 def as_whole(X: Columns, budget: float, target: int = 0, weight: int = 0) -> tuple[Columns, float]:
     """X with its table copied from the host to its place as a whole, where that fits; and what is left of the budget.
 
-    It is for a training, which reads X many times. A table that does not fit, and any source that is no dense table, is
-    uploaded block by block as before; a source that is where the passes run stays as it is.
+    It is for a training, which reads X many times. A dense table goes there, and an encoded one as numbers and codes.
+    What does not fit, and any other source, is uploaded block by block as before; a source that is where the passes run
+    stays as it is.
 
     budget : bytes that may be taken at the place
     target, weight : bytes of Y and of the weights, which go there too; but where X goes block by block, so does Y
     """
     if not isinstance(X, Uploaded):
         return X, max(0.0, budget - weight - target)
+    tables = _tables_of(X)
+    beside, size = target + weight, sum(table.nbytes for table in tables)
+    there: list[Any] = []
+    for table in tables if fits(size + beside, budget) else ():
+        array = resident(table, X.place)
+        if array is None:
+            break
+        there.append(array)
+    if not tables or len(there) < len(tables):
+        return X, max(0.0, budget - weight)
+    if len(there) == 1:
+        return Dense(there[0].T), budget - size - beside
+    numbers, ones = there
+    coded = EncodedThere(numbers, ones, X.n)
+    dense = X.n * X.m * coded.numbers.dtype.itemsize
+    if coded.entries > FEW * X.n and fits(size + dense + beside, budget):
+        made = _made_dense(coded, X.place)
+        if made is not None:
+            return Dense(made.T), budget - dense - beside
+    return coded, budget - size - beside
+
+
+def _tables_of(X: Uploaded) -> list[np.ndarray]:
+    """What of a source on the host may go to its place as a whole, example by example: X, or numbers and codes."""
     if isinstance(X.host, Dense):
-        table = X.host.array.T
-        size = table.nbytes + target + weight
-        there = resident(table, X.place) if fits(size, budget) else None
-        if there is not None:
-            return Dense(there.T), budget - size
-    return X, max(0.0, budget - weight)
+        return [X.host.array.T]
+    if not isinstance(X.host, EncodedTable):
+        return []
+    if not X.host.ones.shape[1]:
+        return [X.host.numbers]
+    return [X.host.numbers, X.host.ones] if X.place.is_cuda else []
+
+
+def _made_dense(coded: EncodedThere, place: Any) -> Any:
+    """The table (m, n) of ones and zeros, made where its codes lie; None where it does not fit."""
+    try:
+        cupy, read = arrays.cupy_if_loaded(), coded.reader()
+        with place.current():
+            made = cupy.empty((coded.m, coded.n), dtype=coded.numbers.dtype)
+            step = max(1, PIECE // (coded.n * made.itemsize))
+            for start in range(0, coded.m, step):
+                part = slice(start, min(start + step, coded.m))
+                made[part] = read(part).T
+            return made
+    except Exception as error:
+        if not cuda.is_out_of_memory(error):
+            raise
+    cuda.release_memory(coded.numbers)
+    return None
 
 
 def put_whole_or_streamed(own: Examples, place: Any) -> tuple[Examples, float]:
@@ -87,6 +132,6 @@ def put_whole_or_streamed(own: Examples, place: Any) -> tuple[Examples, float]:
     X, left = as_whole(Uploaded(own.X, place), place.budget(None), target, 0 if weight is None else weight.nbytes)
     there: Any = None
     if Y is not None:
-        whole = isinstance(X, Dense)
+        whole = not isinstance(X, Uploaded)
         there = Dense(place.put(np.ascontiguousarray(Y.reader()(slice(0, Y.m)).T)).T) if whole else Uploaded(Y, place)
     return Examples(X, there, None if weight is None else place.put(np.ascontiguousarray(weight))), left

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.sources.columns import Columns, Examples, Reader, Where
+from fullbatch.sources.columns import Columns, Examples, Reader, Where, entries
 from fullbatch.sources.memory import Dense, Subset
 from fullbatch.sources.sharded import Sharded
 
@@ -95,8 +95,19 @@ class Within:
     def like(self) -> Any:
         return self.whole.like
 
+    @property
+    def entries(self) -> int:
+        return entries(self.whole)
+
     def reader(self) -> Reader:
-        read, start = self.whole.reader(), self.start
+        return self._within(self.whole.reader())
+
+    def coded_reader(self) -> Reader:
+        whole: Any = self.whole
+        return self._within(whole.coded_reader())
+
+    def _within(self, read: Reader) -> Reader:
+        start = self.start
 
         def some(where: Where) -> Any:
             return read(slice(where.start + start, where.stop + start) if isinstance(where, slice) else where + start)

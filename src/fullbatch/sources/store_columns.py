@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch.sources.columns import Array, Columns, Examples, Reader, Where, length
-from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader
+from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader, coded
 from fullbatch.sources.memory import Dense, OneHot
 from fullbatch.sources.store_parts import AnyPart, StoredArrays
 
@@ -41,9 +41,16 @@ class StoredTable:
         return lambda where: read(where).T
 
     def sparse_reader(self, share: float) -> Reader | None:
-        kinds = self.part.kinds
-        entries = kinds["numbers"][1] + (kinds["codes"][1] if "codes" in kinds else 0)
+        entries = self.entries or self.part.kinds["numbers"][1]
         return SparseReader(self._rows(), self.n) if entries <= share * self.n else None
+
+    @property
+    def entries(self) -> int:
+        kinds = self.part.kinds
+        return int(kinds["numbers"][1] + kinds["codes"][1]) if "codes" in kinds else 0
+
+    def coded_reader(self) -> Reader:
+        return coded(self._rows(), self.n)
 
     def _rows(self) -> Callable[[Where], tuple[np.ndarray, np.ndarray]]:
         numbers = self.part.reader("numbers")

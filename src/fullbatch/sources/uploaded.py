@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch.machine import arrays
-from fullbatch.sources.columns import Array, Columns, Reader
+from fullbatch.sources.columns import Array, Columns, Reader, entries
 from fullbatch.sources.conveyor import Streaming
 from fullbatch.sources.memory import Subset
 
@@ -40,6 +40,13 @@ class Uploaded:
             return Streaming(self.host, self.place, arrays.cupy_if_loaded())
         read, put = self.host.reader(), self.place.put
         return lambda where: put(np.ascontiguousarray(read(where).T)).T
+
+    @property
+    def entries(self) -> int:
+        return entries(self.host) if self.place.is_cuda else 0
+
+    def coded_reader(self) -> Reader:
+        return Streaming(self.host, self.place, arrays.cupy_if_loaded(), coded=True)
 
 
 def selected(whole: Columns, indices: Any) -> Columns:

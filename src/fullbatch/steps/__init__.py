@@ -13,7 +13,8 @@ What a call returns is not changed by later ones: the fold may hold it while the
 
 What runs on a device also says, before one is made, how much memory there it takes at most:
 
-    numbers(network)            numbers for each example of a block; two blocks on their way to the device included
+    numbers(network)            numbers for each example of a block; two blocks on their way to the device included,
+                                but those of a step that ``takes_codes``, whose X has as many as it has entries
     sums(network, block)        bytes for sums over examples, beside those that it returns
 
 A step with kernels of its own on a GPU (steps/cuda/segments.py) sums over each segment of a block, and adds the sums by
@@ -31,6 +32,7 @@ from typing import Any, Protocol
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.steps.array import ArrayStep
+from fullbatch.steps.cuda.coded import CodedStep
 from fullbatch.steps.cuda.fused import FusedStep
 from fullbatch.steps.cuda.onepass import OnePassStep
 from fullbatch.steps.cuda.tensor import TensorStep
@@ -46,6 +48,7 @@ class Step(Protocol):
     takes_sparse: (
         float  # X is read as SciPy's CSC array where no more than this share of it is not zero; 0: it never is
     )
+    takes_codes: float  # X is read as Coded blocks, of no more entries than this share of its features; 0: it never is
     takes_tf32: bool  # whether ``cuda.products`` has a say in how it multiplies
     uses_blas: bool  # whether it calls a BLAS, which must then be held to one thread
     takes_dropout: bool
@@ -59,17 +62,20 @@ class Step(Protocol):
     def predict(self, X: Any) -> Any: ...
 
 
-FASTEST_FIRST = (NativeStep, OnePassStep, TensorStep, TwoPassStep, FusedStep, InplaceStep, ArrayStep)
+FASTEST_FIRST = (NativeStep, CodedStep, OnePassStep, TensorStep, TwoPassStep, FusedStep, InplaceStep, ArrayStep)
 STEPS: dict[str, type[Any]] = {step.name: step for step in FASTEST_FIRST}
 
 
-def choose(network: Network, like: Any, precision: str = "", *, dropout: bool = False) -> str:
+def choose(network: Network, like: Any, precision: str = "", *, dropout: bool = False, entries: int = 0) -> str:
     """The name of the step that runs for this network on arrays of the library, device and dtype of ``like``.
 
     precision : "tf32" where it is asked for, which not every step can do;  dropout : whether it is to leave units out
+    entries : of an example, where X can be read as Coded blocks
     """
+    few = 0 < entries <= CodedStep.takes_codes * network.sizes[0]
     able = (name for name, step in STEPS.items() if step.takes_tf32 or precision != "tf32")
     able = (name for name in able if STEPS[name].takes_dropout or not dropout)
+    able = (name for name in able if few or not STEPS[name].takes_codes)
     return next(name for name in able if STEPS[name].can_run(network, like))
 
 
@@ -86,6 +92,6 @@ def make(network: Network, like: Any, block: int, name: str = "") -> Step:
 
 
 __all__ = [
-    "STEPS", "ArrayStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "TensorStep",
+    "STEPS", "ArrayStep", "CodedStep", "FusedStep", "InplaceStep", "NativeStep", "OnePassStep", "Step", "TensorStep",
     "TwoPassStep", "choose", "make", "segment",
 ]  # fmt: skip

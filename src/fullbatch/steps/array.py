@@ -16,6 +16,7 @@ class ArrayStep:
     takes_sparse = 0.0
     takes_tf32 = True
     uses_blas = True
+    takes_codes = 0.0
     takes_dropout = True
 
     @staticmethod

@@ -151,6 +151,7 @@ class InplaceStep:
     takes_sparse = 1 / 32  # on NumPy; a source on a device has no sparse blocks
     takes_tf32 = True
     uses_blas = True
+    takes_codes = 0.0
     takes_dropout = False
 
     @staticmethod

@@ -33,6 +33,7 @@ class NativeStep:
     takes_sparse = 1 / 4
     takes_tf32 = False
     uses_blas = False
+    takes_codes = 0.0
     takes_dropout = True
 
     @staticmethod

@@ -19,7 +19,20 @@ from fullbatch import steps
 from fullbatch.fold import blocks
 from fullbatch.fold.worker import Worker
 from fullbatch.machine import arrays, cuda
-from fullbatch.sources import Columns, Dense, Examples, OneHot, Subset, Where, batches, in_memory, length, remaining
+from fullbatch.sources import (
+    Coded,
+    Columns,
+    Dense,
+    Examples,
+    OneHot,
+    Subset,
+    Where,
+    batches,
+    entries,
+    in_memory,
+    length,
+    remaining,
+)
 from fullbatch.steps.cuda.segments import Rows
 from fullbatch.steps.cuda.updates import Batch, Repeated, Updates, segment_of
 from fullbatch.training.native_batches import RULES, corrected
@@ -72,7 +85,7 @@ class CardBatches:
         self.worker.load(self.update.theta)  # which is changed in place
         self.segment = segment_of_batch(step, self.update.size, self.update.dtype.itemsize, batch_size)
         self.rows = self.worker.step.segments.rows(-(-batch_size // self.segment), backward=True)
-        resident = _resident(self.examples, self.xp)
+        resident = _resident(self.examples, self.xp, self.worker.step.takes_codes > 0)
         self.data: Any = None if resident is None else resident[0]
         self.through: Any = None if resident is None else resident[1]
         updates = -(-self.examples.m // batch_size)
@@ -232,6 +245,7 @@ def _step_of(objective: Objective) -> str:
     for name in (fold.step_name, *steps.STEPS):
         step: Any = steps.STEPS.get(name)
         able = hasattr(step, "rows_of_batch") and (step.takes_tf32 or fold.precision != "tf32")
+        able = able and (not step.takes_codes or name == fold.step_name)  # which looked at how many codes there are
         if able and step.can_run(fold.network, fold.examples.X.like):
             return name
     return ""
@@ -250,17 +264,23 @@ def _needed(objective: Objective, batch_size: int) -> float:
     itemsize = np.dtype(like.dtype).itemsize
     p = int(sum(n * (below + 1) for below, n in zip(network.sizes, network.sizes[1:], strict=False)))
     rows = -(-batch_size // segment_of_batch(_step_of(objective), p, itemsize, batch_size))
-    return blocks.workspace(network, like, batch_size, fold.precision) + rows * (p * itemsize + 16) + 8 * p + 12 * m
+    workspace = blocks.workspace(network, like, batch_size, fold.precision, entries=entries(fold.examples.X))
+    return workspace + rows * (p * itemsize + 16) + 8 * p + 12 * m
 
 
-def _resident(examples: Examples, xp: Any) -> tuple[tuple[Any, Any, Any], Any] | None:
+def _resident(examples: Examples, xp: Any, coded: bool = False) -> tuple[tuple[Any, Any, Any], Any] | None:
     """X, Y or codes, and weights where they lie on the GPU, as Batch has them; and which rows the examples are.
 
-    None where one of them is elsewhere, or is made block by block.
+    None where one of them is elsewhere, or is made block by block; ``coded``: of numbers and codes X is not.
     """
     layout, Y, weight = in_memory(examples.X), examples.Y, examples.weight
-    if layout is None or not arrays.is_cupy(layout.numbers) or layout.codes is not None or Y is None:
+    if layout is None or not arrays.is_cupy(layout.numbers) or Y is None:
         return None
+    X = layout.numbers
+    if layout.codes is not None:
+        if not coded:
+            return None
+        X = Coded(X.T, layout.codes, (examples.X.n, layout.m))
     through = layout.through
     if through is not None:
         if not isinstance(Y, Subset) or Y.indices is not through or not arrays.is_numpy(through):
@@ -277,7 +297,7 @@ def _resident(examples: Examples, xp: Any) -> tuple[tuple[Any, Any, Any], Any] |
             whole[xp.asarray(through)] = weight
             weight = whole
         weight = xp.ascontiguousarray(weight)
-    return (layout.numbers, target, weight), through
+    return (X, target, weight), through
 
 
 def _target(Y: Columns) -> Any:

@@ -32,6 +32,7 @@ class FusedStep(BySegments):
     takes_sparse = 0.0
     takes_tf32 = True
     uses_blas = True
+    takes_codes = 0.0
     takes_dropout = False
 
     @staticmethod
@@ -63,6 +64,7 @@ class FusedStep(BySegments):
         hidden = network.sizes[1:-1]
         below = network.sizes[-2]
         self.has_tail = network.sizes[-1] == 1 and below <= WIDEST_TAIL[self.dtype.name]
+        self.has_tail = self.has_tail and (bool(hidden) or not self.takes_codes)  # which reads X itself without them
         self.linear = self.has_tail and not hidden
         per_lane = -(-below // 32) if self.has_tail else 1
         self.kernels = _Kernels(self.xp, self.dtype.name, names, network.output.name, per_lane)
@@ -102,17 +104,28 @@ class FusedStep(BySegments):
         k = X.shape[1]
         if k > self.capacity:
             self._allocate(k)
-        inputs = [X.T if self.linear else self.xp.ascontiguousarray(X.T)]
+        inputs = [X.T if self.linear else self._by_example(X)]
         for l, (W, b) in enumerate(self.params[:-1]):
             n = b.shape[0]
             Z = self._Z[l][: k * n].reshape(k, n)
-            self.multiply.by_example(inputs[-1], W.T, Z, segment)
+            self._multiply(inputs[-1], W, Z, segment)
             A = Z
             if through_last or l + 2 < len(self.params):
                 A = self._A[l][: k * n].reshape(k, n)
                 self.kernels.activate(l, Z, b, A)
             inputs.append(A)
         return inputs
+
+    def _by_example(self, X: Any) -> Any:
+        return self.xp.ascontiguousarray(X.T)
+
+    def _multiply(self, A: Any, W: Any, Z: Any, segment: int) -> None:
+        """Z (k, r) = A W^T of the layer's inputs A (k, c)."""
+        self.multiply.by_example(A, W.T, Z, segment)
+
+    def _multiply_back(self, dZ: Any, A: Any, dW: Any, segment: int) -> None:
+        """dW[i] (r, c) = dZ^T A of each segment's part."""
+        self.multiply.over_examples(dZ, A, dW, segment)
 
     def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:
         rows = self.rows(X, Y, weight, segment)
@@ -133,7 +146,7 @@ class FusedStep(BySegments):
             if l < done:
                 dZ = self._descend(l, dZ, rows, segment)
             dW = rows.gradient[:, self.spans[l - 1]].reshape(-1, *self.params[l - 1].W.shape)
-            self.multiply.over_examples(dZ, inputs[l - 1], dW, segment)
+            self._multiply_back(dZ, inputs[l - 1], dW, segment)
         return rows
 
     def rows_of_batch(self, batch: Batch, rows: Rows, segment: int) -> None:
@@ -156,7 +169,7 @@ class FusedStep(BySegments):
         W, b = self.params[-1]
         k, n = A.shape[0], W.shape[0]
         Z = self._out[: k * n].reshape(k, n)
-        self.multiply.by_example(A, W.T, Z, segment)
+        self._multiply(A, W, Z, segment)
         self.kernels.output(Z, b, Y, weight, rows, segment, backward)
         return Z
 

@@ -360,6 +360,7 @@ class OnePassStep(BySegments):
     takes_sparse = 0.0
     takes_tf32 = False
     uses_blas = False
+    takes_codes = 0.0
     takes_dropout = False
 
     @staticmethod

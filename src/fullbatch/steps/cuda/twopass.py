@@ -456,6 +456,7 @@ class TwoPassStep(BySegments):
     name = "twopass"
     of_batch = (64, 16)  # the least examples of a segment of a mini-batch, and the most segments
     takes_sparse = 0.0
+    takes_codes = 0.0
     takes_dropout = False
     takes_tf32 = True
     uses_blas = False

@@ -30,7 +30,7 @@ KINDS = ("gd", "momentum", "nesterov", "adam")  # in the order of the enumeratio
 class Batch(NamedTuple):
     """A mini-batch of examples that lie on the GPU.
 
-    data : X (n[0], m), Y (n[L], m) or codes (m,) of its only 1s, weights (m,) or None, of all examples
+    data : X (n[0], m) or Coded, Y (n[L], m) or codes (m,) of its only 1s, weights (m,) or None, of all examples
     order : rows of these, of 32 bits, one batch after another;  state : of ``Updates``, which has the place in it
     size : examples of a full batch;  k : of this one
     outputs : n[L]
