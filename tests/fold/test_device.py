@@ -1078,7 +1078,7 @@ def test_estimators_on_a_card(card, solver, monkeypatch):
 def test_what_lies_beside_x_is_counted(kind, weighted, monkeypatch):
     """Y, the weights, and all of the held-out examples; half of the room is the passes'."""
     cupy = fake_cupy.install(monkeypatch)
-    monkeypatch.setattr(blocks, "workspace", lambda *_: 0)
+    monkeypatch.setattr(blocks, "workspace", lambda *_, **__: 0)
     X = np.random.default_rng(0).standard_normal((400, 3)).astype("float32")
     y = np.arange(400) % (2 if kind == "two classes" else 3)
     make = fb.MLPRegressor if kind == "numbers" else fb.MLPClassifier

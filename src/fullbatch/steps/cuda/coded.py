@@ -1,5 +1,6 @@
-"""The fused twin for category codes, for CuPy: a table of codes goes to the GPU as it is, and X is never made.
+"""For tables of category codes on a GPU: the codes go there as they are, and X of ones and zeros is never made.
 
+This is the fused twin of the pass where rows have codes, and so much fewer entries than features.
 A row of a table of k numbers and c categories has k + c entries, and X a feature for each level: a product with X is a
 sum of the rows of W[1]^T that the codes name, and dW[1] gets each example's dZ[1] in the rows that they name.
 
