@@ -98,6 +98,9 @@ def test_scores_and_the_worst_rows_are_those_of_the_model(frame, model):
     assert worst.loss == pytest.approx(-np.log(proba.min()), rel=1e-5)
     assert worst.target == frame["late"][worst.row - 1] != worst.predicted
     assert worst.cells[0] == (frame["town"][worst.row - 1] or "")
+    lines = repr(found).splitlines()
+    assert lines[0] == "Explanation of 'late': importance, by neg_log_loss:"
+    assert [line.split()[0] for line in lines[1:-1]] == [one.column for one in found.importance]
 
 
 def test_a_target_that_is_missing_in_some_rows_or_in_all(frame, model):
@@ -110,6 +113,7 @@ def test_a_target_that_is_missing_in_some_rows_or_in_all(frame, model):
     assert any("Importance needs the target 'late'" in note for note in without.notes)
     assert [one.range for one in without.dependence] == sorted((one.range for one in without.dependence), reverse=True)
     assert set(without.tables()) == {"dependence"}
+    assert repr(without).count("\n") == 3
     with pytest.raises(InputError, match="missing in every row"):
         fb.explain(model, frame.assign(late=None))
     with pytest.raises(InputError, match="a class that training had not"):

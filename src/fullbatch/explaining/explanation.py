@@ -6,7 +6,7 @@ import csv
 import io
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ WORK = 10_000_000_000  # of cells that are read: rows times columns, for each co
 GRID = 20  # values of a column for its dependence
 LOOKED_AT = 30  # so many columns are looked at for the leading ones where there is no importance
 WORST = 20
+LINES = 20  # so many columns at most are named where a person looks at what was found
 PAGE = "index.html"
 
 
@@ -64,7 +65,7 @@ class Worst(NamedTuple):
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What ``explain`` found.
 
@@ -85,10 +86,26 @@ class Explanation:
     worst: tuple[Worst, ...]
     scores: Mapping[str, Any]
     notes: tuple[str, ...]
-    true: np.ndarray | None = field(repr=False, default=None)
-    predicted: np.ndarray | None = field(repr=False, default=None)
+    true: np.ndarray | None = None
+    predicted: np.ndarray | None = None
     threshold: float | None = None
-    weight: np.ndarray | None = field(repr=False, default=None)
+    weight: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """A line for each of the leading columns: a notebook shows it, and all that was found would fill pages."""
+        if self.importance is None:
+            lines = ["no importance, since the target is not known; the dependence is of:"]
+            lines += [f"    {one.column}" for one in self.dependence]
+        else:
+            shown = self.importance[:LINES]
+            width = max((len(one.column) for one in shown), default=0)
+            lines = [f"importance, by {self.metric}:"]
+            lines += [f"    {one.column:<{width}}  {one.mean:.5f} +- {one.spread:.5f}" for one in shown]
+            if len(self.importance) > LINES:
+                lines.append(f"    and {len(self.importance) - LINES} more")
+        return "\n".join(
+            [f"Explanation of {self.target!r}: {lines[0]}", *lines[1:], "save(FOLDER) writes all as a page."]
+        )
 
     def save(self, folder: PathLike) -> Path:
         """Write the page, the plots (PNG) and the tables (CSV) into a folder, which is made; gives the page's path.
