@@ -11,6 +11,7 @@ from environment import environment_stays  # noqa: F401  # first: it settles wha
 
 # isort: split
 import faulthandler
+import gc
 import importlib.util
 import os
 import signal
@@ -171,6 +172,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays, so the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 HAS_GPU = any(_library(param).name == "cupy" for param in LIBRARIES)
