@@ -16,7 +16,8 @@ import fullbatch as fb
 from cuda_on_cpu import FakeCuPy
 from fullbatch import steps
 from fullbatch.core.parameters import flatten
-from fullbatch.fold import Fold, blocks, tree
+from fullbatch.fold import blocks, tree
+from fullbatch.fold.fold import Fold
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples, Subset, Uploaded, in_memory, selected
 from fullbatch.sources.columns import Coded
