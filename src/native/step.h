@@ -439,7 +439,7 @@ void backward(
         }
         T* dZ = pass.A[l];
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
-        if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
+        if (first && sparse != nullptr) weights_sparse(layer, *sparse, 0, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
         else {
             const Rows<T> there = but_for_infinity(in, dZ, pass.step[l], rows);
             if (!weights_by_tiles(layer, there, dZ, pass.step[l], rows, sum.W, tiles))

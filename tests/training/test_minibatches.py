@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,12 @@ def table(rng, m, numbers, levels, dtype="float64"):
     return EncodedTable(rng.standard_normal((m, numbers)).astype(dtype), ones.astype(np.uint16), numbers + 3 * levels)
 
 
+def with_gaps(rng, m, dtype="float64"):
+    """More numbers than the rows of a register tile, and codes of 0, which stand for no feature."""
+    full = table(rng, m, 17, 90, dtype)
+    return replace(full, ones=np.where(rng.random(full.ones.shape) < 0.3, np.uint16(0), full.ones))
+
+
 def sources(rng, m):
     rows = scipy.sparse.random(m, 70, density=0.02, format="csr", rng=rng)
     dense = Dense(rng.standard_normal((9, 2 * m)))
@@ -154,6 +161,7 @@ def sources(rng, m):
         "numbers": EncodedTable(rng.standard_normal((m, 9)), np.empty((m, 0), np.uint8), 9),
         "categories": table(rng, m, 2, 5),
         "many categories": table(rng, m, 1, 60),
+        "many categories with gaps": with_gaps(rng, m),
         "a selection of categories": Subset(table(rng, 2 * m, 1, 60), rng.permutation(2 * m)[:m]),
     }
 
@@ -162,7 +170,8 @@ def test_what_lies_in_memory_is_taken_as_it_lies():
     """No block of it is made in Python; of the others blocks are read."""
     Y = np.zeros((1, 130))
     rng = np.random.default_rng(0)
-    lies = {"a selection", "sparse", "numbers", "many categories", "a selection of categories"}
+    lies = {"a selection", "sparse", "numbers", "many categories"}
+    lies |= {"many categories with gaps", "a selection of categories"}
     for name, X in sources(rng, 130).items():
         network = fb.Network([X.n, 5, 1])
         state = start(network.init(seed=0), optimizers.gd())
@@ -191,16 +200,19 @@ def test_each_source(name, hidden, outputs, per_chunk, monkeypatch):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("of", ["numbers", "sparse", "codes"])
 @pytest.mark.parametrize("batch", [50, 200, 333])
-def test_the_number_of_threads_does_not_change_a_bit(isa, sparse, batch, monkeypatch):
+def test_the_number_of_threads_does_not_change_a_bit(isa, of, batch, monkeypatch):
     use(f"native-{isa}", monkeypatch)
     monkeypatch.setattr(native_batches, "SHARE", 1)
     rng = np.random.default_rng(0)
     m = 700
-    X = Sparse(scipy.sparse.random(m, 90, density=0.03, format="csr", rng=rng, dtype="float32")) if sparse else None
-    X = X or Dense(rng.standard_normal((90, m), dtype="float32"))
-    network = fb.Network([90, 70, 40, 3], output="softmax")
+    X = {
+        "numbers": lambda: Dense(rng.standard_normal((90, m), dtype="float32")),
+        "sparse": lambda: Sparse(scipy.sparse.random(m, 90, density=0.03, format="csr", rng=rng, dtype="float32")),
+        "codes": lambda: with_gaps(rng, m, "float32"),
+    }[of]()
+    network = fb.Network([X.n, 70, 40, 3], output="softmax")
     examples = Examples(X, OneHot(rng.integers(0, 3, m), 3, np.dtype("float32")))
     params = network.init(seed=1, dtype="float32")
     order = rng.permutation(m)
