@@ -1,7 +1,7 @@
 """Orders of examples, shuffled as NumPy's RandomState does it, to the bit: natively where that is to be had.
 
-NumPy takes 17 to 50 ns an entry, which is about what a native step takes for an example of a small network; the native
-twin 4 to 8. RandomState's numbers are frozen for ever (NEP 19), so that a second way to the same ones can be kept.
+NumPy takes 17 to 54 ns an entry, much of what a native step takes for an example of a small network; the native
+twin 5 to 9. RandomState's numbers are frozen for ever (NEP 19), so that a second way to the same ones can be kept.
 """
 
 from __future__ import annotations
