@@ -210,9 +210,81 @@ def cloudpickle() -> str:
     return "estimators, with an activation of lambdas too, which pickle and fb.save refuse"
 
 
+def skl2onnx() -> str:
+    import onnxruntime
+    import skl2onnx
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from fullbatch.saving.onnx import register_converters
+
+    register_converters()
+    columns = [("texts", OneHotEncoder(), ["town"]), ("numbers", StandardScaler(), ["x", "z"])]
+    pipeline = make_pipeline(ColumnTransformer(columns, sparse_threshold=0), fb.MLPClassifier(**QUICK)).fit(FRAME, Y)
+    made = skl2onnx.to_onnx(pipeline, FRAME[:1], target_opset=20, options={"zipmap": False})
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    label, proba = session.run(None, {name: FRAME[[name]].to_numpy() for name in FRAME})
+    assert label.tolist() == pipeline.predict(FRAME).tolist()
+    np.testing.assert_allclose(proba, pipeline.predict_proba(FRAME), atol=1e-12)
+    return "a Pipeline of a ColumnTransformer and our estimator: every label, probabilities within 1e-12 in float64"
+
+
+def fastapi() -> str:
+    from fastapi import FastAPI, HTTPException
+    from fastapi.testclient import TestClient
+
+    from fullbatch.errors import InputError
+
+    model = of_a_table()
+    app, ask = FastAPI(), fb.predictor(model)
+
+    @app.post("/predict")
+    def predict(row: dict[str, Any]) -> dict[str, float]:
+        try:
+            return dict(zip(map(str, ask.classes), ask(row).tolist(), strict=True))
+        except InputError as error:
+            raise HTTPException(422, str(error)) from None
+
+    rows = FRAME[:20].to_dict("records")
+    with TestClient(app) as client:
+        found = [list(client.post("/predict", json=row).json().values()) for row in rows]
+        wrong = client.post("/predict", json={"town": "Ulm", "y": 1})
+    np.testing.assert_array_equal(found, [ask(row) for row in rows])
+    assert wrong.status_code == 422
+    assert "'x'" in wrong.json()["detail"]
+    return "fb.predictor behind a route: the same bits, and a row that does not fit is a 422 that names the column"
+
+
+def skrub() -> str:
+    import skrub
+
+    dates = FRAME.assign(day=pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(300), "D"))
+    pipeline = skrub.tabular_pipeline(fb.MLPClassifier(**QUICK)).fit(dates, Y)
+    assert pipeline.predict_proba(dates).shape == (300, 2)
+    cleaned = skrub.Cleaner().fit_transform(dates)
+    fb.TableClassifier(hidden=(4,), epochs=2, batch_size=32).fit(cleaned, Y).predict(cleaned)
+    return "tabular_pipeline around an estimator; Cleaner before a TableClassifier, which encodes the rest itself"
+
+
+def fairlearn() -> str:
+    from fairlearn.metrics import MetricFrame
+    from fairlearn.postprocessing import ThresholdOptimizer
+    from sklearn.metrics import accuracy_score
+
+    model, town, late = classifier(), FRAME["town"], Y == "yes"
+    found = MetricFrame(metrics=accuracy_score, y_true=Y, y_pred=model.predict(X), sensitive_features=town)
+    assert list(found.by_group.index) == ["Bonn", "Ulm"]
+    other = fb.MLPClassifier(**QUICK).fit(X, late)
+    by_town = ThresholdOptimizer(estimator=other, prefit=True, predict_method="predict_proba")
+    assert by_town.fit(X, late, sensitive_features=town).predict(X, sensitive_features=town).shape == (300,)
+    return "MetricFrame; ThresholdOptimizer around a fitted classifier, by its probabilities"
+
+
 ROWS = {
     "shap": shap, "skops": skops, "mlflow-skinny": mlflow, "optuna": optuna, "imbalanced-learn": imbalanced_learn,
-    "mapie": mapie, "dask-ml": dask_ml, "joblib": joblib, "cloudpickle": cloudpickle,
+    "mapie": mapie, "dask-ml": dask_ml, "joblib": joblib, "cloudpickle": cloudpickle, "skl2onnx": skl2onnx,
+    "fastapi": fastapi, "skrub": skrub, "fairlearn": fairlearn,
 }  # fmt: skip
 
 

@@ -216,6 +216,14 @@ def test_an_estimator_of_numbers_is_explained_too():
         fb.explain(fb.MLPClassifier(), X)
 
 
+def test_a_value_of_most_rows_leaves_the_grid_to_the_others():
+    values = np.concatenate([np.zeros(920), np.random.default_rng(0).exponential(5000, 80)])
+    rows, _, grid = Column("gain", values, None).grid(20)
+    assert len(grid) == 20
+    assert (grid[0], min(grid[1:]) > 0, grid) == (0, True, sorted(grid))
+    np.testing.assert_array_equal(values[rows], grid)
+
+
 def test_a_column_of_one_value_or_of_none_has_a_grid():
     assert Column("x", np.full(4, np.nan), None).grid(20)[1:] == ([], [])
     assert Column("x", np.array([2.0, np.nan, 2.0]), None).grid(20)[1] == ["2"]

@@ -6,6 +6,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fullbatch as fb
@@ -314,6 +315,17 @@ def test_a_pipeline_converts(onnx):
             np.testing.assert_allclose(proba[0], pipeline.predict_proba(X), atol=1e-6)
         else:
             np.testing.assert_allclose(first.ravel(), pipeline.predict(X), atol=1e-5)
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame({"town": np.array(["Bonn", "Ulm"])[np.arange(60) % 2], "x": X[:, 0].astype(np.float64)})
+    columns = [("texts", OneHotEncoder(), ["town"]), ("numbers", StandardScaler(), ["x"])]
+    mixed = make_pipeline(ColumnTransformer(columns, sparse_threshold=0), fb.MLPClassifier((4,), max_iter=2))
+    mixed.fit(frame, X[:, 1] > 3)
+    made = skl2onnx.to_onnx(mixed, frame[:1], target_opset=20, options={"zipmap": False})
+    label, proba = asked(made, **{name: frame[[name]].to_numpy() for name in frame}).values()
+    assert label.tolist() == mixed.predict(frame).tolist()
+    np.testing.assert_allclose(proba, mixed.predict_proba(frame), atol=1e-12)
     with pytest.raises(InputError, match="expected 20 or more"):
         skl2onnx.to_onnx(pipeline, X[:1], target_opset={"": 15, "ai.onnx.ml": 3})
 

@@ -34,7 +34,7 @@ class Column(NamedTuple):
     def grid(self, most: int) -> tuple[np.ndarray, list[str], list[float] | None]:
         """Rows with different values of it, at most so many; how they are called; as numbers, if they are any.
 
-        Of numbers, quantiles of what is there; of levels the most frequent ones, and a missing value.
+        Of numbers, quantiles of what is there (``_spread``); of levels the most frequent ones, and a missing value.
         """
         if self.levels is not None:
             codes, first, counts = np.unique(self.values, return_index=True, return_counts=True)
@@ -44,9 +44,7 @@ class Column(NamedTuple):
         there = np.flatnonzero(~np.isnan(self.values))
         different, first = np.unique(self.values[there], return_index=True)
         if len(different) > most:
-            ordered = np.sort(self.values[there])
-            places = np.linspace(0.02, 0.98, most) * (len(ordered) - 1)
-            wanted = np.unique(ordered[np.rint(places).astype(np.intp)])
+            wanted = _spread(np.sort(self.values[there]), most)
             first = first[np.searchsorted(different, wanted)]
             different = wanted
         return there[first], [self.shown(value) for value in different.tolist()], different.tolist()
@@ -63,6 +61,15 @@ class Column(NamedTuple):
         if self.time == "date":
             return str(np.datetime64(int(value), "s")).removesuffix("T00:00:00")
         return f"{value:.6g}"
+
+
+def _spread(ordered: np.ndarray, most: int) -> np.ndarray:
+    """So many different values at equal shares of the rows; where one is that of many rows, others take their place."""
+    chosen = np.empty(0)
+    while len(chosen) < most and len(rest := ordered[~np.isin(ordered, chosen)]):
+        places = np.linspace(0.02, 0.98, most - len(chosen)) * (len(rest) - 1)
+        chosen = np.union1d(chosen, rest[np.rint(places).astype(np.intp)])
+    return chosen
 
 
 class Rows:

@@ -13,7 +13,7 @@ from fullbatch.explaining.asked import names_of
 from fullbatch.tables.scores import decide
 
 if TYPE_CHECKING:
-    from fullbatch.explaining.explanation import Dependence, Explanation
+    from fullbatch.explaining.explanation import Explanation
 
 SERIES = 5  # classes that are drawn as lines of one plot
 MATRIX = 40  # classes whose confusion is drawn
@@ -40,9 +40,9 @@ def figures(found: Explanation) -> Figures:
         text = f"How much {found.metric} falls when a column is permuted; the bars' ends: one standard deviation."
         add("importance", text, (8, 1 + 0.32 * len(shown)), lambda figure: _importance(figure, found))
     if found.dependence:
-        text = "The mean prediction when all rows get one value of a column."
+        text = "The mean prediction when all rows get one value of a column; texts by what they lead to."
         high = math.ceil(len(found.dependence) / 2)
-        add("dependence", text, (10, 3.2 * high), lambda figure: _dependence(figure, found.dependence))
+        add("dependence", text, (10, 3.2 * high), lambda figure: _dependence(figure, found))
     if found.true is None:
         return drawn
     if not found.classes:
@@ -67,23 +67,28 @@ def _importance(figure: Any, found: Explanation) -> None:
     ax.axvline(0, color="0.4", linewidth=0.8)
 
 
-def _dependence(figure: Any, dependence: tuple[Dependence, ...]) -> None:
+def _dependence(figure: Any, found: Explanation) -> None:
+    dependence = found.dependence
     axes = np.ravel(figure.subplots(math.ceil(len(dependence) / 2), 2, squeeze=False))
     for ax in axes[len(dependence) :]:
         ax.remove()
     for ax, one in zip(axes, dependence, strict=False):
         widest = np.argsort(-np.ptp(one.means, axis=1), kind="stable")[:SERIES]
+        order = np.arange(len(one.labels))
+        if one.values is None and not all(_is_short(label) for label in one.labels):
+            order = np.argsort(one.means[widest[0]], kind="stable")
+        labels = [one.labels[i] for i in order]
         for i in sorted(widest.tolist()):
-            places = range(len(one.labels)) if one.values is None else one.values
+            places = range(len(labels)) if one.values is None else one.values
             marks: dict[str, Any] = {"linestyle": "none", "marker": "o"} if one.values is None else {"marker": "."}
-            ax.plot(places, one.means[i], label=one.series[i], **marks)
+            ax.plot(places, one.means[i, order], label=one.series[i], **marks)
         if one.values is None or not all(_is_short(label) for label in one.labels):
-            few = np.unique(np.linspace(0, len(one.labels) - 1, min(len(one.labels), 20)).astype(int))
+            few = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), 20)).astype(int))
             at = few if one.values is None else [one.values[i] for i in few[:: max(1, len(few) // 5)]]
-            names = [one.labels[i] for i in (few if one.values is None else few[:: max(1, len(few) // 5)])]
+            names = [labels[i] for i in (few if one.values is None else few[:: max(1, len(few) // 5)])]
             ax.set_xticks(at, names, rotation=60 if one.values is None else 20, ha="right")
         ax.set_xlabel(one.column)
-        ax.set_ylabel("mean prediction")
+        ax.set_ylabel("mean probability" if found.classes else "mean prediction")
         ax.legend(fontsize="small")
 
 
@@ -109,7 +114,9 @@ def _scores(figure: Any, found: Explanation) -> None:
             weighed = {"sample_weight": found.weight, "name": names[j]}
             RocCurveDisplay.from_predictions(true == j, proba[:, j], ax=roc, **weighed, **more)
             PrecisionRecallDisplay.from_predictions(true == j, proba[:, j], ax=precision, **weighed)
-    for ax in (roc, precision):
+    # scikit-learn adds "(Positive label: 1)", which is not the name of a class.
+    for ax, across, up in ((roc, "false positive rate", "true positive rate"), (precision, "recall", "precision")):
+        ax.set(xlabel=across, ylabel=up)
         ax.legend(fontsize="x-small")
     bins = np.linspace(0, 1, 31)
     if len(names) == 2:
