@@ -32,16 +32,16 @@ SHORTEST, LONGEST = 256, 4096  # examples: below the first, the interpreter's ti
 NATIVE_WORK = 2**22  # multiply-adds forward: with fewer in a block, the interpreter's time for it shows
 NATIVE_LIMIT = 2**33  # multiply-adds forward, half a second: Ctrl-C waits for the end of a block
 NATIVE_BLOCK = 2**23  # bytes of X
-NATIVE_LEAST = (
-    2048  # examples, even where X then has up to 8 times those bytes: to add the blocks' gradients takes time
-)
+# Examples. A block has as many also where its X is then up to 8 times NATIVE_BLOCK, because the gradient of each block
+# has to be added to the others'.
+NATIVE_LEAST = 2048
 
 # Of the work that threads share.
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
 WORTH_A_CALL = 4 * THREAD_WORK  # Two threads that come back after less wait for the interpreter: it costs 12 %.
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
-NATIVE_SHARE = 2**21  # multiply-adds forward: the least that is a share of its own for the native step
+NATIVE_SHARE = 2**21  # multiply-adds forward: the native step gives a thread no smaller share of a mini-batch
 
 # Of a block on a device.
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory

@@ -13,13 +13,15 @@ FEW = 64  # so many rows are one tile of the native step
 
 
 def predict_few(network: Network, theta: Callable[[], Any], X: Any) -> Any:
-    """yhat (n[L], m) of at most FEW examples X (n, m), as ``Fold.predict`` has it, to the bit; None: that is to do it.
+    """yhat (n[L], m) of at most FEW examples X (n, m), the bits of ``Fold.predict`` without its plan and threads.
+
+    None where only ``Fold.predict`` can do it: for more examples, or another step than the native one.
 
     theta : gives the parameters, of X's dtype; called only where they are needed
     X : finite, of NumPy
     """
     if X.shape[1] > FEW or steps.choose(network, X) != steps.NativeStep.name:
-        return None  # Another step may use a BLAS, which the fold holds to one thread.
+        return None  # Other steps may use a BLAS, which has to be held to one thread: the fold does that.
     with arrays.quiet():
         step = steps.make(network, X, X.shape[1], steps.NativeStep.name)
         step.load(theta())

@@ -90,8 +90,9 @@ class OnThreads:
 
         others: list[Future[None]] = []
         try:
+            # Not a list comprehension: were Ctrl-C to end it half-way, nobody would wait for the threads begun so far.
             for worker in workers[1:]:
-                others.append(self._helpers.submit(loop, worker))  # noqa: PERF401  # a list that is whole at any moment
+                others.append(self._helpers.submit(loop, worker))  # noqa: PERF401
             loop(workers[0])
         except BaseException:
             turn.stop()  # Ctrl-C may come between the lines above too

@@ -241,7 +241,9 @@ class Checkpoint:
         if writing is None:
             return
         writing.wait()
-        self._writing = None  # now: were Ctrl-C to come before, an older moment could take the place of a newer one
+        # Only now, after the wait. Were it None while a thread still writes, and Ctrl-C came, the last checkpoint could
+        # be written beside that one, and the older of the two be renamed last.
+        self._writing = None
         if writing.error is not None:
             warnings.warn(f"{WHAT} {self.path} was not written: {writing.error} The next one is tried.", stacklevel=3)
 

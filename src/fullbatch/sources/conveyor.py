@@ -98,9 +98,8 @@ class Streaming:
 
     def __call__(self, where: Where) -> Array:
         with self.place.current():
-            now = now_on(
-                self.cupy
-            )  # All that reads the last call's block has been launched, and comes before this event.
+            # All that reads the last call's block has been launched by now, so this event comes after it.
+            now = now_on(self.cupy)
             if self.given is not None:
                 self.given.free = now
             self._send_ahead(now)

@@ -38,7 +38,8 @@ class Dense:
 
             def read(where: Where) -> Array:
                 if isinstance(where, slice):
-                    # The array itself, where it is all wanted: a step knows it again and need not look at it anew.
+                    # All examples are the array itself, not a view of it: the native step keeps how it last described
+                    # the arrays to C, and where the same object comes again it need not do so anew.
                     return array if (where.start, where.stop) == (0, len(rows)) else array[:, where]
                 return rows.take(where, axis=0).T
 

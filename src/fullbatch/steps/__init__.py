@@ -45,9 +45,7 @@ class Step(Protocol):
     """One thread's worker for blocks of at most the size that it was made for."""
 
     name: str
-    takes_sparse: (
-        float  # X is read as SciPy's CSC array where no more than this share of it is not zero; 0: it never is
-    )
+    takes_sparse: float  # a block of X comes as SciPy's CSC array where at most this share of it is not zero; 0: never
     takes_codes: float  # X is read as Coded blocks, of no more entries than this share of its features; 0: it never is
     takes_tf32: bool  # whether ``cuda.products`` has a say in how it multiplies
     uses_blas: bool  # whether it calls a BLAS, which must then be held to one thread

@@ -101,7 +101,7 @@ class PythonBatches:
                 theta, kept = arrays.settled(updated)
             done = length(batch)
             total = self.total + J * (done / m)  # in this order: one batch gives J to the bit
-            # At once: Ctrl-C finds them of one moment.
+            # One assignment: where Ctrl-C ends the training, all five are those after the same update.
             self.theta, self.arrays, self.updates, self.place, self.total = (
                 theta,
                 kept,

@@ -91,9 +91,8 @@ class Objective:
         J = self._divide(loss, weight) + self._penalty(squares, weight)
         if weight == 0.0:  # a mini-batch of examples that all weigh nothing: they are as good as left out
             return J, 0 * gradient
-        if (
-            arrays.is_numpy(gradient) and gradient.flags.writeable
-        ):  # The sum is ours: to change it in place saves as much memory again.
+        if arrays.is_numpy(gradient) and gradient.flags.writeable:
+            # Nobody else holds the sum of the gradients. Changed in place, it needs no second array of its size.
             gradient /= weight
             if penalised is not None:
                 penalised *= self.l2 / weight

@@ -117,7 +117,9 @@ class WindowBatches:
         self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
     ) -> Iterator[float | None]:
         m = m or length(order)
-        for before, chunk in self.window.chunks(order, self.inner.place - first):  # a training that goes on has a place
+        # A training that goes on has done some of the epoch's examples: so many are left out, and not read again.
+        done = self.inner.place - first
+        for before, chunk in self.window.chunks(order, done):
             yield from self.inner.run(chunk, rate, first + before, m)
 
 
