@@ -118,7 +118,7 @@ def test_a_metric_and_a_threshold(trained, run, table, tmp_path):
     found = csv.read_csv(tmp_path / "p.csv").to_pydict()
     assert found["prediction"] == ["yes" if p >= model.threshold_ else "no" for p in found["probability_yes"]]
     shown = " ".join(run("info", tmp_path / "m.model")[1].split())
-    assert f"threshold {model.threshold_}" in shown
+    assert f"threshold {model.threshold_:.10g}" in shown
     assert "which chose the epoch and the threshold" in shown
     assert trained("--threshold", "0.25")[2].threshold_ == 0.25
 
