@@ -45,6 +45,7 @@ settings.load_profile("fullbatch")
 def small_problems_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests compute is not worth a second thread; but it is the threads that they look at."""
     monkeypatch.setattr(blocks, "THREAD_WORK", 1)
+    monkeypatch.setattr(blocks, "THREAD_EXAMPLES", 1)
 
 
 # The native step under every instruction set of this machine; without the library there is none.

@@ -305,8 +305,10 @@ inline bool make_room(Layer<float>* layers, int64_t L, TileWork& work) {
     if (own == 0 || work.memory != nullptr) return true;
     rows *= TILE / TILE_SIDE;
     const int64_t columns = 2 * Cut(TILE).bytes();
-    char* at = work.memory = zeros<char>(rows + transposed + columns + sums + own);
+    // calloc's pages are no memory before they are written: what predicts has no use for most of the piles.
+    char* at = work.memory = static_cast<char*>(calloc(size_t(rows + transposed + columns + sums + own + 64), 1));
     if (at == nullptr) return false;
+    at += 63 - (reinterpret_cast<uintptr_t>(at) + 63) % 64;
     const auto take = [&at](int64_t bytes) {
         char* p = at;
         at += bytes;

@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import fullbatch as fb
 from command.test_app import start
@@ -50,7 +51,7 @@ def test_a_checkpoint_predicts_and_is_told_of(run, folder, tmp_path):
     assert (status, out.count("\n")) == (0, 401)
     assert run("info", tmp_path / "c.ckpt")[0] == 0
     _, _, err = run("train", "--resume", tmp_path / "c.ckpt")
-    assert "warning: the training in the checkpoint is at its end (max_iter=3 is reached)" in err
+    assert "warning: the training in the checkpoint is at its end (--epochs 3 is reached)" in err
     found = json.loads(run("train", "--resume", tmp_path / "c.ckpt", "--epochs", "5", "--json")[1])
     assert (found["epochs"], found["planned"]) == (2, 5)
 
@@ -64,6 +65,7 @@ def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path, monkeypatch
     assert "--hidden is '5', and '4' in" in fails("train", "--resume", checkpoint, "--hidden", "5")
     assert "DATA is " in fails("train", folder / "people.csv", "--resume", checkpoint)
     assert "--target is 'town', and 'pays' in" in fails("train", "--resume", checkpoint, "--target", "town")
+    assert "--l2 is 0.5, and not given in" in fails("train", "--resume", checkpoint, "--l2", "0.5")
     assert "holds no training that" in fails("train", "--resume", folder / "pays.model")
     assert "leave --checkpoint" in fails("train", "--resume", checkpoint, "--checkpoint", tmp_path / "other.ckpt")
     assert "no such model file" in fails("train", "--resume", tmp_path / "none.ckpt")
@@ -96,3 +98,15 @@ def test_a_checkpoint_of_before_knows_no_bytes_of_its_files(run, folder, tmp_pat
     assert keeping._check_files(kept, options | {"validation": "0.1"}, path) == []
     earlier = [{name: value for name, value in one.items() if name != "checksum"} for one in kept]
     assert keeping._check_files(earlier, options | {"validation": "0.1"}, path) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("hidden", 4), ("threads", True), ("drop", ["x", 1]), ("model", {}), ("l2", "1")]
+)
+def test_options_are_data_too(run, fails, folder, tmp_path, option, value):
+    path = tmp_path / "c.ckpt"
+    kept = fb.Checkpoint(path)
+    kept.carry(extra={"options": {"data": str(folder / "people.csv"), option: value}})
+    with pytest.warns(ConvergenceWarning):
+        fb.MLPClassifier(max_iter=1).set_callbacks(kept).fit([[0.0], [1.0]], [0, 1])
+    assert f"its --{option} is damaged" in fails("train", "--resume", path)

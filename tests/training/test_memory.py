@@ -65,6 +65,7 @@ def test_the_bytes_of_a_parameter():
     sizes = [10, 5, 1]
     assert memory.per_parameter(Training(sizes, "adam", 4)) == 40
     assert memory.per_parameter(Training(sizes, "adam", 4, best=True)) == 44
+    assert memory.per_parameter(Training(sizes, "adam", 4, threads=4)) == 40 + 2 * 4
     assert memory.per_parameter(Training(sizes, "adam", 8)) == 80
     assert memory.per_parameter(Training(sizes, "gd", 4, mini=False)) == 40 + 8 + 12
     many = Training(sizes, "adam", 4, m=2**18, threads=3, mini=False)
@@ -79,7 +80,8 @@ def test_layers_that_tiles_take_need_more(monkeypatch, isa, more):
     assert memory.per_parameter(Training(wide, "gd", 4, mini=False, threads=2)) == 40 + 8 + 24 + 8 + 2 * more
     assert memory.per_parameter(Training(narrow, "gd", 4, mini=False)) == 40 + 8 + 12
     assert memory.per_parameter(Training(wide, "gd", 8, mini=False)) == 80 + 8 + 24
-    assert memory.per_parameter(Training(wide, "adam", 4)) == 40
+    assert memory.per_parameter(Training(wide, "adam", 4, threads=2)) == 40
+    assert memory.per_parameter(Training(wide, "adam", 4, threads=3)) == 40 + 4 + (6 if more else 0)
 
 
 def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import typer
 
@@ -58,8 +59,10 @@ class Kept:
             raise InputError(f"{files}, written since the training began: {error}") from None
 
 
-def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
+def going_on(context: typer.Context, path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the training that a checkpoint keeps, with those that may be others now.
+
+    types : of the command's parameters, by name
 
     Raises InputError for an option that was given and cannot change, with both values, and for a checkpoint that
     ``fullbatch train`` did not make; ModelFileError for what is none.
@@ -70,12 +73,15 @@ def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
     kept = checkpoint.extra.get("options")
     if not isinstance(kept, dict) or not set(kept) <= set(context.params):
         raise InputError(f"--resume {path}: it holds no training that `fullbatch train --checkpoint` kept.")
+    if wrong := [name for name, value in kept.items() if not _is_of(types[name], value)]:
+        raise InputError(f"--resume {path}: its --{_dashed(wrong[0])} is damaged; take an earlier copy of the file.")
     given = {name: value for name, value in context.params.items() if _is_typed(context, name)}
     for name, value in given.items():
         if name not in MAY_CHANGE and _plain(name, value) != kept.get(name):
-            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            option = "DATA" if name == "data" else f"--{_dashed(name)}"
+            then = "not given" if kept.get(name) is None else repr(kept[name])
             raise InputError(
-                f"{option} is {_plain(name, value)!r}, and {kept.get(name)!r} in {path}: a training that goes on "
+                f"{option} is {_plain(name, value)!r}, and {then} in {path}: a training that goes on "
                 "cannot change it; leave it away, or train anew."
             )
     asked = given.pop("checkpoint", path)
@@ -85,6 +91,20 @@ def going_on(context: typer.Context, path: Path) -> dict[str, Any]:
     written = _check_files(checkpoint.extra.get("files", []), options, path)
     context.obj = Kept((checkpoint,), checkpoint, written)
     return {**options, "resume": None, "checkpoint": path}
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value that JSON has is one of a parameter of this type: ``int | None``, ``list[str]``."""
+    if isinstance(kind, UnionType):
+        return any(_is_of(one, value) for one in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of(get_args(kind)[0], one) for one in value)
+    as_json: Any = {Path: str, float: (int, float)}.get(kind, kind)
+    return isinstance(value, as_json) and isinstance(value, bool) == (kind is bool)
 
 
 def _check_same_file(checkpoint: Path, resumed: Path) -> None:
@@ -169,7 +189,8 @@ def warnings_said() -> Iterator[None]:
     """Warnings of a checkpoint (not written, or of other bits) and of lost workers of a cluster are lines on stderr."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message="(?s)(.*checkpoint|cluster: )", category=UserWarning)
-        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        # An estimator's name of an option is none of the command's.
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}".replace("max_iter=", "--epochs "))
         yield
 
 

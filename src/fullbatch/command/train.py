@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -323,7 +323,7 @@ def train(
     """Train a network on a table and score it on rows that it has not seen."""
     options = dict(locals())
     if resume is not None:
-        return train(context, **going_on(context, resume))
+        return train(context, **going_on(context, resume, get_type_hints(train)))
     from fullbatch.command.report import TrainingProgress
 
     kept = kept_by(context, options)

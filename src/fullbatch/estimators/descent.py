@@ -16,6 +16,7 @@ from fullbatch.errors import InputError
 from fullbatch.estimators.job import HeldOut, Job
 from fullbatch.estimators.record import Record, kept_theta
 from fullbatch.machine import arrays
+from fullbatch.machine.finite import row_blocks
 from fullbatch.machine.shuffling import shuffle
 from fullbatch.sources import Where
 from fullbatch.sources.mapped import said_of
@@ -136,19 +137,20 @@ def _train(
     """
     state = _start(estimator, job, incremental, record.resumed, batch_size)
     record.forget()
-    loop = _loop(estimator, job, rng, record, state, batch_size)
+    good = _LastGood(estimator, job, state.theta)
+    loop = _loop(estimator, job, rng, record, state, batch_size, good)
     _begin(estimator)
     before = None
     try:
         if batch_size == job.m and not incremental and _needs_no_states(estimator, job, record):
             state = _hurry(estimator, job, state)
-            loop = _loop(estimator, job, rng, record, state, batch_size)
-        good = state.theta
+            loop = _loop(estimator, job, rng, record, state, batch_size, good)
+            good.theta = state.theta
         first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
         for number in range(first, planned):
             task = job.begin_task(f"epoch {number}")
-            before = _without_arrays(state)
-            _let_show(estimator, job, before)
+            good.show(state)
+            before = _without_arrays(state, good.theta)
             del state
             state = next(loop)
             _write_down(estimator, state)
@@ -158,10 +160,11 @@ def _train(
             # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
             if (stop or number + 1 == planned or not sound) and not is_finite(state.theta):
                 if before.theta is not None and is_finite(before.theta):
-                    good = before.theta
-                _note_divergence(estimator, good if state.best_theta is None else state.best_theta, job)
+                    good.theta = before.theta
+                _note_divergence(estimator, good.theta if state.best_theta is None else state.best_theta, job)
                 return loop.whole(state)
-            good = _last_sound(before.theta if sound else good, state.theta)
+            if not good.take(state.theta) and sound and before.theta is not None:
+                good.theta = before.theta
             record.between(partial(loop.whole, state))
             if stop:
                 break
@@ -170,7 +173,8 @@ def _train(
     except KeyboardInterrupt as interrupt:
         warnings.warn("Training interrupted by user.", stacklevel=7)
         state = getattr(interrupt, "state", None) or loop.last()
-    before = good = None
+    good.show(state)  # so that earlier parameters are not held while the optimiser's arrays are copied
+    before = good.theta = None
     if job.held_out is not None:
         job.held_out.objective.fold.rest()
     state = loop.whole(state)
@@ -209,33 +213,63 @@ def _orders(
 
 
 def _loop(
-    estimator: Any, job: Job, rng: np.random.RandomState, record: Record, state: TrainingState, batch_size: int
+    estimator: Any,
+    job: Job,
+    rng: np.random.RandomState,
+    record: Record,
+    state: TrainingState,
+    batch_size: int,
+    good: _LastGood,
 ) -> Epochs:
     """The epochs from this state on, of which the checkpoints are told it."""
     orders = _orders(estimator, job, rng, state, batch_size, keeps=bool(record.keepers))
     record.note(state)
     return epochs(
         job.objective, make_optimizer(estimator), state,
-        orders=orders, batch_size=batch_size, watch=_watch(estimator, job),
+        orders=orders, batch_size=batch_size, watch=_watch(estimator, job, good),
         between=record.between if record.keepers else None, light=True,
     )  # fmt: skip
 
 
-def _without_arrays(state: TrainingState) -> TrainingState:
+class _LastGood:
+    """The parameters to go back to where the next ones are not finite.
+
+    Those of a large network on the host are looked at after each epoch, which costs little there, and are then the only
+    ones that are held: the fitted attributes are views of them meanwhile.
+    """
+
+    def __init__(self, estimator: Any, job: Job, theta: Any) -> None:
+        self.estimator, self.job, self.theta = estimator, job, theta
+
+    def take(self, theta: Any) -> bool:
+        """Take the latest parameters if it costs little to see that they are finite, and they are."""
+        found = theta is self.theta or (_is_large(theta) and is_finite(theta))
+        if found:
+            self.theta = theta
+        return found
+
+    def show(self, state: TrainingState) -> None:
+        """Let the fitted attributes of a large network be views of parameters that are held anyway."""
+        theta = state.theta if state.best_theta is None else state.best_theta
+        if state.best_theta is not None:  # it is what is gone back to
+            self.theta = None
+        if not self.job.inputs.away and _is_large(theta):
+            self.estimator.__dict__.update(self.job.views_of(theta))
+
+    def before_scoring(self, theta: Any) -> None:
+        """What scores these has a copy for each thread: let go of earlier ones, but for the best."""
+        if not self.estimator.early_stopping and _is_large(theta) and self.take(theta) and not self.job.inputs.away:
+            self.estimator.__dict__.update(self.job.views_of(theta))
+
+
+def _is_large(theta: Any) -> bool:
+    return arrays.is_numpy(theta) and theta.size > WORTH_A_LOOK
+
+
+def _without_arrays(state: TrainingState, good: Any) -> TrainingState:
     """What is held of a state while the next epoch runs: of theta and the best so far one is enough to go back to."""
-    return state._replace(arrays=(), theta=state.theta if state.best_theta is None else None)
-
-
-def _let_show(estimator: Any, job: Job, state: TrainingState) -> None:
-    """Let the fitted attributes of a large network be views of parameters that are held anyway, not the first ones."""
-    theta = state.theta if state.best_theta is None else state.best_theta
-    if not job.inputs.away and arrays.is_numpy(theta) and theta.size > WORTH_A_LOOK:
-        estimator.__dict__.update(job.views_of(theta))
-
-
-def _last_sound(theta: Any, latest: Any) -> Any:
-    """The parameters to go back to where the next ones are not finite: the latest, if to look costs little."""
-    return latest if arrays.is_numpy(latest) and latest.size > WORTH_A_LOOK and is_finite(latest) else theta
+    held = state.best_theta is not None or (state.theta is good and _is_large(good))
+    return state._replace(arrays=(), theta=None if held else state.theta)
 
 
 def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, batch_size: int) -> TrainingState:
@@ -280,16 +314,22 @@ def _placed(state: TrainingState, estimator: Any, job: Job, batch_size: int) -> 
     )
 
 
-def _watch(estimator: Any, job: Job) -> Watch:
+def _watch(estimator: Any, job: Job, good: _LastGood | None = None) -> Watch:
+    """What is looked at after an epoch. good : to be told of the parameters before held-out examples are scored"""
     held_out = job.held_out
     if held_out is None:
         return Watch(estimator.tol, estimator.n_iter_no_change, job.offset)
+
+    def cost(theta: Any) -> float:
+        if good is not None:
+            good.before_scoring(theta)
+        return held_out.cost(theta)
 
     def score(theta: Any, cost: float) -> float:
         return -cost if estimator.scoring == "loss" else _score(estimator, theta, held_out)
 
     asked = score if estimator.early_stopping else None
-    return Watch(estimator.tol, estimator.n_iter_no_change, job.offset, held_out.cost, asked)
+    return Watch(estimator.tol, estimator.n_iter_no_change, job.offset, cost, asked)
 
 
 def _score(estimator: Any, theta: Any, held_out: HeldOut) -> float:
@@ -404,6 +444,7 @@ def _rows_of_a_batch(estimator: Any, job: Job) -> int:
 
 
 def is_finite(theta: Any) -> bool:
-    """Whether all parameters are: of a device that is waited for once."""
+    """Whether all parameters are: by blocks on the host, where memory is short; a device is waited for once."""
     xp = arrays.namespace(theta)
-    return bool(xp.all(xp.isfinite(theta)))
+    blocks = (block for _, block in row_blocks(theta)) if arrays.is_numpy(theta) else (theta,)
+    return all(bool(xp.all(xp.isfinite(block))) for block in blocks)

@@ -11,6 +11,7 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.estimators.inputs import Inputs
 from fullbatch.estimators.job import Part
+from fullbatch.fold.blocks import THREAD_EXAMPLES
 from fullbatch.machine import arrays
 from fullbatch.machine.threads import of_jobs, thread_count
 from fullbatch.training import memory
@@ -34,9 +35,11 @@ def check_memory(
     parameters = np.broadcast_to(inputs.X.like.dtype.type(0), (count(network.sizes),))  # of no memory
     step = steps.choose(network, inputs.X.like, "")
     mini = optimizer is not None and NativeBatches.can_run(step, optimizer.make(), parameters, int(batch), m)
-    threads = thread_count(of_jobs(estimator.n_jobs))
-    threads = max(1, min(threads, -(-(scored if mini else m) // TILE)))
     best = bool(estimator.early_stopping) and optimizer is not None
+    if best and parts[1] is None:
+        scored = int(estimator.validation_fraction * m)
+    worth = scored // THREAD_EXAMPLES if mini else -(-m // TILE)
+    threads = max(1, min(thread_count(of_jobs(estimator.n_jobs)), worth))
     need = memory.Training(network.sizes, estimator.solver, inputs.X.like.dtype.itemsize, m, threads, mini, best, kept)
     memory.check(need)
     return memory.line(need)

@@ -38,6 +38,7 @@ NATIVE_LEAST = 2048
 
 # Of the work that threads share.
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
+THREAD_EXAMPLES = 128  # Of the native step: to copy a wide network's parameters for a thread takes as long as so many.
 WORTH_A_CALL = 4 * THREAD_WORK  # Two threads that come back after less wait for the interpreter: it costs 12 %.
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
@@ -292,4 +293,5 @@ class Plan:
         each = multiply_adds(self.network)
         if not native and self.block * each < THREAD_WORK:
             return 1  # threads whose NumPy calls are that short wait for the interpreter: 3 times as long at 28-1
-        return max(1, min(len(self.blocks()), self.m * each // THREAD_WORK))
+        most = self.m // THREAD_EXAMPLES if native else self.m
+        return max(1, min(len(self.blocks()), self.m * each // THREAD_WORK, most))

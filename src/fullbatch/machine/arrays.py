@@ -214,6 +214,13 @@ def cupy_if_loaded() -> Any:
     return sys.modules.get("cupy")
 
 
+def zeros_like(array: Any) -> Any:
+    """Zeros; NumPy's take no memory before they are written."""
+    if is_numpy(array):
+        return np.zeros(array.shape, array.dtype)
+    return namespace(array).zeros_like(array)
+
+
 def settled(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arrays of a lazy library, computed: of the same library still, but no longer the tasks that they were made by.
 

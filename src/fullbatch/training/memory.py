@@ -3,7 +3,7 @@
 Of p parameters in a dtype of s bytes, beside the data and what an interpreter takes:
 
     mini-batches                     p * 10 s, and p * s where the best parameters are kept (40 and 44 bytes in float32)
-        beyond two threads that score held-out rows: p * s for each
+        beyond two threads that score held-out rows: p * s for each, and p * 6 by tiles
     full batches, and mini-batches that the native step does not take
                                      p * (10 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1)), K leaves, T threads
     L-BFGS, SciPy's memory of it     p * (200 + 2 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1))
@@ -31,6 +31,7 @@ WORTH_ASKING, WORTH_SAYING = 2**26, 2**28  # bytes
 class Training(NamedTuple):
     """What decides about the memory of a training.
 
+    threads : that learn; of native mini-batches, which share the parameters, those that score held-out rows
     mini : whether it learns from native mini-batches;  best : whether the best parameters are kept beside the last ones
     checkpoints : whether it is kept while it runs
     """
@@ -53,8 +54,10 @@ def per_parameter(of: Training) -> float:
         leaves = max(1, math.ceil(of.m / leaf_size(of.sizes[0])))
         tiles = 16 if s == 4 and by_tiles(of.sizes) else 0
         bytes_ += 8 * (1 + math.ceil(math.log2(leaves))) + (3 * s + tiles) * threads + 8 * (threads - 1)
-    if of.best:
-        bytes_ += s * (1 + max(0, threads - 2))
+        scoring = s if of.best else 0
+    else:
+        scoring = s + (6 if s == 4 and by_tiles(of.sizes) else 0)
+    bytes_ += scoring * max(0, threads - 2) + s * of.best
     return bytes_ + 9 * s * of.checkpoints
 
 

@@ -35,7 +35,7 @@ class Optimizer(NamedTuple):
 
     def init(self, theta: Any) -> tuple[Any, ...]:
         """The arrays before the first update."""
-        return tuple(arrays.namespace(theta).zeros_like(theta) for _ in self.keeps)
+        return tuple(arrays.zeros_like(theta) for _ in self.keeps)
 
 
 def gd() -> Optimizer:
