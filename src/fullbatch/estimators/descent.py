@@ -124,12 +124,7 @@ def descend(estimator: Any, job: Job, rng: np.random.RandomState, incremental: b
 
 
 def _train(
-    estimator: Any,
-    job: Job,
-    rng: np.random.RandomState,
-    incremental: bool,
-    record: Record,
-    batch_size: int,
+    estimator: Any, job: Job, rng: np.random.RandomState, incremental: bool, record: Record, batch_size: int
 ) -> TrainingState:
     """To the end, to an interruption or to a divergence: the state then.
 
