@@ -118,6 +118,7 @@ FURTHER = (
     Part("racecheck", ("bench.gpu_more", "racecheck"), 300),
     Part("hashes", ("bench.gpu_more", "hashes"), 120),
     Part("epochs", ("bench.gpu_more", "epochs"), 420),
+    Part("codes", ("bench.gpu_more", "codes"), 300),
     Part("forms", ("bench.gpu_more", "forms"), 180),
     Part(
         "crossover",
@@ -134,6 +135,7 @@ WHAT = {
     "racecheck": "its racecheck",
     "hashes": "ten runs of every step and of epochs, one hash each",
     "epochs": "an epoch of Adam beside PyTorch, eager and compiled with CUDA graphs",
+    "codes": "a table of codes beside its ones and zeros, full batches and epochs",
     "forms": "more shapes, by every step",
     "crossover": "m from 1,000 to 20 million beside NumPy and the native step, in more rounds",
     "streaming": "the share of the copy's rate, again",

@@ -12,18 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bench import gpu_parts, problem
-from bench.gpu_parts import Points, attempt, seconds_of
+from bench.gpu_parts import ROWS, Points, able, attempt, passes, seconds_of
 from bench.losses import torch_loss
 from bench.problem import Problem, Shape
-from fullbatch import steps
+from fullbatch.core.network import Network
 from fullbatch.core.parameters import flatten
-from fullbatch.sources import Dense, Examples, OneHot
+from fullbatch.machine import places
+from fullbatch.sources import Dense, Examples, OneHot, Uploaded
+from fullbatch.sources.encoded import EncodedTable, EncodedThere
+from fullbatch.sources.placing import made_dense
 from fullbatch.training.loop import epochs
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import adam
@@ -37,6 +41,101 @@ RUNS = 10
 DTYPES = "float32", "float64"
 OF_HASHES = "28-64-1", "784-100-10", "28-1"
 OF_KERNELS = "28-64-1", "3-5-4-3", "40-9-1", "28-1"
+LEVELS = 12, 31, 16, 105, 331  # of the categories of a table like flights
+
+
+# --- A table of codes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A table like flights: a number and five categories, 14 bytes a row in float32, for 496 features."""
+
+    network: Network
+    table: EncodedTable
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, m: int, dtype: str = "float32") -> Codes:
+        rng = np.random.default_rng(0)
+        starts = 1 + np.cumsum([0, *LEVELS[:-1]])
+        ones = np.stack([s + rng.integers(0, n, m) for s, n in zip(starts, LEVELS, strict=True)], 1).astype(np.uint16)
+        table = EncodedTable(rng.standard_normal((m, 1)).astype(dtype), ones, 1 + sum(LEVELS))
+        targets = (table.numbers[:, 0] + (ones[:, -1] % 3) > 1).astype(dtype)[np.newaxis]
+        return cls(Network([table.n, 64, 1]), table, targets)
+
+    @property
+    def m(self) -> int:
+        return self.table.m
+
+    @property
+    def theta(self) -> Any:
+        import cupy
+
+        return cupy.asarray(flatten(self.network.init(seed=0, dtype=self.table.numbers.dtype.name)))
+
+    def there(self, ones: bool = False) -> Examples:
+        """On the card, as codes, or as ``ones`` and zeros."""
+        import cupy
+
+        codes = EncodedThere(cupy.asarray(self.table.numbers), cupy.asarray(self.table.ones), self.table.n)
+        Y = Dense(cupy.asarray(self.targets))
+        if not ones:
+            return Examples(codes, Y)
+        made = made_dense(codes, places.place("cuda"))
+        if made is None:
+            raise MemoryError("the card has no room for X of ones and zeros")
+        return Examples(Dense(made.T), Y)
+
+    def streamed(self, ones: bool = False) -> Examples:
+        place = places.place("cuda")
+        X: Any = Ones(self.table) if ones else self.table
+        return Examples(Uploaded(X, place), Uploaded(Dense(self.targets), place))
+
+
+@dataclass(frozen=True)
+class Ones:
+    """A table of codes that has no codes for whoever asks."""
+
+    table: EncodedTable
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("entries", "coded_reader", "in_memory"):
+            raise AttributeError(name)
+        return getattr(self.table, name)
+
+
+def codes(scale: float = 1.0) -> Points:
+    """A gradient, and an epoch of Adam, over a table of codes: there and streamed, as codes and as ones and zeros."""
+    table = Codes.of(max(1, int(84 * scale)) * ROWS)  # X of ones and zeros: 10.9 GB
+    gradients: list[Any] = []
+    for name in ("there", "streamed"):
+        for ones in (False, True):
+            what = {"case": "codes", "m": table.m, "X": f"{'ones' if ones else 'codes'}, {name}"}
+            yield attempt(what, partial(_of_codes, table, name, ones, gradients))
+    for batch in BATCHES:
+        for ones in (False, True):
+            what = {"case": "codes", "m": table.m, "batch": batch, "X": "ones" if ones else "codes"}
+            yield attempt(what, partial(_epoch_of_codes, table, ones, batch))
+
+
+def _of_codes(table: Codes, where: str, ones: bool, gradients: list[Any]) -> dict[str, Any]:
+    """Also how far the gradient is from the first one."""
+    examples = getattr(table, where)(ones)
+    with Objective(table.network, examples) as objective:
+        found = objective.cost_and_gradient(table.theta)[1].get()
+        step = objective.fold.step_name
+    gradients.append(found)
+    apart = float(np.max(np.abs(found - gradients[0])) / np.max(np.abs(gradients[0])))
+    return {"step": step, "apart": apart, **passes(table.network, table.theta, examples, np.inf, [])}
+
+
+def _epoch_of_codes(table: Codes, ones: bool, batch: int) -> dict[str, Any]:
+    optimizer = adam()
+    with Objective(table.network, table.there(ones)) as objective:
+        state = TrainingState.start(table.theta, optimizer, Schedule("constant", RATE))
+        loop = epochs(objective, optimizer, state, orders=orders(table.m), batch_size=batch, light=True)
+        return seconds_of(lambda: next(loop), untimed=1, rounds=3, most=15)
 
 
 # --- An epoch of Adam -----------------------------------------------------------------------------------------
@@ -128,11 +227,15 @@ def hashes(runs: int = RUNS, m: int = 300_001) -> Points:
     for name in OF_HASHES:
         p = problem.make(Shape.parse(name), m if Shape.parse(name).sizes[0] < 100 else m // 8)
         theta, examples = on_card(p)
-        for step in [one for one in steps.STEPS if steps.STEPS[one].can_run(p.network, examples.X.like)]:
+        for step in able(p.network, examples.X.like):
             call = partial(_bits_of, step, p, theta, examples)
             yield attempt({"case": name, "step": step}, partial(_different, runs, call))
         what = {"case": name, "step": "two epochs of Adam"}
         yield attempt(what, partial(_different, runs, partial(_bits_of_epochs, p, theta, examples)))
+    table = Codes.of(m)
+    for step, bits in (("coded", partial(_bits_of, "coded")), ("two epochs of Adam", _bits_of_epochs)):
+        call = partial(bits, table, table.theta, table.there())
+        yield attempt({"case": "codes", "step": step}, partial(_different, runs, call))
 
 
 def _different(runs: int, call: Callable[[], bytes]) -> dict[str, Any]:
@@ -140,13 +243,13 @@ def _different(runs: int, call: Callable[[], bytes]) -> dict[str, Any]:
     return {"runs": runs, "different": len(found), "hash": min(found)}
 
 
-def _bits_of(step: str, p: Problem, theta: Any, examples: Examples) -> bytes:
+def _bits_of(step: str, p: Problem | Codes, theta: Any, examples: Examples) -> bytes:
     with gpu_parts.only(step), Objective(p.network, examples) as objective:
         J, gradient = objective.cost_and_gradient(theta)
     return np.float64(J).tobytes() + gradient.get().tobytes()
 
 
-def _bits_of_epochs(p: Problem, theta: Any, examples: Examples, batch: int = 1000) -> bytes:
+def _bits_of_epochs(p: Problem | Codes, theta: Any, examples: Examples, batch: int = 1000) -> bytes:
     optimizer = adam()
     state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
     chosen = (order for _, order in zip(range(2), orders(p.m), strict=False))
@@ -164,11 +267,16 @@ def kernels(m: int = 1300) -> Points:
         for dtype in DTYPES:
             p = problem.make(Shape.parse(name), m, dtype)
             theta, examples = on_card(p) if dtype == "float32" else _of_numbers(p)
-            for step in [one for one in steps.STEPS if steps.STEPS[one].can_run(p.network, examples.X.like)]:
+            for step in able(p.network, examples.X.like):
                 _bits_of(step, p, theta, examples)
                 yield {"case": name, "dtype": dtype, "step": step}
             _bits_of_epochs(p, theta, examples, 200)
             yield {"case": name, "dtype": dtype, "step": "two epochs of Adam"}
+    for dtype in DTYPES:
+        table = Codes.of(m, dtype)
+        _bits_of("coded", table, table.theta, table.there())
+        _bits_of_epochs(table, table.theta, table.there(), 200)
+        yield {"case": "codes", "dtype": dtype, "step": "coded"}
 
 
 def _of_numbers(p: Problem) -> tuple[Any, Examples]:
@@ -210,6 +318,7 @@ PARTS: dict[str, Callable[[], Points]] = {
     "epochs": epochs_of_adam,
     "hashes": hashes,
     "forms": forms,
+    "codes": codes,
 }
 
 if __name__ == "__main__":

@@ -161,6 +161,11 @@ def only(step: str) -> Iterator[None]:
         steps.STEPS.update(before)
 
 
+def able(network: Network, like: Any) -> list[str]:
+    """The steps that can run of numbers, the fastest first."""
+    return [name for name, step in steps.STEPS.items() if not step.takes_codes and step.can_run(network, like)]
+
+
 @dataclass(frozen=True)
 class Case:
     """A problem on the card: its 2^16 rows ``repeats`` times."""
@@ -232,7 +237,7 @@ def _steps_of(name: str, repeats: int) -> Points:
         yield {"case": name, "m": ROWS * repeats, "error": one_line(fault)}
         return
     chosen = steps.choose(case.p.network, case.X)
-    for step in [name for name in steps.STEPS if steps.STEPS[name].can_run(case.p.network, case.X)]:
+    for step in able(case.p.network, case.X):
         what = {"case": name, "m": ROWS * repeats, "step": step, "chosen": step == chosen}
         yield attempt({**what, "data": case.X.nbytes + case.Y.nbytes}, partial(case.timed, step))
 
@@ -419,15 +424,14 @@ def copy_rates(table: np.ndarray, size: int) -> dict[str, Any]:
     }
 
 
-def passes(p: Problem, examples: Examples, budget: float, found: list[Any]) -> dict[str, Any]:
+def passes(network: Network, theta: Any, examples: Examples, budget: float, found: list[Any]) -> dict[str, Any]:
     """Whole costs and gradients over the examples, timed; the outcomes go to ``found``."""
     import cupy
 
-    theta = cupy.asarray(flatten(p.params))
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
     held = pool.used_bytes()
-    with Objective(p.network, examples, budget=budget) as objective:
+    with Objective(network, examples, budget=budget) as objective:
         times = seconds_of(lambda: found.append(objective.cost_and_gradient(theta)), untimed=1, rounds=5, most=10)
         peak = pool.total_bytes() - held
         return {**times, "peak": peak, "note": objective.fold.note, "block": objective.fold.block}
@@ -444,15 +448,16 @@ def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     copies = copy_rates(p.table, int(2**30 * scale))
     yield {"what": "copies", **copies}
     place, outcomes = places.place("cuda"), list[Any]()
+    theta = place.put(flatten(p.params))
     budget = place.budget(limit)
     there = Examples(Uploaded(Dense(p.X), place), Uploaded(Dense(p.Y), place))
-    streamed = passes(p, there, budget, outcomes)
+    streamed = passes(p.network, theta, there, budget, outcomes)
     rate = data / streamed["seconds"]
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": None, **copies,
     }  # fmt: skip
     there = Examples(*(Dense(resident(table, place).T) for table in (p.table, p.targets)))
-    whole = passes(p, there, budget, outcomes)
+    whole = passes(p.network, theta, there, budget, outcomes)
     same = len({tuple(_bits(outcome)) for outcome in outcomes}) == 1
     yield {
         **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": same, **copies,

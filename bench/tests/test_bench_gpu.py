@@ -401,12 +401,30 @@ def test_the_further_parts_on_a_card_that_is_pretended(monkeypatch):
         "fused",
         "inplace",
         "array",
+        "coded",
         "two epochs of Adam",
     }
     assert all(point["different"] == 1 for point in found)
     monkeypatch.setattr(gpu_more, "OF_KERNELS", ("5-7-1",))
     monkeypatch.setattr(gpu_more, "DTYPES", ("float32",))
     assert {point["step"] for point in gpu_more.kernels(450)} == {point["step"] for point in found}
+
+
+@fake_cupy.pretended
+def test_a_table_of_codes_there_and_streamed_beside_its_ones(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    monkeypatch.setattr(gpu_more, "ROWS", 90)
+    monkeypatch.setattr(gpu_more, "BATCHES", (40,))
+    monkeypatch.setattr(gpu_more, "LEVELS", (3, 21))
+    real = gpu_parts.seconds_of
+    for module in (gpu_more, gpu_parts):
+        monkeypatch.setattr(module, "seconds_of", lambda call, **options: real(call, untimed=0, rounds=1))
+    points = list(gpu_more.codes(scale=1 / 84))
+    assert [point.get("step") for point in points] == ["coded", "onepass"] * 2 + [None, None]
+    assert [point["X"] for point in points[:4]] == ["codes, there", "ones, there", "codes, streamed", "ones, streamed"]
+    assert all(point["apart"] < 1e-5 for point in points[:4])
+    assert points[2]["apart"] == 0
+    assert all(point["seconds"] > 0 for point in points)
 
 
 @pytest.mark.parametrize("name", ["5-4-3", "5-7-1"])

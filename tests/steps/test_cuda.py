@@ -18,7 +18,7 @@ from fullbatch.core.losses import OUTPUTS
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.steps import ArrayStep, FusedStep, OnePassStep, TwoPassStep
-from fullbatch.steps.cuda import kernels, onepass, products, segments, tensor, tiles, twopass
+from fullbatch.steps.cuda import coded, kernels, onepass, products, segments, tensor, tiles, twopass
 from fullbatch.steps.cuda.kernels import Variant
 from reference import problem, relative
 
@@ -496,6 +496,9 @@ TWO_PASS = [
     )
 ]  # fmt: skip
 
+CODED = [(coded.source(name, dtype, codes), name) for name in coded.KERNELS for dtype, codes in
+         (("float32", "uint16"), ("float64", "uint32"))]  # fmt: skip
+
 TENSOR = [
     (tensor.Variant("tanh", "sigmoid", tiles.SPLIT, 1, 4), False),
     (tensor.Variant("silu", "exp", tiles.TF32, 4, 4), True),
@@ -509,7 +512,7 @@ def test_nvrtc_compiles_the_kernels_without_a_gpu(architecture):
     core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
     options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True)  # as CuPy has it
     sources = [(variant.source(kernel), kernel) for variant in VARIANTS for kernel in kernels.KERNELS]
-    sources += [(variant.source, "onepass") for variant in ONE_PASS]
+    sources += [(variant.source, "onepass") for variant in ONE_PASS] + CODED
     sources += [(variant.source(gathers), "tensor") for variant, gathers in TENSOR]
     sources += [(variant.source(kernel), kernel) for variant in TWO_PASS for kernel in twopass.KERNELS]
     for source, kernel in sources + [

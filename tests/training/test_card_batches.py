@@ -16,6 +16,7 @@ import fullbatch as fb
 from fullbatch import steps
 from fullbatch.core.dropout import Dropout
 from fullbatch.core.parameters import flatten
+from fullbatch.errors import DeviceError
 from fullbatch.fold import blocks
 from fullbatch.machine import places
 from fullbatch.sources import Dense, Examples, OneHot, Subset, Uploaded
@@ -336,6 +337,7 @@ def test_what_they_cannot_do_the_loop_in_python_does(fake, why, monkeypatch):
         optimizer = optimizer._replace(name="mine")
     elif why == "a small budget":
         budget, batch_size = blocks.workspace(network, theta, 150, m=150), 149
+        monkeypatch.setattr(card_batches, "_piece", lambda *_: 0)
     elif why == "one batch":
         batch_size = 150
     elif why == "dropout":
@@ -353,6 +355,66 @@ def test_what_they_cannot_do_the_loop_in_python_does(fake, why, monkeypatch):
         assert type(made) is PythonBatches
         *_, last = epochs(objective, optimizer, state, orders=orders_of(150), batch_size=batch_size)
     assert np.isfinite(host(last.theta)).all()
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize(
+    ("which", "where"), [("onepass", "there"), ("onepass", "streamed"), ("fused", "there"), ("twopass", "streamed")]
+)
+def test_memory_that_runs_out_within_an_epoch_changes_no_bit(fake, which, where, monkeypatch):
+    """In the second epoch, also in a graph: what was under way is done again in halves, and in halves of these."""
+    monkeypatch.setattr(card_batches, "REPEATS", 2)
+    network, theta, examples = case(fake, which, m=300, weighted=True)
+    if where == "streamed":
+        on_host = [Uploaded(Dense(host(one.array)), places.place("cuda")) for one in (examples.X, examples.Y)]
+        examples = Examples(*on_host, examples.weight)
+    step, found, sizes, most = steps.STEPS[which], [], [], [10**6]
+    least, _ = step.of_batch
+    real, launch = step.rows_of_batch, fake_cupy.Graph.launch
+
+    def look(k):
+        sizes.append(k)
+        if len(sizes) > 2 and k > most[0]:
+            raise fake_cupy.OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+
+    def rows_of_batch(self, batch, rows, segment):
+        if fake_cupy.Stream.captured is None:
+            look(batch.k)
+        else:
+            repeated.append(batch.k)
+        real(self, batch, rows, segment)
+
+    repeated = []
+    monkeypatch.setattr(step, "rows_of_batch", rows_of_batch)
+    monkeypatch.setattr(fake_cupy.Graph, "launch", lambda self: look(repeated[-1]) or launch(self))
+    for limit in (10**6, 2 * least, least):
+        sizes.clear()
+        most[0] = limit
+        with Objective(network, examples, l2=0.1) as objective:
+            found.append(bits(train(objective, theta, "adam", orders_of(300), 4 * least + 10)[-1]))
+        assert max(sizes[-3:]) <= limit
+        assert max(sizes) == 4 * least + 10
+    assert found[0] == found[1] == found[2]
+    most[0] = least - 1
+    sizes.clear()
+    there = places.place("cuda")
+    with Objective(network, examples) as objective, pytest.raises(DeviceError, match="of memory"), there.computing():
+        train(objective, theta, "adam", orders_of(300), 4 * least)
+
+
+@fake_cupy.pretended
+def test_a_batch_for_which_there_is_little_memory_is_done_in_parts_from_the_start(fake, monkeypatch):
+    network, theta, examples = case(fake, "fused", m=300)
+    found = []
+    for budget in (np.inf, blocks.workspace(network, theta, 256, m=300) + 12 * 300):
+        with Objective(network, examples, budget=budget) as objective:
+            piece = card_batches._piece(objective, 290)
+            assert piece == (290 if budget == np.inf else 128), "two segments"
+            found.append(bits(train(objective, theta, "adam", orders_of(300), 290)[-1]))
+    assert found[0] == found[1]
+    with Objective(network, examples) as objective:
+        objective.limits["budget"] = 10_000
+        assert card_batches._piece(objective, 290) == 0
 
 
 @fake_cupy.pretended

@@ -147,9 +147,11 @@ def batches(order: Where, size: int) -> Iterator[Where]:
         yield slice(order.start + start, order.start + stop) if isinstance(order, slice) else order[start:stop]
 
 
-def remaining(order: Where, place: int) -> Where:
-    """The rest of an order of examples, from a place in it on."""
-    return slice(order.start + place, order.stop) if isinstance(order, slice) else order[place:]
+def remaining(order: Where, place: int, stop: int | None = None) -> Where:
+    """The rest of an order of examples, from a place in it on, or up to another one."""
+    if not isinstance(order, slice):
+        return order[place:stop]
+    return slice(order.start + place, order.stop if stop is None else order.start + stop)
 
 
 def length(where: Where) -> int:

@@ -90,7 +90,7 @@ def as_whole(X: Columns, budget: float, target: int = 0, weight: int = 0) -> tup
     coded = EncodedThere(numbers, ones, X.n)
     dense = X.n * X.m * coded.numbers.dtype.itemsize
     if coded.entries > FEW * X.n and fits(size + dense + beside, budget):
-        made = _made_dense(coded, X.place)
+        made = made_dense(coded, X.place)
         if made is not None:
             return Dense(made.T), budget - dense - beside
     return coded, budget - size - beside
@@ -107,7 +107,7 @@ def _tables_of(X: Uploaded) -> list[np.ndarray]:
     return [X.host.numbers, X.host.ones] if X.place.is_cuda else []
 
 
-def _made_dense(coded: EncodedThere, place: Any) -> Any:
+def made_dense(coded: EncodedThere, place: Any) -> Any:
     """The table (m, n) of ones and zeros, made where its codes lie; None where it does not fit."""
     try:
         cupy, read = arrays.cupy_if_loaded(), coded.reader()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch import steps
+from fullbatch.core.parameters import count
 from fullbatch.fold import blocks
 from fullbatch.fold.worker import Worker
 from fullbatch.machine import arrays, cuda
@@ -27,7 +28,6 @@ from fullbatch.sources import (
     OneHot,
     Subset,
     Where,
-    batches,
     entries,
     in_memory,
     length,
@@ -52,9 +52,9 @@ class CardBatches:
         fold, m = objective.fold, objective.examples.m
         if optimizer.name not in RULES or not _step_of(objective):
             return False
-        if not arrays.is_cupy(fold.examples.X.like) or not batch_size < m < 2**31 or batch_size > fold.block:
+        if not arrays.is_cupy(fold.examples.X.like) or not batch_size < m < 2**31:
             return False
-        return _needed(objective, batch_size) <= objective.limits["budget"]
+        return _piece(objective, batch_size) > 0
 
     @classmethod
     def make(
@@ -80,9 +80,11 @@ class CardBatches:
             self.xp, sizes, state.theta, state.arrays, RULES[optimizer.name](optimizer.numbers),
             l2=objective.l2, fixed_biases=not objective.intercept,
         )  # fmt: skip
-        step = _step_of(objective)
-        self.worker = Worker(self.network, self.examples, batch_size, step)
-        self.worker.load(self.update.theta)  # which is changed in place
+        self.step_name = step = _step_of(objective)
+        self.piece = _piece(
+            objective, batch_size
+        )  # examples that are done at once: a batch, or less where memory is short
+        self.worker: Any = self._make_worker()
         self.segment = segment_of_batch(step, self.update.size, self.update.dtype.itemsize, batch_size)
         self.rows = self.worker.step.segments.rows(-(-batch_size // self.segment), backward=True)
         resident = _resident(self.examples, self.xp, self.worker.step.takes_codes > 0)
@@ -98,6 +100,11 @@ class CardBatches:
         self.done: int | None = 0  # its examples so far; None: the GPU knows
         self.sum: float | None = state.total  # None: it knows that too
         self.update.begin(state.total)
+
+    def _make_worker(self) -> Worker:
+        worker = Worker(self.network, self.examples, self.piece, self.step_name)
+        worker.load(self.update.theta)  # which is changed in place
+        return worker
 
     @property
     def theta(self) -> Any:
@@ -152,19 +159,53 @@ class CardBatches:
         m, left = m or length(order), remaining(order, self.place - first)
         self.before, self.done = (self.updates, self.place), 0
         self._send(left, rate)
-        launch = self._gathering(length(left), m) if self.data is not None else self._sending(left, m)
+        launch = self._launcher(left, m)
         try:
-            while self.done < length(left):
-                done, self.done, self.sum, self.copied = self.done, None, None, None
-                until = time.monotonic() + SLICE
+            while (done := self._done()) < length(left):
+                self.done, self.sum, self.copied = None, None, None
+                until, out_of_memory = time.monotonic() + SLICE, None
                 with self._settings():
-                    done += launch(done)
-                    while done < length(left) and time.monotonic() < until:
+                    try:
                         done += launch(done)
-                self.done = done
+                        while done < length(left) and time.monotonic() < until:
+                            done += launch(done)
+                    except Exception as error:
+                        if not cuda.is_out_of_memory(error):
+                            raise
+                        out_of_memory = error.with_traceback(
+                            None
+                        )  # which held the arrays of the frames it came through
+                if out_of_memory is None:
+                    self.done = done
+                else:
+                    self._halve(out_of_memory)
+                    launch = self._launcher(left, m)
                 yield None
         finally:
-            self.worker.close()
+            if self.worker is not None:
+                self.worker.close()
+
+    def _launcher(self, left: Where, m: int) -> Callable[[int], int]:
+        return self._gathering(length(left), m) if self.data is not None else self._sending(left, m)
+
+    def _halve(self, reason: Exception) -> None:
+        """Do half as many examples at once, after the GPU gave back what it can: the segments, and the bits, stay.
+
+        What it was at when its memory ran out is done again: the last update that is done says where.
+        """
+        self.worker.close()
+        self.worker, self.graph, self.of_graph = None, None, 0
+        cuda.release_memory(self.update.theta)
+        self._read()
+        while self.worker is None:
+            if self.piece <= self.segment:
+                raise reason
+            self.piece = _half(self.piece, self.segment)
+            try:
+                self.worker = self._make_worker()
+            except Exception as error:
+                if not cuda.is_out_of_memory(error):
+                    raise
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -189,10 +230,9 @@ class CardBatches:
         """What launches the next batches of ``n`` examples on the GPU, and says of how many examples they are."""
 
         def one(k: int) -> None:
-            batch = Batch(self.data, self.order, self.update.state, self.batch_size, k, self.network.sizes[-1])
-            rows = self._rows(k)
-            self.worker.step.rows_of_batch(batch, rows, self.segment)
-            self.update(rows, self.rates, k, k / m)
+            for start, stop in self._pieces(k):
+                self._sum(self.data, self.order[start:], start, stop)
+            self.update(self._rows(0, k), self.rates, k, k / m)
 
         def launch(done: int) -> int:
             many = REPEATS * self.batch_size
@@ -217,24 +257,38 @@ class CardBatches:
 
     def _sending(self, left: Where, m: int) -> Callable[[int], int]:
         """The same of examples on the host, which are sent batch after batch."""
-        wheres = list(batches(left, self.batch_size))
-        self.worker.expect(wheres)
+        n = length(left)
+        ends = [
+            (done + start, done + stop)
+            for done in range(self._done(), n, self.batch_size)
+            for start, stop in self._pieces(min(self.batch_size, n - done))
+        ]
+        wheres = {start: remaining(left, start, stop) for start, stop in ends}
+        self.worker.expect(list(wheres.values()))
 
         def launch(done: int) -> int:
-            index = done // self.batch_size
-            X, Y, weight = self.worker.read(wheres[index])
-            k = X.shape[1]
-            rows = self._rows(k)
-            batch = Batch((X, Y, weight), None, self.update.state, self.batch_size, k, self.network.sizes[-1])
-            self.worker.step.rows_of_batch(batch, rows, self.segment)
-            self.update(rows, self.rates, k, k / m, index)
-            return int(k)
+            k = min(self.batch_size, n - done)
+            for start, stop in self._pieces(k):
+                self._sum(self.worker.read(wheres[done + start]), None, start, stop)
+            self.update(self._rows(0, k), self.rates, k, k / m, done // self.batch_size)
+            return k
 
         return launch
 
-    def _rows(self, k: int) -> Rows:
-        used = -(-k // self.segment)
-        return self.rows if k == self.batch_size else Rows(self.rows.gradient[:used], self.rows.head[:used])
+    def _pieces(self, k: int) -> list[tuple[int, int]]:
+        """The first ``k`` examples of a batch as they are done."""
+        return [(start, min(start + self.piece, k)) for start in range(0, k, self.piece)]
+
+    def _sum(self, data: Any, order: Any, start: int, stop: int) -> None:
+        """Write the rows of sums of some examples of a batch; ``data`` as Batch has it, from the first of them on."""
+        outputs = self.network.sizes[-1]
+        batch = Batch(data, order, self.update.state, self.batch_size, stop - start, outputs)
+        self.worker.step.rows_of_batch(batch, self._rows(start, stop), self.segment)
+
+    def _rows(self, start: int, stop: int) -> Rows:
+        """Those of some examples of a batch."""
+        used = slice(start // self.segment, -(-stop // self.segment))
+        return Rows(self.rows.gradient[used], self.rows.head[used])
 
 
 def _step_of(objective: Objective) -> str:
@@ -257,15 +311,29 @@ def segment_of_batch(step: str, parameters: int, itemsize: int, batch_size: int)
     return segment_of(least, most, parameters, itemsize, batch_size)
 
 
-def _needed(objective: Objective, batch_size: int) -> float:
-    """Bytes on the GPU, at most: a batch as the step does it, its rows of sums, and what is for each example."""
-    fold = objective.fold
-    network, like, m = fold.network, fold.examples.X.like, fold.examples.m
-    itemsize = np.dtype(like.dtype).itemsize
-    p = int(sum(n * (below + 1) for below, n in zip(network.sizes, network.sizes[1:], strict=False)))
-    rows = -(-batch_size // segment_of_batch(_step_of(objective), p, itemsize, batch_size))
-    workspace = blocks.workspace(network, like, batch_size, fold.precision, entries=entries(fold.examples.X))
-    return workspace + rows * (p * itemsize + 16) + 8 * p + 12 * m
+def _piece(objective: Objective, batch_size: int) -> int:
+    """How many examples of a batch are done at once: all of them, or as many segments as there is memory for.
+
+    It changes no bit. 0 where there is none for a single one.
+    """
+    fold, budget = objective.fold, objective.limits["budget"]
+    network, like = fold.network, fold.examples.X.like
+    p, itemsize = count(network.sizes), np.dtype(like.dtype).itemsize
+    segment = segment_of_batch(_step_of(objective), p, itemsize, batch_size)
+    beside = -(-batch_size // segment) * (p * itemsize + 16) + 8 * p + 12 * fold.examples.m  # rows, and the order
+    piece = batch_size if batch_size <= fold.block else max(segment, fold.block // segment * segment)
+
+    def taken() -> float:
+        return blocks.workspace(network, like, piece, fold.precision, entries=entries(fold.examples.X)) + beside
+
+    while piece > segment and taken() > budget:
+        piece = _half(piece, segment)
+    return piece if taken() <= budget else 0
+
+
+def _half(piece: int, segment: int) -> int:
+    """Half of it, in whole segments."""
+    return max(segment, piece // 2 // segment * segment)
 
 
 def _resident(examples: Examples, xp: Any, coded: bool = False) -> tuple[tuple[Any, Any, Any], Any] | None:

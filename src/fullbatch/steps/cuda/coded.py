@@ -10,10 +10,10 @@ sum of the rows of W[1]^T that the codes name, and dW[1] gets each example's dZ[
                time, and takes those that are its own: each sum has one order, and no two threads add to one
 
 All else is fused.py's, so any depth and any output unit will do. Bytes of one cost and gradient of an example at
-(496, 64, 1) in float32, with 7 codes of 16 bits, where X alone is 1,984: codes 3 x 14 (``scatter`` reads them for each
-32 units), Z[1] and dZ[1] 4 x 256, y 4, the rows of sums 126; rows of W[1] come through the caches, 1,792 bytes. To add
-takes some 9 instructions of a warp for each entry and 32 units, 130 in all, and to pick as many; both products with X
-would be 1,984 multiply-adds of a warp. Nothing of this is measured on a card.
+(496, 64, 1) in float32, with a number and 5 codes of 16 bits, where X alone is 1,984: the row 3 x 14 (``scatter`` reads
+it for each 32 units), Z[1] and dZ[1] 4 x 256, y 4, the rows of sums 126; rows of W[1] come through the caches, 1,536
+bytes. To add takes some 9 instructions of a warp for each entry and 32 units, 108 in all, and to pick as many; both
+products with X would be 1,984 multiply-adds of a warp. Nothing of this is measured on a card.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CODES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsign
 EXAMPLES = 4  # that a warp of ``pick`` does at once
 TILE = 32  # examples of which ``scatter`` has dZ in shared memory
 ROW = 33  # numbers from one feature's sums to the next: a column of them lies in all banks
-SHARED = 72 * 2**10  # bytes of ``scatter``: three thread blocks share a multiprocessor of an H100
+RESIDENT, SHARED = 3, 72 * 2**10  # thread blocks of ``scatter`` that share a multiprocessor of an H100, and bytes of each
 MOST_SEGMENTS = 65_535  # of a grid's second axis
 
 KERNELS = {
@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pick(
     "scatter": r"""
 // To the row of ``sums`` of each segment dW (n, n_in), from dZ (k, n). A thread block has 32 units, and ``features`` of
 // the features: which ones says blockIdx.x.
-extern "C" __global__ void __launch_bounds__(THREADS) scatter(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) scatter(
         const T* numbers, const C* ones, const T* dZ, T* sums, long long k, long long segment, long long parameters,
         long long n_numbers, long long columns, long long n_in, long long n, long long features) {
     extern __shared__ __align__(16) T shared[];
@@ -161,7 +161,7 @@ extern "C" __global__ void gather_codes(
 
 def source(kernel: str, dtype: str, codes: str = "uint8") -> str:
     defined = {
-        "T": TYPES[dtype], "C": CODES[codes], "THREADS": THREADS, "EXAMPLES": EXAMPLES, "TILE": TILE, "ROW": ROW,
+        "T": TYPES[dtype], "C": CODES[codes], "THREADS": THREADS, "EXAMPLES": EXAMPLES, "TILE": TILE, "ROW": ROW, "RESIDENT": RESIDENT,
         "EVERY_LANE": "0xffffffffu",
     }  # fmt: skip
     return "".join(f"#define {name} {value}\n" for name, value in defined.items()) + KERNELS[kernel]
@@ -219,11 +219,13 @@ class CodedStep(FusedStep):
         X, Y, weight = batch.data
         if self.gather is None:
             self.gather = Gather(self.xp, self.dtype)
-            self._gathered = self.xp.empty(batch.size * X.ones.shape[1], dtype=X.ones.dtype)
         numbers, Y, weight = self.gather(batch._replace(data=(X.numbers.T, Y, weight)))
         ones = X.ones
         if batch.order is not None:
-            ones = self._gathered[: batch.k * ones.shape[1]].reshape(batch.k, ones.shape[1])
+            size = batch.k * ones.shape[1]
+            if self._gathered is None or self._gathered.shape[0] < size:
+                self._gathered = self.xp.empty(size, dtype=ones.dtype)
+            ones = self._gathered[:size].reshape(batch.k, ones.shape[1])
             self.codes.gather(X.ones, ones, batch)
         self.rows(Coded(numbers.T, ones, (X.shape[0], numbers.shape[1])), Y, weight, segment, rows)
 

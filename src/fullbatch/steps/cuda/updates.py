@@ -167,8 +167,8 @@ class Gather:
         if batch.order is None:
             return X, Y, weight
         n, k = X.shape[0], batch.k
-        if self.arrays is None:
-            sizes = batch.size * n, batch.size * batch.outputs, batch.size
+        if self.arrays is None or self.arrays[1].shape[0] < k * batch.outputs:
+            sizes = k * n, k * batch.outputs, k
             of_X, of_Y, of_weight = (self.xp.empty(size, dtype=self.dtype) for size in sizes)
             self.arrays = of_X, of_Y, None if weight is None else of_weight
         of_X, of_Y, of_weight = self.arrays
