@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import cuda_on_cpu
 import fullbatch as fb
 from fullbatch.fold import blocks
 from fullbatch.machine import native_library, places
@@ -46,6 +47,13 @@ def small_problems_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests compute is not worth a second thread; but it is the threads that they look at."""
     monkeypatch.setattr(blocks, "THREAD_WORK", 1)
     monkeypatch.setattr(blocks, "THREAD_EXAMPLES", 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those that run on the CPU, for all workers of a test run together."""
+    base = tmp_path_factory.getbasetemp()
+    cuda_on_cpu.folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
 
 
 # The native step under every instruction set of this machine; without the library there is none.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import itertools
 import re
 import shutil
@@ -27,24 +28,28 @@ import numpy as np
 from fullbatch.steps.cuda.tiles import INSTRUCTIONS
 
 COMPILER = shutil.which("g++")
+folder: Path | None = None  # where all processes of a test run have what one of them has compiled
 BARRIER = re.compile(r"__sync(threads|warp)\(\);")
 NAME = re.compile(r"^#define (\w+) (.*)\n", re.MULTILINE)
 # For g++ these are variables, so that one compilation does for many variants.
 CHOSEN = ("ACTIVATION", "OUTPUT", "PER", "ROWS", "LINEAR", "GATHERS", "KIND")
 
 BEFORE = r"""
-#include <algorithm>
-#include <cmath>
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ucontext.h>
 #include <utility>
-#include <vector>
+// By hand: to read <cmath>, <vector> and <algorithm> takes a third of a compilation.
+extern "C" {
+float tanhf(float); float expf(float); float logf(float); float log1pf(float); float fabsf(float); float sqrtf(float);
+double tanh(double); double exp(double); double log(double); double log1p(double); double fabs(double);
+double sqrt(double); float nextafterf(float, float);
+}
 struct Three { unsigned x, y, z; };
-struct Fiber { ucontext_t context; jmp_buf place; std::vector<char> stack; Three thread; bool begun, done; };
-static std::vector<Fiber> fibers;
+struct Fiber { ucontext_t context; jmp_buf place; char* stack; Three thread; bool begun, done; };
+static Fiber fibers[1024];  // They stay where they are: contexts point into themselves.
 static jmp_buf scheduler;
 static unsigned now;  // the fiber that runs
 static Three blockIdx, blockDim, gridDim;
@@ -107,7 +112,7 @@ static unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x,
 static float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
 static unsigned to_tf32(float x) {  // the nearest, of two the larger
     unsigned bits = __float_as_uint(x);
-    return std::isfinite(x) ? (bits + 0x1000u) & 0xffffe000u : bits;
+    return __builtin_isfinite(x) ? (bits + 0x1000u) & 0xffffe000u : bits;
 }
 static float tf32(unsigned bits) { return __uint_as_float(bits & 0xffffe000u); }  // it looks at no more
 static struct { unsigned a[4], b[2]; } operands[1024];
@@ -125,7 +130,7 @@ static void mma(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
                 sum += double(left) * tf32(operands[32 * warp + 4 * column + k % 4].b[k / 4]);
             } while (++k % 4);
             c[r] = float(sum);
-            if (std::isfinite(c[r]) && std::fabs(c[r]) > std::fabs(sum)) c[r] = std::nextafter(c[r], 0.0f);
+            if (__builtin_isfinite(c[r]) && fabs(c[r]) > fabs(sum)) c[r] = nextafterf(c[r], 0.0f);
         }
     }
     meet(of_warp[warp], 32);
@@ -162,8 +167,7 @@ extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
     asked = bytes / sizeof(T);
     if (asked + 64 > long(sizeof shared / sizeof(T))) return 1;
     blockDim = {unsigned(threads), 1, 1}; gridDim = {unsigned(gx), unsigned(gy), 1};
-    if (fibers.empty()) fibers.resize(1024);  // They stay where they are: contexts point into themselves.
-    long filled = std::min(asked + 4096, long(sizeof shared / sizeof(T)));
+    const long room = sizeof shared / sizeof(T), filled = asked + 4096 < room ? asked + 4096 : room;
     for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
         blockIdx = {unsigned(x), unsigned(y), 0};
         waits = 0;
@@ -172,11 +176,11 @@ extern "C" int launch(int gx, int gy, int threads, long bytes, void** args) {
             Fiber& fiber = fibers[t];
             fiber.done = false;
             if (fiber.begun) continue;
-            fiber.stack.resize(1 << 16);
+            fiber.stack = static_cast<char*>(std::malloc(1 << 16));
             fiber.thread = {unsigned(t), 0, 0};
             getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.data();
-            fiber.context.uc_stack.ss_size = fiber.stack.size();
+            fiber.context.uc_stack.ss_sp = fiber.stack;
+            fiber.context.uc_stack.ss_size = 1 << 16;
             makecontext(&fiber.context, start, 0);
         }
         unsigned round = 0;
@@ -207,12 +211,26 @@ def compiled(source: str, name: str) -> ctypes.CDLL:
     number_of = itertools.count(1)
     body = BARRIER.sub(lambda call: f"if (fault != {next(number_of)}) {call[0]}", body)
     text = f"#define T {number}\n#define KERNEL {name}\n{BEFORE}{variables}{body}{AFTER}"
-    with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as folder:
-        library = Path(folder) / "kernels.so"
-        command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(library)]
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="cuda-on-cpu-") as own:
+            return _library(text, Path(own) / "kernels.so")
+    import fcntl
+
+    folder.mkdir(exist_ok=True)
+    library = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.so"
+    with open(library.with_suffix(".lock"), "w", encoding="ascii") as lock:  # another process may want the same now
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _library(text, library)
+
+
+def _library(text: str, library: Path) -> ctypes.CDLL:
+    if not library.exists():
+        made = library.with_suffix(".part")
+        command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(made)]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return ctypes.CDLL(str(library))
+        made.rename(library)
+    return ctypes.CDLL(str(library))
 
 
 class Kernel:

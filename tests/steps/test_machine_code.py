@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fullbatch.steps.cuda import onepass, segments, updates
+from fullbatch.steps.cuda import coded, onepass, segments, updates
 
 USUAL = onepass.Variant("float32", "tanh", "sigmoid", 1, 8)  # 28-64-1
 GATHERING = f"#define T float\n{updates.CHOSEN}{updates.GATHER}"
@@ -48,6 +48,7 @@ def test_what_is_held_in_registers_and_what_is_put_aside(architecture):
         UPDATE: (64, 0),
         GATHERING: (64, 0),
         TREE: (64, 0),
+        **{coded.source(name, "float32", "uint16"): (64, 0) for name in coded.KERNELS},
     }
     for source, (most, aside) in limits.items():
         _, said = compiled(source, architecture)

@@ -37,7 +37,7 @@ CODES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsign
 EXAMPLES = 4  # that a warp of ``pick`` does at once
 TILE = 32  # examples of which ``scatter`` has dZ in shared memory
 ROW = 33  # numbers from one feature's sums to the next: a column of them lies in all banks
-RESIDENT, SHARED = 3, 72 * 2**10  # thread blocks of ``scatter`` that share a multiprocessor of an H100, and bytes of each
+RESIDENT, SHARED = 3, 72 * 2**10  # thread blocks of ``scatter`` that share a multiprocessor, and bytes of each
 MOST_SEGMENTS = 65_535  # of a grid's second axis
 
 KERNELS = {
@@ -161,8 +161,8 @@ extern "C" __global__ void gather_codes(
 
 def source(kernel: str, dtype: str, codes: str = "uint8") -> str:
     defined = {
-        "T": TYPES[dtype], "C": CODES[codes], "THREADS": THREADS, "EXAMPLES": EXAMPLES, "TILE": TILE, "ROW": ROW, "RESIDENT": RESIDENT,
-        "EVERY_LANE": "0xffffffffu",
+        "T": TYPES[dtype], "C": CODES[codes], "THREADS": THREADS, "EXAMPLES": EXAMPLES, "TILE": TILE, "ROW": ROW,
+        "RESIDENT": RESIDENT, "EVERY_LANE": "0xffffffffu",
     }  # fmt: skip
     return "".join(f"#define {name} {value}\n" for name, value in defined.items()) + KERNELS[kernel]
 
