@@ -95,8 +95,9 @@ def test_functions_stay_short():
 
 
 def test_nobody_pickles():
-    """Loading a model runs no code."""
-    assert [name for name, tree in files() if libraries(tree) & {"pickle", "dill", "cloudpickle"}] == []
+    """Loading a model runs no code. The messages of a cluster, which Dask pickles in any case, are no files."""
+    pickling = [name for name, tree in files() if libraries(tree) & {"pickle", "dill", "cloudpickle"}]
+    assert pickling == ["machine.packing"]
 
 
 def test_a_room_whose_tests_share_a_conftest_is_a_package():

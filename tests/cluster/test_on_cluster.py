@@ -74,6 +74,20 @@ def test_fewer_processes_have_them_too(client, path, alone, count):
     assert_same(found, alone["lbfgs"])
 
 
+def test_workers_are_asked_without_the_scheduler_or_where_they_are_out_of_reach_by_way_of_it(client, path):
+    net = fb.Network([2, 300, 100, 1])  # of which a gradient travels as a piece of its own
+    theta = flatten(net.init(seed=0, dtype="float32"))
+    found = []
+    for out_of_reach in (False, True):
+        with connected(client) as workers:
+            if out_of_reach:
+                workers.unreached.update(client.nthreads())
+            with ClusterStore(path, workers) as store, Fold(net, store.examples(store.held_out)) as fold:
+                found.append(fold.gradient(theta).vector)
+            assert bool(workers.unreached) == out_of_reach
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_killed_worker_costs_no_bit(client, path, alone):
     process = next(iter(client.run(os.getpid).values()))
     model = fullbatch.dask.MLPClassifier((8,), random_state=0, client=client, **TRAININGS["lbfgs"])

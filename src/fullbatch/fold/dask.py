@@ -2,70 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from fullbatch.errors import ClusterError
 from fullbatch.fold.cluster import Lost
 from fullbatch.fold.shard import Answer, Recipe, Shard, here
+from fullbatch.machine.packing import packed, unpacked
 
 FIRST = 60.0  # seconds for a worker's first answer, at least: it may have to import what it needs
+REACH = 5.0  # seconds for a worker to answer this process itself, which not every network lets through
 SLICE = 0.5  # seconds after which it is looked whether the one who is waited for is there still
 
 
 class Handle(NamedTuple):
-    """A shard at a worker. future : keeps it alive;  actor : what is called"""
+    """A shard at a worker. future : keeps it alive, and has its name"""
 
     address: str
     future: Any
-    actor: Any
-
-
-class Slot(NamedTuple):
-    """Where an array was."""
-
-    number: int
 
 
 class Actor(Shard):
-    """A shard whose answers travel as a list of arrays and the rest: arrays within others take twice the time."""
+    """A shard whose calls and answers travel as ``packing`` makes them: each object more would cost time."""
 
-    def answer(self, *arguments: Any) -> Any:
-        return apart(super().answer(*arguments))
-
-
-def apart(answer: Answer) -> list[Any]:
-    """The arrays of an answer, and the answer without them."""
-    arrays: list[Any] = []
-
-    def without(value: Any) -> Any:
-        if type(value) in (list, tuple):
-            return type(value)(map(without, value))
-        if not getattr(value, "shape", ()):
-            return value
-        arrays.append(value)
-        return Slot(len(arrays) - 1)
-
-    rest = answer._replace(parts=without(answer.parts))
-    return [*arrays, rest]
-
-
-def together(sent: Any) -> Answer:
-    """What ``apart`` made a list of; whatever else was sent is an answer already."""
-    if not isinstance(sent, list):
-        told: Answer = sent
-        return told
-
-    def with_arrays(value: Any) -> Any:
-        if isinstance(value, Slot):
-            return sent[value.number]
-        return type(value)(map(with_arrays, value)) if type(value) in (list, tuple) else value
-
-    rest: Answer = sent[-1]
-    return rest._replace(parts=with_arrays(rest.parts))
+    def called(self, *sent: Any) -> Any:
+        name, arguments = unpacked(sent[0] if len(sent) == 1 else sent)
+        return packed(getattr(self, name)(*arguments))
 
 
 class OnDask:
@@ -78,6 +44,7 @@ class OnDask:
 
     def __init__(self, client: Any, timeout: float = 30.0, wait: float = 60.0) -> None:
         self.client, self.timeout, self.wait = client, timeout, wait
+        self.unreached: set[str] = set()  # workers whom the scheduler alone can ask
 
     def survey(self) -> dict[str, Any]:
         threads = self._threads_of_some()
@@ -92,24 +59,23 @@ class OnDask:
 
     def start(self, shards: Sequence[tuple[Recipe, Any, str]]) -> list[Any]:
         futures = [self._submit(Actor, address, recipe, *data, actor=True) for recipe, data, address in shards]
-        return [self._handle(future, address) for future, (_, _, address) in zip(futures, shards, strict=True)]
+        made = [self._handle(future, address) for future, (_, _, address) in zip(futures, shards, strict=True)]
+        return self._reached(made)
 
     def ask(self, calls: Mapping[int, tuple[Any, str, tuple[Any, ...]]]) -> dict[int, Answer | Lost]:
-        asked: dict[int, Any] = {}
-        for i, (handle, name, arguments) in calls.items():
-            try:
-                asked[i] = getattr(handle.actor, name)(*arguments)
-            except Exception as error:  # the client knows that the worker is gone
-                asked[i] = Lost(_short(error))
-        end = time.monotonic() + self.timeout  # one for all: each has had it when the first has
-        silent: set[str] = set()  # workers of several shards, of which the first was waited for
-        for i, one in asked.items():
-            if not isinstance(one, Lost):
-                address = calls[i][0].address
-                asked[i] = self._answer(calls[i][0], one, end, address in silent)
-                if isinstance(asked[i], Lost):
-                    silent.add(address)
-        return asked
+        self._check_scheduler()
+        left = self.client.sync(self._begun, calls)
+        answers: dict[int, Answer | Lost] = {}
+        ends = dict.fromkeys(calls, time.monotonic() + self.timeout)
+        while True:
+            for i in [i for i, task in left.items() if task.done()]:
+                answers[i] = self._answer(left.pop(i))
+            if left:
+                answers.update(self._lost({i: calls[i][0] for i in left}, ends))
+                left = {i: task for i, task in left.items() if i not in answers}
+            if not left:
+                return answers
+            self.client.sync(_waited, left.values())
 
     def anew(self, recipe: Recipe, data: Any) -> Any:
         end = time.monotonic() + self.wait
@@ -118,7 +84,9 @@ class OnDask:
             found = self._each(here, self._threads(), self.timeout, first=True)
             if found:
                 address = next(iter(found))
-                return self._handle(self._submit(Actor, address, recipe, *data, actor=True), address)
+                return self._reached([self._handle(self._submit(Actor, address, recipe, *data, actor=True), address)])[
+                    0
+                ]
             if time.monotonic() > end:
                 raise ClusterError(f"a shard was lost, and no worker answered within {self.wait:g} s to take it over.")
             time.sleep(SLICE)
@@ -236,7 +204,7 @@ class OnDask:
                 return Lost("it is gone")
         try:
             if future.status == "finished":
-                return Handle(address, future, future.result(timeout=self.timeout))
+                return Handle(address, future)
             error = future.exception(timeout=self.timeout)
         except Exception as lost:  # between the shard's being made and its being known here
             future.release()
@@ -246,34 +214,78 @@ class OnDask:
             return Lost(_short(error))
         raise error
 
-    def _answer(self, handle: Handle, asked: Any, end: float, silent: bool) -> Answer | Lost:
-        """What an actor says. Who is silent too long is asked for a sign of life, which one that computes can give.
+    # Calls, which run on the client's loop
 
-        silent : it was asked already, and gave none
-        """
-        while True:
-            try:
-                left = 0.01 if silent else min(max(end - time.monotonic(), 0.01), SLICE)
-                told: Answer = together(asked.result(timeout=left))
-                return told
-            except TimeoutError:
-                self._check_scheduler()
-                if handle.address not in self._threads():
-                    return Lost("it is gone")
-                if time.monotonic() < end and not silent:
-                    continue
-                if silent or not self._lives(handle):
-                    return Lost(f"it has not answered for {self.timeout:g} s")
-                end = time.monotonic() + self.timeout
-            except Exception as error:
-                self._check_scheduler()
-                return Lost(_short(error))
+    async def _begun(self, calls: Mapping[int, tuple[Any, str, tuple[Any, ...]]]) -> dict[int, Any]:
+        """All calls on their way, as tasks, and a while later: most have answered by then, in one turn of the loop."""
+        tasks = {i: asyncio.ensure_future(self._called(*call)) for i, call in calls.items()}
+        for task in tasks.values():
+            task.add_done_callback(_seen)
+        if tasks:
+            await _waited(tasks.values())
+        return tasks
 
-    def _lives(self, handle: Handle) -> bool:
-        try:
-            return bool(handle.actor.pong().result(timeout=self.timeout))
-        except Exception:
-            return False
+    async def _called(self, handle: Handle, name: str, arguments: tuple[Any, ...]) -> Any:
+        sent = packed((name, arguments))
+        return unpacked(await self._execute(handle, "called", *(sent if isinstance(sent, list) else [sent])))
+
+    async def _execute(self, handle: Handle, function: str, *arguments: Any) -> Any:
+        """What an actor's own proxy does, but straight to the worker: that sends all by way of the scheduler."""
+        from distributed.protocol import to_serialize
+
+        told = {"actor": handle.future.key, "function": function, "args": [to_serialize(one) for one in arguments]}
+        if handle.address in self.unreached:
+            message = {"op": "actor_execute", **told}
+            answer = await self.client.scheduler.proxy(worker=handle.address, msg=message)
+        else:
+            answer = await self.client.rpc(handle.address).actor_execute(**told)
+        if answer["status"] != "OK":
+            raise answer["exception"]
+        return answer["result"]
+
+    async def _pongs(self, handles: Sequence[Handle], seconds: float) -> list[bool]:
+        """Which of them answer in time, also while they compute."""
+        asked = [asyncio.wait_for(self._execute(handle, "pong"), seconds) for handle in handles]
+        return [one is True for one in await asyncio.gather(*asked, return_exceptions=True)]
+
+    def _reached(self, made: list[Any]) -> list[Any]:
+        """The same; workers that cannot be reached from here are asked by way of the scheduler from now on."""
+        new = [one for one in made if isinstance(one, Handle) and one.address not in self.unreached]
+        for handle, there in zip(new, self.client.sync(self._pongs, new, REACH), strict=True):
+            if not there:
+                self.unreached.add(handle.address)
+        return made
+
+    def _answer(self, task: Any) -> Answer | Lost:
+        error = task.exception()
+        if error is None:
+            told: Answer = task.result()
+            return told
+        self._check_scheduler()
+        return Lost("its connection ended" if isinstance(error, OSError) else _short(error))
+
+    def _lost(self, silent: Mapping[int, Handle], ends: dict[int, float]) -> dict[int, Lost]:
+        """Who of them is gone, or has had its time and gives no sign of life, which one that computes can give."""
+        self._check_scheduler()
+        threads, now = self._threads(), time.monotonic()
+        found = {i: Lost("it is gone") for i, handle in silent.items() if handle.address not in threads}
+        late = [i for i in silent if i not in found and ends[i] < now]
+        if late:
+            alive = self.client.sync(self._pongs, [silent[i] for i in late], self.timeout)
+            ends.update(dict.fromkeys(late, time.monotonic() + self.timeout))
+            silence = Lost(f"it has not answered for {self.timeout:g} s")
+            found.update({i: silence for i, lives in zip(late, alive, strict=True) if not lives})
+        return found
+
+
+async def _waited(tasks: Collection[Any]) -> None:
+    await asyncio.wait(tasks, timeout=SLICE)
+
+
+def _seen(task: Any) -> None:
+    """Its error is known, so that none is logged of a call that was given up."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _short(reason: Any) -> str:
