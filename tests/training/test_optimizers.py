@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import fullbatch as fb
 from fullbatch.core.parameters import flatten, unflatten
@@ -128,6 +129,25 @@ def test_lbfgs_finds_the_minimum_that_gradient_descent_creeps_to():
     assert max(float(np.max(np.abs(a))) for layer in gradients for a in layer) < 1e-6
     slow = fb.gradient_descent(network, params, X, Y, learning_rate=1.0, iterations=3000, l2=1.0)
     assert pytest.approx(slow.costs[-1], rel=1e-9) == J
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.1])
+def test_lbfgs_holds_scipys_products_to_one_thread(l1):
+    """To wake others takes longer than all else of a small fit."""
+    seen = set()
+
+    def threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    def cost(theta):
+        seen.update(threads())
+        return float(theta @ theta), 2 * theta
+
+    with threadpool_limits(2, user_api="blas"):
+        options = {"l1": l1, "penalised": np.ones(3, dtype=bool)}
+        optimizers.lbfgs(cost, np.ones(3), max_iter=3, max_fun=9, tol=1e-9, **options)
+        assert threads() == {2}
+    assert seen == {1}
 
 
 def test_a_callback_ends_lbfgs_by_stop_iteration():

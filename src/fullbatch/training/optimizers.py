@@ -18,6 +18,7 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from fullbatch.machine import arrays
+from fullbatch.machine.threads import one_blas_thread
 
 
 class Optimizer(NamedTuple):
@@ -146,13 +147,16 @@ def lbfgs(
     known : the evaluations so far of a search that is gone on with. SciPy keeps its memory to itself, so the start and
     these are the state of such a training: they are not computed again. They are right for the same start alone: where
     another point is asked for, ReplayError.  tell : called with each evaluation, known ones too.
+
+    SciPy's own products are held to one thread: to wake several takes longer than the evaluation of a small table.
     """
     from scipy.optimize import minimize
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol, "ftol": flat, "maxls": max_tries}
     asked = value_and_gradient if tell is None and not known else _replayed(value_and_gradient, known, tell)
     if l1 == 0.0:
-        return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
+        with one_blas_thread():
+            return minimize(asked, theta, method="L-BFGS-B", jac=True, options=options, callback=callback)
     split = _Split(l1, penalised)
 
     def after_iteration(intermediate_result: Any) -> None:  # SciPy looks at this name
@@ -160,10 +164,11 @@ def lbfgs(
         if callback is not None:
             callback(intermediate_result)
 
-    result = minimize(
-        split.asking(asked), split.apart(theta), method="L-BFGS-B", jac=True, options=options,
-        bounds=split.bounds(), callback=after_iteration,
-    )  # fmt: skip
+    with one_blas_thread():
+        result = minimize(
+            split.asking(asked), split.apart(theta), method="L-BFGS-B", jac=True, options=options,
+            bounds=split.bounds(), callback=after_iteration,
+        )  # fmt: skip
     result.x = split.together(result.x)
     return result
 
