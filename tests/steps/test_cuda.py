@@ -471,7 +471,7 @@ def test_a_users_own_pair_has_no_kernels():
 
 def test_every_activation_and_output_unit_has_kernels():
     assert set(kernels.ACTIVATIONS) == set(ACTIVATIONS)
-    assert set(kernels.OUTPUTS) == set(OUTPUTS)
+    assert set(kernels.C_OUTPUTS) == set(OUTPUTS)
 
 
 # --- NVRTC --------------------------------------------------------------------------------------------------------

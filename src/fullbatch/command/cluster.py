@@ -51,7 +51,7 @@ def check_workers(address: str | None, workers: int | None) -> None:
         raise InputError("--workers is of --cluster local; another cluster has the workers that it has.")
 
 
-class Place(NamedTuple):
+class AtCluster(NamedTuple):
     """The cluster that was typed: where it is, how many workers are started here, how long one is waited for."""
 
     address: str
@@ -59,18 +59,18 @@ class Place(NamedTuple):
     wait: float
 
 
-def at_cluster(address: str | None, workers: int | None, wait: float, validation: Path | None) -> Place | None:
+def at_cluster(address: str | None, workers: int | None, wait: float, validation: Path | None) -> AtCluster | None:
     """The cluster that was typed; None: there is none. InputError for held-out rows in a file of their own."""
     check_workers(address, workers)
     if address is None:
         return None
     if validation is not None:
         raise InputError(f"--validation {validation}: on a cluster a share of the table is held out; give a share.")
-    return Place(address, workers, wait)
+    return AtCluster(address, workers, wait)
 
 
 def table_on(
-    context: Any, place: Place, data: Path | None, target: str | None, selection: Selection, asked: Mapping[str, Any]
+    context: Any, at: AtCluster, data: Path | None, target: str | None, selection: Selection, asked: Mapping[str, Any]
 ) -> tuple[Any, str]:
     """DATA, a store or files, as the workers of a cluster read it, until the command ends; and its target.
 
@@ -88,7 +88,7 @@ def table_on(
         table_or_store(data, target, selection, roles_of(asked)).close()  # type: ignore[union-attr]  # what is refused
     else:
         wanted = _wanted(data, target, selection, asked)
-    there = context.with_resource(workers_at(*place))
+    there = context.with_resource(workers_at(*at))
     if wanted is None:
         store = context.with_resource(ClusterStore(data, there))
         return store, store.target

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OF_THE_STORE = ("weight", "group", "split_by", "task", "loss", "log_target", "dtype", "max_levels", "validation")
 
 
-class Place(NamedTuple):
+class StoreTerms(NamedTuple):
     """How much memory a table may take, the folder that keeps a store, the model's file; whether nothing is said."""
 
     memory: float
@@ -47,7 +47,7 @@ def made(
     target: str | None,
     selection: Selection,
     asked: Mapping[str, Any],
-    place: Place,
+    terms: StoreTerms,
     validation: Path | None,
 ) -> Made | None:
     """A store of a table that is larger than the memory, or the files themselves; None for any other, and for a store.
@@ -63,16 +63,16 @@ def made(
     from fullbatch.tables.straight import reads_straight
 
     if data is None or is_store(data) or not all(path.is_file() for path in files_of(str(data))):
-        _say_of_no_store(place, "DATA is a store already" if data is not None and is_store(data) else "DATA is no file")
+        _say_of_no_store(terms, "DATA is a store already" if data is not None and is_store(data) else "DATA is no file")
         return None
     names = read_names(data)
     dropped, chosen = selection.dropped_and_chosen(names, target, roles_of(asked))
     files, columns = files_of(str(data)), len([name for name in chosen or names if name not in dropped])
-    figure = figure_of(files, columns, asked["dtype"], place.memory)
+    figure = figure_of(files, columns, asked["dtype"], terms.memory)
     if not figure:
         _say_of_no_store(
-            place,
-            f"the table is not larger than the {place.memory:,.0f} bytes of --memory, so it is learned from in memory; "
+            terms,
+            f"the table is not larger than the {terms.memory:,.0f} bytes of --memory, so it is learned from in memory; "
             f"less --memory makes one, or `fullbatch convert {data}`",
         )
         return None
@@ -87,25 +87,25 @@ def made(
         **selection.conventions(),
     }
     settings = Settings(**{name: asked[name] for name in ("solver", "batch_size", "epochs")})
-    if reads_straight(settings) and place.folder is None:
-        if not place.quiet:
-            _told(figure, place, "its files are read in each iteration, and no store is made.")
-        table = context.with_resource(straight([str(data)], target, options, None if place.quiet else Progress()))
+    if reads_straight(settings) and terms.folder is None:
+        if not terms.quiet:
+            _told(figure, terms, "its files are read in each iteration, and no store is made.")
+        table = context.with_resource(straight([str(data)], target, options, None if terms.quiet else Progress()))
     else:
-        table = context.with_resource(_store(data, target, figure, options, place))
-    return Made(table, target, {"bytes": figure, "memory": place.memory})
+        table = context.with_resource(_store(data, target, figure, options, terms))
+    return Made(table, target, {"bytes": figure, "memory": terms.memory})
 
 
-def _store(data: Path, target: str, figure: int, options: dict[str, Any], place: Place) -> Any:
+def _store(data: Path, target: str, figure: int, options: dict[str, Any], terms: StoreTerms) -> Any:
     """The store, made as long as a training lasts, or kept in the folder that is asked for."""
     from fullbatch.tables.large import made_store, refuse_memory
 
-    out, keeps = _path(data, place.folder, place.model), place.folder is not None
+    out, keeps = _path(data, terms.folder, terms.model), terms.folder is not None
     refuse_memory(out, "give a folder on a disk by --store, or more --memory to have the table there")
-    if not place.quiet:
+    if not terms.quiet:
         kept = "is kept" if keeps else "is removed at the end"
-        _told(figure, place, f"a store is made, {out}, which {kept}; its rows are in an order of its own.")
-    return made_store([str(data)], target, out, options, keeps=keeps, tell=None if place.quiet else Progress())
+        _told(figure, terms, f"a store is made, {out}, which {kept}; its rows are in an order of its own.")
+    return made_store([str(data)], target, out, options, keeps=keeps, tell=None if terms.quiet else Progress())
 
 
 def _path(data: Path, folder: Path | None, model: Path | None) -> Path:
@@ -122,17 +122,17 @@ def _stem(data: Path) -> str:
     return name.partition(".")[0] or data.parent.name or "table"
 
 
-def _told(figure: int, place: Place, what: str) -> None:
+def _told(figure: int, terms: StoreTerms, what: str) -> None:
     """Say what is done with a large table, and why."""
     from fullbatch.tables.large import said_of_figure
 
-    say(f"{said_of_figure(figure, f'the {place.memory:,.0f} of --memory')}: {what}")
+    say(f"{said_of_figure(figure, f'the {terms.memory:,.0f} of --memory')}: {what}")
 
 
-def _say_of_no_store(place: Place, why: str) -> None:
+def _say_of_no_store(terms: StoreTerms, why: str) -> None:
     """Say that --store has nothing to keep, where it is given."""
-    if place.folder is not None:
-        say(f"--store {place.folder} keeps no store: {why}.")
+    if terms.folder is not None:
+        say(f"--store {terms.folder} keeps no store: {why}.")
 
 
 def _required(target: str | None, data: Path) -> str:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from fullbatch.command import large
-from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, at_cluster, table_on
-from fullbatch.command.cluster import Place as AtCluster
+from fullbatch.command.cluster import WAIT, AtCluster, Cluster, Wait, Workers, at_cluster, table_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
@@ -344,11 +343,11 @@ def train(
     message = _check_before_training({"DATA": data, "--validation": file}, model, plot, params)
     started = time.perf_counter()
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    place = large.Place(params["memory"], store, model, quiet)
+    terms = large.StoreTerms(params["memory"], store, model, quiet)
     # Small counts are classes, if nobody says otherwise.
     asked = {**params, "weight": weight, "task": task or ("regress" if loss or log_target else None)}
     at = at_cluster(cluster, workers, wait, file)
-    table, target, made = _source(context, at, place, file, (data, target, selection, asked))
+    table, target, made = _source(context, at, terms, file, (data, target, selection, asked))
     read_seconds = time.perf_counter() - started
     said = [message, "" if made else _check_validation_file(file, table, data)]
     kinds = {**selection.kinds(table.names), "drop": selection.decides_alone(split_by, table.names)}
@@ -418,7 +417,7 @@ def _check_before_training(
 
 
 def _source(
-    context: Any, at: AtCluster | None, place: large.Place, file: Path | None, of: tuple[Any, ...]
+    context: Any, at: AtCluster | None, terms: large.StoreTerms, file: Path | None, of: tuple[Any, ...]
 ) -> tuple[Any, str, large.Made | None]:
     """What is learned from, its target, and the store that was made for it, if one was.
 
@@ -427,7 +426,7 @@ def _source(
     if at is not None:
         return *table_on(context, at, *of), None
     data, target, selection, asked = of
-    made = large.made(context, data, target, selection, asked, place, file)
+    made = large.made(context, data, target, selection, asked, terms, file)
     return (made.store, made.target, made) if made else (*_table_and_target(*of), None)
 
 

@@ -63,8 +63,8 @@ def _check_finite(name: str, table: np.ndarray) -> None:
     if np.isfinite(table).all():
         return
     row, *column = np.argwhere(~np.isfinite(table))[0].tolist()
-    place = f"row {row}" + (f", column {column[0]}" if column else "")
-    raise InputError(f"{name} is {table[(row, *column)]} in {place}, counted from 0; fill or drop such values first.")
+    cell = f"row {row}" + (f", column {column[0]}" if column else "")
+    raise InputError(f"{name} is {table[(row, *column)]} in {cell}, counted from 0; fill or drop such values first.")
 
 
 def facts(block: Block, X: Any, classify: bool) -> Facts:

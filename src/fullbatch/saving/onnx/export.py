@@ -26,7 +26,7 @@ from fullbatch.version import __version__
 if TYPE_CHECKING:
     import onnx
 
-OUTPUTS = ("label", "probabilities", "prediction")
+GRAPH_OUTPUTS = ("label", "probabilities", "prediction")
 
 
 def to_onnx(model: Any) -> onnx.ModelProto:
@@ -222,7 +222,7 @@ def _of_estimator(model: Any) -> tuple[Network, list[Any]]:
 
 
 def _check_name(one: Input) -> None:
-    if not one.name or one.name in OUTPUTS:
+    if not one.name or one.name in GRAPH_OUTPUTS:
         taken = "no name" if not one.name else f"the name of an output, {one.name!r}"
         raise InputError(
             f"an input column has {taken}, so that a graph cannot have it as an input: rename it and train again."

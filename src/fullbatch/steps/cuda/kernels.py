@@ -45,7 +45,7 @@ from fullbatch.core.network import Network
 # The numbers by which the source knows them.
 ACTIVATIONS = {"tanh": 0, "sigmoid": 1, "relu": 2, "leaky_relu": 3, "identity": 4, "gelu": 5, "silu": 6}
 KEEP_Z = ("gelu", "silu")  # g' is an expression in Z; for the others in A, which then takes the place of Z
-OUTPUTS = {"sigmoid": 0, "softmax": 1, "identity": 2, "exp": 3}
+C_OUTPUTS = {"sigmoid": 0, "softmax": 1, "identity": 2, "exp": 3}
 TYPES = {"float32": "float", "float64": "double"}
 
 THREADS = 256  # of a thread block
@@ -85,7 +85,7 @@ def constants(dtype: str, activation: str, output: str, own: dict[str, int]) -> 
     defined = {
         "T": TYPES[dtype],
         "ACTIVATION": ACTIVATIONS[activation],
-        "OUTPUT": OUTPUTS[output],
+        "OUTPUT": C_OUTPUTS[output],
         **own,
         "LEAK": f"((T){LEAK!r})",
         "GELU_C": f"((T){GELU_C!r})",
@@ -97,7 +97,7 @@ def constants(dtype: str, activation: str, output: str, own: dict[str, int]) -> 
 
 def knows(network: Network) -> bool:
     """Whether there are kernels for its activations and its output unit, with that unit's own loss."""
-    known = network.output.name in OUTPUTS and network.loss.canonical
+    known = network.output.name in C_OUTPUTS and network.loss.canonical
     return known and all(a.name in ACTIVATIONS for a in network.activations)
 
 
