@@ -242,6 +242,9 @@ def test_dask_arrays_of_sparse_blocks_are_refused(where):
     def change(a):
         return da.from_array(a).map_blocks(coo, meta=coo(np.zeros((1,) * a.ndim)))
 
+    if isinstance(change(TABLE)._meta, np.ndarray):
+        pytest.skip("dask makes dense arrays of this SciPy's empty sparse ones, and so cannot say what its blocks are")
+
     with pytest.raises(ArrayTypeError, match=r"stored as blocks of scipy; it must be dense"):
         DOORS[where](change)
 
