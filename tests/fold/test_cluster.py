@@ -158,9 +158,24 @@ def test_a_worker_s_warnings_and_errors_reach_the_user(path):
 
     with pytest.warns(UserWarning, match="w0 says: mind the gap"):
         sums(path, InProcess(1, change=warns))
-    for error, match in ((MemoryError("1 GB"), "w0 is out of memory"), (KeyError("x"), "w0 failed: KeyError")):
+    for error, match in (
+        (MemoryError("1 GB"), r"w0 is out of memory \(1 GB\): its [0-9,]+ rows need up to"),
+        (KeyError("x"), "w0 failed: KeyError"),
+    ):
         with pytest.raises(ClusterError, match=match):
             sums(path, InProcess(1, change=lambda answer, error=error: Answer(answer.number, error=error)))
+
+
+def test_a_worker_without_room_for_its_shard_is_named_with_what_it_needs(path):
+    class Small(InProcess):
+        def _make(self, recipe, data, address):
+            return MemoryError("1 GB") if address != "w0" else super()._make(recipe, data, address)
+
+    need = r"out of memory \(1 GB\): its [0-9,]+ rows need up to [0-9,]+ bytes for examples; give it more"
+    with pytest.raises(ClusterError, match=f"the worker w1 is {need}"):
+        sums(path, Small(2))
+    with pytest.raises(ClusterError, match=f"the worker that took it over is {need}"):
+        sums(path, Small(1, lose=lambda call, address: call == 2))
 
 
 def test_another_store_of_the_same_name_is_refused(path):

@@ -75,7 +75,9 @@ def _local(distributed: Any, workers: int | None) -> Any:
 
     # What Dask would set for the workers, it sets in this process and leaves there: OMP_NUM_THREADS=1 and its kin, by
     # which whatever is fitted here afterwards would take one thread.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+    # Nobody reads the profile that Dask takes of each process a hundred times a second.
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}, **quiet}):
         return distributed.LocalCluster(
             n_workers=workers or thread_count(None),
             threads_per_worker=1,

@@ -49,7 +49,8 @@ class Workers(Protocol):
         ...
 
     def start(self, shards: Sequence[tuple[Recipe, Any, str]]) -> list[Any]:
-        """Make each shard of recipe and data at its address: a handle, or Lost. A recipe's own errors are raised."""
+        """Make each shard of recipe and data at its address: a handle, Lost, or the MemoryError of a worker that has no
+        room for it. A recipe's other errors are raised."""
         ...
 
     def ask(self, calls: Mapping[int, tuple[Any, str, tuple[Any, ...]]]) -> dict[int, Answer | Lost]:
@@ -57,7 +58,7 @@ class Workers(Protocol):
         ...
 
     def anew(self, recipe: Recipe, data: Any) -> Any:
-        """Make a shard at the worker that first answers: its handle, or Lost. ClusterError where none answers."""
+        """Make a shard at the worker that first answers: as ``start``. ClusterError where none answers."""
         ...
 
     def retire(self, handles: Sequence[Any]) -> None:
@@ -327,6 +328,8 @@ class OnCluster:
         for shard, handle in zip(self.shards, started, strict=True):
             if isinstance(handle, Lost):
                 self._make_anew(shard, handle.reason)
+            elif isinstance(handle, MemoryError):
+                raise _of(shard.address, handle, self._need(shard))
             else:
                 shard.handle = handle
         traits: dict[str, Any] = {}
@@ -406,7 +409,7 @@ class OnCluster:
                     continue
                 self._tell(self.shards[i].address, answer.warnings)
                 if answer.error is not None:
-                    raise _of(self.shards[i].address, answer.error)
+                    raise _of(self.shards[i].address, answer.error, self._need(self.shards[i]))
                 if answer.number != self.number:  # to a call of before, which somebody gave up
                     losses[i] += 1
                     self._check_tries(self.shards[i], "its answers are to other calls", losses[i])
@@ -432,6 +435,8 @@ class OnCluster:
         for loss in range(losses, TRIES + 1):
             self._check_tries(shard, reason, loss)
             handle = self.workers.anew(shard.recipe, shard.data)
+            if isinstance(handle, MemoryError):
+                raise _of("that took it over", handle, self._need(shard))
             if not isinstance(handle, Lost):
                 break
             reason = handle.reason
@@ -452,18 +457,25 @@ class OnCluster:
     def _check_tries(self, shard: Held, reason: str, losses: int) -> None:
         if losses < TRIES:
             return
-        m, itemsize = shard.recipe.stop - shard.recipe.start, int(self.examples.like.dtype.itemsize)
-        dense = itemsize * self.examples.n * (m if shard.data else self.plan.leaf * shard.recipe.threads)
         raise ClusterError(
-            f"the shard of {m:,} rows was lost {losses} times, last at {shard.address} ({reason}): it needs up to "
-            f"{dense:,} bytes for examples; give each worker more memory, or take more workers."
+            f"a shard was lost {losses} times, last at {shard.address} ({reason}): {self._need(shard)}; give each "
+            "worker more memory, or take more workers."
         )
 
+    def _need(self, shard: Held) -> str:
+        """What a shard needs, for whom memory is short. Leaves of a store are read one by one, all else is held."""
+        m, itemsize = shard.recipe.stop - shard.recipe.start, int(self.examples.like.dtype.itemsize)
+        held = bool(shard.data) or not self.examples.permuted
+        dense = itemsize * self.examples.n * (m if held else min(m, self.plan.leaf * shard.recipe.threads))
+        return f"its {m:,} rows need up to {dense:,} bytes for examples"
 
-def _of(address: str, error: Exception) -> Exception:
+
+def _of(address: str, error: Exception, need: str) -> Exception:
     """A worker's error, which says where it was."""
     if isinstance(error, MemoryError):
-        return ClusterError(f"the worker {address} is out of memory ({error}); give it more, or take more workers.")
+        return ClusterError(
+            f"the worker {address} is out of memory ({error}): {need}; give it more, or take more workers."
+        )
     if isinstance(error, FullbatchError):
         return error
     return ClusterError(f"the worker {address} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -191,7 +191,7 @@ class OnDask:
         return found
 
     def _handle(self, future: Any, address: str) -> Any:
-        """The handle of a shard that is made just now; Lost where its worker is. The recipe's own errors are raised."""
+        """The handle of a shard that is made just now; Lost where its worker is, or its MemoryError."""
         last = time.monotonic()
         while not future.done():
             time.sleep(0.005)
@@ -212,6 +212,8 @@ class OnDask:
         future.release()
         if type(error).__module__.startswith("distributed") or not isinstance(error, Exception):
             return Lost(_short(error))
+        if isinstance(error, MemoryError):
+            return error
         raise error
 
     # Calls, which run on the client's loop

@@ -84,14 +84,13 @@ class Shard:
 
     def traits(self, number: int) -> Answer:
         """What all shards must have alike: the step, the dtype, and the bits of a small problem's gradient."""
-        recipe, like = self.recipe, self.fold.examples.X.like
-        with native_library.held_to(recipe.isa):
-            found = {
-                "step": self.fold.step_name,
-                "dtype": arrays.dtype_name(like),
-                "bits": _probe(recipe.network, like),
-            }
-        return Answer(number, [found])
+        network, like = self.recipe.network, self.fold.examples.X.like
+        return self._told(
+            number,
+            lambda: [
+                {"step": self.fold.step_name, "dtype": arrays.dtype_name(like), "bits": _probe(network, like)},
+            ],
+        )
 
     def answer(self, number: int, operation: Operation, theta: Any, requests: Sequence[Request]) -> Answer:
         """The nodes of each request, or its predictions."""
