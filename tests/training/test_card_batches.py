@@ -209,6 +209,21 @@ def test_the_bits_are_the_same_for_any_grid_with_a_graph_and_wherever_x_is(fake,
     assert all(one == found[0] for one in found[1:])
 
 
+@fake_cupy.pretended
+@pytest.mark.parametrize(("which", "precision"), [("twopass", None), ("onepass", "tf32")])
+def test_a_graph_repeats_two_passes_and_the_kernel_on_tensor_cores_too(fake, which, precision, monkeypatch):
+    network, theta, examples = case(fake, which, m=80)
+    found = []
+    for repeats in (10**6, 2):
+        monkeypatch.setattr(card_batches, "REPEATS", repeats)
+        before = fake_cupy.Graph.launched
+        with Objective(network, examples, precision=precision) as objective:
+            assert objective.fold.step_name == ("tensor" if precision else which)
+            found.append(bits(train(objective, theta, "adam", orders_of(80, 1), 10 if precision else 20)[-1]))
+        assert (fake_cupy.Graph.launched > before) == (repeats == 2)
+    assert found[0] == found[1]
+
+
 def test_segments_of_batches_follow_from_the_shape_alone():
     least, most = steps.OnePassStep.of_batch
     assert [segment_of(least, most, 1921, 4, batch) for batch in (1, 200, 1000, 2048, 10_000)] == [16, 16, 16, 16, 128]
