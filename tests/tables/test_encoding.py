@@ -14,6 +14,8 @@ from fullbatch.tables.encoding import TAIL, TableEncoding
 from fullbatch.tables.parts import LEVELS, part_of
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.reading import read_table
+from fullbatch.tables.report import report
+from fullbatch.tables.store import convert, encoding_of
 
 YES_NO = ["yes", "no", "no", "yes"]
 
@@ -214,6 +216,25 @@ def test_small_integers_keep_their_order_and_their_levels():
     assert features(encoding, {"hour": [9], "flag": [True]})[0, 0] > X[1, 0]
     again = TableEncoding.from_dict(*encoding.to_dict())
     np.testing.assert_array_equal(features(again, columns), X)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_many_columns_of_small_integers_are_numbers_alone(stored, monkeypatch, tmp_path):
+    monkeypatch.setattr("fullbatch.tables.encoding.MOST_LEVELED", 2)
+    rows = np.arange(300)
+    columns = {"a": rows % 5, "b": rows % 7, "c": np.where(rows < 30, np.nan, rows % 9), "y": np.resize(YES_NO, 300)}
+    both = learn({name: columns[name] for name in ("a", "b", "y")})
+    assert both.leveled == {"a", "b"}
+    kinds = {"a": "number", "b": "number", "c": "number", "y": "target"}
+    if stored:
+        content = convert(columns, tmp_path / "store", "y")
+        encoding = encoding_of(content)
+        assert {one["name"]: one["kind"] for one in content["columns"]} == kinds
+    else:
+        encoding = learn(columns)
+        assert {one.name: one.kind for one in report(RawTable.of(columns), "y").columns} == kinds
+    assert (encoding.numbers, encoding.indicators, encoding.categories) == (("a", "b", "c"), ("c",), ())
+    assert learn(columns, numeric=["a"]).leveled == {"b", "c"}
 
 
 def test_categorical_and_numeric_overrule():

@@ -15,7 +15,15 @@ import numpy as np
 from fullbatch.errors import TableError
 from fullbatch.tables import bins
 from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
-from fullbatch.tables.encoding import MOST_CLASSES, date_parts, decide_task, input_names, is_category, numbers_of
+from fullbatch.tables.encoding import (
+    MOST_CLASSES,
+    date_parts,
+    decide_task,
+    input_names,
+    is_category,
+    leveled_of,
+    numbers_of,
+)
 from fullbatch.tables.fit import learnable
 from fullbatch.tables.statistics import ColumnStatistics
 
@@ -108,11 +116,13 @@ def report(
         told = _target(target, table.column(target), counted[target], task)
         goal = Goal.of(table.column(target), told.task, len(names))
         doubts += doubts_of_target(target, table.column(target), told.classes)
+    free = [name for name in names if name not in numeric and table.column(name).levels is None]
+    leveled = leveled_of(table, {name: counted[name] for name in free})
     columns = []
     for name, column in table.columns.items():
         forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
         classes = len(told.classes) if told is not None and name == target else None
-        columns.append(column_report(name, column, counted[name], forced, classes))
+        columns.append(column_report(name, column, counted[name], forced, classes, leveled=name in leveled))
         if name in names:
             doubts += doubts_of_column(name, column, counted[name], forced, goal, table.delimiter)
     if binned is None:
@@ -139,15 +149,26 @@ def with_bins(column: ColumnReport) -> ColumnReport:
 
 
 def column_report(
-    name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, classes: int | None
+    name: str,
+    column: RawColumn,
+    counted: ColumnStatistics,
+    forced: str | None,
+    classes: int | None,
+    *,
+    leveled: bool,
 ) -> ColumnReport:
-    """How a column was understood. ``classes`` : of the target, how many; None: an input column"""
-    kind, why = _kind(name, column, counted, forced)
+    """How a column was understood.
+
+    classes : of the target, how many; None: an input column;  leveled : whether it is a number and a category too
+    """
+    kind, why = _kind(name, column, counted, forced, leveled)
     shown = _levels(counted) if kind in ("category", "boolean") or classes else _range(column, counted)
     return ColumnReport(name, kind if classes is None else "target", why, shown, counted.missing, _examples(column))
 
 
-def _kind(name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None) -> tuple[str, str]:
+def _kind(
+    name: str, column: RawColumn, counted: ColumnStatistics, forced: str | None, leveled: bool
+) -> tuple[str, str]:
     if counted.kind is None:
         return "left out", "missing in every row"
     if forced == "--categorical":
@@ -164,7 +185,7 @@ def _kind(name: str, column: RawColumn, counted: ColumnStatistics, forced: str |
         return "date", _why_date(name, column, counted)
     if counted.least == counted.greatest:
         return "number", "always the same, so it teaches nothing"
-    if is_category(column, counted):
+    if leveled:
         return "category", "small whole numbers"
     return "number", "whole numbers" if counted.whole else "numbers"
 

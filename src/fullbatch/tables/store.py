@@ -362,7 +362,7 @@ def _described(counts: Counts, encoding: TableEncoding) -> list[dict[str, Any]]:
             told.append({"name": name, "kind": "target", "why": why, "values": values, "missing": 0, "examples": []})
             continue
         forced = "--categorical" if name in counts.categorical else "--numeric" if name in counts.numeric else None
-        report = column_report(name, column, counts.statistics(name), forced, None)
+        report = column_report(name, column, counts.statistics(name), forced, None, leveled=name in encoding.leveled)
         report = with_bins(report) if name in encoding.binned else report
         told.append({**vars(report), "examples": list(report.examples)})
     for name, why in counts.pieces.left_out.items():
