@@ -189,11 +189,8 @@ class TableEncoding:
         if target is not None:
             kind, classes = decide_task(target, table.column(target), task)
         tallies = tallies or TalliesInMemory(table, rows)
-        if kind != "regress" and (loss != "squared_error" or log_target):
-            asked = "log_target" if log_target else f"loss={loss!r}"
-            raise InputError(
-                f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
-            )
+        if kind != "regress":
+            _refuse_of_numbers(target, loss, log_target)
         if target is not None and kind == "classify":
             classes = _classes_in(target, *tallies.levels(target))
         if target is not None and kind == "regress":
@@ -208,11 +205,8 @@ class TableEncoding:
                 categories.append(_category(name, *tallies.levels(name), max_levels))
                 continue
             counted = counts[name]
-            beside: list[Category] = []
-            if name in leveled:
-                beside = [_category(name, *tallies.levels(name), max_levels)]
-            elif name not in numeric:
-                beside = _beside(name, table.column(name), counted, tallies)
+            most = max_levels if name in leveled else 0
+            beside = [] if name in numeric else _beside(name, table.column(name), counted, tallies, most)
             categories += beside
             numbers.append(name)
             scales.append(_center_and_scale(name, counted))
@@ -486,6 +480,15 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     return "classify", tuple(classes)
 
 
+def _refuse_of_numbers(target: str | None, loss: str, log_target: bool) -> None:
+    """InputError for what only a regression has."""
+    if loss != "squared_error" or log_target:
+        asked = "log_target" if log_target else f"loss={loss!r}"
+        raise InputError(
+            f"{asked} belongs to a regression, and the target {target!r} is classified: ask for a regression."
+        )
+
+
 def _classes_in(name: str, levels: Sequence[Any], all_counts: Sequence[int]) -> tuple[Any, ...]:
     """The classes of the rows that are counted, sorted. TableError where it is but one."""
     *counts, _, _ = all_counts
@@ -590,8 +593,15 @@ def _category(name: str, levels: Sequence[Any], all_counts: Sequence[int], max_l
     return Category(name, kept, other=len(seen) > max_levels or beyond > 0, missing=missing > 0)
 
 
-def _beside(name: str, column: RawColumn, counted: ColumnStatistics, tallies: Tallies) -> list[Category]:
-    """The categories of a column that is a number too and has no levels: its bins, or the parts of its dates."""
+def _beside(
+    name: str, column: RawColumn, counted: ColumnStatistics, tallies: Tallies, max_levels: int
+) -> list[Category]:
+    """The categories of a column that is a number too: its few integers, its bins, or the parts of its dates.
+
+    max_levels : of its few integers; 0: it has none beside it
+    """
+    if max_levels:
+        return [_category(name, *tallies.levels(name), max_levels)]
     if is_category(column, counted):
         return []  # one of the many
     if bins.may_have(column.time, counted.rows):
