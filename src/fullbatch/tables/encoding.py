@@ -196,12 +196,10 @@ class TableEncoding:
         if target is not None and kind == "regress":
             target_scale = _target_scale(target, table.column(target), tallies, loss, log_target)
         numbers, scales, indicators, categories = [], [], [], []
-        declared = {name for name in names if table.column(name).levels is not None}
-        by_levels = {*categorical, *declared.difference(numeric)}
-        counts = {name: tallies.numbers(name) for name in names if name not in by_levels}
+        counts = _counts_of_numbers(table, names, categorical, numeric, tallies)
         leveled = leveled_of(table, {name: one for name, one in counts.items() if name not in numeric})
         for name in names:
-            if name in by_levels:
+            if name not in counts:
                 categories.append(_category(name, *tallies.levels(name), max_levels))
                 continue
             counted = counts[name]
@@ -526,6 +524,15 @@ def is_category(column: RawColumn, counted: ColumnStatistics) -> bool:
         return False
     span = counted.greatest - counted.least + 1
     return span in CATEGORY_RANGE and len(counted.levels) >= FILLED * span
+
+
+def _counts_of_numbers(
+    table: RawTable, names: Sequence[str], categorical: Sequence[str], numeric: Sequence[str], tallies: Tallies
+) -> dict[str, ColumnStatistics]:
+    """The statistics of each column that is a number, be it beside a category."""
+    declared = {name for name in names if table.column(name).levels is not None}
+    by_levels = {*categorical, *declared.difference(numeric)}
+    return {name: tallies.numbers(name) for name in names if name not in by_levels}
 
 
 def leveled_of(table: RawTable, counts: Mapping[str, ColumnStatistics]) -> set[str]:
