@@ -141,6 +141,27 @@ def test_no_scheduler_at_the_address(path, monkeypatch):
         fullbatch.dask.MLPClassifier(client="tcp://127.0.0.1:1").fit(path)
 
 
+def test_what_a_worker_is_asked_first_needs_no_package_there():
+    """Else a worker without it ends its connection, and is not named: the question names no module of it."""
+    import io
+
+    from distributed.protocol.pickle import dumps
+
+    from fullbatch.fold.dask import asked_here
+    from fullbatch.fold.shard import here
+
+    named = []
+
+    class Looking(pickle.Unpickler):
+        def find_class(self, module, name):
+            named.append(module)
+            return super().find_class(module, name)
+
+    question = Looking(io.BytesIO(dumps(asked_here()))).load()
+    assert question() == here()
+    assert [module for module in named if module.startswith("fullbatch")] == []
+
+
 def test_no_client(path):
     with pytest.raises(ClusterError, match=r"there is no Dask client: make one first"):
         fullbatch.dask.MLPClassifier().fit(path)

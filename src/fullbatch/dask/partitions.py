@@ -18,7 +18,7 @@ def is_collection(X: Any) -> bool:
     return callable(getattr(X, "__dask_graph__", None)) and hasattr(X, "to_delayed")
 
 
-WORDS = {"n": "as many columns as", "dtype": "numbers of", "columns": "the columns"}
+WORDS = {"n": "a number of columns of", "dtype": "numbers of", "columns": "the columns"}
 
 
 # --- On the driver --------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from fullbatch.errors import ClusterError
 from fullbatch.fold.cluster import Lost
-from fullbatch.fold.shard import Answer, Recipe, Shard, here
+from fullbatch.fold.shard import Answer, Recipe, Shard
 from fullbatch.machine.packing import packed, unpacked
 
 FIRST = 60.0  # seconds for a worker's first answer, at least: it may have to import what it needs
@@ -34,6 +34,20 @@ class Actor(Shard):
         return packed(getattr(self, name)(*arguments))
 
 
+def asked_here() -> Callable[[], dict[str, Any]]:
+    """``shard.here`` as a function that travels whole.
+
+    A worker that is sent the name of a module which it lacks ends its connection, and nobody would hear what it lacks.
+    """
+
+    def what_is_here() -> dict[str, Any]:
+        from fullbatch.fold.shard import here
+
+        return here()
+
+    return what_is_here
+
+
 class OnDask:
     """The six functions of ``cluster.Workers``.
 
@@ -49,7 +63,7 @@ class OnDask:
     def survey(self) -> dict[str, Any]:
         threads = self._threads_of_some()
         seconds = max(self.timeout, FIRST)
-        found = self._each(here, threads, seconds)
+        found = self._each(asked_here(), threads, seconds)
         if not found:
             raise ClusterError(f"none of the {len(threads)} workers answered within {seconds:g} s.")
         return {
@@ -81,7 +95,7 @@ class OnDask:
         end = time.monotonic() + self.wait
         while True:
             self._check_scheduler()
-            found = self._each(here, self._threads(), self.timeout, first=True)
+            found = self._each(asked_here(), self._threads(), self.timeout, first=True)
             if found:
                 address = next(iter(found))
                 return self._reached([self._handle(self._submit(Actor, address, recipe, *data, actor=True), address)])[
