@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ import numpy as np
 COLUMNS, PIECE = 28, 2**20
 
 
-def make(folder: Path, rows: int) -> None:
+def make(folder: Path, rows: int, name: str = "table", seed: int = 0) -> None:
     """Numbers of whose first the target follows, with noise; written in row groups of PIECE rows."""
     import pyarrow as pa
     from pyarrow import parquet
 
     schema = pa.schema([*((f"x{j}", pa.float32()) for j in range(COLUMNS)), ("late", pa.int8())])
-    rng = np.random.default_rng(0)
-    with parquet.ParquetWriter(folder / "table.parquet", schema, compression="none", use_dictionary=False) as writer:
+    rng = np.random.default_rng(seed)
+    with parquet.ParquetWriter(folder / f"{name}.parquet", schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, rows, PIECE):
             m = min(PIECE, rows - start)
             X = rng.standard_normal((COLUMNS, m), np.float32)
@@ -221,12 +221,12 @@ def watched(found: dict[str, Any]) -> Iterator[None]:
         thread.join()
 
 
-def run_step(name: str, folder: Path) -> dict[str, Any]:
+def run_step(name: str, folder: Path, steps: Mapping[str, Callable[[Path], Any]]) -> dict[str, Any]:
     """What the child process does."""
     found: dict[str, Any] = {}
     started = time.perf_counter()
     with watched(found):
-        more = STEPS[name](folder)
+        more = steps[name](folder)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     found |= {
         "wall": time.perf_counter() - started,
@@ -237,9 +237,11 @@ def run_step(name: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def measured(name: str, folder: Path, group: Path | None) -> dict[str, Any]:
-    """A step in a process of its own, inside a memory cgroup if there is one."""
-    command = [sys.executable, "-m", "bench.store_at_scale", "--step", name, "--folder", str(folder)]
+def measured(
+    name: str, folder: Path, group: Path | None = None, module: str = "bench.store_at_scale"
+) -> dict[str, Any]:
+    """A module's step in a process of its own, inside a memory cgroup if there is one."""
+    command = [sys.executable, "-m", module, "--step", name, "--folder", str(folder)]
 
     def enter() -> None:
         if group is not None:
@@ -292,7 +294,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="take this Parquet file, which stays, and make none")
     asked = parser.parse_args()
     if asked.step:
-        print(json.dumps(run_step(asked.step, asked.folder)))
+        print(json.dumps(run_step(asked.step, asked.folder, STEPS)))
         return
     asked.folder.mkdir(parents=True)
     try:
