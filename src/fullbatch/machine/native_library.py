@@ -20,7 +20,7 @@ from typing import Any
 
 from fullbatch.errors import InputError
 
-ABI = 5  # of src/native/fullbatch_native.h, which the rest of this file mirrors
+ABI = 6  # of src/native/fullbatch_native.h, which the rest of this file mirrors
 VARIABLE = "FULLBATCH_NATIVE"
 NAMES = ("amx", "avx512", "avx2", "neon", "portable")
 FILE = "_native.dll" if sys.platform == "win32" else "_native.so"
