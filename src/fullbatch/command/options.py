@@ -114,8 +114,10 @@ def class_weights(value: str | None, classes: Sequence[Any] | None) -> Any:
     return {texts[name]: weight for name, weight in found.items()}
 
 
-def layer_sizes(value: str) -> tuple[int, ...]:
+def layer_sizes(value: str | None) -> tuple[int, ...] | None:
     """The units of each hidden layer: "64,32" -> (64, 32); "none" -> ()."""
+    if value is None:
+        return None
     if value.strip().lower() == "none":
         return ()
     parts = [part.strip() for part in value.split(",")]
@@ -126,8 +128,10 @@ def layer_sizes(value: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def dropout_rates(value: str) -> float | tuple[float, ...]:
+def dropout_rates(value: str | None) -> float | tuple[float, ...] | None:
     """One rate, or one for each hidden layer: "0.2" -> 0.2; "0.2,0.5" -> (0.2, 0.5)."""
+    if value is None:
+        return None
     try:
         rates = tuple(map(float, value.split(",")))
     except ValueError:

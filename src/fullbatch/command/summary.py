@@ -42,7 +42,7 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
         "m": record["rows"],
         "columns": len(encoding.feature_names),
         "n": encoding.n,
-        "hidden": list(estimator.hidden),
+        "hidden": list(estimator.network_.network.sizes[1:-1]),
         "epochs": progress.epochs,
         "planned": progress.planned,
         "patient": estimator.patience is not None,

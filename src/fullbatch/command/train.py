@@ -65,7 +65,7 @@ from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
 from fullbatch.core.losses import check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
-from fullbatch.tables.fit import Settings
+from fullbatch.tables.fit import USUAL, Settings
 
 if TYPE_CHECKING:
     from fullbatch.command.report import TrainingProgress
@@ -93,13 +93,14 @@ def train(
         ),
     ] = None,
     hidden: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="N,N",
             help="Units of each hidden layer, as 64,32; none: logistic or linear regression.",
+            show_default="128,64; 256,128 for few rows of several classes",
             rich_help_panel=NETWORK,
         ),
-    ] = ",".join(map(str, DEFAULT.hidden)),
+    ] = None,
     activation: Annotated[
         str,
         typer.Option(
@@ -107,13 +108,14 @@ def train(
         ),
     ] = DEFAULT.activation,
     dropout: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="X|X,X",
             help="Share of the hidden units that each step leaves out, as 0.2; or one for each layer.",
+            show_default="0.1 for classes of few rows, else 0",
             rich_help_panel=NETWORK,
         ),
-    ] = str(DEFAULT.dropout),
+    ] = None,
     solver: Annotated[
         str,
         typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS), rich_help_panel=TRAINING),
@@ -399,7 +401,8 @@ def _check_before_training(
     place = places.place(params["device"])
     place.budget(params["device_memory"])
     if place.name == "cpu":  # As if of one input and one output: what the data asks for is refused once it is known.
-        sizes, itemsize = [1, *params["hidden"], 1], 8 if params["dtype"] == "float64" else 4
+        hidden = USUAL if params["hidden"] is None else params["hidden"]
+        sizes, itemsize = [1, *hidden, 1], 8 if params["dtype"] == "float64" else 4
         memory.check(memory.Training(sizes, params["solver"], itemsize))
     cuda.check_precision(params["precision"], place.empty(params["dtype"]))
     if model:

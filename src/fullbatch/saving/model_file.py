@@ -312,7 +312,8 @@ def _of_table(
         known = _table_params(estimator, encoding)
         for name in ("hidden", "activation", "solver", "dtype"):
             mine, theirs = (list(one) if isinstance(one, tuple) else one for one in (params[name], known[name]))
-            require(mine == theirs, f"{name} of params is not that of the training")
+            by_default = name == "hidden" and mine is None
+            require(by_default or mine == theirs, f"{name} of params is not that of the training")
     else:
         params = _table_params(estimator, encoding)
     model = kind(**params)

@@ -42,7 +42,15 @@ from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
-CHOSEN = ("epochs", "batch_size", "learning_rate", "l2", "random_state")  # by the number of rows, if at all
+CHOSEN = (
+    "hidden",
+    "dropout",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "l2",
+    "random_state",
+)  # by rows and classes, if at all
 OF_THE_TRAINING = (*TOLD, "device_", "step_", "precision_", "note_")  # attributes of the network's own estimator
 
 
@@ -55,9 +63,9 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
     loss, quantile, log_target = DEFAULT.loss, DEFAULT.quantile, DEFAULT.log_target
     threshold_: float | None
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden": ["array-like"],
+        "hidden": ["array-like", None],
         "activation": [StrOptions(set(map(str, ACTIVATIONS)))],
-        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like", None],
         "solver": [StrOptions({*OPTIMIZERS, "lbfgs"})],
         "epochs": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"full"}), None],
@@ -170,7 +178,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
             weight_val = sample_weight_val if column is None else column
             scored = self._of_the_user(encoding, X_val, y_val, weight_val, apart=y is not None)
             data["held_out"] = {"rows": scored.table.m + sum(scored.left_out.values()), "left_out": scored.left_out}
-        settings = settings.for_rows(len(split.train), self._task)
+        settings = settings.for_rows(len(split.train), self._task, len(encoding.classes))
         held_out_rows = 0 if scored is None else scored.table.m
         scored, others = scorable_rows(encoding, scored)
         made_of = self._made_of(whole, rows, scored, encoding, settings, len(split.train))
@@ -202,7 +210,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         self._check_scores(encoding, settings)
         if not kept(store.held_out.m, len(encoding.classes)):
             check_counted(settings.metric, len(encoding.classes))
-        settings = with_usual_batch(settings, store).for_rows(store.train.m, self._task)
+        settings = with_usual_batch(settings, store).for_rows(store.train.m, self._task, len(encoding.classes))
         made_of = {
             **from_store.described(store),
             "versions": record.versions(),
@@ -269,8 +277,10 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
-        hidden = tuple(int(units) for units in np.ravel(self.hidden))
-        rates = self.dropout if isinstance(self.dropout, Real) else tuple(map(float, self.dropout))
+        hidden = None if self.hidden is None else tuple(int(units) for units in np.ravel(self.hidden))
+        rates = self.dropout
+        if rates is not None and not isinstance(rates, Real):
+            rates = tuple(map(float, rates))
         return Settings(**{**values, "hidden": hidden, "dropout": rates, "random_state": int(seed)})
 
     def _columns(self) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from fullbatch.estimators.descriptions import ATTRIBUTES as OF_NUMBERS
 from fullbatch.estimators.descriptions import PARAMETERS as SHARED
 
 PARAMETERS = {
-    "hidden": """sequence of int
-        Units of each hidden layer; () is logistic, or linear, regression.""",
+    "hidden": """sequence of int or None
+        Units of each hidden layer; () is logistic, or linear, regression. None: 128 and 64; 256 and 128 to tell three
+        classes or more apart by at most 100,000 rows.""",
     "activation": """str
         Of the hidden layers: "tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu" or "silu".""",
-    "dropout": SHARED["dropout"],
+    "dropout": SHARED["dropout"].replace("float or list of float", "float, list of float or None")
+    + """ None: 0.1 to tell classes apart by at
+        most 100,000 rows where ``hidden`` and ``batch_size`` are None, by "adam" or "sgd" on one device; else 0.""",
     "solver": SHARED["solver"],
     "epochs": """int or None
         Passes over the rows to learn from; of L-BFGS and "gd" iterations. None: by their number m, 6000 / sqrt(m) to

@@ -69,7 +69,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
 
     def __init__(
         self,
-        hidden: Sequence[int] = DEFAULT.hidden,
+        hidden: Sequence[int] | None = DEFAULT.hidden,
         activation: str = DEFAULT.activation,
         *,
         dropout: Any = DEFAULT.dropout,
@@ -226,7 +226,7 @@ class TableRegressor(RegressorMixin, TableEstimator):
 
     def __init__(
         self,
-        hidden: Sequence[int] = DEFAULT.hidden,
+        hidden: Sequence[int] | None = DEFAULT.hidden,
         activation: str = DEFAULT.activation,
         *,
         dropout: Any = DEFAULT.dropout,

@@ -25,17 +25,22 @@ if TYPE_CHECKING:
     from fullbatch.tables.raw import RawTable
 
 
+USUAL, WIDE = (128, 64), (256, 128)  # units of the hidden layers
+FEW_ROWS = 100_000  # of at most so many, classes are told apart with DROPOUT, and SEVERAL of them by the wide layers
+SEVERAL, DROPOUT = 3, 0.1
+
+
 @dataclass(frozen=True)
 class Settings:
     """The parameters of ``TableClassifier`` and ``TableRegressor`` that a training needs, by their names.
 
     The defaults of the whole command stand here, and nowhere else. None leaves the choice to ``for_rows``, which makes
-    it by the number of training rows and the solver.
+    it by the number of training rows, the classes and the solver.
     """
 
-    hidden: tuple[int, ...] = (128, 64)  # units of each hidden layer; () is logistic (or linear) regression
+    hidden: tuple[int, ...] | None = None  # units of each hidden layer; () is logistic (or linear) regression
     activation: str = "relu"
-    dropout: float | tuple[float, ...] = 0.0  # the share of hidden units that an update leaves out; or of each layer
+    dropout: float | tuple[float, ...] | None = None  # the share of hidden units that an update leaves out; of each
     solver: str = "adam"
     epochs: int | None = None  # passes over the training rows; iterations of lbfgs and gd
     batch_size: int | Literal["full"] | None = None
@@ -69,7 +74,8 @@ class Settings:
         asked = {"patience": self.patience is not None, "threshold 'auto'": self.threshold == "auto"}
         for name in (name for name, given in asked.items() if given and not own_rows and not self.validation):
             raise InputError(f"{name} needs held-out rows; with a validation share of 0 there are none.")
-        if rates_of(self.dropout, len(self.hidden)) and self.solver == "lbfgs":
+        layers = len(USUAL if self.hidden is None else self.hidden)
+        if rates_of(self.dropout or 0.0, layers) and self.solver == "lbfgs":
             raise InputError("dropout is not of lbfgs, whose objective must not change from step to step; use adam.")
         if self.patience is not None and self.solver == "lbfgs":
             raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
@@ -83,8 +89,8 @@ class Settings:
         """Whether the held-out rows choose the epoch whose parameters are kept: L-BFGS keeps the last ones."""
         return self.solver != "lbfgs"
 
-    def for_rows(self, m: int, task: str = "classify") -> Settings:
-        """These settings with each None replaced by the default for ``m`` training rows and this task.
+    def for_rows(self, m: int, task: str = "classify", classes: int = 0) -> Settings:
+        """These settings with each None replaced by the default for ``m`` training rows, this task and so many classes.
 
         The defaults were chosen on tables of ``bench/tables.py``, by a fifth of their training rows that were not
         learned from: log-loss, of diamonds RMSE, of one seed, which decides the third figure at most. What is in
@@ -123,9 +129,23 @@ class Settings:
         # 0.093 and 0.081.
         noise = 1.0 if whole or batch == "full" else 2 * (min(batch, m) / 1000) ** 0.25
         rate = self.learning_rate or (1e-3 if row is None else row.rate * noise)
+        settings = self._network_for(m, task, classes)
         # The more rows there are, the less there is to hold back; lambda is divided by the rows of a batch.
         l2 = min(3e-4, 30 / m) * (m if batch == "full" else min(batch, m)) if self.l2 is None else self.l2
-        return replace(self, epochs=epochs, batch_size=batch, learning_rate=rate, l2=l2)
+        return replace(settings, epochs=epochs, batch_size=batch, learning_rate=rate, l2=l2)
+
+    def _network_for(self, m: int, task: str, classes: int) -> Settings:
+        """These settings with the hidden layers and the dropout that they leave open."""
+        few = task == "classify" and m <= FEW_ROWS
+        hidden, dropout = self.hidden, self.dropout
+        if dropout is None:
+            # Beside what is as usual else, and where it can be: not by whole batches, nor on several devices.
+            usual = hidden is None and self.batch_size is None and "," not in self.device
+            by_batches = self.solver in OPTIMIZERS and not OPTIMIZERS[self.solver].whole
+            dropout = DROPOUT if few and usual and by_batches else 0.0
+        if hidden is None:
+            hidden = WIDE if few and classes >= SEVERAL else USUAL
+        return replace(self, hidden=hidden, dropout=dropout)
 
 
 # --- Rows that can be learned from --------------------------------------------------------------------------
