@@ -117,5 +117,26 @@ def test_defaults_are_in_range_for_any_number_of_rows(m):
         assert chosen.batch_size == "full" or 1 <= chosen.batch_size <= 1000
         assert 0 < chosen.learning_rate < 1
         assert chosen.l2 > 0
+    assert (chosen.hidden, chosen.dropout) == ((128, 64), 0.0)  # of two classes, and not by batches
     given_ = Settings(epochs=3, batch_size=7, learning_rate=0.5, l2=0.0).for_rows(m)
     assert (given_.epochs, given_.batch_size, given_.learning_rate, given_.l2) == (3, 7, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given_", "m", "task", "classes", "hidden", "dropout"),
+    [
+        ({}, 100_000, "classify", 3, (256, 128), 0.1),
+        ({}, 100_001, "classify", 3, (128, 64), 0.0),
+        ({}, 100, "classify", 2, (128, 64), 0.1),
+        ({}, 100, "regress", 0, (128, 64), 0.0),
+        ({"solver": "lbfgs"}, 100, "classify", 3, (256, 128), 0.0),
+        ({"solver": "gd"}, 100, "classify", 3, (256, 128), 0.0),
+        ({"device": "cuda:0,cuda:1"}, 100, "classify", 3, (256, 128), 0.0),
+        ({"hidden": (8,)}, 100, "classify", 3, (8,), 0.0),
+        ({"hidden": (), "dropout": 0.5}, 100, "classify", 3, (), 0.5),
+        ({"dropout": 0.0}, 100, "classify", 3, (256, 128), 0.0),
+    ],
+)
+def test_the_network_is_chosen_by_rows_and_classes_where_nobody_says(given_, m, task, classes, hidden, dropout):
+    chosen = Settings(**given_).for_rows(m, task, classes)
+    assert (chosen.hidden, chosen.dropout) == (hidden, dropout)

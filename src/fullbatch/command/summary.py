@@ -43,6 +43,7 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
         "columns": len(encoding.feature_names),
         "n": encoding.n,
         "hidden": list(estimator.network_.network.sizes[1:-1]),
+        "dropout": record["chosen"]["dropout"],
         "epochs": progress.epochs,
         "planned": progress.planned,
         "patient": estimator.patience is not None,
@@ -83,12 +84,15 @@ def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None
         out.print("No rows were held out, so there are no scores to show.")
     threads = f", {plural(summary['threads'], 'thread')}" if summary["device"] == "cpu" else ""
     layers = "-".join(map(str, [summary["n"], *summary["hidden"], _outputs(summary)]))
+    rates = summary["dropout"]
+    rates = rates if isinstance(rates, list | tuple) else [rates]
+    dropout = f", dropout {', '.join(map('{:g}'.format, rates))}" if any(rates) else ""
     pairs = [
         ("data", f"{summary['m']:,} rows of {summary['data']}, read in {seconds(summary['read_seconds'])}"),
         *_rows_facts(summary),
         *short_lines(summary["report"]),
         *([("target", summary["target_scale"])] if summary["target_scale"] else []),
-        ("network", f"{layers} from {plural(summary['columns'], 'column')}"),
+        ("network", f"{layers} from {plural(summary['columns'], 'column')}{dropout}"),
         (
             "training",
             f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
