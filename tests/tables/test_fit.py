@@ -132,6 +132,8 @@ def test_defaults_are_in_range_for_any_number_of_rows(m):
         ({"solver": "lbfgs"}, 100, "classify", 3, (256, 128), 0.0),
         ({"solver": "gd"}, 100, "classify", 3, (256, 128), 0.0),
         ({"device": "cuda:0,cuda:1"}, 100, "classify", 3, (256, 128), 0.0),
+        ({"batch_size": "full"}, 100, "classify", 3, (256, 128), 0.0),
+        ({"batch_size": 10}, 100, "classify", 2, (128, 64), 0.1),
         ({"hidden": (8,)}, 100, "classify", 3, (8,), 0.0),
         ({"hidden": (), "dropout": 0.5}, 100, "classify", 3, (), 0.5),
         ({"dropout": 0.0}, 100, "classify", 3, (256, 128), 0.0),

@@ -37,3 +37,7 @@ class ClusterStore(Store):
     @property
     def usual_batch(self) -> int | None:
         return usual_batch(self.examples(self.train))
+
+    @property
+    def drops_units(self) -> bool:
+        return False

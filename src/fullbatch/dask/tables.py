@@ -199,6 +199,10 @@ class ClusterTable(Store):
     def usual_batch(self) -> int | None:
         return None
 
+    @property
+    def drops_units(self) -> bool:
+        return False
+
     def examples(self, part: Any, place: Any = None) -> Examples:
         """The rows of a part, as a fold on the cluster takes them."""
         refuse_device(place)

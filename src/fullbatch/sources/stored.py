@@ -92,6 +92,11 @@ class Store:
         """The rows of a mini-batch where nobody says how many; None: as for any table."""
         return None
 
+    @property
+    def drops_units(self) -> bool:
+        """Whether a training from it can have dropout."""
+        return True
+
     def examples(self, part: AnyPart, place: Any = None) -> Examples:
         """The rows of a part, read as a fold needs them.
 

@@ -37,7 +37,7 @@ from fullbatch.tables.running_scores import check_counted, kept
 from fullbatch.tables.scores import best_threshold, check_metric, check_two_classes
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
-from fullbatch.tables.trainer import chosen_by_held_out, ended, network_of, refuse_divergence, with_usual_batch
+from fullbatch.tables.trainer import as_usual_for, chosen_by_held_out, ended, network_of, refuse_divergence
 from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
 
@@ -210,7 +210,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         self._check_scores(encoding, settings)
         if not kept(store.held_out.m, len(encoding.classes)):
             check_counted(settings.metric, len(encoding.classes))
-        settings = with_usual_batch(settings, store).for_rows(store.train.m, self._task, len(encoding.classes))
+        settings = as_usual_for(store, settings).for_rows(store.train.m, self._task, len(encoding.classes))
         made_of = {
             **from_store.described(store),
             "versions": record.versions(),

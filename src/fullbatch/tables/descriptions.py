@@ -13,7 +13,7 @@ PARAMETERS = {
         Of the hidden layers: "tanh", "sigmoid", "relu", "leaky_relu", "identity", "gelu" or "silu".""",
     "dropout": SHARED["dropout"].replace("float or list of float", "float, list of float or None")
     + """ None: 0.1 to tell classes apart by at
-        most 100,000 rows where ``hidden`` and ``batch_size`` are None, by "adam" or "sgd" on one device; else 0.""",
+        most 100,000 rows where ``hidden`` is None, by mini-batches on one device; else 0.""",
     "solver": SHARED["solver"],
     "epochs": """int or None
         Passes over the rows to learn from; of L-BFGS and "gd" iterations. None: by their number m, 6000 / sqrt(m) to

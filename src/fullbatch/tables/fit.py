@@ -151,10 +151,9 @@ class Settings:
         few = task == "classify" and m <= FEW_ROWS
         hidden, dropout = self.hidden, self.dropout
         if dropout is None:
-            # Beside what is as usual else, and where it can be: not by whole batches, nor on several devices.
-            usual = hidden is None and self.batch_size is None and "," not in self.device
-            by_batches = self.solver in OPTIMIZERS and not OPTIMIZERS[self.solver].whole
-            dropout = DROPOUT if few and usual and by_batches else 0.0
+            # Of the usual layers: small ones of the user's learn less by it. Several devices cannot have it.
+            by_batches = self.solver in OPTIMIZERS and not OPTIMIZERS[self.solver].whole and self.batch_size != "full"
+            dropout = DROPOUT if few and by_batches and hidden is None and "," not in self.device else 0.0
         if hidden is None:
             hidden = WIDE if few and classes >= SEVERAL else USUAL
         return replace(self, hidden=hidden, dropout=dropout)

@@ -24,8 +24,10 @@ def network_of(encoding: TableEncoding, trainer: Any, made_of: dict[str, Any]) -
     )
 
 
-def with_usual_batch(settings: Settings, store: Store) -> Settings:
-    """The settings with the store's own rows of a mini-batch, where nobody says how many and it has a say."""
+def as_usual_for(store: Store, settings: Settings) -> Settings:
+    """The settings with what the store has a say in, where nobody else says it: rows of a mini-batch, dropout."""
+    if settings.dropout is None and not store.drops_units:
+        settings = replace(settings, dropout=0.0)
     by_batches = settings.solver in OPTIMIZERS and not OPTIMIZERS[settings.solver].whole
     if settings.batch_size is None and by_batches and store.usual_batch is not None:
         return replace(settings, batch_size=store.usual_batch)
