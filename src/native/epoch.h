@@ -718,8 +718,8 @@ int64_t trainer_run(
 ) {
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
-    Run<T> run = {trainer, from, order, batch, threads, rates, fb_seconds() + seconds, 0, queues, queues + threads,
-                  *cost,   0,    false, FB_OK, false};
+    Run<T> run = {trainer,          from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues,
+                  queues + threads, *cost, 0,     false, FB_OK,   false};
     run.work = cut_shares(trainer, run.sparse());
     for (int64_t s = 0; s < trainer->share_count; s++) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
     const bool room = make_room(run);

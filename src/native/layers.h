@@ -511,7 +511,8 @@ void forward_sparse(const Layer<T>& layer, SparseRows<T> in, T* A, T* D, int64_t
 // each row are left out.
 template <class T>
 void weights_sparse(
-    const Layer<T>& layer, SparseRows<T> in, int64_t numbers, const T* dZ, int64_t step, int64_t rows, int first, int last, T* dW
+    const Layer<T>& layer, SparseRows<T> in, int64_t numbers, const T* dZ, int64_t step, int64_t rows, int first, int last,
+    T* dW
 ) {
     constexpr int lanes = vec<T>::lanes;
     for (int v = first; v < last; v += WIDTH) {

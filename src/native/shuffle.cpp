@@ -49,7 +49,8 @@ void draw(Twister& twister, uint32_t mask, uint32_t i, int64_t wanted, uint32_t*
     int64_t count = 0;
     while (count < wanted) {
         if (twister.position == WORDS) twister.refill();
-        const int64_t left = WORDS - twister.position, stop = twister.position + (left < wanted - count ? left : wanted - count);
+        const int64_t left = WORDS - twister.position,
+                      stop = twister.position + (left < wanted - count ? left : wanted - count);
         for (; twister.position < stop; twister.position++) {
             const uint32_t number = twister.numbers[twister.position] & mask;
             partners[count] = number;
