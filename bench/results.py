@@ -135,6 +135,8 @@ def _identity(result: Result) -> dict[str, Any]:
     settings = json.loads(json.dumps(result.settings))
     machine = asdict(result.machine)
     other = ("budget", *MAY_GROW.get(result.kind, ()))
+    if "revision" in other:  # and with it the version of this package
+        machine["versions"] = {name: text for name, text in machine["versions"].items() if name != "fullbatch"}
     return {
         "kind": result.kind,
         **{name: settings[name] for name in settings if name not in other},

@@ -59,7 +59,7 @@ def test_a_run_measures_goes_on_and_shows(tmp_path, capsys):
     before = result["points"]
     assert main([*arguments, "--contender", "scikit-learn's MLP", "--resume"]) == 0
     assert json.loads((tmp_path / "tables.json").read_text())["points"] == before  # nothing is fitted again
-    before[0]["revision"] = "another"
+    before[0]["revision"], result["machine"]["versions"]["fullbatch"] = "another", "0.0.1"
     (tmp_path / "tables.json").write_text(json.dumps(result))
     assert (
         main([*arguments, "--contender", "scikit-learn's MLP", "--resume"]) == 0
