@@ -24,7 +24,7 @@ from fullbatch.sources.columns import Coded
 from fullbatch.sources.encoded import EncodedTable, EncodedThere
 from fullbatch.sources.placing import as_whole
 from fullbatch.steps import ArrayStep, CodedStep
-from fullbatch.steps.cuda import coded
+from fullbatch.steps.cuda import coded, fused
 from fullbatch.training import card_batches
 from fullbatch.training.card_batches import CardBatches
 from fullbatch.training.loop import epochs
@@ -111,8 +111,8 @@ def test_the_step_is_the_array_step_of_the_one_hot_matrix(
 @on_cpu
 def test_no_grid_or_order_of_the_threads_changes_a_bit_and_each_barrier_is_needed(monkeypatch):
     """Those of ``scatter``: the sums are 0, the tile is there, the sums are done, they are written."""
-    monkeypatch.setattr(coded, "LEAST", 64)
-    monkeypatch.setattr(coded, "NUMBERS_A_ROW", 0)
+    monkeypatch.setattr(fused, "LEAST", 64)
+    monkeypatch.setattr(fused, "NUMBERS_A_ROW", 0)
     network, theta, table, Y = case(150)
     X, found = block_of(table), []
 
@@ -149,8 +149,8 @@ def card(monkeypatch):
     cupy.sent = sent
     monkeypatch.setattr(tree, "MOST_EXAMPLES", 256)
     monkeypatch.setattr(blocks, "SHORTEST", 32)
-    monkeypatch.setattr(coded, "LEAST", 64)
-    monkeypatch.setattr(coded, "NUMBERS_A_ROW", 0)
+    monkeypatch.setattr(fused, "LEAST", 64)
+    monkeypatch.setattr(fused, "NUMBERS_A_ROW", 0)
     return cupy
 
 

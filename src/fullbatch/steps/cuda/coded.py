@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 
 from fullbatch.core.network import Network
-from fullbatch.core.parameters import count
 from fullbatch.machine import arrays
 from fullbatch.sources.columns import Coded
 from fullbatch.sources.encoded import FEW
-from fullbatch.steps.cuda.fused import LEAST, NUMBERS_A_ROW, FusedStep
+from fullbatch.steps.cuda.fused import FusedStep
 from fullbatch.steps.cuda.kernels import THREADS, TYPES, knows
 from fullbatch.steps.cuda.launch import Kernel, strides
-from fullbatch.steps.cuda.segments import Rows, of_features, sums
+from fullbatch.steps.cuda.segments import Rows
 from fullbatch.steps.cuda.updates import CHOSEN, Batch, Gather
 
 CODES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int"}
@@ -180,17 +179,10 @@ class CodedStep(FusedStep):
         _, *hidden, last = network.sizes
         return 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
 
-    @staticmethod
-    def segment(network: Network) -> int:
-        size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // CodedStep.numbers(network)
-        while size < least:
-            size *= 2
-        return of_features(network.sizes[0], size)
-
-    @staticmethod
-    def sums(network: Network, block: int) -> int:
+    @classmethod
+    def sums(cls, network: Network, block: int) -> int:
         turned = 8 * network.sizes[0] * network.sizes[1]
-        return sums(count(network.sizes), block, CodedStep.segment(network)) + turned
+        return super().sums(network, block) + turned
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         super().__init__(network, like, block, xp)

@@ -44,16 +44,16 @@ class FusedStep(BySegments):
         first, *hidden, last = network.sizes
         return 3 * first + 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
 
-    @staticmethod
-    def segment(network: Network) -> int:
-        size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // FusedStep.numbers(network)
+    @classmethod
+    def segment(cls, network: Network) -> int:
+        size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // cls.numbers(network)
         while size < least:
             size *= 2
         return of_features(network.sizes[0], size)
 
-    @staticmethod
-    def sums(network: Network, block: int) -> int:
-        return sums(count(network.sizes), block, FusedStep.segment(network))
+    @classmethod
+    def sums(cls, network: Network, block: int) -> int:
+        return sums(count(network.sizes), block, cls.segment(network))
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network
