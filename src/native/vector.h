@@ -9,6 +9,8 @@
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define FB_INLINE inline __attribute__((always_inline))
@@ -62,7 +64,8 @@ FB_INLINE V<T> broadcast(T x) {
     return x - V<T>{};  // minus: -0 + 0 would be +0
 }
 
-// a * b + c, rounded once where the machine can (FB_FMA), else twice.
+// a * b + c, rounded once where the machine can (FB_FMA), else twice. The instruction is named: what a compiler makes of
+// a * b + c by itself depends on what stands around it, so that two forms of one sum differed in their last bits.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
 #define FB_FMA 1
 #else
@@ -70,10 +73,24 @@ FB_INLINE V<T> broadcast(T x) {
 #endif
 template <class Vec>
 FB_INLINE Vec fma(Vec a, Vec b, Vec c) {
-#if defined(__clang__)
-#pragma clang fp contract(fast)  // GCC's default for C++
+    [[maybe_unused]] constexpr bool floats = sizeof(a[0]) == sizeof(float);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Vec) == 64 && floats) return Vec(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+    if constexpr (sizeof(Vec) == 64 && !floats) return Vec(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
 #endif
+#if defined(__FMA__)
+    if constexpr (sizeof(Vec) == 32 && floats) return Vec(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+    if constexpr (sizeof(Vec) == 32 && !floats) return Vec(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
+    if constexpr (sizeof(Vec) == 16 && floats) return Vec(_mm_fmadd_ps(__m128(a), __m128(b), __m128(c)));
+    if constexpr (sizeof(Vec) == 16 && !floats) return Vec(_mm_fmadd_pd(__m128d(a), __m128d(b), __m128d(c)));
+#elif defined(__aarch64__)
+    if constexpr (sizeof(Vec) == 16 && floats) return Vec(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
+    if constexpr (sizeof(Vec) == 16 && !floats) return Vec(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
+    if constexpr (sizeof(Vec) == 8 && floats) return Vec(vfma_f32(float32x2_t(c), float32x2_t(a), float32x2_t(b)));
+    if constexpr (sizeof(Vec) == 8 && !floats) return Vec(vfma_f64(float64x1_t(c), float64x1_t(a), float64x1_t(b)));
+#else
     return a * b + c;
+#endif
 }
 
 // Where a or b is NaN, both return b: min(limit, x) and max(limit, x) keep a NaN in x. That is x86's own instruction,
