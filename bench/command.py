@@ -208,10 +208,19 @@ Quick = Annotated[
 Batch = Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")]
 Part = Annotated[str, typer.Option(metavar="PART", help="step, epoch or both.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds to keep, at most.")]
+
+
+def _quiet(value: float) -> float:
+    """Not by typer's own range, which some of its versions let NaN through."""
+    if not 0 <= value <= 2:
+        raise typer.BadParameter(f"{value:g} is out of range; give a number from 0 to 2.")
+    return value
+
+
 Quiet = Annotated[
     float,
     typer.Option(
-        min=0.0, max=2.0, help="Drop a round in which two threads give less than this times one; 0: keep all."
+        callback=_quiet, help="Drop a round in which two threads give less than this times one, up to 2; 0: keep all."
     ),
 ]
 Shapes = Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")]

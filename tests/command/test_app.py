@@ -65,6 +65,7 @@ def test_the_help_of_a_command_has_a_plain_usage_and_an_example(run, name):
     out = " ".join(run(name, "--help")[1].split())
     assert "[[" not in out.partition("Options")[0]  # nor another mark of the metavar twice
     assert f"Example: fullbatch {name} " in out
+    assert len(app.EPILOGS[name]) <= 78, "at 80 columns it is broken, and cannot be copied"
 
 
 def test_each_option_of_train_is_in_a_panel_and_says_what_it_is(run):

@@ -22,7 +22,12 @@ def test_a_model_is_explained(run, folder, tmp_path):
         "explain", folder / "pays.model", folder / "people.csv", "--out", tmp_path / "a", *options
     )
     assert status == 0, err
-    assert {line.split(":")[0] for line in stdout.splitlines()} == {"town", "age", "income", "spends"}
+    head, _, *lines = stdout.strip("\n").splitlines()
+    assert head.split("  ")[0].strip() == "column"
+    assert "falls by" in head
+    assert {line.split()[0] for line in lines} == {"town", "age", "income", "spends"}
+    falls = [float(line.split()[1]) for line in lines]
+    assert falls == sorted(falls, reverse=True)
     assert "of 100 rows, drawn at random from 400" in err
     assert "permuted 2 times (seed 3)" in err
     assert (tmp_path / "a" / "index.html").exists()

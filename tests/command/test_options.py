@@ -26,6 +26,8 @@ from fullbatch.training.optimizers import OPTIMIZERS
         (["train", "--hidden", "big"], "layer sizes"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--epochs", "many"], "'many'"),  # typer says it, or we do
+        (["train", "--epochs=many"], "'many'"),
         (["train", "--epochs", "many"], ". Try 'fullbatch train --help'."),
         (["train", "--batch-size", "0"], "no batch size"),
         (["train", "--batch-size", "-3"], "no batch size"),

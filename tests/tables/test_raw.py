@@ -43,6 +43,8 @@ def test_unknown_columns_are_named_with_the_near_ones():
     table = RawTable.of({"late": [1], "hour": [2]})
     with pytest.raises(TableError, match=r"no column 'lat'. Did you mean 'late'\?"):
         table.column("lat")
+    with pytest.raises(TableError, match=r"no column 'income'. Did you mean 'Income-per-year'\?"):
+        RawTable.of({"Income-per-year": [1], "in": [2]}).column("income")
     with pytest.raises(TableError, match=r"no input column 'zz' and 'yy'. It has 'late' and 'hour'."):
         table.require(["hour", "zz", "yy"], "input column")
 

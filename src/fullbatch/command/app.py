@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -44,11 +45,11 @@ COMMANDS = {
     "info": "fullbatch.command.info",
 }
 EPILOGS = {
-    "train": "Example: fullbatch train flights.parquet --target late --model late.fullbatch --split-by day",
+    "train": "Example: fullbatch train flights.parquet --target late --model late.fullbatch",
     "columns": "Example: fullbatch columns flights.parquet --target late",
     "convert": "Example: fullbatch convert flights.parquet --target late --out late.store",
     "evaluate": "Example: fullbatch evaluate late.fullbatch test.parquet",
-    "predict": "Example: fullbatch predict late.fullbatch new.csv --out predictions.csv --keep carrier",
+    "predict": "Example: fullbatch predict late.fullbatch new.csv --out predictions.csv",
     "explain": "Example: fullbatch explain late.fullbatch test.parquet --out explained",
     "export": "Example: fullbatch export late.fullbatch --out late.onnx --check test.parquet",
     "info": "Example: fullbatch info late.fullbatch",
@@ -86,10 +87,10 @@ def fullbatch(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (``sys.argv`` if None) and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
         with warnings.catch_warnings(), saying("fullbatch.remote"), stopping_with(Interrupted, *ENDING) as signals:
             warnings.simplefilter("ignore")  # The command says what matters in its own words.
-            words = list(sys.argv[1:] if argv is None else argv)
             # A command that is named first is all that is needed: a row is predicted in half the time so.
             app = application(words[:1] if words and words[0] in COMMANDS else COMMANDS)
             status = app(words, prog_name="fullbatch", standalone_mode=False)
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # Errors of usage have it, of whichever click typer brings.
             command = getattr(getattr(error, "ctx", None), "command_path", "fullbatch")
-            told = error.format_message()
+            told = error.format_message() + _came(error, words)
             return _fail(f"{told if told.endswith(('.', '?')) else f'{told}.'} Try '{command} --help'.", BAD_INPUT)
         if os.environ.get("FULLBATCH_DEBUG"):
             raise
@@ -121,6 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{type(error).__name__}: {error} (this should not happen; FULLBATCH_DEBUG=1 shows where).",
             UNEXPECTED,
         )
+
+
+def _came(error: Exception, words: Sequence[str]) -> str:
+    """What was typed, where typer's own words for an option do not have it: pydantic's say what was expected alone."""
+    if "Input should" not in str(getattr(error, "message", "")):
+        return ""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    after = [value for name, value in pairwise(words) if name in names]
+    joined = [value for name, found, value in (word.partition("=") for word in words) if found and name in names]
+    return f"; got {(after + joined)[0]!r}" if after or joined else ""
 
 
 def _fail(message: str, status: int, label: str = "error: ") -> int:

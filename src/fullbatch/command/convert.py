@@ -37,7 +37,7 @@ from fullbatch.command.options import (
     one_of,
     share_or_file,
 )
-from fullbatch.command.printing import console, plural, print_json, say
+from fullbatch.command.printing import amount, console, plural, print_json, say
 from fullbatch.command.selection import Selection
 from fullbatch.command.signals import ENDING, stopping_with
 from fullbatch.errors import InputError, TableError
@@ -179,8 +179,8 @@ def _write(
 
     def planned(plan: Planned) -> None:
         say(
-            f"{plan.rows:,} rows to learn from and {plan.held_out:,} held out: {plan.bytes:,} bytes to write, "
-            f"{plan.free:,} are free."
+            f"{plan.rows:,} rows to learn from, {plan.held_out:,} held out; {amount(plan.bytes)} to write, "
+            f"{amount(plan.free)} free."
         )
 
     return write_store(
@@ -242,5 +242,5 @@ def _print(content: dict[str, Any], out: Path, seconds: float) -> None:
     from fullbatch.command.report import facts
     from fullbatch.command.report import seconds as shown
 
-    written = ("store", f"{out}, {out.stat().st_size:,} bytes in {shown(seconds)}")
+    written = ("store", f"{out}, {amount(out.stat().st_size)} in {shown(seconds)}")
     console(sys.stdout).print(facts([*facts_of(content), written, ("next", f"fullbatch train {out}")]))

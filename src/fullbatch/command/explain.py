@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fullbatch.command.options import DataArguments, Metric, ModelArgument, Weight
-from fullbatch.command.printing import say, status
+from fullbatch.command.printing import console, say, status
+
+if TYPE_CHECKING:
+    from fullbatch.explaining.explanation import Importance
 
 
 def explain(
@@ -44,6 +49,21 @@ def explain(
         page = found.save(out)
     for note in found.notes:
         say(note)
-    for one in found.importance or ():
-        print(f"{one.column}: {one.mean:.5f} +- {one.spread:.5f}")
+    if found.importance is not None:
+        _print(found.importance, found.metric)
     say(f"the page is {page}.")
+
+
+def _print(importance: Sequence[Importance], metric: str) -> None:
+    """A line for each column, the leading one first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("column", style="bold")
+    table.add_column(Text(f"{metric} falls by"), justify="right")
+    table.add_column("spread", justify="right", style="dim")
+    for one in importance:
+        table.add_row(Text(one.column), f"{one.mean:.5f}", f"{one.spread:.5f}")
+    console(sys.stdout).print(table)

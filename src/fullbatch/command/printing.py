@@ -76,6 +76,14 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(json_ready(value), allow_nan=False), flush=True)
 
 
+def amount(size: float) -> str:
+    """So many bytes, as a person says it: "950 bytes", "1.66 MB"."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= 0.9995 * unit:
+            return f"{size / unit:.3g} {letter}B" if size < 999.5 * unit else f"{size / unit:,.0f} {letter}B"
+    return plural(int(size), "byte")
+
+
 def plural(number: int, noun: str) -> str:
     """So many of something: "1 row", "2,000 rows"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -321,7 +321,7 @@ def train(
         bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
-    """Train a network on a table and score it on rows that it has not seen."""
+    """Train a network on a table, and score it on rows that were held out."""
     options = dict(locals())
     if resume is not None:
         return train(context, **going_on(context, resume, get_type_hints(train)))

@@ -1,4 +1,4 @@
-"""For every network, library, device and dtype: the pass itself, which network.py has and other steps are held to."""
+"""For every network, library, device and dtype: the pass as it is written, which all other steps are held to."""
 
 from __future__ import annotations
 

@@ -596,9 +596,11 @@ def require(names: Sequence[str], known: Sequence[str], what: str) -> None:
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:
-    """The known names of the same letters in another case; else at most two similar ones."""
-    same = [other for other in known if other.casefold() == name.casefold()]
-    return same or difflib.get_close_matches(name, known, n=2)
+    """The known names of the same letters in another case; else at most two similar ones, or that contain it."""
+    folded = name.casefold()
+    same = [other for other in known if other.casefold() == folded]
+    longer = [other for other in known if len(name) > 2 and folded in other.casefold()]
+    return same or difflib.get_close_matches(name, known, n=2) or longer[:2]
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:

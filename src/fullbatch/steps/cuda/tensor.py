@@ -1,4 +1,4 @@
-"""For a narrow table on a GPU: the one kernel of onepass.py, with its two products on the tensor cores.
+"""For a narrow table on a GPU: the one kernel of the step onepass, with its two products on the tensor cores.
 
 The docstring of onepass.py says what the kernel does; the products are those of tiles.py. A warp has 16 examples and 64
 hidden units, and both products are tiles of 16 x 8:
