@@ -217,9 +217,14 @@ class Stream:
     captured: list[Any] | None = None  # launches that are not to run now
 
     def __init__(self, non_blocking: bool = False) -> None:
-        pass
+        self.device_id = Device.current()
 
     def __enter__(self) -> Stream:
+        if self.device_id != Device.current():
+            raise RuntimeError(
+                f"The device that the stream is created on ({self.device_id}) does not match with the current device "
+                f"({Device.current()})"
+            )
         return self
 
     def __exit__(self, *error: object) -> None:

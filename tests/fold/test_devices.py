@@ -100,6 +100,52 @@ def test_a_store_and_a_table(tmp_path):
         np.testing.assert_array_equal(one.predict_proba(table), several.predict_proba(table))
 
 
+@pytest.fixture
+def of_codes():
+    """A table with so many levels that its codes are read, and a store of it."""
+    rng = np.random.default_rng(1)
+    m = 3 * LEAF - 30
+    town = rng.integers(0, 60, m)
+    x = rng.standard_normal(m)
+    late = (x + (town % 3) > 1).astype(int)
+    return {"x": x, "town": np.array([f"t{i}" for i in town]), "late": late}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_codes_on_several_devices_give_the_bits_of_one(monkeypatch, fits, of_codes, tmp_path):
+    """There as a whole, where each device holds its own rows' codes, and streamed; of a table and of its store."""
+    monkeypatch.setattr(placing, "fits", lambda size, room: fits)
+    monkeypatch.setattr("fullbatch.steps.cuda.fused.LEAST", 64)
+    convert(of_codes, tmp_path / "store", "late")
+    put, held = devices.put_whole_or_streamed, []
+
+    def seen(own, place):
+        found = put(own, place)
+        held.append((place.name, type(found[0].X).__name__))
+        return found
+
+    monkeypatch.setattr(devices, "put_whole_or_streamed", seen)
+    steps = []
+    work = devices.DeviceShard.answer
+    monkeypatch.setattr(
+        devices.DeviceShard, "answer", lambda self, *own: (steps.append(self.fold.step_name), work(self, *own))[1]
+    )
+    models = []
+    for device in ("cuda:1", "cuda:0,cuda:1"):
+        how = {"hidden": (3,), "solver": "lbfgs", "epochs": 2, "device": device}
+        held.clear()
+        with fb.open_store(tmp_path / "store") as store:
+            models.append([fb.TableClassifier(**how).fit(store)])
+        of_table = len(held)
+        models[-1].append(fb.TableClassifier(**how).fit(of_codes, target="late"))
+    assert set(steps) == {"coded"}
+    kind = "EncodedThere" if fits else "Uploaded"
+    assert set(held[of_table:]) == {("cuda:0", kind), ("cuda:1", kind)}
+    for one, several in zip(*models, strict=True):
+        np.testing.assert_array_equal(one.network_.theta, several.network_.theta)
+        assert one.step_ == several.step_ == "coded"
+
+
 def test_what_cannot_be_used():
     X, y, _ = problem()
     with pytest.raises(ValueError, match=r"mini-batches are refused on several devices \(cuda:0,cuda:1\)"):

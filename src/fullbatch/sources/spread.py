@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fullbatch.sources.columns import Columns, Examples, Reader, Where, entries
+from fullbatch.sources.encoded import EncodedTable
 from fullbatch.sources.memory import Dense, Subset
 from fullbatch.sources.sharded import Sharded
 
@@ -71,8 +72,12 @@ class HostRows:
 
 
 def within(source: Columns, part: slice) -> Columns:
-    """Some examples of a source that follow one another."""
-    return Dense(source.array[:, part]) if isinstance(source, Dense) else Within(source, part.start, part.stop)
+    """Some examples of a source that follow one another; a table stays one, which a device may hold as a whole."""
+    if isinstance(source, Dense):
+        return Dense(source.array[:, part])
+    if isinstance(source, EncodedTable):
+        return EncodedTable(source.numbers[part], source.ones[part], source.n)
+    return Within(source, part.start, part.stop)
 
 
 @dataclass(frozen=True)
