@@ -12,6 +12,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # it sets its loggers' levels when it is imported
 for quiet in ("fullbatch", "httpx2", "distributed"):  # whoever sets up the root logger, examples print what they print
     logging.getLogger(quiet).setLevel(logging.WARNING)
 

@@ -124,6 +124,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert not found[2] or found[2] in anchors(target), found[0]
 
 
+def test_each_question_has_an_answer_in_a_page() -> None:
+    asked = re.split(r"^\d+\. ", (HERE / "questions.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert len(asked) >= 25
+    assert [one for one in asked if not (one.startswith("**") and LINK.search(one))] == []
+
+
 def test_the_messages_that_are_explained_exist() -> None:
     from _ext.messages import messages
 

@@ -19,7 +19,7 @@ from fullbatch.tables.store import convert
 
 X, y = make_classification(20_000, 10, n_informative=5, random_state=0)
 store = Path(tempfile.mkdtemp()) / "made.store"
-convert({**{f"x{i}": column for i, column in enumerate(X.T)}, "y": y}, store, "y")
+written = convert({**{f"x{i}": column for i, column in enumerate(X.T)}, "y": y}, store, "y")
 
 # %%
 # On a real cluster the client is of its scheduler, ``Client("tcp://host:8786")``, and the store lies where all workers

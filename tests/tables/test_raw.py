@@ -39,6 +39,12 @@ def test_select_rows():
     assert table.column("i").integer
 
 
+def test_a_table_is_printed_by_its_columns():
+    table = RawTable.of({"late": [1, 0], "carrier": ["AA", None]})
+    assert repr(table) == "RawTable, 2 rows, 2 columns: late (number), carrier (text)"
+    assert repr(RawTable.of({f"x{i}": [1] for i in range(23)})).endswith("x19 (number) and 3 more")
+
+
 def test_unknown_columns_are_named_with_the_near_ones():
     table = RawTable.of({"late": [1], "hour": [2]})
     with pytest.raises(TableError, match=r"no column 'lat'. Did you mean 'late'\?"):

@@ -18,6 +18,7 @@ def is_collection(X: Any) -> bool:
     return callable(getattr(X, "__dask_graph__", None)) and hasattr(X, "to_delayed")
 
 
+# What all partitions must have alike, and how an error calls it.
 WORDS = {"n": "a number of columns of", "dtype": "numbers of", "columns": "the columns"}
 
 
@@ -129,7 +130,8 @@ class Call:
     """
 
     def __init__(self, model: Any, method: str) -> None:
-        if model.n_jobs is None:  # A worker has a task for each of its threads; the bits do not depend on them.
+        # Dask gives each thread of a worker a task, so that a task takes one thread; no bit depends on how many there are.
+        if model.n_jobs is None:
             model.n_jobs = 1
         self.model, self.method = model, method
         table = getattr(model, "network_", None)

@@ -44,7 +44,7 @@ def said_of(rows: TableInPieces, logarithms: bool, checks: bool) -> Said:
         if "No such file" in str(error) or "cannot be read" in str(error):
             raise TableError(f"{error} Every worker reads the table by this path: put it where all see it.") from None
         raise
-    rows.m -= rows.first
+    rows.m -= rows.first  # It counts from the part's first row on, so that errors name rows of the whole table.
     del rows.network, rows.encoding  # They are known where it came from.
     return Said(predicted, rows)
 
@@ -67,7 +67,7 @@ class RowsOnCluster(TableInPieces):
         yield from regrouped(pieces, rows, lambda piece: len(piece.made), _joined, _cut)
 
     def _said(self, logarithms: bool, checks: bool) -> Iterator[Said]:
-        """Of each part, in order; as many are asked for at a time as there are workers, and none is ahead of these."""
+        """What is said of each part, in order. As many are asked at once as there are workers, and no more wait here."""
         parts = list(self._parts(4 * (together := max(1, len(self.workers.survey())))))
         for first in range(0, len(parts), together):
             asked = [(part, logarithms, checks) for part in parts[first : first + together]]

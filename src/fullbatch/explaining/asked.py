@@ -1,8 +1,8 @@
 """A model and the rows that it is asked for, as scikit-learn's inspection takes them.
 
-That permutes columns of an array, and puts single values into them. Raw columns are of many kinds and lie in no array;
-so the array (m, c) holds numbers of rows: entry (i, j) says from which row the value of column j is taken for row i.
-Permuted or replaced, it is still one, and pandas is not needed.
+scikit-learn permutes the columns of an array, and puts single values into them. Raw columns are of many kinds and lie
+in no array; so it is given an array (m, c) of row numbers: entry (i, j) says from which row the value of column j is
+taken for row i. However its entries are permuted or replaced, it still says that, and pandas is not needed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Column(NamedTuple):
 
 
 def _spread(ordered: np.ndarray, most: int) -> np.ndarray:
-    """So many different values at equal shares of the rows; where one is that of many rows, others take their place."""
+    """At most so many values, at equal shares of the rows; one of many rows is taken once, and others fill its places."""
     chosen = np.empty(0)
     while len(chosen) < most and len(rest := ordered[~np.isin(ordered, chosen)]):
         places = np.linspace(0.02, 0.98, most - len(chosen)) * (len(rest) - 1)

@@ -26,7 +26,7 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class _Codes(NamedTuple):
-    """The features of a category: of each level, of another one, of a missing value; 0 for none."""
+    """Which feature a value of a category is: ``of`` each level, of any ``other`` one, of a gap; 0: it is none."""
 
     category: Category
     start: int
@@ -89,7 +89,7 @@ class RowEncoding:
             self.put_ones(worker.values, self.size, *[1.0 if code else 0.0 for code in codes])
         else:
             worker.values[self.first :] = 0
-            worker.values[codes] = 1  # A code of 0 stands for none: that number is written next.
+            worker.values[codes] = 1  # Where a code is 0, for no feature, this spoils number 0, which is written next.
         self.put_numbers(worker.values, 0, *numbers)
 
     # How a column is read

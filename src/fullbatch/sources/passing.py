@@ -20,7 +20,7 @@ from fullbatch.sources.store_file import FIELDS
 from fullbatch.sources.store_parts import StoredArrays
 
 Pieces = Callable[[], Iterator[Mapping[str, np.ndarray]]]  # begins a pass: of the next rows, these fields
-KEPT = 2**26  # bytes of leaves that stay for threads that are behind, but LEAST leaves
+KEPT = 2**26  # bytes of leaves that stay for threads that are behind; never fewer than LEAST leaves
 LEAST = 4
 
 

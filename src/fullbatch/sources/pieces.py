@@ -100,7 +100,7 @@ class BlockRows:
 
 
 class Chained:
-    """Sources one after another, of which a block lies within one: a ``Columns`` source without a copy."""
+    """Sources that follow one another, as one source without a copy: a block lies within one of them."""
 
     def __init__(self, parts: Sequence[Any]) -> None:
         self.parts = parts

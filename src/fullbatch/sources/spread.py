@@ -68,7 +68,7 @@ class HostRows:
         return Examples(within(X, part), own, None if weight is None else weight[part])
 
     def checksum(self) -> str:
-        raise NotImplementedError  # The whole has one.
+        raise NotImplementedError  # Nobody asks a share for it: ``Spread`` has that of the whole source.
 
 
 def within(source: Columns, part: slice) -> Columns:

@@ -25,7 +25,7 @@ from fullbatch.sources.uploaded import Uploaded
 class WindowOrder:
     """The order of all ``m`` rows in one epoch, of which nothing is drawn before it is needed.
 
-    seed : None: as they lie
+    seed : what orders are drawn from; None: the rows stay as they lie
     """
 
     m: int
@@ -130,7 +130,7 @@ class Window:
         leaves = order.leaves(part.leaves)
         starts = range(0, len(leaves), part.window)
         first, before, count_left = self._first(leaves, done)
-        left = np.zeros(count_left, np.int64)  # where it is not 0, examples whose batches are done
+        left = np.zeros(count_left, np.int64)  # any row stands for these: the batches that have them are done
         for number in range(first, len(starts)):
             start = starts[number]
             for field in self.fields.values():
@@ -147,7 +147,8 @@ class Window:
     def _first(self, leaves: np.ndarray, done: int) -> tuple[int, int, int]:
         """The window to begin with, the examples of the chunks before it, and how many were left of earlier windows.
 
-        It is that whose chunk holds example number ``done``, or an earlier one where examples of that are left.
+        It is the window whose chunk holds example number ``done``; or an earlier one, where that chunk begins with rows
+        that an earlier window left over: they have to be read again.
         """
         rows = np.minimum(self.part.leaf, self.part.m - leaves * self.part.leaf)
         counts = [

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MISSING = frozenset(["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"])
 # These stand for one among numbers alone: among texts each may be a class. The point is what SAS writes.
 AMONG_NUMBERS = frozenset(["None", ".", "-"])
+MOST_SHOWN = 20  # columns where a table is printed
 MOST_LEVELS = 65_000  # A column keeps so many different texts at most, so that its codes fit 16 bits.
 
 # Two codes stand for no level while a column is read: that of a missing value, and that of a text beyond MOST_LEVELS.
@@ -149,7 +150,7 @@ class RawColumn:
         return replace(self, values=values, beyond=beyond, stray=stray)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RawTable:
     """The columns of a table, all of length ``m``, in the file's order.
 
@@ -177,6 +178,12 @@ class RawTable:
         for name, builder in builders.items():
             builder.add(arrays[name])
         return finish("The table", builders, left_out)
+
+    def __repr__(self) -> str:
+        """The shape, and the names with their kinds: the values and levels would fill pages of a notebook."""
+        shown = [f"{name} ({column.time or column.kind})" for name, column in self.columns.items()]
+        more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+        return f"RawTable, {self.m:,} rows, {len(shown)} columns: {', '.join(shown[:MOST_SHOWN])}{more}"
 
     @property
     def names(self) -> tuple[str, ...]:
