@@ -130,7 +130,7 @@ class Call:
     """
 
     def __init__(self, model: Any, method: str) -> None:
-        # Dask gives each thread of a worker a task, so that a task takes one thread; no bit depends on how many there are.
+        # Dask gives each thread of a worker a task, so that a task takes one; no bit depends on their number.
         if model.n_jobs is None:
             model.n_jobs = 1
         self.model, self.method = model, method

@@ -67,7 +67,7 @@ class RowsOnCluster(TableInPieces):
         yield from regrouped(pieces, rows, lambda piece: len(piece.made), _joined, _cut)
 
     def _said(self, logarithms: bool, checks: bool) -> Iterator[Said]:
-        """What is said of each part, in order. As many are asked at once as there are workers, and no more wait here."""
+        """What is said of each part, in order. As many are asked at once as there are workers, and no more wait."""
         parts = list(self._parts(4 * (together := max(1, len(self.workers.survey())))))
         for first in range(0, len(parts), together):
             asked = [(part, logarithms, checks) for part in parts[first : first + together]]

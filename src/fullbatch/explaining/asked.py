@@ -64,7 +64,7 @@ class Column(NamedTuple):
 
 
 def _spread(ordered: np.ndarray, most: int) -> np.ndarray:
-    """At most so many values, at equal shares of the rows; one of many rows is taken once, and others fill its places."""
+    """At most so many values, at equal shares of the rows; one of many rows is taken once, others fill its places."""
     chosen = np.empty(0)
     while len(chosen) < most and len(rest := ordered[~np.isin(ordered, chosen)]):
         places = np.linspace(0.02, 0.98, most - len(chosen)) * (len(rest) - 1)
