@@ -8,6 +8,7 @@
 
 #include <float.h>
 
+#include "denormals.h"
 #include "step.h"
 #include "team.h"
 
@@ -659,6 +660,7 @@ Queue own_shares(const Trainer<T>* trainer, int64_t work, int size, int rank) {
 
 template <class T>
 void train(void* argument, fb_team* team, int rank) {
+    const DenormalsAreZero for_this_thread;
     Run<T>& run = *static_cast<Run<T>*>(argument);
     Trainer<T>* trainer = run.trainer;
     const int size = fb_team_size(team);

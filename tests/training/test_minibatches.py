@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.activations import ACTIVATIONS
-from fullbatch.core.parameters import flatten
+from fullbatch.core.parameters import flatten, unflatten
 from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.training import minibatches, native_batches, optimizers
@@ -101,6 +101,26 @@ def networks(draw):
     names = [draw(st.sampled_from(sorted(ACTIVATIONS))) for _ in hidden]
     last = draw(st.sampled_from([2, 4, 5, 18] if output == "softmax" else [1, 2, 3, 5, 18]))
     return fb.Network([draw(st.sampled_from([1, 3, 16, 29, 40])), *hidden, last], hidden=names, **PAIRS[output])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_that_shrink_for_ever_end_at_zero_and_the_process_keeps_its_denormals(isa, dtype, threads, monkeypatch):
+    """An input that is always 0 leaves nothing but L2 to its weights; denormal ones would take many times as long."""
+    use(f"native-{isa}", monkeypatch)
+    monkeypatch.setattr(native_batches, "SHARE", 1)
+    params, X, Y = case([3, 16, 1], 300, "sigmoid", dtype=dtype)
+    X[1] = 0
+    denormal = np.finfo(dtype).smallest_normal / 8
+    first = params[0].W.copy()
+    first[:, 1] = denormal
+    params = (fb.Layer(first, params[0].b), *params[1:])
+    sgd, network = OPTIMIZERS["momentum"], fb.Network([3, 16, 1])
+    with Objective(network, Examples(Dense(X), Dense(Y)), threads=threads) as objective:
+        after = train(objective, start(params, sgd), sgd, [slice(0, 300)], 64, NativeBatches)
+    assert not unflatten(after.theta, network.sizes)[0].W[:, 1].any()
+    assert denormal / 2 > 0
 
 
 @pytest.mark.parametrize("isa", ISAS)
