@@ -43,6 +43,7 @@ from fullbatch.version import __version__
 BUCKET = 2**26  # bytes of a bucket, at most
 USUAL_BUCKET = 3 * 2**24  # and what it has on average, so that hardly one is larger
 MOST_BUCKETS = 256  # that are open at a time
+AT_ONCE = 2**17  # bytes of rows that are taken from a bucket at a time
 WINDOW = 2**27  # bytes of a window of leaves, which mini-batches mix
 
 Tell = Callable[[str, int, int], None]  # of what is done, how many rows of how many
@@ -397,14 +398,14 @@ def _check_space(out: Path, found: Learned, planned: Callable[[Planned], None] |
 
 def _scatter(found: Learned, buckets: Buckets, tell: Tell | None) -> None:
     """Encode all rows, those to learn from into buckets by their number, the held-out ones in their order."""
-    done, counts = 0, found.counts
+    done, counts, buffer = 0, found.counts, Buffer(found.layout.record)
     for table, held_out, rows, weight in kept_parts(found.names, found.encoding, counts):
-        buckets.add(_records(found.encoding, table, weight, found.layout), rows, held_out)
+        buckets.add(_records(found.encoding, table, weight, buffer), rows, held_out)
         done = int(rows[-1]) + 1
         if tell is not None:
             tell("encode", done, counts.target.kept)
     for table, weight in held_parts(found):
-        buckets.hold(_records(found.encoding, table, weight, found.layout))
+        buckets.hold(_records(found.encoding, table, weight, buffer))
 
 
 def held_parts(found: Learned) -> Iterator[tuple[RawTable, np.ndarray | None]]:
@@ -436,8 +437,22 @@ def kept_parts(
         raise TableError(f"the table has changed while it was read: {counts.target.kept:,} rows, then {done:,}.")
 
 
-def _records(encoding: TableEncoding, table: RawTable, weight: np.ndarray | None, layout: Layout) -> np.ndarray:
-    records = np.zeros(table.m, layout.record)
+class Buffer:
+    """Memory for rows that is used again and again: new one is zeroed by the system, which took a fifth of all time."""
+
+    def __init__(self, record: np.dtype) -> None:
+        self.records = np.zeros(0, record)
+
+    def of(self, m: int) -> np.ndarray:
+        """So many records, good until the next are asked for. What is in them is old, or zero."""
+        if len(self.records) < m:
+            self.records = np.zeros(m + m // 8, self.records.dtype)  # Most that follow have about as many.
+        return self.records[:m]
+
+
+def _records(encoding: TableEncoding, table: RawTable, weight: np.ndarray | None, buffer: Buffer) -> np.ndarray:
+    """The rows as they lie in a bucket. A number that is 0 in all rows, as beside categories alone, is left as it is."""
+    records = buffer.of(table.m)
     encoded = encoding.encode(table, records["numbers"])
     if encoding.categories:
         records["codes"] = encoded.ones
@@ -460,6 +475,7 @@ class Buckets:
         self.held: list[Path] = []
         self.held_file: IO[bytes] | None = None
         self.held_bytes = 0
+        self.taken, self.whole = Buffer(layout.record), Buffer(layout.record)
 
     def close(self) -> None:
         for file in [*self.files, *([self.held_file] if self.held_file else [])]:
@@ -468,10 +484,10 @@ class Buckets:
     def add(self, records: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> None:
         """Rows with their numbers, and which of them are held out."""
         if not held_out.any():
-            _scattered(self.files, records, rows, self.seed + 2**32)
+            self._scatter(self.files, records, rows, self.seed + 2**32)
             return
-        _scattered(self.files, records, rows, self.seed + 2**32, np.flatnonzero(~held_out))
-        self.hold(records[held_out])
+        self._scatter(self.files, records, rows, self.seed + 2**32, np.flatnonzero(~held_out))
+        self.hold(self._take(records, np.flatnonzero(held_out)))
 
     def hold(self, records: np.ndarray) -> None:
         """Held-out rows, in their order."""
@@ -483,28 +499,26 @@ class Buckets:
         _put(self.held_file, records)
         self.held_bytes += records.nbytes
 
-    def train(self) -> Iterator[np.ndarray]:
+    def train(self) -> Iterator[Ordered]:
         """The rows to learn from, permuted."""
         for file in self.files:
             file.close()
         for i, file in enumerate(self.files):
             yield from self._permuted(Path(file.name), self.seed + (2 + i) * 2**32)
 
-    def _permuted(self, path: Path, seed: int) -> Iterator[np.ndarray]:
+    def _permuted(self, path: Path, seed: int) -> Iterator[Ordered]:
         """The rows of a bucket in the order of the hashes of their places; of a larger one, bucket by bucket again."""
         size = path.stat().st_size
         if size <= BUCKET:
-            records = np.fromfile(path, self.layout.record)
-            path.unlink()
-            plain = records.view((np.void, records.itemsize))
-            yield plain.take(np.argsort(hashed(np.arange(len(records)), seed))).view(records.dtype)
+            records = self._read(path)
+            yield Ordered(records, np.argsort(hashed(np.arange(len(records)), seed)))
             return
         parts = [_file(self.folder, f"{path.name}-{i}") for i in range(min(-(-size // USUAL_BUCKET), MOST_BUCKETS))]
         try:
             at_once, done = max(1, USUAL_BUCKET // self.layout.record.itemsize), 0
             with path.open("rb") as file:
                 while len(records := np.fromfile(file, self.layout.record, at_once)):
-                    _scattered(parts, records, np.arange(done, done + len(records)), seed + 2**31)
+                    self._scatter(parts, records, np.arange(done, done + len(records)), seed + 2**31)
                     done += len(records)
         finally:
             for part in parts:
@@ -513,14 +527,62 @@ class Buckets:
         for i, part in enumerate(parts):
             yield from self._permuted(Path(part.name), seed + 1 + i)
 
-    def held_out(self) -> Iterator[np.ndarray]:
+    def held_out(self) -> Iterator[Ordered]:
         """The held-out rows, in the order of the table."""
         if self.held_file is not None:
             self.held_file.close()
         for path in self.held:
-            records = np.fromfile(path, self.layout.record)
-            path.unlink()
-            yield records
+            yield Ordered(self._read(path), None)
+
+    def _read(self, path: Path) -> np.ndarray:
+        """All records of a file, which is removed."""
+        records, done = self.whole.of(path.stat().st_size // self.layout.record.itemsize), 0
+        view = records.view(np.uint8).data
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(view[done:]):
+                done += count
+        path.unlink()
+        return records[: done // records.itemsize]
+
+    def _take(self, records: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """These of them, each copied as a whole."""
+        return taken(records, rows, self.taken.of(len(rows)))
+
+    def _scatter(
+        self, files: Sequence[IO[bytes]], records: np.ndarray, rows: np.ndarray, seed: int,
+        mine: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Write each record, or those at ``mine``, to one of the files, by its row's hash."""
+        if len(files) < 2:
+            for file in files:
+                _put(file, records if mine is None else self._take(records, mine))
+            return
+        rows = rows if mine is None else rows[mine]
+        chosen = ((hashed(rows, seed) >> np.uint64(32)) * np.uint64(len(files)) >> np.uint64(32)).astype(np.uint8)
+        order = np.argsort(chosen, kind="stable")
+        found = self._take(records, order if mine is None else mine[order])
+        ends = np.cumsum(np.bincount(chosen, minlength=len(files)))
+        for file, start, end in zip(files, [0, *ends], ends, strict=False):
+            if end > start:
+                _put(file, found[start:end])
+
+
+class Ordered(NamedTuple):
+    """Records, good until the next ones are asked for, and the order to take them in; None: as they lie."""
+
+    records: np.ndarray
+    order: np.ndarray | None
+
+    def take(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """Some of them in their order, perhaps in ``out``, which has as many."""
+        return self.records[start:stop] if self.order is None else taken(self.records, self.order[start:stop], out)
+
+
+def taken(records: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The records at these rows, all of which there are, in ``out``."""
+    whole = (np.void, records.itemsize)
+    records.view(whole).take(rows, out=out.view(whole), mode="clip")  # With "raise" NumPy fills another array first.
+    return out
 
 
 def _file(folder: Path, name: str) -> IO[bytes]:
@@ -534,25 +596,6 @@ def _put(file: IO[bytes], records: np.ndarray) -> None:
         left = left[file.write(left) :]
 
 
-def _scattered(
-    files: Sequence[IO[bytes]], records: np.ndarray, rows: np.ndarray, seed: int, mine: np.ndarray | None = None
-) -> None:
-    """Write each record, or those at ``mine``, to one of the files, by its row's hash."""
-    if len(files) < 2:
-        for file in files:
-            _put(file, records if mine is None else records[mine])
-        return
-    rows = rows if mine is None else rows[mine]
-    chosen = ((hashed(rows, seed) >> np.uint64(32)) * np.uint64(len(files)) >> np.uint64(32)).astype(np.uint8)
-    order = np.argsort(chosen, kind="stable")
-    order = order if mine is None else mine[order]
-    plain = records.view((np.void, records.itemsize)).take(order)  # each row is copied as a whole
-    ends = np.cumsum(np.bincount(chosen, minlength=len(files)))
-    for file, start, end in zip(files, [0, *ends], ends, strict=False):
-        if end > start:
-            _put(file, plain[start:end])
-
-
 # --- The file -------------------------------------------------------------------------------------------------------
 
 
@@ -564,34 +607,41 @@ def _write(file: IO[bytes], found: Learned, buckets: Buckets, tell: Tell | None)
             for leaf in _leaves(records, layout):
                 batch, checksum = _batch(leaf, schema)
                 writer.write_batch(batch, custom_metadata={CHECKSUM: f"{checksum:08x}"})
-                done += len(leaf)
+                done += batch.num_rows
                 if tell is not None:
                     tell("write", done, total)
     if done != total:
         raise StoreError(f"{done:,} of {total:,} rows came back from the buckets; is somebody else in their folder?")
 
 
-def _leaves(parts: Iterator[np.ndarray], layout: Layout) -> Iterator[np.ndarray]:
-    """Records in leaves."""
-    leaf, filled = np.empty(layout.leaf, layout.record), 0
-    for records in parts:
+def _leaves(parts: Iterator[Ordered], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+    """The fields of the rows in leaves, good until the next one is asked for.
+
+    Rows are taken some at a time, so that they are still in the cache when their fields are copied out of them.
+    """
+    names = [name for name in FIELDS if name in (layout.record.names or ())]
+    types = [layout.record[name] for name in names]
+    leaf = {name: np.empty((layout.leaf, *one.shape), one.base) for name, one in zip(names, types, strict=True)}
+    filled, some = 0, np.empty(max(1, AT_ONCE // layout.record.itemsize), layout.record)
+    for part in parts:
         start = 0
-        while start < len(records):
-            count = min(len(leaf) - filled, len(records) - start)
-            leaf[filled : filled + count] = records[start : start + count]
+        while start < len(part.records):
+            count = min(len(some), layout.leaf - filled, len(part.records) - start)
+            rows = part.take(start, start + count, some[:count])
+            for name, values in leaf.items():
+                values[filled : filled + count] = rows[name]
             filled, start = filled + count, start + count
-            if filled == len(leaf):
+            if filled == layout.leaf:
                 yield leaf
                 filled = 0
     if filled:
-        yield leaf[:filled]
+        yield {name: values[:filled] for name, values in leaf.items()}
 
 
-def _batch(leaf: np.ndarray, schema: pa.Schema) -> tuple[pa.RecordBatch, int]:
+def _batch(leaf: dict[str, np.ndarray], schema: pa.Schema) -> tuple[pa.RecordBatch, int]:
     """A leaf as a record batch, and its checksum."""
     columns, checksum = [], 0
-    for name, type_ in zip(schema.names, schema.types, strict=True):
-        values = np.ascontiguousarray(leaf[name])
+    for values, type_ in zip(leaf.values(), schema.types, strict=True):
         checksum = zlib.crc32(values.data.cast("B") if values.size else b"", checksum)
         base = pa.from_numpy_dtype(values.dtype)
         flat = pa.Array.from_buffers(base, values.size, [None, pa.py_buffer(values)])
