@@ -451,7 +451,7 @@ class Buffer:
 
 
 def _records(encoding: TableEncoding, table: RawTable, weight: np.ndarray | None, buffer: Buffer) -> np.ndarray:
-    """The rows as they lie in a bucket. A number that is 0 in all rows, as beside categories alone, is left as it is."""
+    """The rows as they lie in a bucket. A number of no column, 0 beside categories alone, is left as it is."""
     records = buffer.of(table.m)
     encoded = encoding.encode(table, records["numbers"])
     if encoding.categories:
