@@ -24,7 +24,7 @@ def test_a_model_is_explained(run, folder, tmp_path):
     assert status == 0, err
     head, _, *lines = stdout.strip("\n").splitlines()
     assert head.split("  ")[0].strip() == "column"
-    assert "falls by" in head
+    assert "log_loss rises by" in head
     assert {line.split()[0] for line in lines} == {"town", "age", "income", "spends"}
     falls = [float(line.split()[1]) for line in lines]
     assert falls == sorted(falls, reverse=True)

@@ -50,11 +50,11 @@ def explain(
     for note in found.notes:
         say(note)
     if found.importance is not None:
-        _print(found.importance, found.metric)
+        _print(found.importance, found.worsening)
     say(f"the page is {page}.")
 
 
-def _print(importance: Sequence[Importance], metric: str) -> None:
+def _print(importance: Sequence[Importance], worsening: str) -> None:
     """A line for each column, the leading one first."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -62,7 +62,7 @@ def _print(importance: Sequence[Importance], metric: str) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("column", style="bold")
-    table.add_column(Text(f"{metric} falls by"), justify="right")
+    table.add_column(Text(f"{worsening} by"), justify="right")
     table.add_column("spread", justify="right", style="dim")
     for one in importance:
         table.add_row(Text(one.column), f"{one.mean:.5f}", f"{one.spread:.5f}")

@@ -129,6 +129,12 @@ class Explanation:
                 file.write(content)
         return folder / PAGE
 
+    @property
+    def worsening(self) -> str:
+        """What a permuted column does: "accuracy falls", or of "neg_log_loss" "log_loss rises"."""
+        loss = self.metric.removeprefix("neg_")
+        return f"{loss} rises" if loss != self.metric else f"{self.metric} falls"
+
     def tables(self) -> dict[str, list[list[Any]]]:
         """What the CSV files hold, by their names: rows, of which the first is the header."""
         found: dict[str, list[list[Any]]] = {}

@@ -37,7 +37,7 @@ def figures(found: Explanation) -> Figures:
 
     if found.importance is not None:
         shown = found.importance[:BARS]
-        text = f"How much {found.metric} falls when a column is permuted; the bars' ends: one standard deviation."
+        text = f"How much {found.worsening} when a column is permuted; the bars' ends: one standard deviation."
         add("importance", text, (8, 1 + 0.32 * len(shown)), lambda figure: _importance(figure, found))
     if found.dependence:
         text = "The mean prediction when all rows get one value of a column; texts by what they lead to."
