@@ -769,6 +769,7 @@ def test_no_thread_outlives_a_pass_that_streams(error, monkeypatch, ctrl_c, no_h
     monkeypatch.setattr(placing, "fits", lambda size, room: False)
     monkeypatch.setattr(conveyor, "ALONE", 100)
     monkeypatch.setattr(conveyor, "thread_count", lambda threads: 5)
+    monkeypatch.setattr("fullbatch.steps.cuda.onepass.LEAST", 512)  # so that a block of 256 shows in the bits
     params, X, Y = problem([3, 4, 1], 5000, "sigmoid")
     network = fb.Network([3, 4, 1])
     expected = bits(*fb.cost_and_gradients(network, params, X, Y, device="cuda"))

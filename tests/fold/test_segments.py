@@ -122,14 +122,40 @@ def test_a_segment_is_a_power_of_two_in_a_leaf_and_long_beside_the_parameters(si
     assert of_features(10**9, 2**20) == tree.LEAST_EXAMPLES
 
 
+@pytest.mark.parametrize(
+    ("step", "sizes", "least"),
+    [
+        # m, and the share of the time in which a slot of the card has an example, at least
+        ("onepass", [28, 64, 1], {10**4: 0.12, 10**5: 0.60, 10**6: 0.75, 2 * 10**6: 0.85, 11_010_048: 0.90}),
+        ("onepass", [28, 300, 1], {10**5: 0.70, 10**6: 0.80}),
+        ("twopass", [784, 128, 1], {10**4: 0.60, 10**5: 0.93, 10**6: 0.95}),
+        ("fused", [28, 1], {10**5: 0.55, 10**6: 0.85}),
+        ("coded", [496, 64, 1], {10**5: 0.35, 10**6: 0.80}),
+    ],
+)
+def test_few_examples_are_cut_short_enough_to_fill_the_card(step, sizes, least):
+    """By the rounds that thread blocks take and by what each segment costs beside its examples."""
+    kind, network = steps.STEPS[step], fb.Network(sizes)
+    longest, rounds = kind.segment(network), kind.rounds(network)
+    assert kind.segment(network, 10**9) == longest
+    for m, wanted in least.items():
+        found = kind.segment(network, m)
+        assert found & (found - 1) == 0
+        assert rounds.least <= found <= longest
+        assert rounds.busy(m, found) >= max(wanted, rounds.busy(m, longest))
+    shares = [rounds.busy(m, kind.segment(network, m)) for m in (10**3, *least)]
+    assert shares == sorted(shares)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Leaves of 256 examples, of four segments each."""
     monkeypatch.setattr(tree, "MOST_EXAMPLES", 256)
     monkeypatch.setattr(blocks, "SHORTEST", 64)
-    monkeypatch.setattr(onepass, "SEGMENT", 64, raising=False)
-    monkeypatch.setattr(fused, "LEAST", 64, raising=False)
-    monkeypatch.setattr(fused, "NUMBERS_A_ROW", 1, raising=False)
+    monkeypatch.setattr(onepass, "SEGMENT", 64)
+    monkeypatch.setattr(onepass, "LEAST", 64)
+    monkeypatch.setattr(fused, "LEAST", 64)
+    monkeypatch.setattr(fused, "NUMBERS_A_ROW", 1)
     monkeypatch.setattr(twopass, "LEAST", 64)
     monkeypatch.setattr(twopass, "NUMBERS_A_ROW", 0)
     return fake_cupy.install(monkeypatch)
@@ -160,6 +186,7 @@ def test_the_blocks_on_a_device(small, monkeypatch):
     short = plan(150, 64)
     assert shapes(short) == [(0, 64, 0, True, 1), (64, 64, 1, True, 1), (128, 22, 2, True, 1)]
     monkeypatch.setattr(onepass, "SEGMENT", 256)
+    monkeypatch.setattr(onepass, "LEAST", 256)
     inside = plan(400, 256)
     left = inside.halved(inside.blocks())
     assert [(block.where.start, block.leaf, block.last) for block in left] == [
@@ -249,6 +276,28 @@ def test_parts_cut_at_leaves_give_the_bits_of_the_whole(small, shape, monkeypatc
         monkeypatch.setattr(blocks, "block_size", lambda *_, block=block, **__: block)
         nodes = [node for part in pairwise([0, *cuts, 6]) for node in case.nodes(small, *part)]
         assert bits(tree.total(nodes)) == wanted
+
+
+@fake_cupy.pretended
+@pytest.mark.parametrize("shape", ["onepass", "fused without a hidden layer"])
+def test_a_short_table_has_short_segments_and_its_shares_have_them_too(small, shape, monkeypatch):
+    for where, name in ((onepass, "LEAST"), (fused, "FEWEST")):
+        monkeypatch.setattr(where, name, 16)
+        monkeypatch.setattr(where, "PROCESSORS", 32)
+    m = 256 + 175
+    case = Case(shape, m)
+    with Fold(case.network, case.examples(small)) as fold:
+        assert fold.plan.unit < 64
+        wanted = bits(fold.gradient(small.asarray(case.theta)))
+        theta, unit = small.asarray(case.theta), fold.plan.unit
+    assert case.sums(small, streamed=True)[: len(wanted)] == wanted
+    nodes = []
+    for start, stop in ((0, 1), (1, 2)):
+        part = slice(start * 256, min(stop * 256, m))
+        with Fold(case.network, case.examples(small, part), whole=m) as fold:
+            assert fold.plan.unit == unit
+            nodes += fold.nodes("gradient", theta, None, first=start)
+    assert bits(tree.total(nodes)) == wanted
 
 
 @fake_cupy.pretended

@@ -88,15 +88,19 @@ def _numbers(step: str, network: Network, entries: int) -> int:
     return int(made.numbers(network)) + (CODED_BLOCKS * entries if made.takes_codes else 0)
 
 
-def workspace(network: Network, like: Any, block: int, precision: str = "", m: int = 0, *, entries: int = 0) -> int:
+def workspace(
+    network: Network, like: Any, block: int, precision: str = "", m: int = 0, *, entries: int = 0, whole: int = 0
+) -> int:
     """Bytes on a device that a block of so many examples takes, at most: a step's arrays, and two blocks to stream.
 
     And what each parameter takes, whatever the block: itself, its gradient in a block and in the sum, an optimiser's
     state and the next value; and where there are several blocks of ``m`` examples, a sum for each level of the tree.
+
+    whole : the examples of which these are a share, as ``Plan`` has it
     """
     itemsize = 4 if arrays.dtype_name(like) == "float32" else 8
     name = steps.choose(network, like, precision, entries=entries)
-    examples = itemsize * block * _numbers(name, network, entries) + steps.STEPS[name].sums(network, block)
+    examples = itemsize * block * _numbers(name, network, entries) + steps.STEPS[name].sums(network, block, whole or m)
     levels = max(1, -(-m // max(block, 1))).bit_length() - 1
     return examples + (8 * itemsize + 6 * 8 + levels * 8) * count(network.sizes)
 
@@ -177,18 +181,19 @@ class Plan:
 
     leaf : the examples of a leaf
     unit : the examples of what the tree adds: of a leaf, or of a segment where the step sums ``by_segments``
+    whole : the examples of which these ``m`` are a share; all shares have one unit
     """
 
     def __init__(
         self, network: Network, like: Any, m: int, step: str, *, sparse: bool, precision: str, shared: bool,
-        entries: int = 0,
+        entries: int = 0, whole: int = 0,
     ) -> None:  # fmt: skip
         self.network, self.like, self.m, self.precision = network, like, m, precision
-        self.entries = entries
+        self.entries, self.whole = entries, whole or m
         self.on_cpu = arrays.is_numpy(like)
         self.block = block_size(network, like, sparse, precision, step, entries)
         self.leaf = self.unit = tree.leaf_size(network.sizes[0])
-        segment = 0 if self.on_cpu else steps.segment(step, network)
+        segment = 0 if self.on_cpu else steps.segment(step, network, self.whole)
         self.by_segments = segment > 0
         if segment:
             self.unit = min(self.leaf, segment)
@@ -275,7 +280,9 @@ class Plan:
 
         def taken() -> int:
             block = min(self.block, self.m)
-            return workspace(self.network, self.like, block, self.precision, self.m, entries=self.entries)
+            return workspace(
+                self.network, self.like, block, self.precision, self.m, entries=self.entries, whole=self.whole
+            )
 
         while self.block > SHORTEST and taken() > budget:
             self.halve(self.block)

@@ -81,7 +81,9 @@ class OnDevice:
         longest = max(length(block.where) for block in left)
         if longest <= sizes.SHORTEST:
             place = places.place_of(plan.like)
-            needed = sizes.workspace(plan.network, plan.like, longest, plan.precision, plan.m, entries=plan.entries)
+            needed = sizes.workspace(
+                plan.network, plan.like, longest, plan.precision, plan.m, entries=plan.entries, whole=plan.whole
+            )
             free = place.memory()[0]
             raise DeviceError(
                 f"{place.name} is out of memory: a block of {longest} examples takes up to {needed:,} bytes and "

@@ -42,11 +42,12 @@ class DeviceShard(Shard):
 
     def __init__(self, recipe: Recipe, place: Place) -> None:
         self.recipe, self.data, self.place = recipe, (), place
+        rows: Any = recipe.rows  # HostRows
         with place.current():  # CuPy makes a stream on the current device, and refuses it on any other
             self.stream = arrays.cupy_if_loaded().cuda.Stream(non_blocking=True) if place.is_cuda else place.current()
         with place.current(), self.stream, native_library.held_to(recipe.isa):
-            examples, left = put_whole_or_streamed(recipe.rows.examples(recipe.start, recipe.stop), place)
-            self.fold = Fold(recipe.network, examples, budget=left)
+            examples, left = put_whole_or_streamed(rows.examples(recipe.start, recipe.stop), place)
+            self.fold = Fold(recipe.network, examples, budget=left, whole=rows.whole.m)
             self.fold.__enter__()
 
     def close(self) -> None:

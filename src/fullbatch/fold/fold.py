@@ -41,6 +41,7 @@ class Fold:
 
     threads : the number of threads on the CPU; None for all that this process may use. Elsewhere it is 1.
     dropout : whether gradients are to leave hidden units out, which not every step can do
+    whole : the examples of which these are a share, for nodes of the whole's tree; 0 where they are all
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Fold:
         precision: str | None = None,
         budget: float = math.inf,
         dropout: bool = False,
+        whole: int = 0,
     ) -> None:
         self.network = network
         self.examples = examples = examples if isinstance(examples, Examples) else Examples(examples)
@@ -71,13 +73,12 @@ class Fold:
             return
         coded = 0 if on_cpu else entries(examples.X)
         self.step_name = step = steps.choose(network, like, self.precision, dropout=dropout, entries=coded)
-        takes_sparse = steps.STEPS[self.step_name].takes_sparse if on_cpu else 0
-        sparse = sparse_reader(self.examples.X, takes_sparse) is not None
+        sparse = on_cpu and sparse_reader(examples.X, steps.STEPS[step].takes_sparse) is not None
         # SciPy's sparse products hold the interpreter's lock, so that to share a mini-batch of them takes longer.
         locked = sparse and self.step_name == steps.InplaceStep.name
         self.plan = plan = Plan(
             network, like, examples.m, step,
-            sparse=sparse, precision=self.precision, shared=not locked, entries=coded,
+            sparse=sparse, precision=self.precision, shared=not locked, entries=coded, whole=whole,
         )  # fmt: skip
 
         def make_worker() -> Worker:  # It must not hold the fold, whose engine holds it: to collect cycles takes time.

@@ -15,12 +15,12 @@ What runs on a device also says, before one is made, how much memory there it ta
 
     numbers(network)            numbers for each example of a block; two blocks on their way to the device included,
                                 but those of a step that ``takes_codes``, whose X has as many as it has entries
-    sums(network, block)        bytes for sums over examples, beside those that it returns
+    sums(network, block, m)     bytes for sums over examples, beside those that it returns; m: of the fold in all
 
 A step with kernels of its own on a GPU (steps/cuda/segments.py) sums over each segment of a block, and adds the sums by
 the fold's tree. Lists of what its nodes are, largest first:
 
-    segment(network)                   the most examples of a segment, a power of two
+    segment(network, m)                the most examples of a segment, a power of two; m: of the fold in all
     gradients(X, Y, weight, segment)   -> [GradientSum, ...] in the widest float
     costs(X, Y, weight, segment)       -> [(loss, weight), ...]
 """
@@ -77,10 +77,13 @@ def choose(network: Network, like: Any, precision: str = "", *, dropout: bool = 
     return next(name for name in able if STEPS[name].can_run(network, like))
 
 
-def segment(name: str, network: Network) -> int:
-    """The most examples of a segment of the step with that name; 0 where it sums over a block as a whole."""
+def segment(name: str, network: Network, m: int = 0) -> int:
+    """The most examples of a segment of the step with that name; 0 where it sums over a block as a whole.
+
+    m : of all examples; 0 for as many as one likes
+    """
     size = getattr(STEPS[name], "segment", None)
-    return 0 if size is None else int(size(network))
+    return 0 if size is None else int(size(network, m))
 
 
 def make(network: Network, like: Any, block: int, name: str = "") -> Step:

@@ -30,7 +30,7 @@ class ArrayStep:
         return 3 * first + 2 * sum(hidden) + 8 * widest + 9 * last + 3
 
     @staticmethod
-    def sums(network: Network, block: int) -> int:
+    def sums(network: Network, block: int, m: int = 0) -> int:
         return 0
 
     def __init__(self, network: Network, like: Any, block: int) -> None:

@@ -165,7 +165,7 @@ class InplaceStep:
         return 3 * first + 5 * sum(hidden) + 9 * last + 3
 
     @staticmethod
-    def sums(network: Network, block: int) -> int:
+    def sums(network: Network, block: int, m: int = 0) -> int:
         return 8 * 4 * WIDE * len(network.sizes[1:-1])  # what _allocate adds to the four arrays of a layer
 
     def __init__(self, network: Network, like: Any, block: int) -> None:

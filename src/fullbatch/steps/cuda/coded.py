@@ -180,9 +180,9 @@ class CodedStep(FusedStep):
         return 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
 
     @classmethod
-    def sums(cls, network: Network, block: int) -> int:
+    def sums(cls, network: Network, block: int, m: int = 0) -> int:
         turned = 8 * network.sizes[0] * network.sizes[1]
-        return super().sums(network, block) + turned
+        return super().sums(network, block, m) + turned
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         super().__init__(network, like, block, xp)

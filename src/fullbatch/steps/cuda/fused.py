@@ -19,11 +19,24 @@ from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import KEEP_Z, THREADS, WIDEST_TAIL, Variant, knows
 from fullbatch.steps.cuda.launch import MOST_BLOCKS, Kernel, contiguous, strides
 from fullbatch.steps.cuda.products import Products
-from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, of_features, sums, weights_of
+from fullbatch.steps.cuda.segments import (
+    PROCESSORS,
+    BySegments,
+    Rounds,
+    Rows,
+    Segments,
+    of_features,
+    shortened,
+    sums,
+    weights_of,
+)
 from fullbatch.steps.cuda.updates import Batch, Gather
 
 LEAST = 1024  # examples of a segment: what a product of cuBLAS needs to be worth its start
 NUMBERS_A_ROW = 16  # times as many numbers has a segment as its row of sums: the rows are to be small beside the rest
+# Of a segment of few examples: the fewest, which is what all warps of ``tail`` do at once, twice; and to begin and to
+# end it, in examples. At 4 thread blocks a multiprocessor its memory is asked for as much as it gives. Reckoned.
+FEWEST, OWN, RESIDENT = 128, 64, 4
 
 
 class FusedStep(BySegments):
@@ -45,15 +58,21 @@ class FusedStep(BySegments):
         return 3 * first + 2 * sum(hidden) + 2 * max(hidden, default=0) + 8 * last + 3
 
     @classmethod
-    def segment(cls, network: Network) -> int:
+    def segment(cls, network: Network, m: int = 0) -> int:
         size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // cls.numbers(network)
         while size < least:
             size *= 2
-        return of_features(network.sizes[0], size)
+        return shortened(of_features(network.sizes[0], size), m, cls.rounds(network))
 
     @classmethod
-    def sums(cls, network: Network, block: int) -> int:
-        return sums(count(network.sizes), block, cls.segment(network))
+    def rounds(cls, network: Network) -> Rounds:
+        """Both ways its row is as many bytes as so many examples have in all passes."""
+        row = 2 * count(network.sizes) // cls.numbers(network)
+        return Rounds(PROCESSORS * RESIDENT, OWN, row, min(FEWEST, LEAST))
+
+    @classmethod
+    def sums(cls, network: Network, block: int, m: int = 0) -> int:
+        return sums(count(network.sizes), block, cls.segment(network, m))
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.network = network

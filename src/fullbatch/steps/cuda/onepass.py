@@ -31,17 +31,18 @@ from fullbatch.core.parameters import count, unflatten
 from fullbatch.machine import arrays
 from fullbatch.steps.cuda.kernels import HELPERS, KEEP_Z, constants, knows
 from fullbatch.steps.cuda.launch import Kernel, contiguous, strides
-from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, sums, weights_of
+from fullbatch.steps.cuda.segments import PROCESSORS, BySegments, Rounds, Rows, Segments, shortened, sums, weights_of
 from fullbatch.steps.cuda.updates import CHOSEN, NO_BATCH, Batch
 
 MOST_INPUTS = {"float32": 63, "float64": 31}  # what a lane's registers hold of dW1
 UNITS = {"float32": 64, "float64": 32}  # hidden units of a warp: 8 or 4 of each lane
 RESIDENT, RESIDENT_WIDE = 12, 8  # warps of a multiprocessor that registers suffice for; the latter if each takes many
 EXAMPLES = 16  # of a tile
-# Examples of a segment. A thread block takes some 90 us for it, about as long as the host takes to launch an iteration,
-# so that a table of few leaves loses little by having few of them; and the rows are an eighth of X's bytes at
-# (28, 64, 1). Both are reckoned, not measured on a card.
+# Examples of a segment, at most: the rows are an eighth of X's bytes at (28, 64, 1). Of fewer than 3 million examples
+# it is shorter, so that each multiprocessor has its share. All of it is reckoned, not measured on a card: to begin and
+# to end a segment takes the instructions of a tile, and its row the time in which a card does 22 examples.
 SEGMENT = 512
+LEAST, OF_A_ROW = 32, 22
 
 
 class Variant(NamedTuple):
@@ -381,12 +382,17 @@ class OnePassStep(BySegments):
         return 2 * (network.sizes[0] + 1) + 3
 
     @staticmethod
-    def segment(network: Network) -> int:
-        return SEGMENT
+    def segment(network: Network, m: int = 0) -> int:
+        return shortened(SEGMENT, m, OnePassStep.rounds(network)) if m else SEGMENT
 
     @staticmethod
-    def sums(network: Network, block: int) -> int:
-        return sums(count(network.sizes), block, SEGMENT)
+    def rounds(network: Network) -> Rounds:
+        slots = PROCESSORS * max(1, Variant.of(network, "float32").resident)
+        return Rounds(slots, EXAMPLES, OF_A_ROW, min(LEAST, SEGMENT))
+
+    @staticmethod
+    def sums(network: Network, block: int, m: int = 0) -> int:
+        return sums(count(network.sizes), block, OnePassStep.segment(network, m))
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.xp = arrays.cupy_if_loaded() if xp is None else xp

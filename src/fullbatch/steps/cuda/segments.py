@@ -8,7 +8,9 @@ each, by one batched call. So neither the grid nor the length of a block changes
 The rows are in X's dtype, in the order of theta, beside loss and weight in float64, and are added in float64 by one
 kernel, as fold/tree.py adds leaves: m rows become one node for each 1 among the binary digits of m. Rows are written
 and read once, n numbers for each segment, so a segment must be long beside n; and short, so that a table of few leaves
-keeps all multiprocessors busy.
+keeps all multiprocessors busy: of fewer than some million examples it is shortened (``shortened``), by the number of
+all examples of the fold. That is one more thing, beside the network and the step, that the bits follow from; which card
+computes is none, nor are blocks, streaming and the number of cards.
 """
 
 from __future__ import annotations
@@ -32,6 +34,43 @@ def of_features(features: int, segment: int) -> int:
     while segment > 256 and segment * features > 2**24:
         segment //= 2
     return segment
+
+
+PROCESSORS = 132  # multiprocessors of the card that segments are cut for: an H100. The bits are to be those of any.
+
+
+class Rounds(NamedTuple):
+    """What of a step ``shortened`` needs to know. Times are in those of an example of a thread block among others.
+
+    slots : thread blocks that the card runs at once, over those that share a segment
+    own : to begin and to end a segment;  row : a card's share of it, to write and to read its row of sums
+    least : the fewest examples of a segment
+    """
+
+    slots: int
+    own: int
+    row: int
+    least: int
+
+    def time(self, m: int, segment: int) -> float:
+        """Of ``m`` examples: thread blocks take segments in rounds, of which the last one may be half empty."""
+        segments = -(-m // segment)
+        return -(-segments // self.slots) * (min(segment, m) + self.own) + segments * self.row / self.slots
+
+    def busy(self, m: int, segment: int) -> float:
+        """The share of the card's time in which a slot has an example: 1 if each round were full and all else free."""
+        return m / self.slots / self.time(m, segment)
+
+
+def shortened(longest: int, m: int, rounds: Rounds) -> int:
+    """The segment of ``m`` examples: ``longest``, or such a half of it as they take the shortest time with.
+
+    m : 0 where there are as many as one likes
+    """
+    sizes = [longest]
+    while m and sizes[-1] > rounds.least:
+        sizes.append(sizes[-1] // 2)
+    return min(sizes, key=lambda size: rounds.time(m, size)) if m else longest  # of two alike the longer
 
 
 class Rows(NamedTuple):
@@ -191,7 +230,7 @@ class BySegments:
         return loss, total
 
     @staticmethod
-    def segment(network: Any) -> int:
+    def segment(network: Any, m: int = 0) -> int:
         raise NotImplementedError
 
     def gradients(self, X: Any, Y: Any, weight: Any, segment: int) -> list[GradientSum]:

@@ -40,7 +40,17 @@ from fullbatch.steps.cuda import tiles
 from fullbatch.steps.cuda.kernels import HELPERS, OF_THE_BLOCK, THREADS, constants, knows
 from fullbatch.steps.cuda.launch import Kernel, contiguous, strides
 from fullbatch.steps.cuda.products import in_tf32
-from fullbatch.steps.cuda.segments import BySegments, Rows, Segments, of_features, sums, weights_of
+from fullbatch.steps.cuda.segments import (
+    PROCESSORS,
+    BySegments,
+    Rounds,
+    Rows,
+    Segments,
+    of_features,
+    shortened,
+    sums,
+    weights_of,
+)
 from fullbatch.steps.cuda.updates import Batch, Gather
 
 LEAST_UNITS = 64  # of the hidden layer: of fewer the tiles would be half empty
@@ -52,6 +62,9 @@ FEW_SUMS = 48  # with which two thread blocks share a multiprocessor, without sp
 HALF_SHARED = 113 * 2**10  # bytes of shared memory that each of two may take on an H100
 LEAST = 1024  # examples of a segment
 NUMBERS_A_ROW = 8  # times as many numbers has a segment as its row of sums
+# Of a segment of few examples: the fewest; the time to load a group's W[1] and to write its sums, and that of its row,
+# both in examples. Reckoned from bytes and multiply-adds, not measured.
+FEWEST, OWN, OF_A_ROW = 64, 16, 22
 
 
 class Variant(NamedTuple):
@@ -481,16 +494,24 @@ class TwoPassStep(BySegments):
         return 2 * (first + last) + 2 * last + 4
 
     @staticmethod
-    def segment(network: Network) -> int:
+    def segment(network: Network, m: int = 0) -> int:
         first, _, last = network.sizes
         size, least = LEAST, NUMBERS_A_ROW * count(network.sizes) // (first + last)
         while size < least:
             size *= 2
-        return of_features(first, size)
+        return shortened(of_features(first, size), m, TwoPassStep.rounds(network))
 
     @staticmethod
-    def sums(network: Network, block: int) -> int:
-        return sums(count(network.sizes), block, TwoPassStep.segment(network))
+    def rounds(network: Network) -> Rounds:
+        """Of ``inward``, whose thread blocks each have a group of a segment's hidden units."""
+        variant = Variant.of(network, "float32", tiles.SPLIT)
+        groups = -(-network.sizes[1] // (32 * variant.unit_warps))
+        slots = PROCESSORS * (2 if variant.fits_twice else 1) // groups
+        return Rounds(max(1, slots), OWN, OF_A_ROW, min(FEWEST, LEAST))
+
+    @staticmethod
+    def sums(network: Network, block: int, m: int = 0) -> int:
+        return sums(count(network.sizes), block, TwoPassStep.segment(network, m))
 
     def __init__(self, network: Network, like: Any, block: int, xp: Any = None) -> None:
         self.xp = arrays.cupy_if_loaded() if xp is None else xp
