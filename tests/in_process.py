@@ -61,6 +61,6 @@ class InProcess:
             handle.retired = True
             self.retired.append(handle.address)
 
-    def each(self, function, arguments):
+    def each(self, function, arguments, needs=()):
         made = [pickle.loads(pickle.dumps((function, own))) for own in arguments]
         return [pickle.loads(pickle.dumps(call(*own))) for call, own in made]

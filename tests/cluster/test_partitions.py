@@ -9,6 +9,7 @@ import pytest
 
 import fullbatch as fb
 import fullbatch.dask
+from callbacks import At
 from fullbatch.errors import ArrayTypeError, InputError, TableError
 from fullbatch.fold import tree
 from fullbatch.fold.fold import Fold
@@ -108,6 +109,32 @@ def test_a_table_s_model_predicts_and_scores_a_frame(client, tmp_path, task, hos
     else:
         numbers = {name: one for name, one in model.evaluate(table).items() if isinstance(one, float)}
         assert {name: scores.compute()[name] for name in numbers} == pytest.approx(numbers, rel=1e-6)
+
+
+def test_a_training_goes_on_from_its_checkpoint_on_the_same_rows_alone(client, tmp_path):
+    X, y = rows()
+    there, labels = da.from_array(X, (300, 3)), da.from_array(y.astype(object), 300)
+    how = {**HOW, "client": client}
+    whole = fullbatch.dask.MLPClassifier(**how).fit(there, labels)
+    model = fullbatch.dask.MLPClassifier(**how).set_callbacks(At(2, stop), fb.Checkpoint(tmp_path / "kept", 0))
+    with pytest.raises(InterruptedError):
+        model.fit(there, labels)
+    kept = fb.Checkpoint(tmp_path / "kept")
+    other, swapped = X.copy(), y.astype(object)
+    other[999, 2] += 1
+    swapped[998:] = swapped[998:][::-1] if swapped[998] != swapped[999] else ["up", "down"]
+    for changed in ((da.from_array(other, (300, 3)), labels), (there, da.from_array(swapped, 300)),
+                    (da.from_array(X, (500, 3)), da.from_array(y.astype(object), 500))):  # fmt: skip
+        with pytest.raises(InputError, match="values"):
+            fullbatch.dask.MLPClassifier(**how).fit(*changed, resume=kept)
+    found = fullbatch.dask.MLPClassifier(**how).fit(there, labels, resume=kept)
+    for one, other in zip(found.coefs_, whole.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.loss_curve_ == whole.loss_curve_
+
+
+def stop():
+    raise InterruptedError
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 import fullbatch as fb
+from callbacks import At
 from fullbatch.command import app
 from fullbatch.errors import ClusterError, InputError, TableError
 from fullbatch.fold import cluster as engine
@@ -119,7 +120,7 @@ def test_files_on_processes(client, files):
     assert type(model.to_local()) is fb.TableClassifier
 
 
-def test_partitions_stay_where_they_are(client):
+def test_partitions_stay_where_they_are_and_a_training_on_them_goes_on_from_its_checkpoint(client, tmp_path):
     pandas, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
     table = pandas.DataFrame(columns())
     how = {"hidden": (4,), "solver": "lbfgs", "epochs": 2}
@@ -129,12 +130,22 @@ def test_partitions_stay_where_they_are(client):
     assert_same(model.estimator_, expected.estimator_)
     assert model.record_["held_out"] == expected.record_["held_out"]
     frame = dd.from_pandas(table, npartitions=4)
-    model.fit(frame, target="late", sample_weight="w")
+    model.set_callbacks(At(1, stop), fb.Checkpoint(tmp_path / "kept", 0))
+    with pytest.raises(InterruptedError):
+        model.fit(frame, target="late", sample_weight="w")
+    gone_on = TableClassifier(**how, client=client)
+    gone_on.fit(frame, target="late", sample_weight="w", resume=fb.Checkpoint(tmp_path / "kept"))
+    model.set_callbacks().fit(frame, target="late", sample_weight="w")
+    assert_same(gone_on.estimator_, model.estimator_)
     assert "leaves follow the partitions" in model.note_
     assert model.record_["held_out_rows"] == expected.record_["held_out_rows"]
     for one, other in zip(model.estimator_.coefs_, expected.estimator_.coefs_, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3)
     assert model.score(frame.dropna()).compute() == model.score(table.dropna())
+
+
+def stop():
+    raise InterruptedError
 
 
 def test_partitions_that_differ_are_named(client):
@@ -222,10 +233,10 @@ def test_files_that_a_worker_does_not_see_or_sees_otherwise(files, tmp_path, sma
             super().__init__(count)
             self.become = become
 
-        def each(self, function, arguments):
+        def each(self, function, arguments, needs=()):
             if function.__name__ == "count":
                 self.become()
-            return super().each(function, arguments)
+            return super().each(function, arguments, needs)
 
     copied = tmp_path / "0.parquet"
     changes = {
@@ -242,9 +253,26 @@ def test_a_worker_that_is_out_of_memory_while_it_counts(client):
     from fullbatch.dask.connection import connected
 
     with connected(client) as workers:
-        for function, match in ((_no_memory, r"out of memory \(1 GB\)"), (_killed, "was lost again and again")):
-            with pytest.raises(ClusterError, match=match):
-                workers.each(function, [()])
+        for function, match in ((_no_memory, r"out of memory \(1 GB\)"), (_killed, "was lost again and again.*")):
+            with pytest.raises(ClusterError, match=match + ": it needs 2 GB; give each"):
+                workers.each(function, [()], ["it needs 2 GB"])
+
+
+@pytest.mark.parametrize("function", ["count", "arrays"])
+def test_what_counting_and_encoding_need_is_said(files, small_leaves, function):
+    class Short(InProcess):
+        def each(self, called, arguments, needs=()):
+            if called.__name__ == function:
+                assert len(needs) == len(arguments)
+                raise MemoryError(needs[0])
+            return super().each(called, arguments, needs)
+
+    says = {
+        "count": r"to count [0-9,]+ rows it holds [0-9,]+ of them at a time, about [0-9,]+ bytes",
+        "arrays": r"its 65,536 rows take up to [0-9,]+ bytes encoded",
+    }
+    with pytest.raises(MemoryError, match=says[function]):
+        fit_files(files, Short(2), epochs=1)
 
 
 def _no_memory():

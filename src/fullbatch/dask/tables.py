@@ -171,17 +171,18 @@ class ClusterTable(Store):
                 (spans.between(self.stream, *pair), *self._data(pair[0]))
                 for pair in self._parts(spans.looks_of(self.stream, 4 * workers))
             ]
-            found = self.workers.each(spans.levels_in, calls)
+            found = self.workers.each(spans.levels_in, calls, [spans.NEED_OF_LEVELS] * len(calls))
         spans.settle_by(self.stream, found)
 
     def _count(self, whole: Counts, names: Sequence[str], how: dict[str, Any]) -> None:
         """Have the workers count what the columns hold, and add it."""
-        calls = []
+        calls, needs = [], []
         for start, stop in self._parts(self._of_workers()):
             part = spans.between(self.stream, start, stop)
             counts = Counts(part, whole.target, whole.holding, **how, start=start)
             calls.append((counts, names, *self._data(start)))
-        spans.add_counts(whole, self.workers.each(spans.count, calls))
+            needs.append(spans.need_to_count(whole, stop.row - start.row, len(names)))
+        spans.add_counts(whole, self.workers.each(spans.count, calls, needs))
 
     def _digest(self, content: dict[str, Any]) -> str:
         """What tells this table from another one: what its columns hold, and the sizes of its files."""
@@ -211,7 +212,8 @@ class ClusterTable(Store):
             by_class, part = tuple(part.by_class.tolist()), part.part
         like = np.empty((self.n, 0), self.dtype)
         if self.partitions:
-            rows: Any = spans.HeldRows(self.n, len(self.classes), part.held_out, by_class)
+            digest = self.content["sha256"]
+            rows: Any = spans.HeldRows(self.n, len(self.classes), part.held_out, digest, by_class)
             return Examples(Sharded(self.n, part.m, like, rows, self.workers, self._pieces(part), permuted=False))
         rows = spans.FileRows(self.reading, tuple(self.starts), part.held_out, self.content["sha256"], by_class)
         return Examples(Sharded(self.n, part.m, like, rows, self.workers, permuted=False))
@@ -235,7 +237,7 @@ class ClusterTable(Store):
         for future, (start, stop) in zip(found, self._parts(self.starts), strict=True):
             rows = stop.held_out - start.held_out if part.held_out else stop.train - start.train
             if not where.get(future.key):
-                future.result()  # its error, where there is one
+                self.workers.result(future, self.reading.need(rows))  # its error, where there is one
             pieces.append(Piece(rows, where[future.key][0], future))
         return tuple(pieces)
 
@@ -252,7 +254,8 @@ class ClusterTable(Store):
         together = max(1, len(self.workers.survey()))
         for first in range(0, len(pairs), together):
             now = pairs[first : first + together]
-            yield from self.workers.each(spans.FileRows.arrays, [(rows.within(*pair), *pair) for pair in now])
+            calls, needs = [(rows.within(*pair), *pair) for pair in now], [self.reading.need(AT_ONCE)] * len(now)
+            yield from self.workers.each(spans.FileRows.arrays, calls, needs)
 
 
 class RemotePart:

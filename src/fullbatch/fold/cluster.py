@@ -65,9 +65,9 @@ class Workers(Protocol):
         """Nobody asks these any more: a worker that wakes lets go of them."""
         ...
 
-    def each(self, function: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def each(self, function: Any, arguments: Sequence[tuple[Any, ...]], needs: Sequence[str] = ()) -> list[Any]:
         """What a function says of each of these arguments, on whatever workers, in their order; elsewhere again where
-        a worker is lost. Its own errors are raised."""
+        a worker is lost. Its own errors are raised; of one for want of memory ``needs`` says what each call takes."""
         ...
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -109,32 +110,35 @@ class OnDask:
         for handle in handles:
             handle.future.release()
 
-    def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def each(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], needs: Sequence[str] = ()
+    ) -> list[Any]:
         self._threads_of_some()
         name = getattr(function, "__name__", "task")
         futures = [
             self.client.submit(function, *own, key=f"fullbatch-{name}-{uuid4().hex}", pure=False) for own in arguments
         ]
         try:
-            return [self._result(future) for future in futures]
+            return [self.result(*one) for one in zip_longest(futures, needs, fillvalue="")]
         finally:
             for future in futures:
                 future.release()
 
-    def _result(self, future: Any) -> Any:
-        """What a task says, wherever it is done in the end."""
+    def result(self, future: Any, need: str = "") -> Any:
+        """What a task says, wherever it is done in the end. ``need`` : said where memory was short"""
         while not future.done():
             time.sleep(0.005)
             self._check_scheduler()
         if future.status == "finished":
             return future.result()
         error = future.exception()
+        why = f": {need}" if need else ""
         if isinstance(error, MemoryError):
-            raise ClusterError(f"a worker is out of memory ({error}); give each more, or take more workers.")
+            raise ClusterError(f"a worker is out of memory ({error}){why}; give each more, or take more workers.")
         if type(error).__module__.startswith("distributed"):
             raise ClusterError(
-                f"a worker was lost again and again while it read or counted a part of the table ({_short(error)}): "
-                "give each worker more memory, or take more workers."
+                f"a worker was lost again and again while it read or counted a part of the table ({_short(error)})"
+                f"{why}; give each worker more memory, or take more workers."
             )
         raise error
 

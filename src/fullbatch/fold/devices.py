@@ -126,7 +126,7 @@ class Devices:
             handle.thread.submit(handle.shard.close).result()
             handle.thread.close()
 
-    def each(self, function: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def each(self, function: Any, arguments: Sequence[tuple[Any, ...]], needs: Sequence[str] = ()) -> list[Any]:
         return [function(*own) for own in arguments]
 
 

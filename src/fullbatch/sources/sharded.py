@@ -5,6 +5,7 @@ The driver has no row of them. It cuts the whole into shards, and a worker makes
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class Rows(Protocol):
         ...
 
     def checksum(self) -> str:
-        """Of the whole, as a checkpoint keeps it."""
+        """Of the whole, as a checkpoint keeps it; where there are pieces, of what they have in common."""
         ...
 
 
@@ -60,7 +61,27 @@ class Sharded:
         raise InputError("examples on a cluster are not read one by one; to_local() gives a model that predicts here.")
 
     def checksum(self) -> str:
-        return self.rows.checksum()
+        """Of the whole. What lies at the workers is read there, piece by piece: the bits follow the pieces too."""
+        own = self.rows.checksum()
+        if not self.pieces:
+            return own
+        told = self.workers.each(digest_of, [(piece.data,) for piece in self.pieces])
+        return hashlib.sha256("\n".join([own, *told]).encode()).hexdigest()
+
+
+def digest_of(piece: Sequence[Any]) -> str:
+    """A checksum of the arrays of a piece, some of which may be None; run by a worker that holds it."""
+    digest = hashlib.sha256()
+    for array in piece:
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        if array.dtype.hasobject:  # whose bytes say where they lie in memory
+            digest.update(repr(array.tolist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fullbatch.errors import InputError, TableError
+from fullbatch.errors import TableError
 from fullbatch.fold.tree import MOST_EXAMPLES, Tree
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.store_columns import examples_of
@@ -36,6 +36,7 @@ from fullbatch.tables.stream import ROWS, Opened, Stream, stamp_of
 UNIT = max(LEAF, MOST_EXAMPLES)  # Rows to learn from of a part are a multiple: whole leaves of any kind.
 MOST_STARTS = 4096
 ALL = 2**62  # rows of a file, as many as it has
+NEED_OF_LEVELS = f"it reads {ROWS:,} rows at a time, and holds up to {MOST_LEVELS:,} different texts of each column"
 
 
 # --- What a part is read from ---------------------------------------------------------------------------------------
@@ -231,6 +232,15 @@ def count(counts: Counts, names: Sequence[str], *data: Any) -> Counts:
     return counts
 
 
+def need_to_count(counts: Counts, rows: int, columns: int) -> str:
+    """What ``count`` takes of a worker's memory, for whom it is short."""
+    held = rows if counts.target.kept <= MOST_ROWS else min(rows, ROWS)
+    return (
+        f"to count {rows:,} rows it holds {held:,} of them at a time, about {8 * held * columns:,} bytes without their "
+        "texts, and the different values of each column"
+    )
+
+
 class _Values(dict[str, Any]):
     """In place of samples: all values, in their order."""
 
@@ -332,6 +342,14 @@ class Reading:
             raise TableError(f"the table has changed while it was read: {m:,} rows were counted, then {done:,}.")
         return found
 
+    def need(self, m: int) -> str:
+        """What so many rows take of a worker's memory, for whom it is short."""
+        encoding, wide = self.encoding, np.dtype(self.encoding.dtype).itemsize
+        numbers = encoding.n - sum(category.width for category in encoding.categories)
+        codes = len(encoding.categories) * np.min_scalar_type(encoding.n).itemsize
+        each = wide * (numbers + 1 + bool(self.target.of.weight)) + codes
+        return f"its {m:,} rows take up to {m * each:,} bytes encoded, beside {ROWS:,} as they are read"
+
     def targets(self, held_out: bool, stop: int) -> Iterator[StoredArrays]:
         """What the rows to learn from, or the held-out ones, have as target and weight; on the driver."""
         holds = self.holding.begin()
@@ -405,6 +423,7 @@ class HeldRows:
     n: int
     classes: int
     held_out: bool
+    digest: str
     by_class: tuple[float, ...] = ()
 
     def examples(self, start: int, stop: int, *data: Any) -> Examples:
@@ -416,7 +435,4 @@ class HeldRows:
         return Examples(X, Y, np.concatenate(weights) if weights else None)
 
     def checksum(self) -> str:
-        raise InputError(
-            "a training on a Dask collection keeps no checkpoints, since nobody could tell its data from others: write "
-            "the table as a store, or as Parquet."
-        )
+        return self.digest
