@@ -9,6 +9,7 @@
     scaling.py     one cost and gradient as m grows, on each backend
     peers.py       the same step by what people would use instead                (torch, jax where installed)
     accuracy.py    how far a gradient over 10^7 rows is off, by each
+    serving.py     many rows, one row and graphs, beside scikit-learn and onnxruntime
     minibatch.py   an epoch of mini-batch Adam by the same
     training.py    seconds until a held-out loss is reached, on real data
     datasets.py    the real data

@@ -33,6 +33,7 @@ from bench import (
     readme,
     render,
     scaling,
+    serving,
     tables,
     training,
 )
@@ -331,6 +332,26 @@ def accuracy_command(
     m = 1000 if quick else _count(rows, "--rows")
     settings = accuracy.Settings(_shapes([shape])[0], m, tuple(chosen(peer or [], peers.PEERS, "peer")), budget)
     return _measure("accuracy", settings, accuracy.run, out, name, resume=resume)
+
+
+@app.command("serving")
+def serving_command(
+    out: Out = Path("bench-results"),
+    name: Name = None,
+    resume: Resume = False,
+    part: Annotated[
+        list[str] | None, typer.Option(metavar="PART", help="bulk, row or graph; may be repeated. (default: all)")
+    ] = None,
+    budget: Budget = serving.Settings.budget,
+    rounds: Rounds = 7,
+    quiet: Quiet = 1.6,
+    quick: Quick = False,
+) -> int:
+    """Asking a model: many rows, one row, and its ONNX graph beside one that is written by hand."""
+    parts = tuple(chosen(part or [], dict.fromkeys(serving.PARTS), "part"))
+    rules = _rules(quick, rounds, quiet, untimed=2)
+    settings = serving.Settings(parts, budget, 0.001 if quick else 1.0, rules)
+    return _measure("serving", settings, serving.run, out, name, resume=resume)
 
 
 @app.command("profile")

@@ -354,6 +354,20 @@ class TablesSummary(Struct):
 Tables = Measured[TablesPoint, TablesSummary]
 
 
+# --- Serving --------------------------------------------------------------------------------------------------
+
+
+class ServingPoint(Struct):
+    part: Literal["bulk", "row", "graph"]
+    case: str
+    m: Some
+    times: dict[str, Timing | None]
+    rounds: Rounds
+
+
+Serving = Measured[ServingPoint, dict[str, Any]]
+
+
 FORMS: dict[str, Any] = {
     "scaling": Scaling,
     "accuracy": Accuracy,
@@ -361,4 +375,5 @@ FORMS: dict[str, Any] = {
     "training": Training,
     "profile": Profile,
     "tables": Tables,
+    "serving": Serving,
 }

@@ -5,7 +5,7 @@
     <!-- /bench:peers -->
 
 The marks' names are front (the figures that matter), scaling, printed (what a scaling run leaves in the terminal),
-peers, epochs, accuracy, training, profile, tables and gpu; a page may have any of them.
+peers, epochs, accuracy, serving, training, profile, tables and gpu; a page may have any of them.
 """
 
 from __future__ import annotations
@@ -175,6 +175,10 @@ def _times(file: forms.Peers, part: str) -> str:
     return "\n\n".join([*tables, " ".join(words)])
 
 
+def _serving(file: forms.Serving) -> str:
+    return f"{render.serving(file, readme=True).markdown}\n\n{render.rounds(file.points)}".strip()
+
+
 def _training_table(file: forms.Training) -> str:
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
@@ -287,6 +291,7 @@ SECTIONS: dict[str, Callable[[Source], str]] = {
     "peers": Section("peers", lambda file: _times(file, "step"), "time of the peers over the time of fullbatch"),
     "epochs": Section("peers", lambda file: _times(file, "epoch"), None),
     "accuracy": Section("accuracy", lambda file: render.errors(file, readme=True).markdown, ""),
+    "serving": Section("serving", _serving, ""),
     "training": Section("training", _training_table, "held-out log-loss against seconds of training"),
     "profile": Section("profile", _profile_table, "where the time goes"),
     "tables": Section("tables", _tables, "loss and time on real tables, over those of boosted trees"),

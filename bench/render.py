@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -425,6 +425,41 @@ def errors(file: forms.Accuracy, *, readme: bool = False) -> Grid:
     return Grid.of("One full-batch gradient in float32, against float64", columns, file.points, readme=readme)
 
 
+# --- Serving --------------------------------------------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """A row of the table: one contender of one point; ``over`` is its time over that of the point's first."""
+
+    point: forms.ServingPoint
+    who: str
+    seconds: float
+    over: float
+
+
+def serving(file: forms.Serving, *, readme: bool = False) -> Grid:
+    """A row for each case and contender: its time, and that over the time of the case's first."""
+    rows = []
+    for p in file.points:
+        first = None
+        for who, timing in p.times.items():
+            if timing:
+                first = timing.median if first is None else first
+                rows.append(Asked(p, who, timing.median, timing.median / first))
+    columns = [
+        Column("", lambda row: PARTS_OF_SERVING[row.point.part], words=True),
+        Column("case", lambda row: row.point.case, words=True),
+        Column("who", lambda row: row.who, words=True),
+        Column("rows", lambda row: f"{row.point.m:,}"),
+        Column("us", lambda row: figures(row.seconds, 1e-6), readme="microseconds"),
+        Column("ratio", lambda row: ratio(row.over), readme="over the first of the case"),
+    ]
+    return Grid.of("Asking a model; medians", columns, rows, readme=readme)
+
+
+PARTS_OF_SERVING = {"bulk": "many rows", "row": "one row", "graph": "ONNX graph"}
+
+
 # --- Training -------------------------------------------------------------------------------------------------
 
 
@@ -511,6 +546,7 @@ SHOWN: dict[str, tuple[Callable[[Any], list[Grid]], Callable[[Any], list[str]]]]
     "scaling": (_scaling, _scaling_words),
     "peers": (_peers, _peers_words),
     "accuracy": (lambda file: [errors(file)], lambda file: []),
+    "serving": (lambda file: [serving(file)], lambda file: [rounds(file.points)]),
     "training": (lambda file: [training(file)], _training_words),
     "profile": (profile, profile_words),
     "tables": (lambda file: [tables(file)], lambda file: verdicts(file.summary.rows)),
