@@ -95,7 +95,8 @@ def test_the_versions_the_metadata_and_no_zipmap(onnx):
     assert made.ir_version == 9
     assert {one.domain: one.version for one in made.opset_import} == {"": 20, "ai.onnx.ml": 4}
     kinds = {node.op_type for node in made.graph.node}
-    assert not kinds & {"ZipMap", "OneHot", "Sigmoid", "Gelu", "LeakyRelu", "If"}
+    assert "Gemm" in kinds  # the product and the bias, which onnxruntime makes one node of in float32 alone
+    assert not kinds & {"MatMul", "ZipMap", "OneHot", "Sigmoid", "Gelu", "LeakyRelu", "If"}
     metadata = {one.key: one.value for one in made.metadata_props}
     assert json.loads(metadata["classes"]) == ["no", "yes"]
     assert metadata["fullbatch"] == fb.__version__

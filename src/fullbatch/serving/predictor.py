@@ -318,7 +318,7 @@ class Predictor:
         if not len(X):
             raise InputError("a batch has no rows; expected at least one.")
         with Fold(self._network, Checked(X.T, columns=self.features), threads=of_jobs(None)) as fold:
-            return finish(fold.predict(self._pools[X.dtype].theta))
+            return fold.predict(self._pools[X.dtype].theta, finish).T
 
     def table(self, rows: Any) -> np.ndarray:
         """A batch as an array (m, n) of float32 or float64."""
@@ -344,16 +344,18 @@ class Predictor:
             raise InputError(f"a batch holds {X.dtype}; expected numbers.")
         return X.astype(X.dtype.name if X.dtype.name in arrays.FLOATS else "float64", copy=False)
 
+    # What is made of a block's yhat (n[L], k), while it lies in the caches: (..., k).
+
     def _finished(self, yhat: np.ndarray) -> np.ndarray:
         if self.classes is None:
-            return yhat[0] if len(yhat) == 1 else yhat.T
+            return yhat[0] if len(yhat) == 1 else yhat
         if self._multilabel:
-            return yhat.T
-        return np.ones_like(yhat).T if len(self.classes) == 1 else probabilities(yhat).T
+            return yhat
+        return np.ones_like(yhat) if len(self.classes) == 1 else probabilities(yhat)
 
     def _labels(self, yhat: np.ndarray) -> np.ndarray:
         if self._multilabel:
-            return (yhat > 0.5).astype(np.int64).T
+            return (yhat > 0.5).astype(np.int64)
         codes = yhat.argmax(axis=0) if len(yhat) > 1 else (yhat[0] > 0.5) & (len(self.classes or ()) > 1)
         return np.array(self.classes)[codes.astype(np.intp)]
 

@@ -141,6 +141,7 @@ class Parts:
         inputs, outputs = self._inputs(), self._outputs()
         graph = Graph({one.name for one in (*inputs, *outputs)})
         self._fill(graph, {one.name: one.name for one in outputs})
+        graph.fuse_biases()
         made = graph.model("fullbatch", inputs, outputs, self._metadata(checksum))
         onnx.checker.check_model(made, full_check=True)
         try_it(made)
