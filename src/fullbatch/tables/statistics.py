@@ -164,10 +164,10 @@ def _of_numbers(values: np.ndarray, time: bool = False) -> ColumnStatistics:
         mean, deviations = _spread(np.array(found, np.float64), counts)
     else:
         levels, beyond = _numbers_by_level(values) if whole else ({}, len(values))
-        mean, deviations = _spread(values.astype(np.float64, copy=False))
+        mean, deviations = _spread(values.astype(np.float64))
     start = int(values[0]) if whole and not missing else None
     counting = start is not None and greatest - least == m - 1 and _counts_from(values, start)
-    zeros = len(values) - int(np.count_nonzero(values)) if least <= 0 <= greatest else 0
+    zeros = int(np.count_nonzero(values == 0)) if least <= 0 <= greatest else 0  # Of floats, the faster way.
     return ColumnStatistics(
         m, missing, "number", whole, least, greatest, mean, deviations, zeros, levels, beyond,
         start=start if counting else None, counting=counting,
@@ -175,10 +175,10 @@ def _of_numbers(values: np.ndarray, time: bool = False) -> ColumnStatistics:
 
 
 def _spread(values: np.ndarray, counts: np.ndarray | None = None) -> tuple[float, float]:
-    """The mean and the sum of squared deviations of values, each taken so many times."""
+    """The mean and the sum of squared deviations of values, which are lost, each taken so many times."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean()) if counts is None else float(values @ counts) / int(counts.sum())
-        apart = values - mean
+        apart = np.subtract(values, mean, out=values)  # New memory for each leaf would take as long.
         apart *= apart
         return mean, float(np.add.reduce(apart) if counts is None else apart @ counts)
 

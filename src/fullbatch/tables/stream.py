@@ -240,7 +240,7 @@ class Stream:
         values = builder.chunks.pop()
         builder.forget()
         if name not in self.tables:
-            if values.dtype.kind != "f" or not np.isnan(values).all():
+            if name not in self.present and (values.dtype.kind != "f" or not np.isnan(values).all()):
                 self.present.add(name)
             return RawColumn(values, None, builder.integer, time=builder.time, format=builder.format)
         table, column = self.tables[name]
