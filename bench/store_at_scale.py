@@ -23,13 +23,15 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 COLUMNS, PIECE = 28, 2**20
+AT_ONCE = 2**18  # bytes that are read at a time where nothing is done with them
 
 
 def make(folder: Path, rows: int, name: str = "table", seed: int = 0) -> None:
@@ -95,6 +97,60 @@ def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
             model.fit(*given)
         seconds = min(np.diff([started, *times.ends][min(1, len(times.ends) - 1) :]))
         return {"seconds": seconds, "loss": model.loss_curve_[-1], "step": model.step_}
+
+
+def _read_plainly(path: Path) -> None:
+    """The whole file in sequence into one buffer, as ``cat`` would."""
+    buffer = bytearray(AT_ONCE)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _forget(path: Path) -> None:
+    """Have the system drop what its page cache holds of a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def rounds(folder: Path, count: int = 5) -> dict[str, Any]:
+    """A full batch in memory, from the store in the page cache, from the disk, and reading alone, in turn.
+
+    Seconds and CPU seconds of each, medians; each is looked at within the same round. The page cache of a store is
+    dropped before each cold reading, of which the machine may have a cache of its own.
+    """
+    import fullbatch as fb
+    from fullbatch.sources.store_columns import examples_of
+    from fullbatch.training.objective import Objective
+
+    path = folder / "table.store"
+    with fb.open_store(path) as store, ExitStack() as stack:
+        net = fb.Network([store.n, 64, 1])
+        theta = np.concatenate([np.ravel(array) for layer in net.init(seed=0, dtype="float32") for array in layer])
+        examples = {
+            "in memory": examples_of(store.to_arrays(), store.n, 2),
+            "from the store": store.examples(store.train),
+        }
+        batch = {name: stack.enter_context(Objective(net, one)).cost_and_gradient for name, one in examples.items()}
+        for full in batch.values():
+            full(theta)  # which compares checksums
+        parts: dict[str, Callable[[], Any]] = {name: partial(full, theta) for name, full in batch.items()}
+        parts |= {"reading": partial(_read_plainly, path), "cold from the store": parts["from the store"]}
+        parts |= {"cold reading": parts["reading"]}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+        for _ in range(count):
+            for name, part in parts.items():
+                if name.startswith("cold"):
+                    _forget(path)
+                wall, cpu = time.perf_counter(), time.process_time()
+                part()
+                found[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+            _read_plainly(path)  # so that the next round finds it in the page cache
+    medians = {name: np.median(times, axis=0).tolist() for name, times in found.items()}
+    (memory, store_), cold = np.array([medians["in memory"], medians["from the store"]]), medians["cold from the store"]
+    slower = max(medians["from the store"][0], medians["cold reading"][0])
+    return {"wall_and_cpu": medians, "warm": (memory / store_).tolist(), "cold": slower / cold[0]}
 
 
 def _made(folder: Path) -> dict[str, Any]:
@@ -190,6 +246,7 @@ STEPS: dict[str, Callable[[Path], Any]] = {
     "an epoch of mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI, max_iter=1),
     "a full batch of made rows": lambda folder: _made(folder),
     "mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI),
+    "rounds": rounds,
     "mini-batches in memory": lambda folder: _train(folder, in_memory=True, **MINI),
 }
 
@@ -305,7 +362,7 @@ def main() -> None:
             make(asked.folder, asked.rows)
         with memory_group(asked.limit) as group:
             for name in asked.only or STEPS:
-                inside = None if name.endswith("in memory") else group
+                inside = None if name.endswith("in memory") or name == "rounds" else group
                 print(json.dumps({"rows": asked.rows, **measured(name, asked.folder, inside)}), flush=True)
     finally:
         shutil.rmtree(asked.folder)
