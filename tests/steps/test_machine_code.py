@@ -6,7 +6,6 @@ It needs no GPU, but cuda.core (pip install 'cuda-core[cu13]', which brings NVRT
 from __future__ import annotations
 
 import importlib.util
-import io
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import registers
 from fullbatch.steps.cuda import coded, onepass, segments, updates
 
 USUAL = onepass.Variant("float32", "tanh", "sigmoid", 1, 8)  # 28-64-1
@@ -21,21 +21,37 @@ GATHERING = f"#define T float\n{updates.CHOSEN}{updates.GATHER}"
 UPDATE = f"#define T float\n#define KIND 3\n{updates.CHOSEN}{segments.SUMS}{updates.UPDATE}"
 TREE = f"#define T float\n{segments.SUMS}{segments.TREE}"
 
+# Bytes that a thread stores because registers do not suffice, at most: of all other kernels none.
+ASIDE = {
+    "tail 128 tanh float32": 16, "tail 1024 tanh float32": 212, "tail 1024 gelu float32": 272,
+    "tail 128 tanh float64": 32, "tail 128 gelu float64": 32, "tail linear float64": 16,
+    "onepass 28-64-1 gelu float32": 12, "onepass 63-256-1 gelu float32 gathering": 16,
+    "twopass outward 100-1000-1 float64": 44, "twopass head 100-1000-1 float64": 8,
+    "twopass outward 100-1000-32 float64": 136, "twopass head 100-1000-32 float64": 8,
+    "twopass outward 784-100-10 float32": 4,
+}  # fmt: skip
+
 
 def compiled(source, architecture):
-    """The machine code, and what ptxas says of it."""
-    if importlib.util.find_spec("cuda") is None:
-        pytest.skip("cuda.core is not installed")
-    core = pytest.importorskip("cuda.core", reason="cuda.core is not installed", exc_type=ImportError)
-    said = io.StringIO()
     try:
-        options = core.ProgramOptions(arch=architecture, std="c++17", ftz=True, ptxas_options="-v")
-        code = core.Program(source, "c++", options).compile("cubin", logs=said).code
-    except Exception as error:
-        if "nvrtc" in str(error).lower():
-            pytest.skip(f"NVRTC is missing: {error}")
-        raise
-    return bytes(code), said.getvalue()
+        return registers.compiled(source, architecture)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(not registers.LIST.parent.is_dir(), reason="the list is not in the sdist")
+def test_the_list_is_of_these_kernels_and_what_they_put_aside_is_known():
+    """All of them, for three architectures; a kernel whose text changed is to be compiled anew: registers.py says how."""
+    listed = registers.listed()
+    digests = {name: registers.digest(source) for name, source in registers.sources()}
+    assert {name: text for name, (text, _) in listed.items()} == digests
+    stored = {name: max(one.stored for one in each) for name, (_, each) in listed.items()}
+    assert {name: most for name, most in stored.items() if most} == ASIDE
+    assert all(len(each) == len(registers.ARCHITECTURES) for _, each in listed.values())
+    # So many that as many thread blocks share a multiprocessor, with 65,536 registers, as the kernels say.
+    for name, (_, each) in listed.items():
+        threads = {"onepass 28-64-1 tanh float32": 12 * 32, "scatter uint16 float32": 3 * 256}.get(name, 256)
+        assert all(threads * one.registers <= 65_536 for one in each), name
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
