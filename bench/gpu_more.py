@@ -305,9 +305,12 @@ def sanitized(tool: str) -> Points:
 # --- More forms ------------------------------------------------------------------------------------------------
 
 
+FORMS = {"28-1": 160, "784-100-10": 8, "28-64-64-1": 64, "10-16-1": 160}  # m in units of gpu_parts.ROWS
+
+
 def forms(scale: float = 1.0) -> Points:
     """One cost and gradient by each step that can run, of shapes that the nine minutes have no time for."""
-    for name, repeats in {"28-1": 160, "784-100-10": 8, "28-64-64-1": 64, "10-16-1": 160}.items():
+    for name, repeats in FORMS.items():
         yield from gpu_parts._steps_of(name, max(1, int(repeats * scale)))
 
 

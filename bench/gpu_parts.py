@@ -136,10 +136,12 @@ def pinned_copy(size: int) -> tuple[np.ndarray, Callable[[], None]]:
 
 
 def bytes_moved(shape: Shape, step: str) -> int | None:
-    """What an example moves in a step of one hidden layer and one unit, as steps/cuda counts it.
+    """What an example moves in a step of one hidden layer and one unit, as steps/cuda counts it; None of others.
 
     With its share of the row of sums of its segment, which is written and read once.
     """
+    if len(shape.sizes) != 3 or shape.sizes[-1] != 1:
+        return None
     n_in, n_hidden, _ = shape.sizes
     once = n_in + 1
     numbers = {"onepass": once, "tensor": once, "fused": 2 * n_in + 4 * n_hidden + 1}.get(step)

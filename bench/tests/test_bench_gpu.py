@@ -382,6 +382,13 @@ def test_each_part_of_ours_on_a_card_that_is_pretended(monkeypatch):
     json.dumps(result, allow_nan=False)
 
 
+def test_no_shape_loses_its_figures_to_the_counting_of_its_bytes():
+    """Which comes after the timing: bytes are counted of one hidden layer and one output unit alone."""
+    counted = {name: gpu_parts.bytes_moved(Shape.parse(name), "fused") for name in (*gpu_parts.CASES, *gpu_more.FORMS)}
+    assert [name for name, each in counted.items() if each is None] == ["28-1", "784-100-10", "28-64-64-1"]
+    assert gpu_parts.bytes_moved(Shape.parse("28-64-1"), "onepass") < counted["28-64-1"]
+
+
 @fake_cupy.pretended
 def test_the_further_parts_on_a_card_that_is_pretended(monkeypatch):
     fake_cupy.install(monkeypatch)

@@ -12,8 +12,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 import registers
+
 from fullbatch.steps.cuda import coded, onepass, segments, updates
 
 USUAL = onepass.Variant("float32", "tanh", "sigmoid", 1, 8)  # 28-64-1
@@ -41,7 +41,7 @@ def compiled(source, architecture):
 
 @pytest.mark.skipif(not registers.LIST.parent.is_dir(), reason="the list is not in the sdist")
 def test_the_list_is_of_these_kernels_and_what_they_put_aside_is_known():
-    """All of them, for three architectures; a kernel whose text changed is to be compiled anew: registers.py says how."""
+    """For three architectures; a kernel whose text changed is to be compiled anew: registers.py says how."""
     listed = registers.listed()
     digests = {name: registers.digest(source) for name, source in registers.sources()}
     assert {name: text for name, (text, _) in listed.items()} == digests
