@@ -49,7 +49,8 @@ def sources() -> Iterator[tuple[str, str]]:
             yield f"update {kind} {dtype}", defined + updates.CHOSEN + segments.SUMS + updates.UPDATE
         for name in coded.KERNELS:
             for codes in coded.CODES if name != "turn" else ("uint8",):
-                yield f"{name} {codes} {dtype}", coded.source(name, dtype, codes)
+                for gathers in (False, True) if name != "turn" else (False,):
+                    yield f"{name} {codes} {dtype}{' gathering' * gathers}", coded.source(name, dtype, codes, gathers)
 
 
 def _of_a_layer() -> Iterator[tuple[str, str]]:

@@ -285,6 +285,8 @@ def test_epochs_of_mini_batches(card, hidden, last, monkeypatch):
         before = fake_cupy.Graph.launched
         state, (made,) = train(network, examples, theta)
         assert made.worker.step.name == "coded"
+        ran = {gathers for name, _, gathers in made.worker.step.codes._made if name in ("pick", "scatter")}
+        assert ran == {not isinstance(examples.X, Uploaded)}, "what lies there is gathered as it is loaded"
         repeated = fake_cupy.Graph.launched > before
         assert repeated == (hidden == (40,) and not isinstance(examples.X, Uploaded))
         states.append(state)

@@ -35,8 +35,9 @@ from fullbatch.sources.encoded import FEW
 from fullbatch.steps.cuda.fused import FusedStep
 from fullbatch.steps.cuda.kernels import THREADS, TYPES, knows
 from fullbatch.steps.cuda.launch import Kernel, strides
+from fullbatch.steps.cuda.onepass import ROW_OF
 from fullbatch.steps.cuda.segments import Rows
-from fullbatch.steps.cuda.updates import CHOSEN, Batch, Gather
+from fullbatch.steps.cuda.updates import CHOSEN, NO_BATCH, Batch, Gather
 
 CODES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int"}
 EXAMPLES = 4  # that a warp of ``pick`` does at once
@@ -56,10 +57,12 @@ extern "C" __global__ void turn(const T* W, T* W_T, long long n_in, long long n)
 }
 """,
     "pick": r"""
-// Z (k, n) from the numbers (k, n_numbers), the codes (k, columns) and W_T (n_in, n).
+// Z (k, n) from the numbers (k, n_numbers), the codes (k, columns) and W_T (n_in, n). Where ``order`` is, the codes are
+// those of the next k examples of it: see CHOSEN.
 extern "C" __global__ void __launch_bounds__(THREADS) pick(
         const T* numbers, const C* ones, const T* W_T, T* Z, long long k, long long n_numbers, long long columns,
-        long long n) {
+        long long n, const int* order, double* state, long long batch) {
+    if (GATHERS && order) order = next_of(order, state, batch);
     const int lane = threadIdx.x % 32, width = (int)n, groups = (width + 31) / 32;
     const long long warps = (long long)gridDim.x * (THREADS / 32);
     const long long items = (k + EXAMPLES - 1) / EXAMPLES * groups;
@@ -79,10 +82,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) pick(
             #pragma unroll
             for (int e = 0; e < EXAMPLES; ++e) sum[e] += numbers[row[e] * n_numbers + i] * w;
         }
+        const C* codes[EXAMPLES];
+        #pragma unroll
+        for (int e = 0; e < EXAMPLES; ++e) codes[e] = ones + row_of(order, row[e]) * columns;
         for (int c = 0; c < (int)columns; ++c) {
             #pragma unroll
             for (int e = 0; e < EXAMPLES; ++e) {
-                const long long feature = ones[row[e] * columns + c];
+                const long long feature = codes[e][c];
                 const T w = own[feature * width];
                 sum[e] += feature >= n_numbers ? w : (T)0;
             }
@@ -99,7 +105,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) pick(
 // the features: which ones says blockIdx.x.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) scatter(
         const T* numbers, const C* ones, const T* dZ, T* sums, long long k, long long segment, long long parameters,
-        long long n_numbers, long long columns, long long n_in, long long n, long long features) {
+        long long n_numbers, long long columns, long long n_in, long long n, long long features, const int* order,
+        double* state, long long batch) {
+    if (GATHERS && order) order = next_of(order, state, batch);
     extern __shared__ __align__(16) T shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, numeric = (int)n_numbers;
     const int groups = ((int)n + 31) / 32, unit = (int)blockIdx.x % groups * 32;
@@ -128,9 +136,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) scatter(
             const int entries = examples * (int)columns;
             for (int begin = 0; begin < entries; begin += 32) {
                 const int at = begin + lane;  // this lane looks whose it is, for the others too
-                const int feature = at < entries ? (int)ones[first * columns + at] : 0;
+                const int e = at / (int)columns, c = at % (int)columns;
+                const int feature = at < entries ? (int)ones[row_of(order, first + e) * columns + c] : 0;
                 const bool taken = feature >= numeric && feature >= from && feature < from + here;
-                const unsigned both = (unsigned)(at / (int)columns) << 16 | (unsigned)(feature - from);
+                const unsigned both = (unsigned)e << 16 | (unsigned)(feature - from);
                 unsigned mine = __ballot_sync(EVERY_LANE, taken && feature % (THREADS / 32) == warp);
                 while (mine) {
                     const unsigned next = __shfl_sync(EVERY_LANE, both, __ffs(mine) - 1);
@@ -149,27 +158,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) scatter(
     }
 }
 """,
-    "gather_codes": CHOSEN
-    + r"""
-// The codes (k, columns) of the next k examples of the order side by side.
-extern "C" __global__ void gather_codes(
-        const C* ones, C* to, const int* order, double* state, long long batch, long long k, long long columns) {
-    order = next_of(order, state, batch);
-    const long long stride = (long long)gridDim.x * blockDim.x;
-    for (long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x; t < k * columns; t += stride) {
-        to[t] = ones[order[t / columns] * columns + t % columns];
-    }
-}
-""",
 }
 
 
-def source(kernel: str, dtype: str, codes: str = "uint8") -> str:
+def source(kernel: str, dtype: str, codes: str = "uint8", gathers: bool = False) -> str:
     defined = {
         "T": TYPES[dtype], "C": CODES[codes], "THREADS": THREADS, "EXAMPLES": EXAMPLES, "TILE": TILE, "ROW": ROW,
-        "RESIDENT": RESIDENT, "EVERY_LANE": "0xffffffffu",
+        "RESIDENT": RESIDENT, "EVERY_LANE": "0xffffffffu", "GATHERS": int(gathers),
     }  # fmt: skip
-    return "".join(f"#define {name} {value}\n" for name, value in defined.items()) + KERNELS[kernel]
+    head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
+    return head + CHOSEN + ROW_OF + KERNELS[kernel]
 
 
 class CodedStep(FusedStep):
@@ -195,37 +193,34 @@ class CodedStep(FusedStep):
         self.uses_blas = not self.has_tail or len(network.sizes) > 3
         self.codes = _Kernels(self.xp, self.dtype.name, network.sizes[0])
         self._W_T = self.xp.empty(network.sizes[0] * network.sizes[1], dtype=self.dtype)
-        self._gathered: Any = None  # the codes of a mini-batch
+        self._batch = NO_BATCH  # whose codes are gathered as they are loaded
 
     def _by_example(self, X: Any) -> Any:
         return X.T
 
     def _multiply(self, A: Any, W: Any, Z: Any, segment: int) -> None:
         if isinstance(A, Coded):
-            self.codes.pick(A, W, self._W_T, Z)
+            self.codes.pick(A, W, self._W_T, Z, self._batch)
         else:
             super()._multiply(A, W, Z, segment)
 
     def _multiply_back(self, dZ: Any, A: Any, dW: Any, segment: int) -> None:
         if isinstance(A, Coded):
-            self.codes.scatter(A, dZ, dW, segment)
+            self.codes.scatter(A, dZ, dW, segment, self._batch)
         else:
             super()._multiply_back(dZ, A, dW, segment)
 
     def rows_of_batch(self, batch: Batch, rows: Rows, segment: int) -> None:
-        """To ``rows`` the sums of each segment of a mini-batch, whose examples are copied side by side first."""
+        """To ``rows`` the sums of each segment of a mini-batch; but for the codes its examples are copied first."""
         X, Y, weight = batch.data
         if self.gather is None:
             self.gather = Gather(self.xp, self.dtype)
         numbers, Y, weight = self.gather(batch._replace(data=(X.numbers.T, Y, weight)))
-        ones = X.ones
-        if batch.order is not None:
-            size = batch.k * ones.shape[1]
-            if self._gathered is None or self._gathered.shape[0] < size:
-                self._gathered = self.xp.empty(size, dtype=ones.dtype)
-            ones = self._gathered[:size].reshape(batch.k, ones.shape[1])
-            self.codes.gather(X.ones, ones, batch)
-        self.rows(Coded(numbers.T, ones, (X.shape[0], numbers.shape[1])), Y, weight, segment, rows)
+        self._batch = batch
+        try:
+            self.rows(Coded(numbers.T, X.ones, (X.shape[0], numbers.shape[1])), Y, weight, segment, rows)
+        finally:
+            self._batch = NO_BATCH
 
     def predict(self, X: Any) -> Any:
         if len(self.params) > 1:
@@ -247,37 +242,35 @@ class _Kernels:
         self.parts = -(-features // most)  # thread blocks that share the features
         self.features = -(-features // self.parts)
         self.shared = (self.features * ROW + 32 * TILE) * itemsize
-        self._made: dict[tuple[str, str], Kernel] = {}
+        self._made: dict[tuple[str, str, bool], Kernel] = {}
 
-    def _of(self, name: str, codes: Any = None) -> Kernel:
-        which = name, "uint8" if codes is None else np.dtype(codes.dtype).name
+    def _of(self, name: str, codes: Any = None, gathers: bool = False) -> Kernel:
+        which = name, "uint8" if codes is None else np.dtype(codes.dtype).name, gathers
         if which not in self._made:
             shared = self.shared if name == "scatter" else 0
-            self._made[which] = Kernel(self.xp, source(name, self.dtype, which[1]), name, THREADS, shared)
+            text = source(name, self.dtype, *which[1:])
+            self._made[which] = Kernel(self.xp, text, name, THREADS, shared)
         return self._made[which]
 
-    def pick(self, A: Coded, W: Any, W_T: Any, Z: Any) -> None:
+    def pick(self, A: Coded, W: Any, W_T: Any, Z: Any, batch: Batch) -> None:
         n, n_in = W.shape
-        turn, pick = self._of("turn"), self._of("pick", A.ones)
+        turn, pick = self._of("turn"), self._of("pick", A.ones, batch.order is not None)
         turn((turn.blocks(-(-n * n_in // THREADS)),), W, W_T, n_in, n)
         k, groups = A.shape[0], -(-n // 32)
         blocks = pick.blocks(-(-(-(-k // EXAMPLES) * groups) // (THREADS // 32)))
-        pick((blocks,), *_rows(self.xp, A), W_T, Z, k, A.numbers.shape[1], A.ones.shape[1], n)
+        pick(
+            (blocks,), *_rows(self.xp, A), W_T, Z, k, A.numbers.shape[1], A.ones.shape[1], n,
+            batch.order, batch.state, batch.size,
+        )  # fmt: skip
 
-    def scatter(self, A: Coded, dZ: Any, dW: Any, segment: int) -> None:
+    def scatter(self, A: Coded, dZ: Any, dW: Any, segment: int, batch: Batch) -> None:
         """``dW`` (segments, n, n_in), each a part of a row of sums."""
         segments, n, n_in = dW.shape
         grid = self.parts * -(-n // 32), min(segments, MOST_SEGMENTS)
-        self._of("scatter", A.ones)(
+        self._of("scatter", A.ones, batch.order is not None)(
             grid, *_rows(self.xp, A), dZ, dW, A.shape[0], segment, strides(dW)[0], A.numbers.shape[1], A.ones.shape[1],
-            n_in, n, self.features,
+            n_in, n, self.features, batch.order, batch.state, batch.size,
         )  # fmt: skip
-
-    def gather(self, ones: Any, to: Any, batch: Batch) -> None:
-        kernel = self._of("gather_codes", ones)
-        k, columns = to.shape
-        blocks = kernel.blocks(-(-k * columns // THREADS))
-        kernel((blocks,), ones, to, batch.order, batch.state, batch.size, k, columns)
 
 
 def _rows(xp: Any, A: Coded) -> tuple[Any, Any]:
