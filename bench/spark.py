@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import tempfile
 import time
@@ -83,17 +82,15 @@ def one_process(X: np.ndarray, y: np.ndarray, iterations: Sequence[int]) -> dict
 
 
 def two_workers(X: np.ndarray, y: np.ndarray, iterations: Sequence[int]) -> dict[str, Any]:
+    """Workers as ``client="local"`` starts them: by default Dask samples the stack of each a hundred times a second."""
     import dask.array as da
     import distributed
 
     import fullbatch.dask
+    from fullbatch.dask.connection import connected
 
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with (
-        distributed.LocalCluster(**options, silence_logs=logging.CRITICAL) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        half = len(X) // 2
+    with connected("local", workers=2) as workers:
+        client, half = workers.client, len(X) // 2
         X, y = (client.persist(da.from_array(one, (half, *one.shape[1:]))) for one in (X, y))
         distributed.wait([X, y])
 

@@ -265,8 +265,13 @@ class OnDask:
 
     async def _pongs(self, handles: Sequence[Handle], seconds: float) -> list[bool]:
         """Which of them answer in time, also while they compute."""
-        asked = [asyncio.wait_for(self._execute(handle, "pong"), seconds) for handle in handles]
-        return [one is True for one in await asyncio.gather(*asked, return_exceptions=True)]
+        asked = [asyncio.ensure_future(self._execute(handle, "pong")) for handle in handles]
+        # Not wait_for, which would wait for the end of what it gives up, on however broken a connection.
+        done, silent = await asyncio.wait(asked, timeout=seconds) if asked else (set(), set())
+        for task in silent:
+            task.add_done_callback(_seen)
+            task.cancel()
+        return [task in done and task.exception() is None and task.result() is True for task in asked]
 
     def _reached(self, made: list[Any]) -> list[Any]:
         """The same; workers that cannot be reached from here are asked by way of the scheduler from now on."""
