@@ -17,6 +17,7 @@ from fullbatch.dask import connection
 from fullbatch.dask.connection import connected
 from fullbatch.dask.store import ClusterStore
 from fullbatch.errors import ClusterError, InputError, StoreError, TableError
+from fullbatch.fold import dask as on_dask
 from fullbatch.fold.fold import Fold
 
 pytest.importorskip("distributed", reason="distributed is not installed")
@@ -192,6 +193,40 @@ def test_what_is_no_store(client, tmp_path):
         fullbatch.dask.MLPClassifier(client=client).fit(np.ones((3, 2)), np.ones(3))
     with pytest.raises(InputError, match="partial_fit is refused on a cluster"):
         fullbatch.dask.MLPClassifier(client=client).partial_fit(np.ones((3, 2)), np.ones(3))
+
+
+def test_a_worker_killed_between_its_answer_and_the_fetching_of_it_is_left_out(monkeypatch):
+    class Future:
+        status = "finished"
+
+        def __init__(self, address):
+            self.address = address
+
+        def done(self):
+            return True
+
+        def result(self, timeout):
+            if self.address == "killed":
+                there.pop("killed", None)
+                raise TimeoutError
+            return {"isas": []}
+
+        def release(self):
+            pass
+
+    there = {"killed": 1, "other": 2}
+
+    class Client:
+        @staticmethod
+        def nthreads():
+            return dict(there)
+
+        @staticmethod
+        def submit(*args, workers, **how):
+            return Future(*workers)
+
+    monkeypatch.setattr(on_dask, "SLICE", 0.0)
+    assert on_dask.OnDask(Client()).survey() == {"other": {"isas": [], "threads": 2}}
 
 
 def test_an_empty_cluster_is_waited_for_with_a_line(path):

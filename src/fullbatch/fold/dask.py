@@ -6,6 +6,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -192,10 +193,13 @@ class OnDask:
         looked = time.monotonic()
         while len(found) < len(futures) and time.monotonic() < end and not (first and found):
             for address, future in futures.items():
-                if address not in found and future.done():
-                    failed = future.exception() if future.status != "finished" else None
-                    found[address] = failed if failed is not None else future.result()
-                    if first and failed is not None:
+                if address in found or not future.done():
+                    continue
+                # A worker that is killed between its answer and our fetching it would be waited for without end.
+                with suppress(TimeoutError):
+                    fetch = future.result if future.status == "finished" else future.exception
+                    found[address] = fetch(timeout=SLICE)
+                    if first and isinstance(found[address], BaseException):
                         del found[address]
                     elif first:
                         break
