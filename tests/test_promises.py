@@ -21,3 +21,11 @@ def test_each_promise_names_tests_that_are_there():
         if not re.search(rf"^ *def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert lacking == []
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="an installed copy has no pages")
+def test_each_promise_names_a_test():
+    promised = PAGE.read_text(encoding="utf-8").split("## Not promised")[0]
+    promises = [part for mark in ("- ", "## ") for part in re.split(f"^(?={mark})", promised, flags=re.MULTILINE)[1:]]
+    assert len(promises) > 15
+    assert [promise for promise in promises if not re.search(r"`tests/[\w/]+\.py::\w+`", promise)] == []

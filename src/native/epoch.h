@@ -75,6 +75,7 @@ struct Trainer {
     Gathered<T> gathered;
     Dropout drop;
     double* rates;  // what it points into
+    int threads;    // of the last run
 };
 
 // ---- the optimisers ----------------------------------------------------------------------------------------------------------
@@ -217,6 +218,7 @@ fb_trainer* trainer_new(
     if (trainer == nullptr) return nullptr;
     trainer->head = {kernels, dtype, sizes[0], 0, batch, 0, L - 1};
     trainer->rule = *rule;
+    trainer->threads = 1;
     if (!allocate(trainer, L, sizes, activations, output, batch)) {
         trainer_free(trainer);
         return nullptr;
@@ -244,11 +246,20 @@ void trainer_load(Trainer<T>* trainer, const T* theta, const T* first, const T* 
     if (second != nullptr && trainer->second.memory != nullptr) pack(trainer->second, second);
 }
 
+constexpr int64_t UNPACKED_BY_ONE = 1 << 19;  // numbers: fewer are there before another thread has started
+
 template <class T>
 void trainer_store(const Trainer<T>* trainer, T* theta, T* first, T* second) {
-    unpack(trainer->net, theta);
-    if (first != nullptr && trainer->first.memory != nullptr) unpack(trainer->first, first);
-    if (second != nullptr && trainer->second.memory != nullptr) unpack(trainer->second, second);
+    Unpacking<T> all = {{&trainer->net}, {theta}, 1, 0};
+    const auto add = [&](const Net<T>& net, T* to) {
+        if (to == nullptr || net.memory == nullptr) return;
+        all.nets[all.count] = &net;
+        all.thetas[all.count++] = to;
+    };
+    add(trainer->first, first);
+    add(trainer->second, second);
+    const bool worth = all.count * trainer->net.size >= UNPACKED_BY_ONE;
+    fb_team_run(worth ? trainer->threads : 1, unpack<T>, &all);
 }
 
 // How the second part is cut: the same for any number of threads. Returns the work of all.
@@ -720,6 +731,7 @@ int64_t trainer_run(
 ) {
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
+    trainer->threads = threads;
     Run<T> run = {trainer,          from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues,
                   queues + threads, *cost, 0,     false, FB_OK,   false};
     run.work = cut_shares(trainer, run.sparse());

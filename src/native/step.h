@@ -5,6 +5,7 @@
 #include "dropout.h"
 #include "kernels.h"
 #include "layers.h"
+#include "team.h"
 #include "tile_layers.h"
 
 namespace {
@@ -101,23 +102,54 @@ void pack(Net<T>& net, const T* theta) {
     net.finite = all_finite(net.memory, net.size);
 }
 
-// Its arrays as theta is laid out, each number by put(theta's, the packed one).
-template <class T, class Number, class Put>
-FB_INLINE void unpack(const Net<T>& net, Number* theta, Put put) {
-    for (int64_t l = 0; l < net.L; l++) {
-        const Layer<T>& layer = net.layers[l];
-        in_squares(layer, [&](int64_t j, int64_t first, int64_t last) __attribute__((always_inline)) {
-            const Line row = layer.row(j);
-            for (int64_t i = first; i < last; i++) put(theta[j * layer.inputs + i], layer.W[row.first + i * row.step]);
-        });
-        theta += layer.units * layer.inputs;
-        for (int64_t j = 0; j < layer.units; j++) put(*theta++, layer.b[j]);
+// W of so many units from ``first`` on, at most UNITS, and all their inputs, as theta has them: rows from ``theta`` on.
+constexpr int64_t UNITS = 16;
+template <class T>
+void unpack_units(const Layer<T>& layer, int64_t first, int64_t units, T* theta) {
+    if (layer.narrow) {
+        for (int64_t j = first; j < first + units; j++, theta += layer.inputs)
+            memcpy(theta, layer.W + layer.row(j).first, size_t(layer.inputs) * sizeof(T));
+        return;
+    }
+    for (int64_t i = 0; i < layer.inputs; i += UNITS) {
+        const int64_t inputs = smaller(UNITS, layer.inputs - i);
+        alignas(64) T square[UNITS * UNITS];
+        turn_square(layer, first, i, inputs, square);
+        for (int64_t j = 0; j < units; j++) {
+            T* row = theta + j * layer.inputs + i;
+            if (inputs == UNITS) memcpy(row, square + j * UNITS, UNITS * sizeof(T));
+            else memcpy(row, square + j * UNITS, size_t(inputs) * sizeof(T));
+        }
     }
 }
 
+// What of theta is left to be unpacked: threads take UNITS units of a layer at a time, in the order that they come.
 template <class T>
-void unpack(const Net<T>& net, T* theta) {
-    unpack(net, theta, [](T& to, T packed) { to = packed; });
+struct Unpacking {
+    const Net<T>* nets[3];
+    T* thetas[3];
+    int count;
+    int64_t next;
+};
+
+template <class T>
+void unpack(void* argument, fb_team*, int) {
+    Unpacking<T>& all = *static_cast<Unpacking<T>*>(argument);
+    int64_t part = 0, mine = __atomic_fetch_add(&all.next, 1, __ATOMIC_RELAXED);
+    for (int k = 0; k < all.count; k++) {
+        T* theta = all.thetas[k];
+        for (int64_t l = 0; l < all.nets[k]->L; l++) {
+            const Layer<T>& layer = all.nets[k]->layers[l];
+            const int64_t parts = (layer.units + UNITS - 1) / UNITS, weights = layer.units * layer.inputs;
+            for (; mine < part + parts; mine = __atomic_fetch_add(&all.next, 1, __ATOMIC_RELAXED)) {
+                const int64_t first = (mine - part) * UNITS, units = smaller(UNITS, layer.units - first);
+                unpack_units(layer, first, units, theta + first * layer.inputs);
+                memcpy(theta + weights + first, layer.b + first, size_t(units) * sizeof(T));
+            }
+            part += parts;
+            theta += weights + layer.units;
+        }
+    }
 }
 
 // theta's number of parameters.
@@ -235,7 +267,7 @@ FB_INLINE bool forward_by_tiles(
 ) {
     if constexpr (has_tiles<T>) {
         if (tiles == nullptr || layer.pile == nullptr || in.nonzero != nullptr) return false;
-        if (!tiles->piled) pile_layers(net.layers, net.L, *tiles, false);
+        if (!tiles->piled && !tiles->passes) pile_layers(net.layers, net.L, *tiles, false);
         return forward_tiles(layer, in, A, D, step, rows, *tiles);
     }
     return false;
@@ -386,15 +418,22 @@ void step_load(Step<T>* step, const T* theta) {
     }
 }
 
+// Numbers of a network, of which the piles are kept where one only goes forward. Those of a larger one would come from far
+// away for each tile of rows, half as many bytes again as W itself: it takes as long to cut W anew.
+#if !defined(FB_MOST_PILED)
+#define FB_MOST_PILED (1 << 23)
+#endif
+
 // The tile registers, held while it lives; ``work`` is NULL where no layer takes tiles, or W cannot be cut.
 template <class T>
 struct ByTiles {
     TileWork* work = nullptr;
 
-    explicit ByTiles(Step<T>* step) {
+    ByTiles(Step<T>* step, bool back) {
         if constexpr (has_tiles<T>) {
             if (step->tiles.memory == nullptr || !step->tiles.tame) return;
             work = &step->tiles;
+            work->passes = !back && !work->piled && step->net.size > FB_MOST_PILED;
             tiles_begin();
         }
     }
@@ -605,7 +644,7 @@ int step_gradient(fb_step* opaque, const fb_examples* from, double* gradient, do
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const Net<T>& net = step->net;
     if (!make_room(step, from) || !make_sums(step)) return FB_NO_MEMORY;
-    const ByTiles<T> by_tiles(step);
+    const ByTiles<T> by_tiles(step, true);
     memset(gradient, 0, size_t(parameters(net)) * sizeof(double));
     *loss = *weight = 0;
     for (int64_t start = 0; start < from->m; start += BLOCK) {
@@ -631,7 +670,7 @@ template <class T>
 int step_cost(fb_step* opaque, const fb_examples* from, double* loss, double* weight) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     if (!make_room(step, from)) return FB_NO_MEMORY;
-    const ByTiles<T> by_tiles(step);
+    const ByTiles<T> by_tiles(step, false);
     *loss = *weight = 0;
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
@@ -649,7 +688,7 @@ int step_predict(fb_step* opaque, const fb_examples* from, void* out) {
     Step<T>* step = reinterpret_cast<Step<T>*>(opaque);
     const int64_t units = step->net.outputs();
     if (!make_room(step, from)) return FB_NO_MEMORY;
-    const ByTiles<T> by_tiles(step);
+    const ByTiles<T> by_tiles(step, false);
     for (int64_t first = 0; first < from->m; first += TILE) {
         const int64_t rows = smaller(TILE, from->m - first);
         Rows<T> in = {};

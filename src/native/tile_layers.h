@@ -12,8 +12,10 @@ struct TileWork {
     char* rows;                    // A of a forward or backward product
     char* transposed;              // A of the weights' sums
     char* columns;                 // B of them, of 32 columns
+    char* passing;                 // B of a forward product, of 32 columns
     bool wide;                     // whether some of a block's sums were made without tiles
     bool piled, back_piled, tame;  // whether the layers' piles are of the W that there is; whether that can be cut
+    bool passes;                   // whether W is cut as it is read, and never kept so: for who only goes forward
 };
 
 #if FB_TILES
@@ -171,10 +173,10 @@ struct PanelRows {
     }
 };
 
-// Panels of n columns over K, all of them.
-inline void pile_panels(const float* panels, int64_t K, int64_t n, int vectors, char* to) {
+// Panels of columns over K, from the first of some tile's to ``last``.
+inline void pile_panels(const float* panels, int64_t K, int64_t first, int64_t last, int vectors, char* to) {
     const Cut cut(K);
-    for (int64_t first = 0; first < n; first += TILE_SIDE, to += cut.bytes()) {
+    for (; first < last; first += TILE_SIDE, to += cut.bytes()) {
         const PanelRows rows = {panels, K, first, vectors};
         pile_columns(cut, K, rows, to);
     }
@@ -194,7 +196,10 @@ inline bool forward_tiles(
         const int64_t first = n * TILE_SIDE, columns = smaller(count * TILE_SIDE, layer.units - first);
         memset(b, 0, sizeof b);
         memcpy(b, layer.b + first, size_t(columns) * sizeof(float));
-        tile_panel(cut, work.rows, tiles_for(rows), layer.pile + n * cut.bytes(), count, b, A + first, step, n + 2 < tiles);
+        const char* pile = work.passes ? work.passing : layer.pile + n * cut.bytes();
+        if (work.passes) pile_panels(layer.W, layer.inputs, first, first + columns, layer.vectors, work.passing);
+        const bool more = n + 2 < tiles && !work.passes;
+        tile_panel(cut, work.rows, tiles_for(rows), pile, count, b, A + first, step, more);
         if (layer.activation < 0) continue;
         const int vectors = vectors_for<float>(columns), tail = int(columns) - (vectors - 1) * lanes;
         activate<float>(layer.activation, A + first, D == nullptr ? nullptr : D + first, rows, step, vectors, tail);
@@ -293,12 +298,13 @@ inline int64_t sums_bytes(const Layer<float>& layer) { return layer.units * row_
 
 // Piles of all layers that take tiles, in one piece, or false.
 inline bool make_room(Layer<float>* layers, int64_t L, TileWork& work) {
-    int64_t rows = 0, transposed = 0, sums = 0, own = 0;
+    int64_t rows = 0, transposed = 0, passing = 0, sums = 0, own = 0;
     for (int64_t l = 0; l < L; l++) {
         const Layer<float>& layer = layers[l];
         if (!takes_tiles(layer)) continue;
         rows = larger(rows, larger(Cut(layer.inputs).bytes(), Cut(layer.units).bytes()));
         transposed = larger(transposed, pile_bytes(TILE, smaller(layer.inputs, layer.units)));
+        passing = larger(passing, 2 * Cut(layer.inputs).bytes());
         if (by_units(layer)) sums += sums_bytes(layer);
         own += pile_bytes(layer.inputs, layer.units) + (l > 0 ? pile_bytes(layer.units, layer.inputs) : 0);
     }
@@ -306,7 +312,7 @@ inline bool make_room(Layer<float>* layers, int64_t L, TileWork& work) {
     rows *= TILE / TILE_SIDE;
     const int64_t columns = 2 * Cut(TILE).bytes();
     // calloc's pages are no memory before they are written: what predicts has no use for most of the piles.
-    char* at = work.memory = static_cast<char*>(calloc(size_t(rows + transposed + columns + sums + own + 64), 1));
+    char* at = work.memory = static_cast<char*>(calloc(size_t(rows + transposed + columns + passing + sums + own + 64), 1));
     if (at == nullptr) return false;
     at += 63 - (reinterpret_cast<uintptr_t>(at) + 63) % 64;
     const auto take = [&at](int64_t bytes) {
@@ -315,6 +321,7 @@ inline bool make_room(Layer<float>* layers, int64_t L, TileWork& work) {
         return p;
     };
     work.rows = take(rows), work.transposed = take(transposed), work.columns = take(columns);
+    work.passing = take(passing);
     for (int64_t l = 0; l < L; l++) {
         Layer<float>& layer = layers[l];
         if (!takes_tiles(layer)) continue;
@@ -329,12 +336,12 @@ inline bool make_room(Layer<float>* layers, int64_t L, TileWork& work) {
 inline void pile_layers(const Layer<float>* layers, int64_t L, TileWork& work, bool back) {
     for (int64_t l = 0; l < L && !work.piled; l++) {
         const Layer<float>& layer = layers[l];
-        if (layer.pile != nullptr) pile_panels(layer.W, layer.inputs, layer.units, layer.vectors, layer.pile);
+        if (layer.pile != nullptr) pile_panels(layer.W, layer.inputs, 0, layer.units, layer.vectors, layer.pile);
     }
     work.piled = true;
     for (int64_t l = 1; l < L && back && !work.back_piled; l++) {
         const Layer<float>& layer = layers[l];
-        if (layer.pile != nullptr) pile_panels(layer.back, layer.units, layer.inputs, layer.back_vectors, layer.back_pile);
+        if (layer.pile != nullptr) pile_panels(layer.back, layer.units, 0, layer.inputs, layer.back_vectors, layer.back_pile);
     }
     work.back_piled = work.back_piled || back;
 }

@@ -291,6 +291,8 @@ void check_step(int isa, const Network& net, int64_t m, int layout, bool weighte
     fb_step* step = fb_step_new(isa, sizeof(T), net.layers(), net.sizes.data(), net.activations.data(), &net.output);
     if (!step) return check(false, "no step", name, sizeof(T), net, m, layout, 0);
     fb_step_load(step, guarded<T>(theta).data());
+    double before = NAN, of_it = NAN;  // the cost by a step that has only gone forward, which cuts a large W as it is read
+    report("status", fb_step_cost(step, &block.examples, &before, &of_it));
     for (int turn = 0; turn < 2; turn++) {  // what a call leaves behind must not reach the next one
         Guarded<double> gradient(theta.size(), NAN);
         double loss = NAN, weight = NAN;
@@ -299,6 +301,7 @@ void check_step(int isa, const Network& net, int64_t m, int layout, bool weighte
         report("loss", distance({loss, weight}, {expected.loss, expected.weight}));
         report("status", fb_step_cost(step, &block.examples, &loss, &weight));
         report("cost", distance({loss, weight}, {expected.loss, expected.weight}));
+        report("bits of the cost before a gradient", double(memcmp(&loss, &before, sizeof loss) != 0));
         Guarded<T> predicted(size_t(m * net.sizes.back()), T(NAN));
         block.examples.Y = nullptr;
         report("status", fb_step_predict(step, &block.examples, predicted.data()));

@@ -82,6 +82,7 @@ def test_layers_that_tiles_take_need_more(monkeypatch, isa, more):
     assert memory.per_parameter(Training(wide, "gd", 8, mini=False)) == 80 + 8 + 24
     assert memory.per_parameter(Training(wide, "adam", 4, threads=2)) == 40
     assert memory.per_parameter(Training(wide, "adam", 4, threads=3)) == 40 + 4 + (6 if more else 0)
+    assert memory.per_parameter(Training([3000, 3000, 1], "adam", 4, threads=3)) == 40 + 4
 
 
 def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):

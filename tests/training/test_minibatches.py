@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.activations import ACTIVATIONS
-from fullbatch.core.parameters import flatten, unflatten
+from fullbatch.core.parameters import count, flatten, unflatten
+from fullbatch.machine import native_library
 from fullbatch.sources import Dense, Examples, OneHot, Sparse, Subset
 from fullbatch.sources.encoded import EncodedTable
+from fullbatch.steps.cuda.updates import KINDS
+from fullbatch.steps.native import as_c, put_targets, put_X
 from fullbatch.training import minibatches, native_batches, optimizers
 from fullbatch.training.loop import Interrupted, epochs
 from fullbatch.training.minibatches import PythonBatches
@@ -244,6 +248,31 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, of, batch, monkeypatch
             end = train(objective, start(params, adam), adam, [order] * 2, batch, NativeBatches)
         outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
     assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_network_is_copied_out_of_c_by_all_threads_to_the_same_bits(isa, dtype, monkeypatch):
+    """Panels of two vectors and of one, units that fill no vector, a narrow last layer, biases: each in its place."""
+    use(f"native-{isa}", monkeypatch)
+    network = fb.Network([77, 657, 203, 1], hidden="relu", output="identity")
+    rng = np.random.default_rng(0)
+    assert 3 * count(network.sizes) > 2**19  # of epoch.h: fewer numbers are one thread's
+    vectors = [rng.standard_normal(count(network.sizes)).astype(dtype) for _ in range(3)]
+    library, shape = as_c(network, np.dtype(dtype))
+    rule = native_library.Rule(kind=KINDS.index("adam"), a=0.9, b=0.999, epsilon=1e-8)
+    trainer = library.fb_trainer_new(*shape, 64, rule)
+    X, Y, block = np.zeros((77, 64), dtype), np.zeros((1, 64), dtype), native_library.Block(m=64)
+    rates, kept = np.zeros(1), put_X(block, X, X.dtype, 77) + put_targets(block, Y, None, Y.dtype, Y.shape)
+    for threads in (1, 3):  # those of the last run
+        run = (trainer, threads, block, None, 64, 64, rates.ctypes.data, 60.0, ctypes.c_double())
+        assert library.fb_trainer_run(*run) == 64
+        library.fb_trainer_load(trainer, *(vector.ctypes.data for vector in vectors))
+        stored = [np.full_like(vector, np.nan) for vector in vectors]
+        library.fb_trainer_store(trainer, *(vector.ctypes.data for vector in stored))
+        assert all(np.array_equal(*pair) for pair in zip(stored, vectors, strict=True))
+    library.fb_trainer_free(trainer)
+    del kept
 
 
 def test_a_training_goes_on_where_the_last_one_stopped():
