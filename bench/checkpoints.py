@@ -42,9 +42,9 @@ class Timed(fb.Checkpoint):
         self.begun, self.cpu = time.perf_counter(), time.thread_time()
         return super().due()
 
-    def note(self, moment: Any) -> None:
+    def tell(self, moment: Any) -> None:
         started = time.perf_counter()
-        super().note(moment)
+        super().tell(moment)
         if moment.last:
             self.write = time.perf_counter() - started
         elif moment.state.updates:

@@ -17,7 +17,7 @@ HOUSE = Path(fb.__file__).parent
 # What the package itself calls, or scikit-learn: one line says what it is.
 OF_OTHERS = {
     "forward_unchecked", "backward_unchecked", "summed_loss", "check",
-    "note", "setup", "teardown", "on_fit_task_begin", "on_fit_task_end",
+    "tell", "setup", "teardown", "on_fit_task_begin", "on_fit_task_end",
 }  # fmt: skip
 FROM_SCIKIT_LEARN = {"get_params", "set_params", "get_metadata_routing", "set_callbacks", "is_fitted"}
 

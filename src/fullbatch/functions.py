@@ -324,10 +324,10 @@ class _Record:
         """Where the training begins, or goes on."""
         if self.resumed is not None:
             kept, put = self.resumed.state, self.put
-            if kept.optimizer != state.optimizer or kept.theta.shape != state.theta.shape or kept.place:
+            if kept.optimizer != state.optimizer or kept.theta.shape != state.theta.shape or kept.epoch_examples:
                 raise InputError("the checkpoint is not of such a training: it has other parameters or another solver.")
             state = kept._replace(theta=put(kept.theta), arrays=tuple(put(array) for array in kept.arrays))
-        self.note(state)
+        self.tell(state)
         return state
 
     def put(self, array: Any) -> Any:
@@ -336,12 +336,12 @@ class _Record:
             return array
         return arrays.from_host(array, xp=arrays.namespace(theta), device=arrays.device_of(theta))
 
-    def note(self, state: TrainingState, *, last: bool = False) -> None:
+    def tell(self, state: TrainingState, *, last: bool = False) -> None:
         def model() -> Params:
             return self.ready.as_params(state.theta, self.network)
 
         if self.checkpoint is not None:
-            self.checkpoint.note(Moment(state, model, self.facts, last=last, anywhere=arrays.is_numpy(state.theta)))
+            self.checkpoint.tell(Moment(state, model, self.facts, last=last, anywhere=arrays.is_numpy(state.theta)))
 
     def is_over(self, iterations: int) -> str:
         """Why the training that is to go on was at its end, or ""; the user is told."""
@@ -372,7 +372,7 @@ def _descend(
 ) -> Run:
     network = objective.network
     last, final, stopped = state, math.nan, "iterations"
-    note = record.note if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
+    tell = record.tell if record.checkpoint is not None else None  # a small iteration takes no longer than 50 calls
     loop: Iterator[TrainingState]
     loop = descents(objective, optimizer, state, iterations=iterations, tol=tol, seconds=record.seconds)
     if over := record.is_over(iterations):
@@ -382,8 +382,8 @@ def _descend(
             final = after.costs[-1]  # of the parameters before the update
             if not math.isfinite(final):
                 raise not_finite(final, state.epoch, ready.as_params(last.theta, network))
-            if note is not None:
-                note(state)  # now that its cost is known to be a number
+            if tell is not None:
+                tell(state)  # now that its cost is known to be a number
             if state.epoch and tol > 0 and state.costs[-1] - final < tol:
                 stopped = "tolerance"
                 break
@@ -393,10 +393,10 @@ def _descend(
             if not math.isfinite(final):
                 raise not_finite(final, iterations, ready.as_params(last.theta, network))
     except KeyboardInterrupt:
-        record.note(state, last=True)
+        record.tell(state, last=True)
         raise
     if not over:  # more iterations may be asked for later, but not where these were enough
-        record.note(state._replace(stopped="" if stopped == "iterations" else stopped), last=True)
+        record.tell(state._replace(stopped="" if stopped == "iterations" else stopped), last=True)
     fold = objective.fold
     logger.info("gradient_descent: %d updates by the %s step on %s", len(state.costs), fold.step_name, ready.place.name)
     return Run(

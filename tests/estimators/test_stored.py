@@ -102,8 +102,8 @@ def test_a_checkpoint_within_an_epoch_goes_on_to_the_same_bits(store, monkeypatc
         def __init__(self):
             self.kept = None
 
-        def note(self, moment):
-            if self.kept is None and moment.state.epoch == 1 and moment.state.place > 2 * batch_size:
+        def tell(self, moment):
+            if self.kept is None and moment.state.epoch == 1 and moment.state.epoch_examples > 2 * batch_size:
                 model = moment.model()
                 self.kept = moment._replace(model=lambda: model)
 

@@ -51,10 +51,10 @@ class Cut(fb.Checkpoint):
     def due(self) -> bool:
         return True  # at every moment: it is to die at one between two writings too
 
-    def note(self, moment: Any) -> None:
-        super().note(moment)
+    def tell(self, moment: Any) -> None:
+        super().tell(moment)
         self.notes += 1
-        self.places.add(moment.state.place)
+        self.places.add(moment.state.epoch_examples)
         if self.notes == self.after:
             raise self.error
 

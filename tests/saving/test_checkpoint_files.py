@@ -35,8 +35,8 @@ class Cut(fb.Checkpoint):
         super().__init__(path, seconds=0)
         self.left = 8
 
-    def note(self, moment: Any) -> None:
-        super().note(moment)
+    def tell(self, moment: Any) -> None:
+        super().tell(moment)
         self.left -= 1
         if not self.left:
             raise Stop

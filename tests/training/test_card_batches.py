@@ -303,7 +303,7 @@ def test_ctrl_c_finds_all_of_one_moment_and_the_training_goes_on_to_the_same_bit
                 list(epochs(objective, optimizer, state, orders=orders, batch_size=30))
             patch.undo()
             state = caught.value.state if isinstance(caught.value, Interrupted) else state
-        assert state.updates == calls[:before].count("update") == state.epoch * 5 + state.place // 30
+        assert state.updates == calls[:before].count("update") == state.epoch * 5 + state.epoch_examples // 30
         done = list(epochs(objective, optimizer, state, orders=orders[state.epoch :], batch_size=30))
     assert done[-1].updates == whole.updates
     assert host(done[-1].theta).tobytes() == host(whole.theta).tobytes()
@@ -318,7 +318,7 @@ def test_between_batches_a_checkpoint_is_told_what_is_there(fake, monkeypatch):
     with Objective(network, examples) as objective:
         states = train(objective, theta, "adam", orders_of(150, 1), 40, between=lambda make: told.append(make()))
         half = told[1]
-        assert [state.place for state in told] == [40, 80, 120]
+        assert [state.epoch_examples for state in told] == [40, 80, 120]
         assert [state.updates for state in told] == [1, 2, 3]
         again = list(epochs(objective, OPTIMIZERS["adam"], half, orders=orders_of(150, 1), batch_size=40))
     assert host(again[-1].theta).tobytes() == host(states[-1].theta).tobytes()

@@ -316,7 +316,7 @@ def test_ctrl_c_within_a_long_epoch_leaves_the_state_of_the_last_run(monkeypatch
         rest = train(objective, state, adam, [np.arange(90)], 20, NativeBatches)
     assert rest.costs == whole.costs
     assert np.array_equal(rest.theta, whole.theta)
-    assert (state.updates, state.epoch, state.place) == (3, 0, 60)
+    assert (state.updates, state.epoch, state.epoch_examples) == (3, 0, 60)
     assert np.array_equal(state.theta, three.theta)
     assert all(map(np.array_equal, state.arrays, three.arrays))
 

@@ -31,7 +31,7 @@ class Told:
     def __init__(self, seconds=0.0):
         self.seconds, self.states = seconds, []
 
-    def note(self, moment):
+    def tell(self, moment):
         self.states.append(moment.state)
 
     def state(self):

@@ -92,10 +92,10 @@ def test_ctrl_c_in_an_update_leaves_a_state_that_can_be_gone_on_with(objective, 
         list(epochs(objective, watched, start, orders=orders, batch_size=batch_size))
     state = caught.value.state
     assert (state.updates, state.epoch, len(state.costs)) == (cut - 1, (cut - 1) * batch_size // 50, state.epoch)
-    assert state.place == (8 * (cut - 1) if batch_size == 8 else 0)
+    assert state.epoch_examples == (8 * (cut - 1) if batch_size == 8 else 0)
     end = list(epochs(objective, optimizer, state, orders=orders[state.epoch :], batch_size=batch_size))[-1]
     assert np.array_equal(end.theta, whole.theta)
-    assert (end.updates, end.costs, end.place) == (whole.updates, whole.costs, 0)
+    assert (end.updates, end.costs, end.epoch_examples) == (whole.updates, whole.costs, 0)
 
 
 def test_shuffled_epochs_go_on_from_the_state_alone(objective):

@@ -21,7 +21,7 @@ from fullbatch.machine.shuffling import shuffle
 from fullbatch.sources import Where
 from fullbatch.sources.mapped import said_of
 from fullbatch.sources.sharded import Sharded
-from fullbatch.training.checkpoints import Moment, check_place
+from fullbatch.training.checkpoints import Moment, check_between_batches
 from fullbatch.training.loop import Epochs, Watch, ahead, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
 from fullbatch.training.schedules import Schedule
@@ -173,7 +173,7 @@ def _train(
     if job.held_out is not None:
         job.held_out.objective.fold.rest()
     state = loop.whole(state)
-    record.note(state, last=True)
+    record.tell(state, last=True)
     return state
 
 
@@ -218,7 +218,7 @@ def _loop(
 ) -> Epochs:
     """The epochs from this state on, of which the checkpoints are told it."""
     orders = _orders(estimator, job, rng, state, batch_size, keeps=bool(record.keepers))
-    record.note(state)
+    record.tell(state)
     return epochs(
         job.objective, make_optimizer(estimator), state,
         orders=orders, batch_size=batch_size, watch=_watch(estimator, job, good),
@@ -300,7 +300,7 @@ def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, 
 def _placed(state: TrainingState, estimator: Any, job: Job, batch_size: int) -> TrainingState:
     """A state that was kept, where the passes run. It may have more epochs before it now."""
     put = job.inputs.place.put
-    check_place(state, job.m, batch_size)
+    check_between_batches(state, job.m, batch_size)
     return state._replace(
         theta=put(state.theta),
         arrays=tuple(put(array) for array in state.arrays),
@@ -346,9 +346,9 @@ def _begin(estimator: Any) -> None:
 def _write_down(estimator: Any, state: TrainingState) -> None:
     """An epoch's state as fitted attributes, and as lines if ``verbose``."""
     estimator.t_ = state.examples
-    note_cost(estimator, state.costs[-1])
+    append_cost(estimator, state.costs[-1])
     if len(state.held_out):
-        note_held_out(estimator, state.held_out[-1])
+        append_held_out(estimator, state.held_out[-1])
     if len(state.scores):
         estimator.validation_scores_.append(state.scores[-1])
         estimator.best_validation_score_ = -state.best
@@ -359,7 +359,7 @@ def _write_down(estimator: Any, state: TrainingState) -> None:
     estimator._no_improvement_count = state.waited
 
 
-def note_cost(estimator: Any, cost: float) -> None:
+def append_cost(estimator: Any, cost: float) -> None:
     estimator.n_iter_ += 1
     estimator.loss_ = cost
     estimator.loss_curve_.append(cost)
@@ -368,7 +368,7 @@ def note_cost(estimator: Any, cost: float) -> None:
         print(f"Iteration {estimator.n_iter_}, loss = {cost:.8f}")
 
 
-def note_held_out(estimator: Any, cost: float) -> None:
+def append_held_out(estimator: Any, cost: float) -> None:
     estimator.validation_costs_ = estimator.validation_costs_ or []
     estimator.validation_costs_.append(cost)
 

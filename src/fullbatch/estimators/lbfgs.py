@@ -11,7 +11,7 @@ from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
 
 from fullbatch.core.parameters import refuse_equal_units, weight_spans
-from fullbatch.estimators.descent import note_cost, note_held_out
+from fullbatch.estimators.descent import append_cost, append_held_out
 from fullbatch.estimators.job import Job
 from fullbatch.estimators.record import Record
 from fullbatch.machine import arrays
@@ -27,13 +27,13 @@ def minimize(estimator: Any, job: Job, record: Record) -> Any:
     search = _Search(estimator, job, record)
     if record.is_over():
         return search.there(search.state.theta)
-    record.note(search.state, search=search.name, before=search.before)
+    record.tell(search.state, search=search.name, before=search.before)
     try:
         with arrays.quiet():
             result = search.run()
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=6)
-        search.note(last=True)
+        search._tell(last=True)
         return search.there(search.state.theta)
     search.end(result)
     if result.status not in (0, 99):  # 99: a callback stopped it
@@ -123,10 +123,10 @@ class _Search:
 
     def tell(self, evaluation: Evaluation) -> None:
         self.number += 1
-        self.note(evaluation=evaluation, number=self.number)
+        self._tell(evaluation=evaluation, number=self.number)
 
-    def note(self, **of_the_moment: Any) -> None:
-        self.record.note(self.state, search=self.name, before=self.before, **of_the_moment)
+    def _tell(self, **of_the_moment: Any) -> None:
+        self.record.tell(self.state, search=self.name, before=self.before, **of_the_moment)
 
     def after_iteration(self, intermediate_result: Any) -> None:  # SciPy looks at this name, and then passes cost too
         self.iteration += 1
@@ -134,12 +134,12 @@ class _Search:
             return  # it is told again, and whoever listens knows it
         estimator, held_out = self.estimator, self.job.held_out
         theta = intermediate_result.x.copy()
-        note_cost(estimator, float(intermediate_result.fun) + self.job.offset)
+        append_cost(estimator, float(intermediate_result.fun) + self.job.offset)
         estimator.best_loss_ = estimator.loss_
         costs = self.state.held_out
         if held_out is not None:
             costs = costs.appended(held_out.cost(self.there(theta)))
-            note_held_out(estimator, costs[-1])
+            append_held_out(estimator, costs[-1])
         self.state = self.state._replace(
             theta=theta, epoch=self.state.epoch + 1, costs=self.state.costs.appended(estimator.loss_),
             held_out=costs, best=estimator.loss_,
@@ -147,11 +147,11 @@ class _Search:
         ended, self.task = self.task, None
         if ended is not None and self.job.end_task(ended, self.there(theta)):
             raise StopIteration
-        self.note()
+        self._tell()
 
     def end(self, result: Any) -> None:
         """SciPy came to an end of its own, or a callback's: the last moment of the training."""
         self.estimator.loss_ = self.estimator.best_loss_ = loss = float(result.fun) + self.job.offset
         over = str(result.message) if result.status in (0, 2) else ""  # not where a limit stopped it, or a callback
         self.state = self.state._replace(theta=result.x.copy(), best=loss, stopped=over)
-        self.note(last=True)
+        self._tell(last=True)

@@ -149,12 +149,12 @@ class Record:
         if due := [keeper for keeper in self.keepers if is_due(keeper)]:
             self._tell(due, state())
 
-    def note(self, state: TrainingState, **of_the_moment: Any) -> None:
+    def tell(self, state: TrainingState, **of_the_moment: Any) -> None:
         self._tell(self.keepers, state, **of_the_moment)
 
     def _tell(self, keepers: list[Checkpoint], state: TrainingState, **of_the_moment: Any) -> None:
         for keeper in keepers:
-            keeper.note(
+            keeper.tell(
                 Moment(
                     state, lambda: self.model(state), self.facts, self.generator, anywhere=self.on_host, **of_the_moment
                 )

@@ -112,7 +112,7 @@ class Checkpoint:
 
     # What trainings call
 
-    def note(self, moment: Moment) -> None:
+    def tell(self, moment: Moment) -> None:
         """Write the moment where it is time, in a thread of its own; the last one before this returns."""
         if moment.facts is not self._training:
             self._begin(moment)

@@ -22,8 +22,9 @@ VERSION = 2  # in 1 no order was ever kept
 TOKEN = re.compile("[0-9a-f]{8}")
 KINDS_OF_RATE = ("constant", "invscaling", "adaptive", "linear")
 HISTORIES = ("costs", "held_out", "scores")
-COUNTS = ("updates", "epoch", "examples", "waited", "place")
+COUNTS = ("updates", "epoch", "examples", "waited", "epoch_examples")
 NUMBERS = ("learning_rate", "best", "total")
+IN_FILES = {"epoch_examples": "place"}  # what another name stands for in checkpoints of all versions
 
 
 class LogName(NamedTuple):
@@ -76,7 +77,7 @@ def pack_moment(moment: Moment, model_theta: np.ndarray, arrays: Arrays, log: Lo
     }
     return {
         "version": VERSION,
-        "state": {name: pack(value, f"training.{name}", arrays) for name, value in values.items()},
+        "state": {IN_FILES.get(name, name): pack(value, f"training.{name}", arrays) for name, value in values.items()},
         "theta": vector("theta", state.theta),
         "best_theta": vector("best_theta", state.best_theta),
         "generator": pack(_pack_generator(moment.generator), "training.generator", arrays),
@@ -114,7 +115,7 @@ def unpack_moment(
     The evaluations of L-BFGS are the caller's to read, from the log that is named.
     """
     unpacked = {name: unpack(value, arrays) for name, value in content["state"].items()}
-    state = _state(unpacked)
+    state = _state({**unpacked, **{name: unpacked[there] for name, there in IN_FILES.items()}})
     theta = _vector(content["theta"], arrays, model_theta)
     best = _vector(content["best_theta"], arrays, model_theta)
     require(theta is not None, "it has no parameters")

@@ -96,7 +96,7 @@ class CardBatches:
         self.graph: Repeated | None = None
         self.may_repeat, self.of_graph = self.data is not None and not self.worker.step.uses_blas, 0
         self.copied: tuple[Any, ...] | None = state.theta, *state.arrays  # None: as they are now, nobody has asked for
-        self.before = state.updates, state.place  # this run's start
+        self.before = state.updates, state.epoch_examples  # this run's start
         self.done: int | None = 0  # its examples so far; None: the GPU knows
         self.sum: float | None = state.total  # None: it knows that too
         self.update.begin(state.total)
@@ -128,7 +128,7 @@ class CardBatches:
         return self.before[0] + -(-self._done() // self.batch_size)
 
     @property
-    def place(self) -> int:
+    def epoch_examples(self) -> int:
         return self.before[1] + self._done()
 
     def _done(self) -> int:
@@ -148,16 +148,16 @@ class CardBatches:
     def cost(self) -> float:
         return self.total
 
-    def begin(self, place: int, total: float) -> None:
-        self.before, self.done, self.sum = (self.updates, place), 0, total
+    def begin(self, done: int, total: float) -> None:
+        self.before, self.done, self.sum = (self.updates, done), 0, total
         self.update.begin(total)
 
     def run(
         self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
     ) -> Iterator[float | None]:
         """Yields nothing that is known: to say J the host would wait."""
-        m, left = m or length(order), remaining(order, self.place - first)
-        self.before, self.done = (self.updates, self.place), 0
+        m, left = m or length(order), remaining(order, self.epoch_examples - first)
+        self.before, self.done = (self.updates, self.epoch_examples), 0
         self._send(left, rate)
         launch = self._launcher(left, m)
         try:

@@ -48,7 +48,7 @@ class Moment(NamedTuple):
 class Checkpoint(Protocol):
     """Where a training is kept. If it has ``due()`` too, that says whether it would do anything with a moment now."""
 
-    def note(self, moment: Moment) -> None:
+    def tell(self, moment: Moment) -> None:
         """Told after updates, thousands of times a second: it does nothing until it is time."""
         ...
 
@@ -58,7 +58,7 @@ class Checkpoint(Protocol):
 
 
 def is_checkpoint(value: Any) -> bool:
-    return all(callable(getattr(value, name, None)) for name in ("note", "state"))
+    return all(callable(getattr(value, name, None)) for name in ("tell", "state"))
 
 
 def is_due(keeper: Any) -> bool:
@@ -128,10 +128,11 @@ def warn_of_other_bits(moment: Moment, now: Mapping[str, str], stacklevel: int) 
         )
 
 
-def check_place(state: TrainingState, m: int, batch_size: int) -> None:
-    """A place within an epoch is one between two batches; another comes from a file that was tampered with."""
-    between = state.place <= m and (state.place % batch_size == 0 or state.place == m)
-    if not between or state.updates < -(-state.place // batch_size):
+def check_between_batches(state: TrainingState, m: int, batch_size: int) -> None:
+    """An epoch is left between two batches; anywhere else is a file that was tampered with."""
+    between = state.epoch_examples <= m and (state.epoch_examples % batch_size == 0 or state.epoch_examples == m)
+    if not between or state.updates < -(-state.epoch_examples // batch_size):
         raise InputError(
-            f"the checkpoint is damaged: example {state.place} of {m} is not between two batches of {batch_size}."
+            f"the checkpoint is damaged: example {state.epoch_examples} of {m} is not between "
+            f"two batches of {batch_size}."
         )

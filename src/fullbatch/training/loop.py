@@ -85,7 +85,7 @@ def epochs(
 ) -> Epochs:
     """Train on from ``state``, and yield the state after each epoch.
 
-    A state within an epoch is gone on with from its place, which ``orders`` begin with the whole order of.
+    A state within an epoch is gone on with after the examples that are done: ``orders`` begin with the whole order.
 
     orders     : the examples of each epoch in their order: a slice, or an array of indices. If it has a ``state``, what
                  that is after an epoch was drawn goes into the training's
@@ -123,15 +123,15 @@ def _epochs(
     while True:
         try:
             begun = before.updates  # at the epoch's start
-            if before.place:
-                begun -= -(-before.place // batch_size)
-            batches.begin(before.place, before.total)
+            if before.epoch_examples:
+                begun -= -(-before.epoch_examples // batch_size)
+            batches.begin(before.epoch_examples, before.total)
             last[0] = None
             order: Any = next(left, none)
             if order is none:
                 return
             for _ in batches.run(order, _rate(before, begun, per_epoch)):
-                if between is not None and batches.place < m:
+                if between is not None and batches.epoch_examples < m:
                     between(partial(_with, before, batches))
             cost = batches.cost + watch.offset
             state = _judged(before, batches, cost, m, watch, getattr(orders, "state", None), light)
@@ -195,7 +195,11 @@ def ahead(
 def _with(state: TrainingState, batches: Batches) -> TrainingState:
     kept = batches.arrays  # first: the native ones come with theta
     return state._replace(
-        theta=batches.theta, arrays=kept, updates=batches.updates, place=batches.place, total=batches.total
+        theta=batches.theta,
+        arrays=kept,
+        updates=batches.updates,
+        epoch_examples=batches.epoch_examples,
+        total=batches.total,
     )
 
 

@@ -18,7 +18,7 @@ from fullbatch.training.windows import WindowBatches, in_windows, leaf_of
 class Batches(Protocol):
     """``theta``, the optimiser's ``arrays`` and the number of ``updates`` are as after the last batch that is done.
 
-    place : examples of the epoch that are done;  total : the sum so far of their J, as this twin adds it
+    epoch_examples : how many of the epoch are done;  total : the sum so far of their J, as this twin adds it
     """
 
     @property
@@ -31,7 +31,7 @@ class Batches(Protocol):
     def updates(self) -> int: ...
 
     @property
-    def place(self) -> int: ...
+    def epoch_examples(self) -> int: ...
 
     @property
     def total(self) -> float: ...
@@ -41,8 +41,8 @@ class Batches(Protocol):
         """What ``run`` yielded last."""
         ...
 
-    def begin(self, place: int, total: float) -> None:
-        """Let the next run start at this place of its order: an epoch that is gone on with has done what is before."""
+    def begin(self, done: int, total: float) -> None:
+        """Let the next run start after so many of its order: an epoch that is gone on with has done what is before."""
         ...
 
     def run(
@@ -80,18 +80,18 @@ class PythonBatches:
     def __init__(self, objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> None:
         self.objective, self.optimizer, self.batch_size = objective, optimizer, batch_size
         self.theta, self.arrays, self.updates = state.theta, state.arrays, state.updates
-        self.place, self.total = state.place, state.total
+        self.epoch_examples, self.total = state.epoch_examples, state.total
 
     @property
     def cost(self) -> float:
         return self.total
 
-    def begin(self, place: int, total: float) -> None:
-        self.place, self.total = place, total
+    def begin(self, done: int, total: float) -> None:
+        self.epoch_examples, self.total = done, total
 
     def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         xp = arrays.namespace(self.theta)
-        m, done = m or length(order), self.place - first
+        m, done = m or length(order), self.epoch_examples - first
         for batch in batches(remaining(order, done) if done else order, self.batch_size):
             J, gradient = self.objective.cost_and_gradient(self.theta, batch, self.updates)
             updates = self.updates + 1
@@ -102,11 +102,11 @@ class PythonBatches:
             done = length(batch)
             total = self.total + J * (done / m)  # in this order: one batch gives J to the bit
             # One assignment: where Ctrl-C ends the training, all five are those after the same update.
-            self.theta, self.arrays, self.updates, self.place, self.total = (
+            self.theta, self.arrays, self.updates, self.epoch_examples, self.total = (
                 theta,
                 kept,
                 updates,
-                self.place + done,
+                self.epoch_examples + done,
                 total,
             )
             yield total

@@ -77,7 +77,7 @@ class NativeBatches:
         self.copied_theta: Any = theta  # what C has, until the next run; None: it is still to be copied
         self.copied_arrays: tuple[Any, ...] | None = state.arrays
         self.runs: list[int] = []  # the examples that each of C's runs did since ``begin``
-        self.before = state.updates, state.place
+        self.before = state.updates, state.epoch_examples
         self.sum = ctypes.c_double(state.total)
         kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(
@@ -132,7 +132,7 @@ class NativeBatches:
         return self.before[0] + sum(-(-n // self.batch_size) for n in self.runs if n > 0)
 
     @property
-    def place(self) -> int:
+    def epoch_examples(self) -> int:
         return self.before[1] + sum(n for n in self.runs if n > 0)
 
     @property
@@ -143,15 +143,15 @@ class NativeBatches:
     def cost(self) -> float:
         return self.total / self.length
 
-    def begin(self, place: int, total: float) -> None:
-        self.before, self.runs, self.sum = (self.updates, place), [], ctypes.c_double(total)
+    def begin(self, done: int, total: float) -> None:
+        self.before, self.runs, self.sum = (self.updates, done), [], ctypes.c_double(total)
 
     def run(self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None) -> Iterator[float]:
         """Go through the examples in their order; see minibatches.Batches."""
         assert self.examples.Y is not None
         read_Y, weight = self.examples.Y.reader(), self.examples.weight
         self.length = m or length(order)
-        left = remaining(order, self.place - first)
+        left = remaining(order, self.epoch_examples - first)
         for where in batches(left, max(self.per_chunk // self.batch_size, 1) * self.batch_size):
             block, m_X, index, kept = self._source(where)
             Y = read_Y(where)

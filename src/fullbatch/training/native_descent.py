@@ -36,7 +36,7 @@ class NativeDescent:
         work = fold.examples.m * multiply_adds(fold.network)
         if optimizer.name not in ("gd", "sgd") or state.schedule.kind != "constant" or not objective.intercept:
             return None
-        if state.place or objective.dropout is not None or work > LONGEST_WORK:
+        if state.epoch_examples or objective.dropout is not None or work > LONGEST_WORK:
             return None
         blocks = fold.in_one_call(fold.threads)
         return None if blocks is None else NativeDescent(objective, optimizer, blocks)

@@ -96,7 +96,8 @@ class TrainingState(NamedTuple):
     best      : the least cost, or the greatest score with its sign changed;  best_theta : where it was, if asked for
     waited    : epochs since it was better by the tolerance
     stopped   : why the training is at its end; "" while it is not
-    place     : examples of the running epoch that are done, 0 between epochs;  total : of their J, as the batches do it
+    epoch_examples : how many of the running epoch are done, 0 between epochs
+    total     : of their J, as the batches do it
     """
 
     theta: Any
@@ -115,7 +116,7 @@ class TrainingState(NamedTuple):
     best_theta: Any = None
     waited: int = 0
     stopped: str = ""
-    place: int = 0
+    epoch_examples: int = 0
     total: float = 0.0
 
     @classmethod

@@ -99,8 +99,8 @@ class WindowBatches:
         return self.inner.updates
 
     @property
-    def place(self) -> int:
-        return self.inner.place
+    def epoch_examples(self) -> int:
+        return self.inner.epoch_examples
 
     @property
     def total(self) -> float:
@@ -110,15 +110,15 @@ class WindowBatches:
     def cost(self) -> float:
         return self.inner.cost
 
-    def begin(self, place: int, total: float) -> None:
-        self.inner.begin(place, total)
+    def begin(self, done: int, total: float) -> None:
+        self.inner.begin(done, total)
 
     def run(
         self, order: Where, rate: Callable[[int], float], first: int = 0, m: int | None = None
     ) -> Iterator[float | None]:
         m = m or length(order)
         # A training that goes on has done some of the epoch's examples: so many are left out, and not read again.
-        done = self.inner.place - first
+        done = self.inner.epoch_examples - first
         for before, chunk in self.window.chunks(order, done):
             yield from self.inner.run(chunk, rate, first + before, m)
 
