@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import site
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ NAMES = (
 
 
 def settle() -> None:
-    """Take away every variable that changes what is tested, and say where a home, a language and a umask are."""
+    """Take away variables that change what is tested, say where home, language and umask are, and hear all signals."""
     user_base = site.getuserbase()  # as it follows from HOME, and packages may lie there
     for name in list(os.environ):
         if name not in KEPT and (name in NAMES or name.startswith(PREFIXES)):
@@ -44,6 +45,10 @@ def settle() -> None:
     os.environ.update(HOME=home, LANG="C.UTF-8", TERM="xterm")
     os.environ.setdefault("PYTHONUSERBASE", user_base)
     os.umask(0o022)
+    for name in ("SIGHUP", "SIGINT", "SIGTERM"):  # nohup has a process ignore the first, "&" of a script the second
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 settle()

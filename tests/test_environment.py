@@ -23,12 +23,14 @@ HOSTILE = {
     "HOME": "/nonexistent",
     "PYTHONWARNINGS": "error",
 }
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 SAMPLE = [
     "bench/tests/test_bench.py::test_what_a_reader_should_doubt_is_said",
     "tests/machine/test_safe_output.py",
     "tests/command/test_report.py",
     "tests/fold/test_fold.py::test_the_block_is_fixed_by_shape_and_dtype",
     "tests/machine/test_threads.py::test_affinity_is_respected",
+    "tests/command/test_app.py::test_a_training_outlives_its_terminal_long_enough_to_keep_the_model",
 ]
 
 
@@ -36,7 +38,7 @@ def test_a_sample_passes_in_a_hostile_environment():
     before = os.umask(0o077)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SAMPLE],
+            ["sh", "-c", 'trap "" HUP INT TERM; exec "$@"', "sh", sys.executable, *PYTEST, *SAMPLE],
             cwd=ROOT, env={**os.environ, **HOSTILE}, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     finally:

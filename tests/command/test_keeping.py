@@ -68,7 +68,7 @@ def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path, monkeypatch
     assert "--l2 is 0.5, and not given in" in fails("train", "--resume", checkpoint, "--l2", "0.5")
     assert "holds no training that" in fails("train", "--resume", folder / "pays.model")
     assert "leave --checkpoint" in fails("train", "--resume", checkpoint, "--checkpoint", tmp_path / "other.ckpt")
-    assert "no such model file" in fails("train", "--resume", tmp_path / "none.ckpt")
+    assert "no such checkpoint" in fails("train", "--resume", tmp_path / "none.ckpt")
     both = ("train", data, "--target", "pays", "--model", tmp_path / "x", "--checkpoint", tmp_path / "x")
     assert "are the same file" in fails(*both)
     lines = data.read_text().splitlines(keepends=True)

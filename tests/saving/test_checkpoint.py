@@ -230,7 +230,7 @@ def test_a_training_at_its_end_says_so_and_stays(name: str, path: Path) -> None:
     kept = fb.Checkpoint(path)
     whole = kind(**params).set_callbacks(kept).fit(*data, **more)
     content = path.read_bytes()
-    with pytest.warns(UserWarning, match=r"is at its end \(.+\); the model is left as it is"):
+    with pytest.warns(UserWarning, match=r"is at its end \(.+\); the model is as the checkpoint has it"):
         again = kind(**params).set_callbacks(kept).fit(*data, **more, resume=kept)
     check_same(whole, again)
     assert path.read_bytes() == content
@@ -588,7 +588,7 @@ def test_another_kind_of_training_is_refused(halfway: fb.Checkpoint, tmp_path: P
 
 
 def test_files_that_are_no_checkpoints(path: Path, halfway: fb.Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no such model file"):
+    with pytest.raises(ModelFileError, match="no such checkpoint"):
         fb.Checkpoint(tmp_path / "none").state()
     plain = tmp_path / "plain"
     fb.save(fb.load(path), plain)

@@ -16,7 +16,7 @@ import pytest
 
 import fullbatch as fb
 from fullbatch.saving.model_file import FORMAT_VERSION, read
-from fullbatch.saving.training_state import VERSION
+from fullbatch.saving.training_state import IN_FILES, VERSION
 from fullbatch.sources import store_file
 from fullbatch.tables.raw import RawTable
 from fullbatch.training.state import OrderState, TrainingState
@@ -145,5 +145,6 @@ def test_another_field_is_another_version(tmp_path):
     assert sorted(kept["training"]) == [
         "before", "best_theta", "facts", "generator", "log", "search", "state", "theta", "version",
     ]  # fmt: skip
-    assert sorted(kept["training"]["state"]) == sorted({*TrainingState._fields} - {"theta", "best_theta"})
+    fields = {IN_FILES.get(name, name) for name in TrainingState._fields}
+    assert sorted(kept["training"]["state"]) == sorted(fields - {"theta", "best_theta"})
     assert len(kept["training"]["state"]["order"]) == len(OrderState._fields)

@@ -121,7 +121,8 @@ class Record:
         if not reason:
             return False
         warnings.warn(
-            f"the training in the checkpoint is at its end ({reason.rstrip('.')}); the model is left as it is.",
+            f"the training in the checkpoint is at its end ({reason.rstrip('.')}); the model is as the checkpoint has "
+            "it.",
             stacklevel=7,
         )
         return True

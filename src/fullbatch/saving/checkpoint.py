@@ -105,10 +105,16 @@ class Checkpoint:
     @property
     def extra(self) -> dict[str, Any]:
         """What ``carry`` was given when the file was written. ModelFileError where it cannot be read."""
-        found = read(self.path)[0].get("extra", {})
+        found = self._read()[0].get("extra", {})
         if not isinstance(found, dict):
             raise ModelFileError(f"{self.path} is a damaged checkpoint (extra is no dictionary).")
         return found
+
+    def _read(self) -> tuple[dict[str, Any], Arrays]:
+        if not os.path.exists(self.path):
+            makes = f"`fullbatch train DATA --checkpoint {self.path}` makes one"
+            raise ModelFileError(f"no such checkpoint: {self.path}; {makes}.")
+        return read(self.path)
 
     # What trainings call
 
@@ -160,7 +166,7 @@ class Checkpoint:
             For a file that is missing, cut short or damaged, of a newer version, or a model and no checkpoint.
         """
         self._ended()
-        content, arrays = read(self.path)
+        content, arrays = self._read()
         kept = unpack_checkpoint(self.path, content, arrays)
         if kept.log is None:
             return kept.moment
