@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -52,8 +53,11 @@ def test_a_checkpoint_predicts_and_is_told_of(run, folder, tmp_path):
     assert run("info", tmp_path / "c.ckpt")[0] == 0
     _, _, err = run("train", "--resume", tmp_path / "c.ckpt")
     assert "warning: the training in the checkpoint is at its end (--epochs 3 is reached)" in err
-    found = json.loads(run("train", "--resume", tmp_path / "c.ckpt", "--epochs", "5", "--json")[1])
-    assert (found["epochs"], found["planned"]) == (2, 5)
+    _, out, err = run("train", "--resume", tmp_path / "c.ckpt", "--epochs", "5", "--json")
+    found = json.loads(out)
+    assert (found["epochs"], found["epochs_before"], found["planned"]) == (5, 3, 5)
+    assert re.findall(r"epoch (\d)/5 ", err) == ["4", "5"]
+    assert "5 epochs, 0 of them now, in" in run("train", "--resume", tmp_path / "c.ckpt")[1]
 
 
 def test_what_cannot_go_on_is_one_line(run, fails, folder, tmp_path, monkeypatch):

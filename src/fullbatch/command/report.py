@@ -25,14 +25,14 @@ class TrainingProgress:
     """A callback of scikit-learn's protocol: a bar on a terminal, plain lines elsewhere, nothing if ``quiet``.
 
     It is set up before the first epoch and told of each epoch's end, when the estimator's ``loss_curve_``,
-    ``validation_costs_`` and ``t_`` are up to date. ``epochs``, ``examples`` (seen, each as often as it was
-    seen) and ``seconds`` are of the training so far.
+    ``validation_costs_`` and ``t_`` are up to date. ``epochs`` are all of the training, of which ``before`` were over when a
+    checkpoint was gone on with; ``examples`` (seen since, each as often as it was seen) and ``seconds`` are new.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console = console
         self.planned = 0
-        self.epochs = 0
+        self.epochs = self.before = 0
         self.examples = 0
         self.seconds = 0.0
         self._quiet = quiet
@@ -55,8 +55,11 @@ class TrainingProgress:
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         if context.max_subtasks != 0:  # The whole fit has its epochs as subtasks; an epoch has none.
             return
-        self.epochs += 1
-        self.examples = int(estimator.t_)
+        first = not self.epochs
+        self.epochs = len(estimator.loss_curve_)
+        if first:
+            self.before = self.epochs - 1
+        self.examples = int(estimator.t_) * (self.epochs - self.before) // self.epochs
         self.seconds = time.perf_counter() - self._start
         if not self._quiet:
             self._show(estimator)
@@ -80,7 +83,7 @@ class TrainingProgress:
             self._bar.update(self._bar.task_ids[0], completed=self.epochs, cost=cost, rate=rate)
             return
         every = math.ceil(self.planned / MOST_LINES)
-        if self.epochs % every == 0 or self.epochs in (1, self.planned):
+        if self.epochs % every == 0 or self.epochs in (self.before + 1, self.planned):
             print(f"epoch {self.epochs}/{self.planned}  {cost}  {rate}", file=self.console.file, flush=True)
 
 

@@ -44,7 +44,8 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
         "n": encoding.n,
         "hidden": list(estimator.network_.network.sizes[1:-1]),
         "dropout": record["chosen"]["dropout"],
-        "epochs": progress.epochs,
+        "epochs": len(estimator.loss_curve_),
+        "epochs_before": progress.before if progress.epochs else len(estimator.loss_curve_),
         "planned": progress.planned,
         "patient": estimator.patience is not None,
         "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
@@ -67,6 +68,12 @@ def _guess(summary: dict[str, Any]) -> str:
     """What the guess for every row of a regression is."""
     quantile = summary["quantile"]
     return "the mean" if quantile is None else "the median" if quantile == 0.5 else f"the {quantile:g}-quantile"
+
+
+def _epochs(summary: dict[str, Any]) -> str:
+    """How many there were, and how many of them now, where a checkpoint was gone on with."""
+    now = summary["epochs"] - summary["epochs_before"]
+    return plural(summary["epochs"], "epoch") + (f", {now:,} of them now," if summary["epochs_before"] else "")
 
 
 def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None) -> None:
@@ -95,8 +102,7 @@ def print_training(summary: dict[str, Any], data: Path | None, plot: Path | None
         ("network", f"{layers} from {plural(summary['columns'], 'column')}{dropout}"),
         (
             "training",
-            f"{plural(summary['epochs'], 'epoch')} in {seconds(summary['seconds'])}, "
-            f"{count(summary['examples_per_second'])} examples/s",
+            f"{_epochs(summary)} in {seconds(summary['seconds'])}, {count(summary['examples_per_second'])} examples/s",
         ),
         *_choices(summary),
         ("device", f"{summary['device']}, {summary['step']} step, {summary['precision']}{threads}"),
