@@ -25,8 +25,9 @@ class TrainingProgress:
     """A callback of scikit-learn's protocol: a bar on a terminal, plain lines elsewhere, nothing if ``quiet``.
 
     It is set up before the first epoch and told of each epoch's end, when the estimator's ``loss_curve_``,
-    ``validation_costs_`` and ``t_`` are up to date. ``epochs`` are all of the training, of which ``before`` were over when a
-    checkpoint was gone on with; ``examples`` (seen since, each as often as it was seen) and ``seconds`` are new.
+    ``validation_costs_`` and ``t_`` are up to date. ``epochs`` are all of the training, ``before`` those of them that
+    were over when a checkpoint was gone on with; ``examples`` (seen since, each as often as it was seen) and
+    ``seconds`` are new.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
