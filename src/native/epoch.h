@@ -45,6 +45,8 @@ struct Scratch {
     T* memory;
     T *Y, *weight;  // of a tile
     T* sums;        // of a share
+    TileWork tiles;
+    bool direct;  // of this batch
 };
 
 // The sparse rows of a batch, brought together; those of a tile lie side by side.
@@ -68,8 +70,10 @@ struct Trainer {
     T* narrow;              // dZ[L] of a narrow last layer, [tiles][units][TILE]
     double *loss, *weight;  // of each tile
     double* squares;        // sum of W^2 of each share
-    NonZero nonzero;        // of the tiles of X; by_example is NULL where zeros are not looked for
-    bool* without_zeros;    // of each tile, whether they are left out
+    bool* tame;             // of each share, whether its parameters can be cut for tiles
+    BatchTiles tiles;
+    NonZero nonzero;      // of the tiles of X; by_example is NULL where zeros are not looked for
+    bool* without_zeros;  // of each tile, whether they are left out
     Share* shares;
     int64_t share_count;
     Gathered<T> gathered;
@@ -137,6 +141,13 @@ FB_INLINE int64_t tile_count(int64_t rows) {
     return tiles == 1 ? 1 : (tiles + 3) / 4 * 4;
 }
 
+// The first example of a tile. The tile instructions take 32 at once: fewer would cost as much.
+template <class T>
+FB_INLINE int64_t start_of_tile(const Trainer<T>* trainer, int64_t rows, int64_t tile) {
+    const int64_t tiles = tile_count(rows), together = trainer->tiles.memory == nullptr ? 1 : 32;
+    return smaller(rows, (rows + together - 1) / together * tile / tiles * together);
+}
+
 template <class T>
 void trainer_free(Trainer<T>* trainer) {
     release(trainer->net);
@@ -151,6 +162,9 @@ void trainer_free(Trainer<T>* trainer) {
     free(trainer->loss);
     free(trainer->weight);
     free(trainer->squares);
+    free(trainer->tame);
+    free(trainer->tiles.memory);
+    free(trainer->tiles.dZ);
     free(trainer->nonzero.by_example);
     free(trainer->nonzero.by_feature);
     free(trainer->without_zeros);
@@ -182,15 +196,20 @@ bool allocate(
     trainer->loss = zeros<double>(tiles);
     trainer->weight = zeros<double>(tiles);
     trainer->squares = zeros<double>(shares);
+    trainer->tame = zeros<bool>(shares);
     trainer->without_zeros = static_cast<bool*>(calloc(size_t(tiles), sizeof(bool)));
     trainer->shares = static_cast<Share*>(calloc(size_t(shares), sizeof(Share)));
     if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight ||
-        !trainer->squares || !trainer->without_zeros || !trainer->shares) {
+        !trainer->squares || !trainer->tame || !trainer->without_zeros || !trainer->shares) {
         return false;
+    }
+    if constexpr (has_tiles<T>) {
+        if (!make_room(trainer->net.layers, L, batch, trainer->tiles)) return false;
     }
     const bool narrow = trainer->net.layers[L - 1].narrow;
     int64_t total = narrow ? tiles * sizes[L] * TILE : 0;
-    for (int64_t l = 1; l <= L; l++) total += 2 * batch * row_step<T>(sizes[l]);
+    const int64_t room = trainer->tiles.memory == nullptr ? batch : (batch + 31) / 32 * 32;  // tiles write 16 rows at once
+    for (int64_t l = 1; l <= L; l++) total += 2 * room * row_step<T>(sizes[l]);
     T* at = trainer->memory = zeros<T>(total);
     if (at == nullptr) return false;
     const auto take = [&at](int64_t n) {
@@ -201,7 +220,7 @@ bool allocate(
     if (narrow) trainer->narrow = take(tiles * sizes[L] * TILE);
     trainer->step[0] = row_step<T>(sizes[0]);
     for (int64_t l = 1; l <= L; l++) {
-        const int64_t n = batch * (trainer->step[l] = row_step<T>(sizes[l]));
+        const int64_t n = room * (trainer->step[l] = row_step<T>(sizes[l]));
         trainer->A[l] = take(n);
         trainer->dZ[l] = l == L ? trainer->A[l] : take(n);
         if (l < L && keeps_derivative(activations[l - 1])) trainer->D[l] = trainer->dZ[l];
@@ -262,6 +281,12 @@ void trainer_store(const Trainer<T>* trainer, T* theta, T* first, T* second) {
     fb_team_run(worth ? trainer->threads : 1, unpack<T>, &all);
 }
 
+// The most inputs of a share of a wide layer's weights: of its panels' tiles, or a chunk of its pile.
+template <class T>
+int64_t share_height(const Layer<T>& layer) {
+    return layer.pile == nullptr ? ROWS : 32;
+}
+
 // How the second part is cut: the same for any number of threads. Returns the work of all.
 template <class T>
 int64_t cut_shares(Trainer<T>* trainer, bool sparse) {
@@ -281,9 +306,12 @@ int64_t cut_shares(Trainer<T>* trainer, bool sparse) {
             for (int v = 0; v < layer.vectors; v += WIDTH)
                 add({Share::PANEL, l, v, layer.panel_width(v), 100 * layer.panel_width(v)});
         } else {
-            const int64_t parts = (layer.inputs + ROWS - 1) / ROWS;
+            const int64_t most = share_height(layer), parts = (layer.inputs + most - 1) / most;
+            const auto start = [&](int64_t part) {
+                return layer.pile == nullptr ? layer.inputs * part / parts : smaller(layer.inputs, part * most);
+            };
             for (int64_t part = 0; part < parts; part++) {
-                const int64_t first = layer.inputs * part / parts, count = layer.inputs * (part + 1) / parts - first;
+                const int64_t first = start(part), count = start(part + 1) - first;
                 add({Share::WEIGHTS, l, first, count, count * layer.vectors});
             }
         }
@@ -310,9 +338,13 @@ struct Run {
     bool stop;
     int failed;  // enum fb_status
     bool zeros;  // of a dense X, whether they are to be looked for
+    // Zeros are looked for batch by batch, for where the first layer takes tiles they change bits: where a run begins must not.
+    bool by_batch;
+    bool direct;  // the first layer takes tiles, for which X is cut as it lies where no zeros are left out
 
     bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
     bool wants_squares() const { return trainer->rule.l2 > 0 || zeros; }  // for the cost; or to see whether W is finite
+    const T* row(int64_t e) const { return static_cast<const T*>(from->X) + example(e) * from->x_example; }
     int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
     int64_t entries(int64_t e) const {  // at most, of the example that comes e-th
         if (from->codes != nullptr) return from->numbers + from->n_codes;
@@ -329,7 +361,7 @@ bool make(Scratch<T>& scratch, const Trainer<T>* trainer, bool sparse) {
     int64_t sums = 0;
     for (int64_t l = 1; l <= net.L; l++) {
         const Layer<T>& layer = net.layers[l - 1];
-        const int64_t rows = layer.narrow ? layer.units : ROWS;
+        const int64_t rows = layer.narrow ? layer.units : share_height(layer);
         const int64_t dense = rows * layer.vectors * vec<T>::lanes;
         const int64_t whole = l == 1 && sparse ? layer.inputs * WIDTH * vec<T>::lanes : 0;
         sums = larger(larger(sums, layer.biases()), larger(dense, whole));
@@ -343,6 +375,7 @@ bool make(Scratch<T>& scratch, const Trainer<T>* trainer, bool sparse) {
     scratch.Y = scratch.memory + units * TILE;
     scratch.weight = scratch.Y + units * TILE;
     scratch.sums = scratch.weight + TILE;
+    if constexpr (has_tiles<T>) return make_room(scratch.tiles, trainer->tiles);
     return true;
 }
 
@@ -351,6 +384,7 @@ void release(Scratch<T>& scratch) {
     free(scratch.pass.A);
     free(scratch.pass.D);
     free(scratch.memory);
+    free(scratch.tiles.memory);
 }
 
 // Asks for what lies in ``bytes`` from ``p`` on.
@@ -385,14 +419,14 @@ void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, T* to, in
     }
 }
 
-// Whether zeros are to be looked for: where a tile's worth of examples has many.
+// Whether zeros are to be looked for: where the first of the examples from ``start`` on have many.
 template <class T>
-bool begins_with_zeros(const Run<T>& run) {
+bool begins_with_zeros(const Run<T>& run, int64_t start, int64_t most) {
     if (!may_leave_out_zeros(run.trainer->net.layers[0])) return false;
-    const int64_t n = run.trainer->net.inputs(), rows = smaller(TILE, run.from->m);
+    const int64_t n = run.trainer->net.inputs(), rows = smaller(most, run.from->m - start);
     int64_t nonzero = 0;
     for (int64_t e = 0; e < rows; e++) {
-        const T* x = static_cast<const T*>(run.from->X) + run.example(e) * run.from->x_example;
+        const T* x = run.row(start + e);
         for (int64_t i = 0; i < n; i++) nonzero += x[i * run.from->x_feature] != 0;
     }
     return are_many_zeros(run.trainer->net.layers[0], rows * n, nonzero);
@@ -407,8 +441,12 @@ bool make_room(Run<T>& run) {
         if (X == nullptr) return false;
         const int64_t n = run.trainer->net.inputs(), batch = run.trainer->head.capacity;
         NonZero& nonzero = run.trainer->nonzero;
-        run.zeros = begins_with_zeros(run);
-        return !run.zeros || nonzero.by_example != nullptr || make_room(nonzero, n, batch, tile_count(batch));
+        const Layer<T>& layer = run.trainer->net.layers[0];
+        run.by_batch = layer.pile != nullptr && may_leave_out_zeros(layer);
+        run.zeros = !run.by_batch && begins_with_zeros(run, 0, TILE);
+        run.direct = layer.pile != nullptr && run.from->x_feature == 1;
+        const bool looks = run.by_batch || run.zeros;
+        return !looks || nonzero.by_example != nullptr || make_room(nonzero, n, batch, tile_count(batch));
     }
     Gathered<T>& room = run.trainer->gathered;
     int64_t most = 0;
@@ -488,10 +526,12 @@ template <class T>
 void train_tile(
     Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out
 ) {
+    TileWork* tiles = scratch.tiles.memory == nullptr ? nullptr : &scratch.tiles;
     const Dropout* drop = run.trainer->drop.rates == nullptr ? nullptr : &run.trainer->drop;
     const int64_t update = run.trainer->drop.update + start / run.batch;
     Trainer<T>* trainer = run.trainer;
     const Net<T>& net = trainer->net;
+    const fb_examples* from = run.from;
     Pass<T>& pass = scratch.pass;
     const int64_t L = net.L, units = net.outputs();
     for (int64_t l = 0; l <= L; l++) {
@@ -502,8 +542,17 @@ void train_tile(
     if (trainer->narrow != nullptr) pass.Z = trainer->narrow + tile * units * TILE;
     Rows<T> X = {pass.A[0], trainer->step[0], BY_EXAMPLE};
     const SparseRows<T> sparse = trainer->gathered.from(first);
+    Soon soon = {static_cast<const char*>(from->X),          run.order,
+                 from->x_example * int64_t(sizeof(T)),       start + first + rows,
+                 smaller(start + first + 2 * rows, from->m), net.inputs() * int64_t(sizeof(T))};
+    scratch.tiles.soon = nullptr;
     if (run.sparse()) gather_sparse(run, start, first, rows);
-    else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
+    else if (scratch.direct && tiles->tame) {
+        const T* all = static_cast<const T*>(from->X);
+        X = {run.order == nullptr ? run.row(start + first) : all, from->x_example, IN_PLACE};
+        if (run.order != nullptr) X.order = run.order + start + first;
+        scratch.tiles.soon = &soon;
+    } else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
     const NonZero nonzero = nonzero_of(trainer, tile, first);
     if (zeros_left_out) {
         const int64_t numbers = rows * net.inputs();
@@ -511,7 +560,7 @@ void train_tile(
             X.nonzero = &nonzero;
     }
     trainer->weight[tile] = read_target(run.from, units, start + first, rows, scratch.Y, scratch.weight);
-    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true, nullptr, drop, update, first);
+    forward(net, pass, X, run.sparse() ? &sparse : nullptr, rows, true, tiles, drop, update, first);
     trainer->loss[tile] = output_loss<T>(net.output, pass.Z, scratch.Y, scratch.weight, units, true);
     for (int64_t l = L; l >= 1; l--) {
         const Layer<T>& layer = net.layers[l - 1];
@@ -524,11 +573,11 @@ void train_tile(
         }
         T* dZ = trainer->dZ[l] + first * trainer->step[l];
         if (l == L) rows_from_columns(pass.Z, units, rows, trainer->step[l], dZ);
-        if (l > 1)
-            backward_wide(
-                layer, dZ, trainer->step[l], rows, below, pass.A[l - 1], pass.D[l - 1], dZ_below, trainer->step[l - 1]
-            );
-        else X = but_for_infinity(X, dZ, trainer->step[l], rows);
+        const T *A = pass.A[l - 1], *D = pass.D[l - 1];
+        const int64_t step = trainer->step[l], step_below = trainer->step[l - 1];
+        if (l > 1 && !backward_by_tiles(net, layer, dZ, step, rows, below, A, D, dZ_below, step_below, tiles))
+            backward_wide(layer, dZ, step, rows, below, A, D, dZ_below, step_below);
+        else if (l == 1) X = but_for_infinity(X, dZ, step, rows);
     }
     trainer->without_zeros[tile] = X.nonzero != nullptr;
 }
@@ -562,9 +611,35 @@ FB_INLINE void fetch_columns(Rows<T> in, int64_t rows, const Share& share) {
     for (int64_t e = 0; e < rows; e++) fetch_bytes(in.p + e * in.step + share.first, share.count * int64_t(sizeof(T)));
 }
 
+// The sums of a share of a wide layer's weights by tiles, where they can be; or false.
+template <class T>
+FB_INLINE bool sum_by_tiles(const Run<T>& run, Scratch<T>& scratch, const Share& share, int64_t start, int64_t rows) {
+    if constexpr (has_tiles<T>) {
+        const Trainer<T>* trainer = run.trainer;
+        const Layer<T>& layer = trainer->net.layers[share.l - 1];
+        if (layer.pile == nullptr) return false;
+        for (int64_t tile = 0; share.l == 1 && tile < tile_count(rows); tile++) {
+            if (trainer->without_zeros[tile]) return false;
+        }
+        if (run.threads > 1) claim(layer, share, 0, 1);
+        const char* dZ = trainer->tiles.dZ[share.l - 1];
+        if (share.l == 1 && scratch.direct) {
+            const auto row = [&](int64_t e) __attribute__((always_inline)) { return run.row(start + e); };
+            return sum_share(layer, row, rows, share.first, share.count, dZ, scratch.tiles, scratch.sums);
+        }
+        const T* A = trainer->A[share.l - 1];
+        const int64_t step = trainer->step[share.l - 1];
+        const auto row = [&](int64_t e) __attribute__((always_inline)) { return A + e * step; };
+        return sum_share(layer, row, rows, share.first, share.count, dZ, scratch.tiles, scratch.sums);
+    }
+    return false;
+}
+
 // Sums over the batch's ``rows`` examples and the step of the optimiser, for one share of the parameters.
 template <class T>
-void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, const Update<T>& rule, int64_t rows) {
+void train_share(
+    const Run<T>& run, Scratch<T>& scratch, const Share& share, const Update<T>& rule, int64_t batch_start, int64_t rows
+) {
     constexpr int lanes = vec<T>::lanes;
     Trainer<T>* trainer = run.trainer;
     const Layer<T>& layer = trainer->net.layers[share.l - 1];
@@ -575,19 +650,30 @@ void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, con
     const T* dZ = trainer->dZ[share.l];
     const int64_t step = trainer->step[share.l], tiles = tile_count(rows);
     const int64_t step_below = trainer->step[share.l - 1];
+    const auto start = [&](int64_t tile) { return start_of_tile(trainer, rows, tile); };
     const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * step_below, step_below, BY_EXAMPLE}; };
     const SparseRows<T> sparse = trainer->gathered.from(0);
     T* sums = scratch.sums;
 
     if (share.kind == Share::WEIGHTS) {
-        memset(sums, 0, size_t(share.count * layer.vectors * lanes) * sizeof(T));
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t e = rows * tile / tiles, count = rows * (tile + 1) / tiles - e;
+        const bool summed = sum_by_tiles(run, scratch, share, batch_start, rows);
+        if (!summed) memset(sums, 0, size_t(share.count * layer.vectors * lanes) * sizeof(T));
+        for (int64_t tile = 0; tile < tiles && !summed; tile++) {
+            const int64_t e = start(tile), count = start(tile + 1) - e;
+            if (count == 0) continue;
             Rows<T> below = in(e);
             const NonZero nonzero = nonzero_of(trainer, tile, e);
             if (share.l == 1 && trainer->without_zeros[tile]) below.nonzero = &nonzero;
             if (run.threads > 1) claim(layer, share, tile, tiles);
-            if (tile + 1 < tiles) fetch_columns(in(e + count), rows * (tile + 2) / tiles - e - count, share);
+            if (share.l == 1 && scratch.direct) {  // numbers that cannot be cut, as they lie
+                alignas(64) T columns[TILE * 32];
+                for (int64_t r = 0; r < count; r++)
+                    copy_row(run.row(batch_start + e + r) + share.first, 1, share.count, columns + r * 32);
+                const Rows<T> some = {columns, 32, BY_EXAMPLE};
+                weights_wide(layer, some, dZ + e * step, step, count, 0, share.count, sums, share.count);
+                continue;
+            }
+            if (tile + 1 < tiles) fetch_columns(in(e + count), start(tile + 2) - e - count, share);
             weights_wide(layer, below, dZ + e * step, step, count, share.first, share.count, sums, share.count);
         }
         for (int v = 0; v < layer.vectors; v += WIDTH) {
@@ -595,6 +681,9 @@ void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, con
             apply(rule, layer.W + at, sums + v * lanes * share.count, first.W + at, second.W + at, n);
         }
         if (layer.back != nullptr) refresh_back(layer, share.first, share.count);
+        if constexpr (has_tiles<T>) {
+            if (layer.pile != nullptr) refresh_piles(layer, share.first, share.count);
+        }
     } else if (share.kind == Share::PANEL) {
         const int64_t at = layer.at(int(share.first), 0), n = share.count * lanes * layer.inputs;
         memset(sums, 0, size_t(n) * sizeof(T));
@@ -611,7 +700,7 @@ void train_share(const Run<T>& run, Scratch<T>& scratch, const Share& share, con
         memset(sums, 0, size_t(layer.weights()) * sizeof(T));
         alignas(64) T b[vec<T>::lanes] = {};  // a narrow layer has at most a quarter of that
         for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t e = rows * tile / tiles, count = rows * (tile + 1) / tiles - e;
+            const int64_t e = start(tile), count = start(tile + 1) - e;
             const T* dz = trainer->narrow + tile * layer.units * TILE;
             if (share.l == 1 && run.sparse()) {
                 weights_sparse_narrow(layer, sparse.from(e), dz, count, sums);
@@ -647,6 +736,21 @@ double squares_of(const Net<T>& net, const Share& share) {
     return squares;
 }
 
+// Whether a share's parameters can be cut for tiles.
+template <class T>
+bool is_tame(const Trainer<T>* trainer, const Share& share) {
+    if constexpr (has_tiles<T>) {
+        const Layer<T>& layer = trainer->net.layers[share.l - 1];
+        if (layer.pile == nullptr || share.kind == Share::PANEL) return true;
+        if (share.kind == Share::BIASES) return can_be_cut(layer.b, layer.biases());
+        bool tame = true;
+        for (int v = 0; v < layer.vectors; v += WIDTH)
+            tame = tame && can_be_cut(layer.W + layer.at(v, share.first), share.count * layer.panel_width(v) * vec<T>::lanes);
+        return tame;
+    }
+    return true;
+}
+
 template <class T>
 Update<T> update_of(const fb_rule& rule, double rate, double weight) {
     // A batch of examples that all weigh nothing has no gradient, and no penalty either.
@@ -669,6 +773,19 @@ Queue own_shares(const Trainer<T>* trainer, int64_t work, int size, int rank) {
     return own;
 }
 
+// dZ^T of the batch, this thread's part of it, for the sums by tiles.
+template <class T>
+void turn_batch(const Run<T>& run, int64_t rows, int rank, int size) {
+    if constexpr (has_tiles<T>) {
+        const Trainer<T>* trainer = run.trainer;
+        for (int64_t l = run.sparse() ? 2 : 1; l <= trainer->net.L; l++) {
+            const Layer<T>& layer = trainer->net.layers[l - 1];
+            if (layer.pile == nullptr) continue;
+            turn_batch(layer, trainer->dZ[l], trainer->step[l], rows, rank, size, trainer->tiles.dZ[l - 1]);
+        }
+    }
+}
+
 template <class T>
 void train(void* argument, fb_team* team, int rank) {
     const DenormalsAreZero for_this_thread;
@@ -686,7 +803,8 @@ void train(void* argument, fb_team* team, int rank) {
     fill_tiles(0);
     fb_team_wait(team);
     // Only this failure was settled before the barrier; a thread that is ahead may find the other at any time.
-    const bool failed = run.why() == FB_NO_MEMORY;
+    const bool failed = run.why() == FB_NO_MEMORY, by_tiles = trainer->tiles.memory != nullptr;
+    if (by_tiles) tiles_begin();
     int64_t t = 0;
     for (int64_t start = 0; start < run.from->m && !failed; start += run.batch, t++) {
         const int64_t rows = smaller(run.batch, run.from->m - start), tiles = tile_count(rows);
@@ -694,12 +812,19 @@ void train(void* argument, fb_team* team, int rank) {
         double squares = 0;
         for (int64_t s = 0; s < trainer->share_count; s++) squares += trainer->squares[s];
         const bool finite = squares - squares == 0;
+        scratch.tiles.tame = by_tiles;
+        for (int64_t s = 0; s < trainer->share_count && scratch.tiles.tame; s++) scratch.tiles.tame = trainer->tame[s];
+        const bool many = run.by_batch && begins_with_zeros(run, start, 8);
+        const bool zeros = run.by_batch ? many && scratch.tiles.tame : run.zeros && finite;
+        scratch.direct = run.direct && !zeros;
         for (int64_t tile; (tile = take_next(run.tiles, size, rank)) >= 0;) {
-            const int64_t first = rows * tile / tiles;
-            train_tile(run, scratch, start, tile, first, rows * (tile + 1) / tiles - first, run.zeros && finite);
+            const int64_t first = start_of_tile(trainer, rows, tile), stop = start_of_tile(trainer, rows, tile + 1);
+            train_tile(run, scratch, start, tile, first, stop - first, zeros);
         }
         if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != FB_OK;
         fb_team_wait(team);
+        if (by_tiles) turn_batch(run, rows, rank, size);
+        if (by_tiles) fb_team_wait(team);
         if (start + run.batch < run.from->m) fill_tiles(start + run.batch);
         double loss = 0, weight = 0;
         for (int64_t tile = 0; tile < tiles; tile++) {
@@ -709,8 +834,9 @@ void train(void* argument, fb_team* team, int rank) {
         }
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
         for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
-            train_share(run, scratch, trainer->shares[s], rule, rows);
+            train_share(run, scratch, trainer->shares[s], rule, start, rows);
             if (run.wants_squares()) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
+            if (by_tiles) trainer->tame[s] = is_tame(trainer, trainer->shares[s]);
         }
         const bool stop = run.stop;
         fb_team_wait(team);
@@ -721,6 +847,7 @@ void train(void* argument, fb_team* team, int rank) {
         }
         if (stop) break;
     }
+    if (by_tiles) tiles_end();
     release(scratch);
 }
 
@@ -732,10 +859,18 @@ int64_t trainer_run(
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
     trainer->threads = threads;
-    Run<T> run = {trainer,          from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues,
-                  queues + threads, *cost, 0,     false, FB_OK,   false};
+    Run<T> run = {trainer, from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost,
+                  0,       false, FB_OK, false, false,   false};
     run.work = cut_shares(trainer, run.sparse());
-    for (int64_t s = 0; s < trainer->share_count; s++) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
+    for (int64_t s = 0; s < trainer->share_count; s++) {
+        trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
+        trainer->tame[s] = is_tame(trainer, trainer->shares[s]);
+    }
+    if constexpr (has_tiles<T>) {
+        const DenormalsAreZero denormals;  // as where a batch cuts them anew
+        TileWork unpiled = {};
+        if (trainer->tiles.memory != nullptr) pile_layers(trainer->net.layers, trainer->net.L, unpiled, true);
+    }
     const bool room = make_room(run);
     if (room) fb_team_run(threads, train<T>, &run);
     free(queues);

@@ -148,6 +148,9 @@ struct Rows {
     Layout layout;
     const NonZero* nonzero = nullptr;  // of a tile BY_EXAMPLE whose zeros are to be left out
     int64_t ahead = 0;                 // IN_PLACE: the examples of the next tile, which are asked for while these are read
+    const int64_t* order = nullptr;    // IN_PLACE, of all of p the ones that are meant: by tiles alone
+
+    FB_INLINE const T* row(int64_t r) const { return p + (order == nullptr ? r : order[r]) * step; }
 };
 
 // Zeros are looked for where a layer has at least a word of inputs, and left out of a tile where that is faster. A number

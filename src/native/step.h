@@ -268,7 +268,13 @@ FB_INLINE bool forward_by_tiles(
     if constexpr (has_tiles<T>) {
         if (tiles == nullptr || layer.pile == nullptr || in.nonzero != nullptr) return false;
         if (!tiles->piled && !tiles->passes) pile_layers(net.layers, net.L, *tiles, false);
-        return forward_tiles(layer, in, A, D, step, rows, *tiles);
+        const int64_t size = sizeof(T);
+        Soon next = {reinterpret_cast<const char*>(in.p), nullptr, in.step * size, rows, rows + in.ahead, layer.inputs * size};
+        if (in.ahead > 0) tiles->soon = &next;
+        const auto row = [&](int64_t r) __attribute__((always_inline)) { return in.row(r); };
+        const bool done = forward_tiles(layer, row, A, D, step, rows, *tiles);
+        tiles->soon = nullptr;
+        return done;
     }
     return false;
 }
@@ -298,6 +304,13 @@ FB_INLINE bool weights_by_tiles(
     return false;
 }
 
+// A copy of rows that lie in an order.
+template <class T>
+Rows<T> gathered(const Net<T>& net, Pass<T>& pass, Rows<T> in, int64_t rows) {
+    for (int64_t e = 0; e < rows; e++) copy_row(in.row(e), 1, net.inputs(), pass.A[0] + e * pass.step[0]);
+    return {pass.A[0], pass.step[0], BY_EXAMPLE};
+}
+
 // Layers 1 ... L on one tile: hidden A in pass.A, the output layer's Z in pass.Z.
 // drop: what of the hidden units is left out of update number ``update``; the tile's first example has ``place`` in its batch.
 template <class T>
@@ -318,7 +331,7 @@ void forward(
         }
         if (sparse != nullptr) forward_sparse(layer, *sparse, pass.A[l], D, pass.step[l], rows);
         else if (!forward_by_tiles(net, layer, in, pass.A[l], D, pass.step[l], rows, tiles))
-            forward_wide(layer, in, pass.A[l], D, pass.step[l], rows);
+            forward_wide(layer, in.order == nullptr ? in : gathered(net, pass, in, rows), pass.A[l], D, pass.step[l], rows);
         if (drop != nullptr && l < net.L)
             drop_units<T>(layer.activation, *drop, l, update, place, pass.A[l], D, rows, pass.step[l], layer.vectors);
         in = {pass.A[l], pass.step[l], BY_EXAMPLE};

@@ -13,9 +13,18 @@ struct TileWork {
     char* transposed;              // A of the weights' sums
     char* columns;                 // B of them, of 32 columns
     char* passing;                 // B of a forward product, of 32 columns
+    Soon* soon;                    // what is asked for during the next forward product; NULL for nothing
     bool wide;                     // whether some of a block's sums were made without tiles
     bool piled, back_piled, tame;  // whether the layers' piles are of the W that there is; whether that can be cut
     bool passes;                   // whether W is cut as it is read, and never kept so: for who only goes forward
+};
+
+// What mini-batches (epoch.h) have beside it: the piles of W and W^T, and of each layer that takes tiles dZ^T of a batch.
+struct BatchTiles {
+    char* memory;       // NULL: nothing is done by tiles
+    char** dZ;          // of layer l + 1
+    int64_t row_bytes;  // of a thread's own TileWork
+    int64_t sum_bytes;
 };
 
 #if FB_TILES
@@ -104,18 +113,37 @@ void add_weights(const Layer<T>& layer, const Layer<T>& sum, double* to) {
     }
 }
 
-// Whether the sums of each layer that takes tiles are far from where they would have lost digits, or all 0.
+// The bits of the largest |x| of n numbers, whole vectors; of a NaN they are more than an infinity's.
+template <class T>
+typename format<T>::uint largest_bits(const T* numbers, int64_t n) {
+    using uint = typename format<T>::uint;
+    Bits<T> most = {};
+    for (int64_t i = 0; i < n; i += vec<T>::lanes) {
+        const Bits<T> bits = (Bits<T>)abs(load(numbers + i));
+        most = most > bits ? most : bits;
+    }
+    uint top = 0;
+    for (int i = 0; i < vec<T>::lanes; i++) top = top > most[i] ? top : uint(most[i]);
+    return top;
+}
+
+// Whether sums by tiles are far from where they would have lost digits, or all 0.
+template <class T>
+bool is_large_enough(const T* sums, int64_t n) {
+    T largest;
+    const auto bits = largest_bits(sums, n);
+    memcpy(&largest, &bits, sizeof largest);
+    return !(largest <= T(0x1p-60)) || largest == 0;
+}
+
+// The same of each layer that takes tiles.
 template <class T>
 bool are_large_enough(const Layer<T>* layers, const Layer<T>* sums, int64_t L) {
     for (int64_t l = 0; l < L; l++) {
-        if (layers[l].pile == nullptr) continue;
-        const T* dW = layers[l].turned == nullptr ? sums[l].W : layers[l].turned;
-        const int64_t n = layers[l].turned == nullptr ? layers[l].weights() : turned_size(layers[l]);
-        V<T> most = {};
-        for (int64_t i = 0; i < n; i += vec<T>::lanes) most = max(most, abs(load(dW + i)));
-        bool large = false, nothing = true;
-        for (int i = 0; i < vec<T>::lanes; i++) large |= most[i] > T(0x1p-60), nothing &= most[i] == 0;
-        if (!large && !nothing) return false;
+        const Layer<T>& layer = layers[l];
+        if (layer.pile == nullptr) continue;
+        if (layer.turned != nullptr && !is_large_enough(layer.turned, turned_size(layer))) return false;
+        if (layer.turned == nullptr && !is_large_enough(sums[l].W, layer.weights())) return false;
     }
     return true;
 }
@@ -140,6 +168,7 @@ void turn_columns(const T* X, int64_t x_feature, int64_t n, int64_t rows, T* to,
 
 #if FB_TILES
 
+constexpr int64_t FAR_PILE = 1 << 20;  // bytes of a pile of W that does not stay near beside what else there is
 constexpr int64_t LEAST_SIDE = 48, LEAST_WEIGHTS = 64 * 64;
 
 inline bool takes_tiles(const Layer<float>& layer) {
@@ -182,27 +211,39 @@ inline void pile_panels(const float* panels, int64_t K, int64_t first, int64_t l
     }
 }
 
-// A (rows, units), and g' in D, as ``forward_wide``; false, and nothing done, where X cannot be cut.
-inline bool forward_tiles(
-    const Layer<float>& layer, Rows<float> in, float* A, float* D, int64_t step, int64_t rows, const TileWork& work
+// A (rows, units), and g' in D, as ``forward_wide``, of the examples ``row(0)`` ...; false, and nothing done, where X cannot be
+// cut. Of 32 at a time: the pile of more would push out what else is near; of all where W is cut as it is read, once for all.
+template <class Row>
+FB_INLINE bool forward_tiles(
+    const Layer<float>& layer, Row row, float* A, float* D, int64_t step, int64_t rows, const TileWork& work
 ) {
     constexpr int lanes = vec<float>::lanes;
+    const int64_t together = work.passes ? TILE : 2 * TILE_SIDE;
     const Cut cut(layer.inputs);
-    if (!work.tame || !pile_rows(cut, in.p, in.step, rows, in.ahead, work.rows)) return false;
+    if (!work.tame) return false;
     const int64_t tiles = tiles_for(layer.units);
+    const bool far = tiles * cut.bytes() > FAR_PILE;
+    // 32 rows have 64 lines for each chunk of a pile.
+    if (work.soon != nullptr) work.soon->each = (2 * together + tiles / 2) / ((tiles + 1) / 2) * 64;
     alignas(64) float b[2 * TILE_SIDE];
-    for (int64_t n = 0; n < tiles; n += 2) {
-        const int count = int(smaller(2, tiles - n));
-        const int64_t first = n * TILE_SIDE, columns = smaller(count * TILE_SIDE, layer.units - first);
-        memset(b, 0, sizeof b);
-        memcpy(b, layer.b + first, size_t(columns) * sizeof(float));
-        const char* pile = work.passes ? work.passing : layer.pile + n * cut.bytes();
-        if (work.passes) pile_panels(layer.W, layer.inputs, first, first + columns, layer.vectors, work.passing);
-        const bool more = n + 2 < tiles && !work.passes;
-        tile_panel(cut, work.rows, tiles_for(rows), pile, count, b, A + first, step, more);
-        if (layer.activation < 0) continue;
-        const int vectors = vectors_for<float>(columns), tail = int(columns) - (vectors - 1) * lanes;
-        activate<float>(layer.activation, A + first, D == nullptr ? nullptr : D + first, rows, step, vectors, tail);
+    for (int64_t e = 0; e < rows; e += together, A += together * step) {
+        const int64_t count = smaller(together, rows - e);
+        if (!pile_rows(cut, count, [&](int64_t r) __attribute__((always_inline)) { return row(e + r); }, work.rows))
+            return false;
+        for (int64_t n = 0; n < tiles; n += 2) {
+            const int side = int(smaller(2, tiles - n));
+            const int64_t first = n * TILE_SIDE, columns = smaller(side * TILE_SIDE, layer.units - first);
+            memset(b, 0, sizeof b);
+            memcpy(b, layer.b + first, size_t(columns) * sizeof(float));
+            const char* W = work.passes ? work.passing : layer.pile + n * cut.bytes();
+            if (work.passes) pile_panels(layer.W, layer.inputs, first, first + columns, layer.vectors, work.passing);
+            const bool more = far && n + 2 < tiles && !work.passes;
+            tile_panel(cut, work.rows, tiles_for(count), W, side, b, A + first, step, more, work.soon);
+            if (layer.activation < 0) continue;
+            const int vectors = vectors_for<float>(columns), tail = int(columns) - (vectors - 1) * lanes;
+            float* D_there = D == nullptr ? nullptr : D + e * step + first;
+            activate<float>(layer.activation, A + first, D_there, count, step, vectors, tail);
+        }
     }
     return true;
 }
@@ -215,7 +256,7 @@ inline bool backward_tiles(
     constexpr int64_t side = 2 * TILE_SIDE;
     constexpr int lanes = vec<float>::lanes;
     const Cut cut(layer.units);
-    if (!work.tame || !pile_rows(cut, dZ, step, rows, 0, work.rows)) return false;
+    if (!work.tame || !pile_rows(cut, rows, [&](int64_t r) { return dZ + r * step; }, work.rows)) return false;
     alignas(64) float dA[TILE * side];
     const int64_t tiles = tiles_for(layer.inputs);
     for (int64_t n = 0; n < tiles; n += 2) {
@@ -351,6 +392,150 @@ inline bool are_tame(const float* numbers, int64_t n) {
     Bits16 most = {};
     for (int64_t i = 0; i < n; i += TILE_SIDE) most = larger_bits(most, line(numbers + i));
     return largest_of(most) < TAME;
+}
+
+// ---- mini-batches ------------------------------------------------------------------------------------------------------------
+//
+// A share of a layer that takes tiles is the weights of 32 inputs: a chunk of the pile that goes forward. Its sums over the
+// batch are made as rows of units, for then what is turned is dZ, once for all shares, and not X; of SPAN examples at a time,
+// whose columns of X stay in the nearest cache.
+
+constexpr int64_t LEAST_BATCH = 64;  // examples: W is cut anew for each batch
+constexpr int64_t SPAN = 8 * TILE_K;
+constexpr uint32_t INFINITE = 0x7f800000, SMALL = 0x21800000;  // the bits of infinity and of 2^-60
+
+// Examples ``first`` ... of a batch of so many rows, in whole chunks.
+inline Cut span_at(int64_t first, int64_t rows) { return Cut((smaller(SPAN, rows - first) + TILE_K - 1) / TILE_K * TILE_K); }
+inline int64_t turned_bytes(const Layer<float>& layer, int64_t batch) {
+    return (batch + SPAN - 1) / SPAN * tiles_for(layer.units) * Cut(SPAN).bytes();
+}
+
+// For batches of up to so many examples; or false. Nothing is done where no layer takes tiles.
+inline bool make_room(Layer<float>* layers, int64_t L, int64_t batch, BatchTiles& tiles) {
+    int64_t total = 0;
+    for (int64_t l = 0; l < L && batch >= LEAST_BATCH; l++) {
+        const Layer<float>& layer = layers[l];
+        if (!takes_tiles(layer)) continue;
+        const int64_t rows = larger(Cut(layer.inputs).bytes(), Cut(layer.units).bytes()) * (TILE / TILE_SIDE);
+        tiles.row_bytes = larger(tiles.row_bytes, rows);
+        tiles.sum_bytes = larger(tiles.sum_bytes, tiles_for(layer.units) * TILE_NUMBERS * 2 * int64_t(sizeof(float)));
+        total += pile_bytes(layer.inputs, layer.units) + (l > 0 ? pile_bytes(layer.units, layer.inputs) : 0);
+        total += turned_bytes(layer, batch);
+    }
+    if (total == 0) return true;
+    tiles.dZ = static_cast<char**>(calloc(size_t(L), sizeof(char*)));
+    char* at = tiles.memory = zeros<char>(total);
+    if (at == nullptr || tiles.dZ == nullptr) return false;
+    const auto take = [&at](int64_t bytes) {
+        char* p = at;
+        at += bytes;
+        return p;
+    };
+    for (int64_t l = 0; l < L; l++) {
+        Layer<float>& layer = layers[l];
+        if (!takes_tiles(layer)) continue;
+        layer.pile = take(pile_bytes(layer.inputs, layer.units));
+        if (l > 0) layer.back_pile = take(pile_bytes(layer.units, layer.inputs));
+        tiles.dZ[l] = take(turned_bytes(layer, batch));
+    }
+    return true;
+}
+
+// One thread's part of them; or false.
+inline bool make_room(TileWork& work, const BatchTiles& tiles) {
+    if (tiles.memory == nullptr) return true;
+    work.memory = zeros<char>(tiles.row_bytes + 2 * Cut(SPAN).bytes() + tiles.sum_bytes);
+    if (work.memory == nullptr) return false;
+    work.rows = work.memory;
+    work.columns = work.rows + tiles.row_bytes;
+    work.transposed = work.columns + 2 * Cut(SPAN).bytes();
+    work.piled = work.back_piled = true;  // they are at any time
+    return true;
+}
+
+// A layer's dZ^T of a batch, for every ``size``-th tile of its units from ``rank`` on.
+inline void turn_batch(
+    const Layer<float>& layer, const float* dZ, int64_t step, int64_t rows, int64_t rank, int64_t size, char* to
+) {
+    for (int64_t first = 0; first < rows; first += SPAN, to += tiles_for(layer.units) * Cut(SPAN).bytes()) {
+        const Cut cut = span_at(first, rows);
+        for (int64_t n = rank; n < tiles_for(layer.units); n += size) {
+            const int64_t unit = n * TILE_SIDE, units = smaller(TILE_SIDE, layer.units - unit);
+            const float* from = dZ + first * step + unit;
+            pile_transposed(cut, from, step, smaller(SPAN, rows - first), units, to + n * cut.bytes());
+        }
+    }
+}
+
+// C (units, 32) for the weights of ``count`` inputs, in panels of as many rows.
+inline void turn_share(const Layer<float>& layer, const float* C, int64_t count, float* sums) {
+    constexpr int64_t lanes = vec<float>::lanes;
+    for (int64_t n = 0; n < tiles_for(layer.units); n++) {
+        for (int64_t i = 0; i < count; i += TILE_SIDE) {
+            Line16 square[TILE_SIDE];
+            for (int64_t r = 0; r < TILE_SIDE; r++) square[r] = line(C + (n * TILE_SIDE + r) * 2 * TILE_SIDE + i);
+            transpose_lines(square);
+            for (int64_t k = 0; k < smaller(TILE_SIDE, count - i); k++) {
+                for (int64_t c = 0; c < TILE_SIDE && n * TILE_SIDE + c < layer.vectors * lanes; c += lanes) {
+                    const Line at = Layer<float>::column(n * TILE_SIDE + c, count, layer.vectors);
+                    memcpy(
+                        sums + at.first + (i + k) * at.step, reinterpret_cast<float*>(square + k) + c, lanes * sizeof(float)
+                    );
+                }
+            }
+        }
+    }
+}
+
+// The batch's dW of ``count`` inputs, at most 32, from input ``first`` of the examples ``row(0)`` ... on; false where it is to be made
+// without tiles, as ``step_gradient`` has it.
+template <class Row>
+FB_INLINE bool sum_share(
+    const Layer<float>& layer, Row row, int64_t rows, int64_t first, int64_t count, const char* dZ, const TileWork& work,
+    float* sums
+) {
+    constexpr int64_t side = 2 * TILE_SIDE;
+    const int64_t units = tiles_for(layer.units), n = count * layer.vectors * vec<float>::lanes;
+    const int tiles = int(tiles_for(count));
+    float* C = reinterpret_cast<float*>(work.transposed);
+    for (int64_t e = 0; e < rows; e += SPAN, dZ += units * Cut(SPAN).bytes()) {
+        const Cut cut = span_at(e, rows);
+        for (int u = 0; u < tiles; u++) {
+            const int64_t column = first + u * TILE_SIDE;
+            const int there = int(smaller(TILE_SIDE, count - u * TILE_SIDE));
+            pile_columns(
+                cut, smaller(SPAN, rows - e),
+                [&](int64_t k) __attribute__((always_inline)) {
+                    const float* later = row(smaller(e + k + TILE_K, rows - 1)) + first;  // each lies elsewhere
+                    __builtin_prefetch(later), __builtin_prefetch(later + count - 1);
+                    return first_of_line(row(e + k) + column, there);
+                },
+                work.columns + u * cut.bytes()
+            );
+        }
+        tile_panel(cut, dZ, units, work.columns, tiles, e == 0 ? nullptr : C, C, side, false);
+    }
+    turn_share(layer, C, count, sums);
+    const uint32_t largest = largest_bits(sums, n);  // finite, and as ``is_large_enough`` has it
+    return largest < INFINITE && (largest > SMALL || largest == 0);
+}
+
+// Numbers that can be cut, whole vectors.
+inline bool can_be_cut(const float* numbers, int64_t n) { return largest_bits(numbers, n) < TAME; }
+
+// The piles of the weights of those inputs, after they have changed.
+inline void refresh_piles(const Layer<float>& layer, int64_t first, int64_t count) {
+    const Cut cut(layer.inputs), back(layer.units);
+    char* to = layer.pile + first / TILE_K * PARTS * TILE_BYTES;
+    for (int64_t unit = 0; unit < layer.units; unit += TILE_SIDE, to += cut.bytes()) {
+        const PanelRows rows = {layer.W, layer.inputs, unit, layer.vectors};
+        if (first / TILE_K < cut.chunks) pile_chunk(first, rows, to);
+        else pile_rest_of_columns(cut, rows, to);
+    }
+    for (int64_t i = first; i < first + count && layer.back_pile != nullptr; i += TILE_SIDE) {
+        const PanelRows rows = {layer.back, layer.units, i, layer.back_vectors};
+        pile_columns(back, back.K, rows, layer.back_pile + i / TILE_SIDE * back.bytes());
+    }
 }
 
 #endif

@@ -10,10 +10,32 @@
 #pragma once
 
 #include "tiles.h"
-
-#if FB_TILES
 #include "vector.h"
 
+namespace {
+
+// Rows of X that will be read soon, of which some are asked for with each chunk of a product: all at once they would be waited
+// for. Row e begins at X + (order == NULL ? e : order[e]) * step.
+struct Soon {
+    const char* X;
+    const int64_t* order;
+    int64_t step, row, stop, bytes;  // the step in bytes
+    int64_t at = 0, each = 1024;     // bytes that are asked for with a chunk
+
+    FB_INLINE void ask() {
+        if (row >= stop) return;
+        const char* from = X + (order == nullptr ? row : order[row]) * step + at;
+        for (int64_t i = 0; i < each; i += 64) __builtin_prefetch(from + i, 0, 2);  // which may be past its end
+        at += each;
+        if (at < bytes) return;
+        at = 0;
+        row++;
+    }
+};
+
+}  // namespace
+
+#if FB_TILES
 namespace {
 
 constexpr int64_t TILE_K = 2 * TILE_SIDE;
@@ -79,22 +101,30 @@ FB_INLINE void put_chunk(char* to, Line16 a, Line16 b) {
 
 // ---- B: rows of 16 numbers -----------------------------------------------------------------------------------------------
 
-// 16 columns, of which row k is ``row(k)``; ``there`` says how many rows are not zeros.
+// Of 16 columns, of which row k is ``row(k)``: the chunk that begins with row k, and the rows after the last whole chunk.
 template <class Row>
-FB_INLINE void pile_columns(const Cut& cut, int64_t there, Row row, char* to) {
-    const auto row_or_zeros = [&](int64_t k) __attribute__((always_inline)) { return k < there ? row(k) : Line16{}; };
-    int64_t k = 0;
-    for (int64_t chunk = 0; chunk < cut.chunks; chunk++, k += TILE_K, to += PARTS * TILE_BYTES) {
-        for (int p = 0; p < TILE_SIDE; p++) put_chunk(to + p * 64, row_or_zeros(k + p), row_or_zeros(k + p + TILE_SIDE));
-    }
+FB_INLINE void pile_chunk(int64_t k, Row row, char* to) {
+    for (int p = 0; p < TILE_SIDE; p++) put_chunk(to + p * 64, row(k + p), row(k + p + TILE_SIDE));
+}
+template <class Row>
+FB_INLINE void pile_rest_of_columns(const Cut& cut, Row row, char* to) {
+    const int64_t k = cut.chunks * TILE_K;
     for (int p = 0; p < cut.half; p++) {
-        const Parts x = parts_of(row_or_zeros(k + p));
-        const Parts y = parts_of(p + cut.half < cut.rest() ? row_or_zeros(k + p + cut.half) : Line16{});
+        const Parts x = parts_of(row(k + p));
+        const Parts y = parts_of(p + cut.half < cut.rest() ? row(k + p + cut.half) : Line16{});
         for (int q = 0; q < PRODUCTS; q++) {
             const int part = PART_OF_B[q];
             put(to + q / cut.side * TILE_BYTES + (q % cut.side * cut.half + p) * 64, paired(x.part[part], y.part[part]));
         }
     }
+}
+
+// All of them; ``there`` says how many rows are not zeros.
+template <class Row>
+FB_INLINE void pile_columns(const Cut& cut, int64_t there, Row row, char* to) {
+    const auto row_or_zeros = [&](int64_t k) __attribute__((always_inline)) { return k < there ? row(k) : Line16{}; };
+    for (int64_t chunk = 0; chunk < cut.chunks; chunk++, to += PARTS * TILE_BYTES) pile_chunk(chunk * TILE_K, row_or_zeros, to);
+    pile_rest_of_columns(cut, row_or_zeros, to);
 }
 
 // ---- A: a row of K numbers -------------------------------------------------------------------------------------------------
@@ -125,28 +155,26 @@ FB_INLINE Bits16 pile_rest(const Cut& cut, const float* x, char* to, Bits16 most
     return most;
 }
 
-// ``rows`` rows, filled up to whole tiles with zeros: tiles of rows 0 ... 15, of 16 ... 31, and so on. False where a number is
-// not tame.
-// next: how many of as many rows more are asked for meanwhile.
-inline bool pile_rows(const Cut& cut, const float* A, int64_t step, int64_t rows, int64_t next, char* to) {
-    const float* end = A + next * step;
+// ``rows`` rows from ``row(r)`` on, filled up to whole tiles with zeros: tiles of rows 0 ... 15, of 16 ... 31, and so on.
+// False where a number is not tame.
+template <class Row>
+FB_INLINE bool pile_rows(const Cut& cut, int64_t rows, Row row, char* to) {
     Bits16 most = {};
-    for (int64_t first = 0; first < rows; first += TILE_SIDE, A += TILE_SIDE * step) {
+    for (int64_t first = 0; first < rows; first += TILE_SIDE) {
         const int64_t count = rows - first < TILE_SIDE ? rows - first : TILE_SIDE;
         if (count < TILE_SIDE) memset(to, 0, size_t(cut.bytes()));
+        const float* from[TILE_SIDE];
+        for (int64_t r = 0; r < count; r++) from[r] = row(first + r);
         for (int64_t chunk = 0; chunk < cut.chunks; chunk++, to += PARTS * TILE_BYTES) {
             for (int64_t r = 0; r < count; r++) {
-                const float* x = A + r * step + chunk * TILE_K;
-                if (x < end) __builtin_prefetch(x + rows * step, 0, 2), __builtin_prefetch(x + rows * step + TILE_SIDE, 0, 2);
+                const float* x = from[r] + chunk * TILE_K;
                 const Line16 a = line(x), b = line(x + TILE_SIDE);
                 put_chunk(to + r * 64, a, b);
                 most = larger_bits(larger_bits(most, a), b);
             }
         }
         for (int64_t r = 0; cut.half > 0 && r < count; r++) {
-            const float* x = A + r * step + cut.chunks * TILE_K;
-            if (x < end) __builtin_prefetch(x + rows * step, 0, 2);
-            most = pile_rest(cut, x, to + r * 64, most);
+            most = pile_rest(cut, from[r] + cut.chunks * TILE_K, to + r * 64, most);
         }
         to += cut.tail * TILE_BYTES;
     }
@@ -193,11 +221,13 @@ FB_INLINE void fetch_tiles(const char* from, int tiles) {
 }
 
 // 16 M rows by 16 N columns: the registers' 4 sums, 2 tiles of A and 2 of B. a2 and b2 are the second ones; start is a row
-// of 16 N numbers, NULL for zeros. ``ahead``: as many tiles as b has, which are asked for meanwhile.
+// of 16 N numbers, NULL for zeros, or C itself. ``ahead``: as many tiles as b has, which are asked for meanwhile, as
+// what is read ``soon`` is.
 template <int M, int N>
 FB_INLINE void tile_block(
-    const Cut& cut, const char* a, const char* b, const float* start, float* C, int64_t step, const char* ahead
+    const Cut& cut, const char* a, const char* b, const float* start, float* C, int64_t step, const char* ahead, Soon* soon
 ) {
+    const int64_t start_step = start == C ? step : 0;
     const char *a2 = a + cut.bytes(), *b2 = b + cut.bytes();
     FB_TILES_FENCE();
     if (start == nullptr) {
@@ -206,10 +236,11 @@ FB_INLINE void tile_block(
         if constexpr (M == 2) FB_TILE_ZERO(2);
         if constexpr (M == 2 && N == 2) FB_TILE_ZERO(3);
     } else {
-        FB_TILE_LOAD(0, start, 0);
-        if constexpr (N == 2) FB_TILE_LOAD(1, start + TILE_SIDE, 0);
-        if constexpr (M == 2) FB_TILE_LOAD(2, start, 0);
-        if constexpr (M == 2 && N == 2) FB_TILE_LOAD(3, start + TILE_SIDE, 0);
+        [[maybe_unused]] const float* below = start + TILE_SIDE * start_step;
+        FB_TILE_LOAD(0, start, start_step * 4);
+        if constexpr (N == 2) FB_TILE_LOAD(1, start + TILE_SIDE, start_step * 4);
+        if constexpr (M == 2) FB_TILE_LOAD(2, below, start_step * 4);
+        if constexpr (M == 2 && N == 2) FB_TILE_LOAD(3, below + TILE_SIDE, start_step * 4);
     }
 #define FB_A(at)                                              \
     do {                                                      \
@@ -231,6 +262,7 @@ FB_INLINE void tile_block(
     int64_t at = 0;
     for (int64_t chunk = 0; chunk < cut.chunks; chunk++, at += PARTS * TILE_BYTES) {
         if (ahead != nullptr) fetch_tiles(ahead + at, PARTS);
+        if (soon != nullptr) soon->ask();
         FB_A(at);  // the six products, small ones first, in an order that loads one operand at a time
         FB_B(at + 2 * TILE_BYTES);
         FB_DOTS();
@@ -261,16 +293,20 @@ FB_INLINE void tile_block(
     FB_TILES_FENCE();
 }
 
-// ``N`` tiles of columns, 1 or 2, and all ``M`` of rows; C has 16 M rows. more: whether tiles of columns follow.
+// ``N`` tiles of columns, 1 or 2, and all ``M`` of rows; C has 16 M rows, to which is added where it is ``start`` too. more:
+// whether tiles of columns follow.
 inline void tile_panel(
-    const Cut& cut, const char* a, int64_t M, const char* b, int N, const float* start, float* C, int64_t step, bool more
+    const Cut& cut, const char* a, int64_t M, const char* b, int N, const float* start, float* C, int64_t step, bool more,
+    Soon* soon = nullptr
 ) {
+    const bool adds = start == C;
     for (int64_t m = 0; m < M; m += 2, a += 2 * cut.bytes(), C += 2 * TILE_SIDE * step) {
+        if (adds) start = C;
         const char* ahead = more && m < 4 ? b + (2 + m / 2) * cut.bytes() : nullptr;
-        if (m + 1 < M && N == 2) tile_block<2, 2>(cut, a, b, start, C, step, ahead);
-        else if (m + 1 < M) tile_block<2, 1>(cut, a, b, start, C, step, ahead);
-        else if (N == 2) tile_block<1, 2>(cut, a, b, start, C, step, ahead);
-        else tile_block<1, 1>(cut, a, b, start, C, step, ahead);
+        if (m + 1 < M && N == 2) tile_block<2, 2>(cut, a, b, start, C, step, ahead, soon);
+        else if (m + 1 < M) tile_block<2, 1>(cut, a, b, start, C, step, ahead, soon);
+        else if (N == 2) tile_block<1, 2>(cut, a, b, start, C, step, ahead, soon);
+        else tile_block<1, 1>(cut, a, b, start, C, step, ahead, soon);
     }
 }
 

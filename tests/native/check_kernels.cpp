@@ -467,8 +467,48 @@ void check_isa(int isa, int networks) {
     for (int layout = 0; layout < Block<T>::SPARSE; layout++) check_step<T>(isa, by_tiles, 70, layout, layout % 2);
     for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{90, 64, 1}, {64, 90, 1}})  // the output's weights pulled out
         check_step<T>(isa, {sizes, {FB_TANH}, {FB_OUT_SIGMOID, 0, 0, 0}}, 150, Block<T>::ROWS, true);
+    for (int layout = 0; layout < Block<T>::SPARSE; layout++) check_trainer<T>(isa, by_tiles, 150, 70, layout, layout % 2, layout % 4);
+    check_trainer<T>(isa, {{64, 70, 3}, {FB_SILU}, {FB_OUT_IDENTITY, 0, 0, 0}}, 330, 300, Block<T>::ROWS, true, FB_ADAM);
     for (int kind : {FB_GD, FB_MOMENTUM, FB_NESTEROV}) check_descent<T>(isa, pixels, 70, kind);
 }
+
+#if defined(FB_HAVE_TWIN)
+// The parameters after two batches.
+std::vector<float> trained(int isa, const Network& net, const Data& data, int64_t batch) {
+    const fb_rule rule = {FB_GD, 0, 0, 0, 0, 0};
+    const Block<float> block(net, data, Block<float>::ROWS, false);
+    random_numbers.seed(2);
+    const Guarded<float> start = guarded<float>(random_parameters(net));
+    std::vector<float> got(start.size());
+    const double rates[] = {0.1, 0.1};
+    double cost = 0;
+    fb_trainer* trainer =
+        fb_trainer_new(isa, sizeof(float), net.layers(), net.sizes.data(), net.activations.data(), &net.output, batch, &rule);
+    fb_trainer_load(trainer, start.data(), nullptr, nullptr);
+    fb_trainer_run(trainer, 1, &block.examples, nullptr, data.m, batch, rates, 60, &cost);
+    fb_trainer_store(trainer, got.data(), nullptr, nullptr);
+    fb_trainer_free(trainer);
+    return got;
+}
+
+// But for the tiles the twin is the portable kernels: so its bits are others where a batch takes them, and only there.
+void check_tiles_of_batches() {
+    int portable = 0, twin = 0;
+    for (int isa = 0; fb_isa_name(isa); isa++) {
+        if (!strcmp(fb_isa_name(isa), "portable")) portable = isa;
+        if (!strcmp(fb_isa_name(isa), "twin")) twin = isa;
+    }
+    const Network wide = {{49, 97, 80, 2}, {FB_TANH, FB_GELU}, {FB_OUT_SOFTMAX, 0, 0, 0}}, small = {{40, 97, 2}, {FB_TANH}, wide.output};
+    const auto same = [&](const Network& net, int64_t batch) {
+        random_numbers.seed(3);
+        const Data data = random_data(net, 2 * batch, false, false);
+        return trained(portable, net, data, batch) == trained(twin, net, data, batch);
+    };
+    check(!same(wide, 64), "batches by tiles", "twin", 4, wide, 128, 0, 0);
+    check(same(wide, 63), "small batches without tiles", "twin", 4, wide, 126, 0, 0);
+    check(same(small, 64), "small layers without tiles", "twin", 4, small, 128, 0, 0);
+}
+#endif
 
 }  // namespace
 
@@ -485,6 +525,9 @@ int main(int count, char** arguments) {
         check_isa<double>(isa, networks);
         printf("%s: %d checks\n", fb_isa_name(isa), checks - before);
     }
+#if defined(FB_HAVE_TWIN)
+    check_tiles_of_batches();
+#endif
     printf("%d passed, %d failed\n", checks - failures, failures);
     return failures != 0 || checks == 0;
 }

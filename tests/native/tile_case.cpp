@@ -21,7 +21,7 @@ int64_t bytes(int64_t K, int64_t n) { return (n + TILE_SIDE - 1) / TILE_SIDE * C
 
 bool product(const float* A, const float* B, const float* start, float* C, int64_t M, int64_t N, int64_t K, char* a, char* b) {
     const Cut cut(K);
-    const bool tame = pile_rows(cut, A, K, M, 0, a);
+    const bool tame = pile_rows(cut, M, [&](int64_t r) { return A + r * K; }, a);
     for (int64_t n = 0; n < N; n += TILE_SIDE) {
         pile_columns(cut, K, [&](int64_t k) { return line(B + k * N + n); }, b + n / TILE_SIDE * cut.bytes());
     }
@@ -35,7 +35,9 @@ bool product(const float* A, const float* B, const float* start, float* C, int64
 }
 
 void transposed(const float* A, int64_t rows, int64_t n, int64_t K, char* to) { pile_transposed(Cut(K), A, n, rows, n, to); }
-void by_rows(const float* A, int64_t rows, int64_t K, char* to) { pile_rows(Cut(K), A, K, rows, 0, to); }
+void by_rows(const float* A, int64_t rows, int64_t K, char* to) {
+    pile_rows(Cut(K), rows, [&](int64_t r) { return A + r * K; }, to);
+}
 
 }  // namespace
 

@@ -236,5 +236,7 @@ def test_where_a_run_ends_does_not_change_a_bit(isa, dtype, counts, monkeypatch)
             end = train(objective, state, optimizers.adam(), [slice(0, 700)], 130, NativeBatches)
         outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
         found.append(counts.popitem()[1])
-    assert found == [0, 17]  # tiles: 4 in each batch after the first, and 1 in the last one, which is short
+    by_batch = isa == "amx" and dtype == "float32"  # by tiles each batch is looked at by itself
+    # 4 in each batch after the first, and 1 in the last one, which is short.
+    assert found == [17 if by_batch else 0, 17]
     assert outcomes[0] == outcomes[1]

@@ -80,9 +80,10 @@ def test_layers_that_tiles_take_need_more(monkeypatch, isa, more):
     assert memory.per_parameter(Training(wide, "gd", 4, mini=False, threads=2)) == 40 + 8 + 24 + 8 + 2 * more
     assert memory.per_parameter(Training(narrow, "gd", 4, mini=False)) == 40 + 8 + 12
     assert memory.per_parameter(Training(wide, "gd", 8, mini=False)) == 80 + 8 + 24
-    assert memory.per_parameter(Training(wide, "adam", 4, threads=2)) == 40
-    assert memory.per_parameter(Training(wide, "adam", 4, threads=3)) == 40 + 4 + (6 if more else 0)
-    assert memory.per_parameter(Training([3000, 3000, 1], "adam", 4, threads=3)) == 40 + 4
+    assert memory.per_parameter(Training(wide, "adam", 4, threads=2)) == 40 + (12 if more else 0)
+    assert memory.per_parameter(Training(wide, "adam", 4, threads=3)) == 40 + 4 + (18 if more else 0)
+    assert memory.per_parameter(Training([3000, 3000, 1], "adam", 4, threads=3)) == 40 + 4 + (12 if more else 0)
+    assert memory.per_parameter(Training(narrow, "adam", 4, threads=2)) == 40
 
 
 def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):
@@ -93,7 +94,8 @@ def test_more_than_is_free_is_refused_before_it_is_allocated(monkeypatch):
     fb.MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs").fit([[1.0], [2.0]], [1.0, 2.0])
 
 
-def test_what_is_little_is_not_said():
+def test_what_is_little_is_not_said(monkeypatch):
+    monkeypatch.setattr(native_library, "isa", lambda: None)
     assert memory.line(Training([10, 10, 1], "adam", 4)) == ""
     assert memory.line(Training([3000, 3000, 1], "adam", 4)).startswith("the training takes up to 0.4 GB of memory")
     assert count([3000, 3000, 1]) == 9006001

@@ -236,7 +236,7 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, of, batch, monkeypatch
         "sparse": lambda: Sparse(scipy.sparse.random(m, 90, density=0.03, format="csr", rng=rng, dtype="float32")),
         "codes": lambda: with_gaps(rng, m, "float32"),
     }[of]()
-    network = fb.Network([X.n, 70, 40, 3], output="softmax")
+    network = fb.Network([X.n, 70, 64, 3], output="softmax")  # both are wide enough for tiles, where there are some
     examples = Examples(X, OneHot(rng.integers(0, 3, m), 3, np.dtype("float32")))
     params = network.init(seed=1, dtype="float32")
     order = rng.permutation(m)
@@ -273,6 +273,33 @@ def test_a_large_network_is_copied_out_of_c_by_all_threads_to_the_same_bits(isa,
         assert all(np.array_equal(*pair) for pair in zip(stored, vectors, strict=True))
     library.fb_trainer_free(trainer)
     del kept
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("numbers", ["large", "small"])
+def test_numbers_that_tiles_cannot_cut(isa, by_columns, numbers, monkeypatch):
+    """2^60, of an example that weighs nothing; and some so small that tiles would lose digits of their sums."""
+    use(f"native-{isa}", monkeypatch)
+    network = fb.Network([50, 90, 64, 2], output="softmax")
+    params, X, Y = case(network.sizes, 200, "softmax", dtype="float32")
+    weight = np.ones(200, "float32")
+    if numbers == "large":
+        X[:, 7] = 2.0**60
+        weight[7] = 0
+    else:
+        X *= np.float32(1e-30)
+    X = np.ascontiguousarray(X) if by_columns else np.asfortranarray(X)
+    examples, momentum = Examples(Dense(X), Dense(Y), weight), optimizers.sgd(0.9, False)
+    with Objective(network, examples, threads=2) as objective:
+        native, python = (
+            train(objective, start(params, momentum), momentum, [slice(0, 200)], 100, kind)
+            for kind in (NativeBatches, PythonBatches)
+        )
+    first = slice(0, 90 * 50)  # W[1], by itself: with small numbers its gradient is 10^-30 of the others
+    assert relative([native.theta], [python.theta]) < TOLERANCE["float32"]
+    assert relative([native.arrays[0][first]], [python.arrays[0][first]]) < TOLERANCE["float32"]
+    assert np.any(native.arrays[0][first])
 
 
 def test_a_training_goes_on_where_the_last_one_stopped():

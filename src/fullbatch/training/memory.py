@@ -3,11 +3,12 @@
 Of p parameters in a dtype of s bytes, beside the data and what an interpreter takes:
 
     mini-batches                     p * 10 s, and p * s where the best parameters are kept (40 and 44 bytes in float32)
+        by tiles (amx, float32)      p * 12 more, where a layer is wide enough: it is cut into three parts, W and W^T
         beyond two threads that score held-out rows: p * s for each, and by tiles p * 6, up to 2^23 parameters
     full batches, and mini-batches that the native step does not take
                                      p * (10 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1)), K leaves, T threads
     L-BFGS, SciPy's memory of it     p * (200 + 2 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1))
-        by tiles (amx, float32)      p * 16 T more, where a layer is wide enough: it is cut into three parts
+        by tiles                     p * 16 T more
     a checkpoint, while it is written  p * 9 s more
 
 tests/training/test_memory.py measures them.
@@ -57,8 +58,9 @@ def per_parameter(of: Training) -> float:
         bytes_ += 8 * (1 + math.ceil(math.log2(leaves))) + (3 * s + tiles) * threads + 8 * (threads - 1)
         scoring = s if of.best else 0
     else:
-        piled = s == 4 and count(of.sizes) <= MOST_PILED and by_tiles(of.sizes)
-        scoring = s + (6 if piled else 0)
+        tiles = 6 if s == 4 and by_tiles(of.sizes) else 0
+        bytes_ += 2 * tiles
+        scoring = s + (tiles if count(of.sizes) <= MOST_PILED else 0)
     bytes_ += scoring * max(0, threads - 2) + s * of.best
     return bytes_ + 9 * s * of.checkpoints
 
