@@ -45,10 +45,10 @@ def settle() -> None:
     os.environ.update(HOME=home, LANG="C.UTF-8", TERM="xterm")
     os.environ.setdefault("PYTHONUSERBASE", user_base)
     os.umask(0o022)
-    for name in ("SIGHUP", "SIGINT", "SIGTERM"):  # nohup has a process ignore the first, "&" of a script the second
+    for name in ("SIGHUP", "SIGTERM"):  # nohup has a process ignore the first; SIGINT is of the tests that need it
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
 
 
 settle()

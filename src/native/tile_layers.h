@@ -211,8 +211,9 @@ inline void pile_panels(const float* panels, int64_t K, int64_t first, int64_t l
     }
 }
 
-// A (rows, units), and g' in D, as ``forward_wide``, of the examples ``row(0)`` ...; false, and nothing done, where X cannot be
-// cut. Of 32 at a time: the pile of more would push out what else is near; of all where W is cut as it is read, once for all.
+// A (rows, units), and g' in D, as ``forward_wide``, of the examples ``row(0)`` ...; false where X cannot be cut: then all of
+// them are to be done otherwise. Of 32 at a time: the pile of more would push out what else is near; of all where W is cut
+// as it is read, once for all.
 template <class Row>
 FB_INLINE bool forward_tiles(
     const Layer<float>& layer, Row row, float* A, float* D, int64_t step, int64_t rows, const TileWork& work
