@@ -6,8 +6,6 @@
 // threads, so neither their number nor who does what changes a bit.
 #pragma once
 
-#include <float.h>
-
 #include "denormals.h"
 #include "step.h"
 #include "team.h"
@@ -93,13 +91,6 @@ struct Update {
     T decay;                                // l2 / that sum
 };
 
-// What is not 0 but nearer to it than a normal number is 0. The L2 penalty of a unit that is never active draws its weights
-// there, where they would stay for ever, and each product with one takes a hundred times as long.
-template <class T>
-FB_INLINE V<T> normal(V<T> v) {
-    return select(abs(v) < broadcast(T(sizeof(T) == 4 ? FLT_MIN : DBL_MIN)), V<T>{}, v);
-}
-
 // n numbers, whole vectors, of sums already complete. It waits for memory more than for the root and the division: estimates
 // of 14 bits with a step of Newton's in their place, which AVX-512 has, gained nothing, nor did asking for 16 vectors ahead.
 template <class T>
@@ -111,12 +102,12 @@ void apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second, 
         if (rule.kind == FB_GD) {
             w -= rule.rate * g;
         } else if (rule.kind == FB_ADAM) {
-            const V<T> mean = normal<T>(rule.a * load(first + i) + rule.rest_a * g);
+            const V<T> mean = rule.a * load(first + i) + rule.rest_a * g;
             const V<T> square = rule.b * load(second + i) + rule.rest_b * (g * g);
             store(first + i, mean);
             store(second + i, square);
             const V<T> step = rule.rate * (mean / (square_root(square) + rule.epsilon));
-            w = normal<T>(w - select(mean == 0, V<T>{}, step));  // lanes that are no parameter stay 0 with an epsilon of 0 too
+            w -= select(mean == 0, V<T>{}, step);  // lanes that are no parameter stay 0 with an epsilon of 0 too
         } else {
             const V<T> v = rule.a * load(first + i) - rule.rate * g;
             store(first + i, v);
