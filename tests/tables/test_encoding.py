@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.tables.encoding import TAIL, TableEncoding
-from fullbatch.tables.parts import LEVELS, part_of
+from fullbatch.tables.parts import FARTHEST, LEVELS, part_of, part_of_one
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.reading import read_table
 from fullbatch.tables.report import report
@@ -708,6 +708,14 @@ def test_the_parts_of_any_date(moments):
 
 def test_what_is_no_date_has_no_parts():
     assert part_of(np.array([1e300, -1e300, np.inf, np.nan]), "month").tolist() == [12] * 4
+
+
+@pytest.mark.parametrize("part", LEVELS)
+def test_one_date_has_the_part_that_it_has_among_others(part):
+    days = np.arange(-150_000, 150_000, 1.0)  # more than the Gregorian calendar's 400 years, before and after 1970
+    edges = [FARTHEST, -FARTHEST, np.nextafter(FARTHEST, 0), np.nextafter(-FARTHEST, 0), np.inf, np.nan, -0.5, 1e300]
+    seconds = np.concatenate([days * 86_400, days[::100] * 86_399.25, edges, np.linspace(-FARTHEST, FARTHEST, 9999)])
+    assert [part_of_one(one, part) for one in seconds.tolist()] == part_of(seconds, part).tolist()
 
 
 def test_missing_dates_get_an_indicator_where_they_are_many():

@@ -294,12 +294,7 @@ class Predictor:
             return yhat
         if len(self.classes) == 1:
             return np.ones_like(yhat)
-        if len(yhat) > 1:
-            return yhat
-        both = np.empty(2, yhat.dtype)
-        both[1] = second = yhat[0]
-        both[0] = 1 - second
-        return both
+        return row_probabilities(yhat)
 
     def _label(self, yhat: np.ndarray) -> Any:
         assert self.classes is not None
@@ -366,6 +361,16 @@ _FLOAT64 = np.dtype("float64")
 def getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     """What takes the values of these names from a dict, in their order."""
     return itemgetter(*names) if len(names) > 1 else lambda row: tuple(row[name] for name in names)
+
+
+def row_probabilities(yhat: np.ndarray) -> np.ndarray:
+    """``probabilities`` of one row, (k,) of (n[L],), without a look at the array's library, which takes longer."""
+    if len(yhat) > 1:
+        return yhat
+    both = np.empty(2, yhat.dtype)
+    both[1] = second = yhat[0]
+    both[0] = 1 - second
+    return both
 
 
 def check_keys(row: Mapping[str, Any], names: Sequence[str], ignored: frozenset[str] = frozenset()) -> None:

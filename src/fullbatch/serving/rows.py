@@ -18,7 +18,7 @@ from fullbatch.errors import TableError
 from fullbatch.serving.worker import Worker
 from fullbatch.tables import bins
 from fullbatch.tables.encoding import TAIL, Category, TableEncoding, features_of, numbers_of, tail
-from fullbatch.tables.parts import LEVELS, part_of
+from fullbatch.tables.parts import LEVELS, part_of_one
 
 NAN = float("nan")
 EXACT = 2**53  # whole numbers beyond are not all floats
@@ -26,19 +26,25 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class _Codes(NamedTuple):
-    """Which feature a value of a category is: ``of`` each level, of any ``other`` one, of a gap; 0: it is none."""
+    """Which feature a value of a category is: ``of`` each level, of any ``other`` one, of a gap; 0: it is none.
+
+    at_position : of a part of dates, the same for each position of ``part_of_one``
+    """
 
     category: Category
     start: int
     of: dict[Any, int]
     other: int
     missing: int
+    at_position: tuple[int, ...]
 
     @classmethod
     def at(cls, category: Category, start: int) -> _Codes:
         other = start + len(category.levels) if category.other else 0
         missing = start + category.width - 1 if category.missing else other
-        return cls(category, start, {level: start + i for i, level in enumerate(category.levels)}, other, missing)
+        of = {level: start + i for i, level in enumerate(category.levels)}
+        at_position = (*(of.get(level, other) for level in LEVELS.get(category.part or "", ())), missing)
+        return cls(category, start, of, other, missing, at_position)
 
     def of_number(self, seconds: float) -> int:
         """Of the part of a date, or of a number's bin."""
@@ -46,8 +52,7 @@ class _Codes(NamedTuple):
         if part == bins.NAME:
             return self.missing if seconds != seconds else self.start + bisect_right(self.category.edges, seconds)
         assert part is not None
-        levels, position = LEVELS[part], int(part_of(np.array([seconds]), part)[0])
-        return self.of.get(levels[position], self.other) if position < len(levels) else self.missing
+        return self.at_position[part_of_one(seconds, part)]
 
 
 class RowEncoding:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fullbatch.core.classes import probabilities
 from fullbatch.errors import InputError
 from fullbatch.machine import arrays
-from fullbatch.serving.predictor import Pool, check_keys, getter
+from fullbatch.serving.predictor import Pool, check_keys, getter, row_probabilities
 from fullbatch.serving.rows import RowEncoding
 from fullbatch.serving.worker import takes_sparse
 from fullbatch.tables.network import TableNetwork
@@ -69,7 +68,7 @@ class TablePredictor:
         yhat = self._row(rows)
         if self.classes is None:
             return self._network.predict(self._batch(rows)) if yhat is None else self._number(yhat)
-        return self._network.predict_proba(self._batch(rows)) if yhat is None else self._probabilities(yhat)
+        return self._network.predict_proba(self._batch(rows)) if yhat is None else row_probabilities(yhat)
 
     def predict(self, rows: Any) -> Any:
         """The label of a row, by the model's threshold, or of each row of a batch, (m,); of a regression the number."""
@@ -78,7 +77,7 @@ class TablePredictor:
             return self._network.predict(self._batch(rows))
         if self.classes is None:
             return self._number(yhat)
-        proba, threshold = self._probabilities(yhat), self._network.threshold
+        proba, threshold = row_probabilities(yhat), self._network.threshold
         code = int(proba.argmax()) if threshold is None else int(proba[1] >= threshold)
         return self.classes[code]
 
@@ -132,9 +131,6 @@ class TablePredictor:
                 raise InputError(f"a batch has the shape {X.shape}, and the model takes (m, {len(self.features)}).")
             return {name: X[:, j] for j, name in enumerate(self.features)}
         return rows
-
-    def _probabilities(self, yhat: np.ndarray) -> np.ndarray:
-        return np.reshape(probabilities(yhat[:, np.newaxis]), -1)
 
     def _number(self, yhat: np.ndarray) -> float:
         return float(self._network.encoding.decode_target(yhat)[0])
