@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from fullbatch.errors import TableError
+from fullbatch import TableClassifier
+from fullbatch.errors import TableError, TableWarning
 from fullbatch.tables.frames import as_table
 from fullbatch.tables.raw import RawTable
 
@@ -115,3 +116,46 @@ def test_a_raw_table_is_itself():
 def test_what_is_no_table_is_said(X, says):
     with pytest.raises(TableError, match=says):
         as_table(X)
+
+
+N = 40
+ODD = {"lists": [[1, 2]] * N, "sets": [{1, 2}] * N, "bytes": [b"ab"] * N, "dicts": [{"a": 1}] * N}
+
+
+def beside_x(values):
+    rng = np.random.default_rng(3)
+    return {"x": rng.random(N), "c": values, "y": ["a", "b"] * (N // 2)}
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pa.table, dict], ids=["pandas", "arrow", "dict"])
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+def test_a_column_of_a_type_without_meaning_is_left_out_as_of_a_file_and_said(values, make):
+    if make is pa.table and isinstance(values[0], set):
+        values = pa.array(values, pa.list_(pa.int64()))
+    X = make(beside_x(values))
+    assert set(as_table(X).names) == {"x", "y"}
+    assert as_table(X).left_out["c"].startswith("it holds ")
+    with pytest.warns(TableWarning, match="1 column.s. left out: 'c': it holds .*drop names those"):
+        model = TableClassifier(epochs=1, random_state=0).fit(X, target="y")
+    assert [one["kind"] for one in model.columns_ if one["name"] == "c"] == ["left out"]
+    quiet = TableClassifier(epochs=1, random_state=0, drop=["c"]).fit(X, target="y")  # a warning is an error
+    assert quiet.predict(pd.DataFrame(beside_x(values))).shape == (N,)
+
+
+def test_a_column_of_many_kinds_is_no_error_where_it_is_dropped_or_of_no_use():
+    mixed = [{"a": 1}, 3] * (N // 2)
+    for X in (beside_x(mixed), pd.DataFrame(beside_x(mixed))):
+        with pytest.raises(TableError, match=r"column 'c' holds values of more than one kind.*without it"):
+            TableClassifier(epochs=1).fit(X, target="y")
+        model = TableClassifier(epochs=1, random_state=0, drop=["c"]).fit(X, target="y")
+        assert model.feature_names_in_.tolist() == ["x"]
+        assert model.predict(X).shape == (N,)
+
+
+def test_runs_of_rows_are_rows():
+    from pyarrow import compute
+
+    runs = pa.array(np.repeat([5, 7, 5, 9], N // 4))
+    found = as_table({"n": compute.run_end_encode(runs), "t": compute.run_end_encode(runs.cast(pa.string()))})
+    assert contents(found) == contents(RawTable.of({"n": runs, "t": runs.cast(pa.string())}))
+    assert contents(as_table(pa.table({"n": compute.run_end_encode(runs)})))["n"] == contents(found)["n"]

@@ -26,8 +26,15 @@ from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.epochs import TOLD, Epochs, EpochsWithModel, Patience, asks_for_the_model
 from fullbatch.tables.fit import Learnable, Settings, learnable, said_of_rows
 from fullbatch.tables.fitted import FittedOnTable
-from fullbatch.tables.frames import as_table, paths_of
-from fullbatch.tables.given import name_of_rows, name_of_weight, read_validation, scorable_rows, with_target
+from fullbatch.tables.frames import paths_of
+from fullbatch.tables.given import (
+    name_of_rows,
+    name_of_weight,
+    read_validation,
+    scorable_rows,
+    table_of,
+    with_target,
+)
 from fullbatch.tables.large import Given, OfFiles
 from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.raw import RawTable
@@ -126,7 +133,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         sample_weight : array-like (m,), or str, optional
             Or the name of a column of X, which then is no feature. Not negative. A weight multiplies the row's cost,
             and counts in the scores of held-out rows; rows of weight 0 are left out, as those without a target are, and
-            count for nothing. A TableWarning says how many rows have no target.
+            count for nothing. A TableWarning says how many rows have no target, and which columns cannot be read.
         X_val, y_val : a table and its target, optional
             Rows that choose the epoch, instead of a share of X. The target is a column of X_val, or y_val, as X has it.
             Held-out rows of a class that training has not are left out of the scores, and a TableWarning says so.
@@ -160,7 +167,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         settings.check(own_rows=X_val is not None)
         if (large := OfFiles.of(X, self.drop, settings)) is not None:
             return self._fit_files(large, given, resume)
-        whole, name = with_target(as_table(X), y, target)
+        whole, name = with_target(table_of(X, self.drop), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
         roles = Roles(name, column, self.split_by, self.group, tuple(self.drop))

@@ -13,7 +13,16 @@ from fullbatch.core import door
 from fullbatch.errors import TableError
 from fullbatch.machine import arrays
 from fullbatch.tables.inputs import files_of
-from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, RawTable, check_names, finish, require
+from fullbatch.tables.raw import (
+    USUAL_CONVENTIONS,
+    Builder,
+    Conventions,
+    RawTable,
+    check_names,
+    finish,
+    require,
+    unreadable,
+)
 from fullbatch.tables.reading import read_by_conventions, read_names
 
 TAKEN = (
@@ -28,15 +37,18 @@ def as_table(
     columns: Sequence[str] | None = None,
     text: Collection[str] = (),
     conventions: Conventions = USUAL_CONVENTIONS,
+    drop: Collection[str] = (),
 ) -> RawTable:
     """A raw table of what a caller has; a path, or several, is read from its file.
 
     columns : these alone, in the order that they have there; None: all of them
     text : columns that stay text where there is nothing but true and false
     conventions : how its values are written
+    drop : columns that nobody will ask for: whatever they hold is no error
 
-    Columns of an array are called x0, x1, ... A stream that can be read only once is read once. Raises TableError, with
-    the column's name, for what is no table or holds what has no meaning here.
+    Columns of an array are called x0, x1, ... A stream that can be read only once is read once. A column of a type that
+    has no meaning here is left out, and ``left_out`` says why, as of a file. Raises TableError, with the column's name,
+    for what is no table or a column that is of no one type.
     """
     if isinstance(X, RawTable):
         return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
@@ -47,10 +59,13 @@ def as_table(
     X = _array_of(X)
     if isinstance(X, np.ndarray):
         X = _named(X)
+    if _is_pandas(X):
+        X = _columns_of_pandas(X)
     if isinstance(X, Mapping):
-        wanted = {str(name): _arrow(str(name), values) for name, values in X.items() if _is_wanted(name, columns)}
         require(columns or (), [str(name) for name in X], "column")
-        return _built({name: [array] for name, array in wanted.items()}, text, conventions)
+        wanted = {str(name): values for name, values in X.items() if _is_wanted(name, columns)}
+        made = {name: [_arrow(name, values, dropped=name in drop)] for name, values in wanted.items()}
+        return _built(made, text, conventions)
     table = arrow_table(X)
     check_names(table.column_names)
     require(columns or (), table.column_names, "column")
@@ -112,7 +127,8 @@ def _named(X: np.ndarray) -> dict[str, np.ndarray]:
     return {f"x{j}": X[:, j] for j in range(X.shape[1])}
 
 
-def _arrow(name: str, values: Any) -> pa.Array:
+def _arrow(name: str, values: Any, *, dropped: bool = False) -> pa.Array:
+    """The values as Arrow has them; those of a column to be dropped may be of any kind, and are null then."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(values, np.ndarray) and values.dtype.kind == "U":
@@ -122,9 +138,12 @@ def _arrow(name: str, values: Any) -> pa.Array:
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        if dropped:
+            return pa.nulls(len(values))
         reason = str(error).splitlines()[0]
         raise TableError(
-            f"column {name!r} holds values of more than one kind, or none that is known ({reason})."
+            f"column {name!r} holds values of more than one kind, or none that is known ({reason}); make them of one "
+            "kind, or give a table without it."
         ) from None
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
@@ -135,23 +154,43 @@ def arrow_table(X: Any) -> pa.Table:
         return X
     if isinstance(X, pa.RecordBatch):
         return pa.Table.from_batches([X])
-    if type(X).__module__.partition(".")[0] == "pandas":
-        if not hasattr(X, "columns"):
-            raise TableError(f"a {type(X).__name__} is one column; expected {TAKEN}.")
-        names = [str(name) for name in X.columns]
-        check_names(names)
-        return pa.table([_arrow(name, X.iloc[:, j]) for j, name in enumerate(names)], names=names)
+    if _is_pandas(X):
+        return pa.table({name: _arrow(name, values) for name, values in _columns_of_pandas(X).items()})
     if hasattr(X, "__arrow_c_stream__"):
         return pa.table(X)
     raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.")
 
 
+def _is_pandas(X: Any) -> bool:
+    return type(X).__module__.partition(".")[0] == "pandas"
+
+
+def _columns_of_pandas(X: Any) -> dict[str, Any]:
+    if not hasattr(X, "columns"):
+        raise TableError(f"a {type(X).__name__} is one column; expected {TAKEN}.")
+    names = [str(name) for name in X.columns]
+    check_names(names)
+    return {name: X.iloc[:, j] for j, name in enumerate(names)}
+
+
 def _built(chunks: Mapping[str, Sequence[pa.Array]], text: Collection[str], conventions: Conventions) -> RawTable:
-    builders = {name: Builder(name, name in text, conventions) for name in chunks}
-    for name, parts in chunks.items():
-        for array in parts:
-            builders[name].add(array)
-    lengths = {name: builder.m for name, builder in builders.items()}
+    lengths = {name: sum(map(len, parts)) for name, parts in chunks.items()}
     if len(set(lengths.values())) > 1:
         raise TableError(f"the columns of a table have one length; these have {lengths}.")
-    return finish("the table", builders)
+    chunks = {name: [_decoded(array) for array in parts] for name, parts in chunks.items()}
+    reasons = {name: unreadable(parts[0].type) for name, parts in chunks.items() if parts}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    builders = {name: Builder(name, name in text, conventions) for name in chunks if name not in left_out}
+    for name, builder in builders.items():
+        for array in chunks[name]:
+            builder.add(array)
+    return finish("the table", builders, left_out)
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    """An array in which each row has its own value, of one that has a value for each run of rows."""
+    if not pa.types.is_run_end_encoded(array.type):
+        return array
+    import pyarrow.compute as pc
+
+    return pc.run_end_decode(array)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,12 @@ from fullbatch.tables import record
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.fit import Learnable
 from fullbatch.tables.frames import as_table, paths_of
+from fullbatch.tables.indexes import INDEX
 from fullbatch.tables.network import read_as
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.roles import said_of_classes, scorable
+
+MOST_UNREAD = 3  # named in a warning
 
 # --- Rows that are held out -----------------------------------------------------------------------------------------
 
@@ -59,6 +62,17 @@ def with_target(table: RawTable, y: Any, target: str | None) -> tuple[RawTable, 
     while name in table.names:
         name += "_"
     return beside(table, y, name), name
+
+
+def table_of(X: Any, drop: Collection[str]) -> RawTable:
+    """X as a raw table. A TableWarning names the columns left out for what they hold, but for those in ``drop``."""
+    table = as_table(X, drop=drop)
+    unread = {name: why for name, why in table.left_out.items() if name not in drop and why != INDEX}
+    if unread:
+        said = "; ".join(f"{name!r}: {why}" for name, why in list(unread.items())[:MOST_UNREAD])
+        more = f"; and {len(unread) - MOST_UNREAD} more" if len(unread) > MOST_UNREAD else ""
+        warnings.warn(f"{len(unread)} column(s) left out: {said}{more}. drop names those.", TableWarning, stacklevel=4)
+    return table
 
 
 def beside(table: RawTable, y: Any, name: str, text: Sequence[str] = ()) -> RawTable:

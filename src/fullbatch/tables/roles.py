@@ -57,7 +57,7 @@ class Roles:
             reasons[self.group] = GROUPS
         if self.weight is not None:
             reasons[self.weight] = WEIGHS
-        table.require(list(reasons))
+        table.require([name for name in reasons if name not in self.drop or name not in table.left_out])
         columns = {name: column for name, column in table.columns.items() if name not in reasons}
         return replace(table, columns=columns, left_out={**table.left_out, **reasons})
 
