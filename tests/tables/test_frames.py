@@ -159,3 +159,49 @@ def test_runs_of_rows_are_rows():
     found = as_table({"n": compute.run_end_encode(runs), "t": compute.run_end_encode(runs.cast(pa.string()))})
     assert contents(found) == contents(RawTable.of({"n": runs, "t": runs.cast(pa.string())}))
     assert contents(as_table(pa.table({"n": compute.run_end_encode(runs)})))["n"] == contents(found)["n"]
+
+
+NUMBERS = np.array([3, 1, 0, 2])
+SAME = {  # what is given, and what it is the same as
+    "a sparse column": (pd.arrays.SparseArray(NUMBERS), NUMBERS),
+    "sparse numbers with gaps": (pd.arrays.SparseArray([1.5, np.nan, np.nan, 2.0]), [1.5, None, None, 2.0]),
+    "intervals": (pd.arrays.IntervalArray.from_breaks([0, 1, 2, 3, 4]), ["(0, 1]", "(1, 2]", "(2, 3]", "(3, 4]"]),
+    "bins of pandas.cut": (pd.cut(NUMBERS, [-1, 1, 2]), [None, "(-1, 1]", "(-1, 1]", "(1, 2]"]),
+    "long floats": (NUMBERS.astype(np.longdouble), NUMBERS.astype(float)),
+    "big-endian integers": (NUMBERS.astype(">i4"), NUMBERS),
+    "big-endian floats": (NUMBERS.astype(">f8") / 2, NUMBERS / 2),
+    "big-endian dates": (NUMBERS.astype(">M8[D]"), NUMBERS.astype("M8[D]")),
+    "months": (NUMBERS.astype("M8[M]"), NUMBERS.astype("M8[M]").astype("M8[D]")),
+    "hours": (NUMBERS.astype("m8[h]"), NUMBERS.astype("m8[h]").astype("m8[s]")),
+    "every 25 seconds": (NUMBERS.astype("M8[25s]"), NUMBERS.astype("M8[25s]").astype("M8[s]")),
+}
+
+
+@pytest.mark.parametrize(("given", "same"), SAME.values(), ids=SAME)
+def test_types_that_arrow_does_not_take_are_what_they_say(given, same):
+    expected = repr(contents(RawTable.of({"c": pa.array(same, from_pandas=True)})))
+    assert repr(contents(as_table({"c": given}))) == expected
+    if getattr(given.dtype, "kind", "") not in "Mm":  # pandas has units of its own.
+        assert repr(contents(as_table(pd.DataFrame({"c": given})))) == expected
+
+
+def test_arrays_with_names_are_tables_and_columns_may_be_of_any_library():
+    rows = np.array([(1.5, 2, "a"), (2.5, 3, "b")], dtype=[("x", ">f8"), ("i", "<i2"), ("k", "U1")])
+    expected = contents(RawTable.of({"x": [1.5, 2.5], "i": [2, 3], "k": ["a", "b"]}))
+    assert contents(as_table(rows)) == expected
+    strict = pytest.importorskip("array_api_strict")
+    columns = {"x": strict.asarray([1.5, 2.5]), "i": [2, 3], "k": ["a", "b"]}
+    assert contents(as_table(columns)) == expected
+
+
+@pytest.mark.parametrize(
+    ("X", "says"),
+    [
+        (pl.DataFrame({"x": [1, 2]}).lazy(), r"LazyFrame; .*Read it first: X.collect\(\)"),
+        (pl.DataFrame({"x": pl.Series([1, 2]).cast(pl.Int128)}), "cannot read this DataFrame .*cast its columns"),
+    ],
+    ids=["lazy", "Int128"],
+)
+def test_frames_of_polars_that_arrow_has_no_way_to_read_are_said(X, says):
+    with pytest.raises(TableError, match=says):
+        as_table(X)

@@ -117,6 +117,8 @@ def _array_of(X: Any) -> Any:
 
 
 def _named(X: np.ndarray) -> dict[str, np.ndarray]:
+    if X.ndim == 1 and X.dtype.names:
+        return {name: X[name] for name in X.dtype.names}
     if X.ndim != 2:
         raise TableError(
             f"an array of shape {X.shape} is no table; expected one of two axes, a row for each example. Reshape your "
@@ -131,10 +133,9 @@ def _arrow(name: str, values: Any, *, dropped: bool = False) -> pa.Array:
     """The values as Arrow has them; those of a column to be dropped may be of any kind, and are null then."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
-        values = values.tolist()
-    if isinstance(values, np.ndarray) and values.dtype.kind == "c":
+    if getattr(getattr(values, "dtype", None), "kind", "") == "c":
         raise TableError(f"column {name!r} holds complex numbers. Complex data not supported; give real columns.")
+    values = _taken_by_arrow(values)
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
@@ -148,6 +149,36 @@ def _arrow(name: str, values: Any, *, dropped: bool = False) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def _taken_by_arrow(values: Any) -> Any:
+    """The same values as Arrow takes them: it refuses other libraries' arrays, and some types of NumPy and pandas."""
+    if arrays.is_array(values) and not isinstance(values, np.ndarray):
+        values = arrays.to_host(door.admitted("a column", values))
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, np.dtype):
+        if dtype.kind == "U":
+            return values.tolist()
+        if dtype.kind == "f" and dtype.itemsize > 8:
+            return values.astype(np.float64)
+        if dtype.kind in "Mm" and np.datetime_data(dtype) not in _TIMES_OF_ARROW[dtype.kind]:
+            return values.astype(f"{dtype.kind}8[s]")
+        return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
+    # pandas' own types go by their names, since pandas need not be installed.
+    if type(dtype).__name__ == "SparseDtype":
+        return np.asarray(values)
+    if type(dtype).__name__ == "IntervalDtype":
+        return values.astype("string")
+    if type(getattr(getattr(dtype, "categories", None), "dtype", None)).__name__ == "IntervalDtype":
+        return getattr(values, "cat", values).rename_categories(str)  # What pandas.cut gives.
+    return values
+
+
+# The unit and how many of it NumPy's times count, where Arrow has the same.
+_TIMES_OF_ARROW = {
+    kind: {(unit, 1) for unit in units}
+    for kind, units in {"M": ("D", "s", "ms", "us", "ns"), "m": ("s", "ms", "us", "ns")}.items()
+}
+
+
 def arrow_table(X: Any) -> pa.Table:
     """An Arrow table of a frame; pandas' index is no column of it, as everywhere in scikit-learn."""
     if isinstance(X, pa.Table):
@@ -157,8 +188,15 @@ def arrow_table(X: Any) -> pa.Table:
     if _is_pandas(X):
         return pa.table({name: _arrow(name, values) for name, values in _columns_of_pandas(X).items()})
     if hasattr(X, "__arrow_c_stream__"):
-        return pa.table(X)
-    raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.")
+        try:
+            return pa.table(X)
+        except pa.ArrowException as error:
+            raise TableError(
+                f"Arrow cannot read this {type(X).__name__} ({str(error).splitlines()[0]}); cast its columns of types "
+                "that the other library alone has."
+            ) from None
+    cure = " Read it first: X.collect()." if hasattr(X, "collect") else ""
+    raise TableError(f"X is of type {type(X).__module__}.{type(X).__qualname__}; expected {TAKEN}.{cure}")
 
 
 def _is_pandas(X: Any) -> bool:
