@@ -43,6 +43,8 @@ struct Scratch {
     T* memory;
     T *Y, *weight;  // of a tile
     T* sums;        // of a share
+    T* dA;          // of a tile, of as many vectors of units as are summed at once
+    NonZero bits;   // of a tile of dZ
     TileWork tiles;
     bool direct;  // of this batch
 };
@@ -54,7 +56,12 @@ struct Gathered {
     int32_t *features, *starts, *stops;
     int64_t capacity;
 
-    SparseRows<T> from(int64_t e) const { return {values, features, starts + e, stops + e}; }
+    // Of the table that ``examples`` are: of codes, or a CSR matrix.
+    SparseRows<T> of(const fb_examples* examples, int64_t first) const {
+        if (examples->codes == nullptr) return {values, features, starts + first, stops + first};
+        const int64_t room = examples->numbers + examples->n_codes;
+        return {values, features, starts + first, stops + first, room, examples->numbers};
+    }
 };
 
 template <class T>
@@ -70,8 +77,9 @@ struct Trainer {
     double* squares;        // sum of W^2 of each share
     bool* tame;             // of each share, whether its parameters can be cut for tiles
     BatchTiles tiles;
-    NonZero nonzero;      // of the tiles of X; by_example is NULL where zeros are not looked for
-    bool* without_zeros;  // of each tile, whether they are left out
+    NonZero* nonzero;     // of the tiles of A[l], l < L; by_example is NULL where zeros are not looked for
+    bool* without_zeros;  // [L][most_tiles]: of each tile of A[l], whether they are left out
+    int64_t most_tiles;   // of a batch
     Share* shares;
     int64_t share_count;
     Gathered<T> gathered;
@@ -79,6 +87,25 @@ struct Trainer {
     double* rates;  // what it points into
     int threads;    // of the last run
 };
+
+// Whether A and dZ of hidden layer l have zeros: a relu's, whose g' is 0 with it, or those of units that are left out.
+template <class T>
+bool gives_zeros(const Trainer<T>* trainer, int64_t l) {
+    return trainer->net.layers[l - 1].activation == FB_RELU || trainer->drop.rates != nullptr;
+}
+
+// Whether they may be left out of the products of the layer above with A, and of the one with dZ that goes back through the
+// layer itself. Not where those take tiles, whose bits are others.
+template <class T>
+bool above_leaves_out(const Trainer<T>* trainer, int64_t l) {
+    const Layer<T>& above = trainer->net.layers[l];
+    return above.pile == nullptr && may_leave_out_zeros(above) && gives_zeros(trainer, l);
+}
+template <class T>
+bool back_leaves_out(const Trainer<T>* trainer, int64_t l) {
+    const Layer<T>& layer = trainer->net.layers[l - 1];
+    return layer.pile == nullptr && layer.back_vectors > 1 && layer.units >= WORD && gives_zeros(trainer, l);
+}
 
 // ---- the optimisers ----------------------------------------------------------------------------------------------------------
 
@@ -156,8 +183,11 @@ void trainer_free(Trainer<T>* trainer) {
     free(trainer->tame);
     free(trainer->tiles.memory);
     free(trainer->tiles.dZ);
-    free(trainer->nonzero.by_example);
-    free(trainer->nonzero.by_feature);
+    for (int64_t l = 0; trainer->nonzero != nullptr && l < trainer->net.L; l++) {
+        free(trainer->nonzero[l].by_example);
+        free(trainer->nonzero[l].by_feature);
+    }
+    free(trainer->nonzero);
     free(trainer->without_zeros);
     free(trainer->shares);
     free(trainer->rates);
@@ -188,10 +218,12 @@ bool allocate(
     trainer->weight = zeros<double>(tiles);
     trainer->squares = zeros<double>(shares);
     trainer->tame = zeros<bool>(shares);
-    trainer->without_zeros = static_cast<bool*>(calloc(size_t(tiles), sizeof(bool)));
+    trainer->most_tiles = tiles;
+    trainer->nonzero = static_cast<NonZero*>(calloc(size_t(L), sizeof(NonZero)));
+    trainer->without_zeros = zeros<bool>(L * tiles);
     trainer->shares = static_cast<Share*>(calloc(size_t(shares), sizeof(Share)));
     if (!trainer->A || !trainer->D || !trainer->dZ || !trainer->step || !trainer->loss || !trainer->weight ||
-        !trainer->squares || !trainer->tame || !trainer->without_zeros || !trainer->shares) {
+        !trainer->squares || !trainer->tame || !trainer->nonzero || !trainer->without_zeros || !trainer->shares) {
         return false;
     }
     if constexpr (has_tiles<T>) {
@@ -327,14 +359,16 @@ struct Run {
     double cost;
     int64_t done;
     bool stop;
-    int failed;  // enum fb_status
-    bool zeros;  // of a dense X, whether they are to be looked for
+    int failed;   // enum fb_status
+    bool zeros;   // of a dense X, whether they are to be looked for
+    bool hidden;  // of hidden arrays
     // Zeros are looked for batch by batch, for where the first layer takes tiles they change bits: where a run begins must not.
     bool by_batch;
     bool direct;  // the first layer takes tiles, for which X is cut as it lies where no zeros are left out
 
     bool sparse() const { return from->indptr != nullptr || from->codes != nullptr; }
-    bool wants_squares() const { return trainer->rule.l2 > 0 || zeros; }  // for the cost; or to see whether W is finite
+    // For the cost; or to see whether W is finite.
+    bool wants_squares() const { return trainer->rule.l2 > 0 || zeros || hidden; }
     const T* row(int64_t e) const { return static_cast<const T*>(from->X) + example(e) * from->x_example; }
     int64_t example(int64_t e) const { return order == nullptr ? e : order[e]; }
     int64_t entries(int64_t e) const {  // at most, of the example that comes e-th
@@ -360,12 +394,19 @@ bool make(Scratch<T>& scratch, const Trainer<T>* trainer, bool sparse) {
     scratch.pass.A = static_cast<T**>(calloc(size_t(net.L + 1), sizeof(T*)));
     scratch.pass.D = static_cast<T**>(calloc(size_t(net.L + 1), sizeof(T*)));
     scratch.pass.step = trainer->step;
-    scratch.memory = zeros<T>(2 * units * TILE + TILE + sums);
-    if (!scratch.pass.A || !scratch.pass.D || !scratch.memory) return false;
+    scratch.pass.hidden = static_cast<HiddenZeros*>(calloc(size_t(net.L), sizeof(HiddenZeros)));
+    int64_t most = 0;  // units of a layer that is gone back through without zeros
+    for (int64_t l = 2; l < net.L; l++) most = back_leaves_out(trainer, l) ? larger(most, net.layers[l - 1].units) : most;
+    const int64_t dA = most == 0 ? 0 : TILE * CHUNK * vec<T>::lanes;
+    scratch.bits = {most == 0 ? nullptr : zeros<uint64_t>(TILE * words_for(most)), nullptr, 0};
+    scratch.memory = zeros<T>(2 * units * TILE + TILE + sums + dA);
+    if (!scratch.pass.A || !scratch.pass.D || !scratch.pass.hidden || !scratch.memory) return false;
+    if (most > 0 && scratch.bits.by_example == nullptr) return false;
     scratch.pass.Z = scratch.memory;
     scratch.Y = scratch.memory + units * TILE;
     scratch.weight = scratch.Y + units * TILE;
     scratch.sums = scratch.weight + TILE;
+    scratch.dA = scratch.sums + sums;
     if constexpr (has_tiles<T>) return make_room(scratch.tiles, trainer->tiles);
     return true;
 }
@@ -374,6 +415,8 @@ template <class T>
 void release(Scratch<T>& scratch) {
     free(scratch.pass.A);
     free(scratch.pass.D);
+    free(scratch.pass.hidden);
+    free(scratch.bits.by_example);
     free(scratch.memory);
     free(scratch.tiles.memory);
 }
@@ -400,6 +443,15 @@ FB_INLINE void fetch_row(const Run<T>& run, int64_t n, int64_t e) {
     fetch_bytes(static_cast<const T*>(from->X) + example * from->x_example, n * int64_t(sizeof(T)));
 }
 
+// A few numbers. A vector of which only some are stored takes Zen 4 many times as long.
+template <class T>
+FB_INLINE void copy_numbers(const T* x, int64_t n, T* to) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) __builtin_memcpy(to + i, x + i, 4 * sizeof(T));
+#pragma GCC unroll 1
+    for (; i < n; i++) __builtin_memcpy(to + i, x + i, sizeof(T));
+}
+
 // X of some examples in their order, row by row.
 template <class T>
 void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, T* to, int64_t step) {
@@ -423,15 +475,31 @@ bool begins_with_zeros(const Run<T>& run, int64_t start, int64_t most) {
     return are_many_zeros(run.trainer->net.layers[0], rows * n, nonzero);
 }
 
+// Room for the bits of hidden arrays, once they are wanted; or false.
+template <class T>
+bool make_room_for_hidden(Run<T>& run) {
+    Trainer<T>* trainer = run.trainer;
+    const int64_t batch = trainer->head.capacity;
+    for (int64_t l = 1; l < trainer->net.L; l++) {
+        run.hidden = run.hidden || (l > 1 && back_leaves_out(trainer, l)) || above_leaves_out(trainer, l);
+        if (!above_leaves_out(trainer, l)) continue;
+        NonZero& nonzero = trainer->nonzero[l];
+        if (nonzero.by_example == nullptr && !make_room(nonzero, trainer->net.layers[l].inputs, batch, tile_count(batch)))
+            return false;
+    }
+    return true;
+}
+
 // Room for X of the largest batch, or for its sparse rows; or false.
 template <class T>
 bool make_room(Run<T>& run) {
+    if (!make_room_for_hidden(run)) return false;
     if (!run.sparse()) {
         T*& X = run.trainer->A[0];
         if (X == nullptr) X = zeros<T>(run.trainer->head.capacity * run.trainer->step[0]);
         if (X == nullptr) return false;
         const int64_t n = run.trainer->net.inputs(), batch = run.trainer->head.capacity;
-        NonZero& nonzero = run.trainer->nonzero;
+        NonZero& nonzero = run.trainer->nonzero[0];
         const Layer<T>& layer = run.trainer->net.layers[0];
         run.by_batch = layer.pile != nullptr && may_leave_out_zeros(layer);
         run.zeros = !run.by_batch && begins_with_zeros(run, 0, TILE);
@@ -460,62 +528,86 @@ bool make_room(Run<T>& run) {
     return room.starts != nullptr && room.stops != nullptr && room.values != nullptr && room.features != nullptr;
 }
 
-// The feature that code c of an example is.
-FB_INLINE int64_t code(const fb_examples* from, int64_t example, int64_t c) {
-    const int64_t at = example * from->n_codes + c;
-    if (from->code_bytes == 1) return static_cast<const uint8_t*>(from->codes)[at];
-    if (from->code_bytes == 2) return static_cast<const uint16_t*>(from->codes)[at];
-    return static_cast<const uint32_t*>(from->codes)[at];
-}
-
-// The sparse rows first ... first + rows of the batch at ``start``, each checked.
+// The sparse rows first ... first + rows of the batch at ``start``, each checked: of a CSR matrix.
 template <class T>
-void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+void gather_entries(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
     const fb_examples* from = run.from;
     const Gathered<T>& to = run.trainer->gathered;
     const int64_t n = run.trainer->net.inputs();
     const T* X = static_cast<const T*>(from->X);
     int64_t at = 0;  // where the tile's entries begin
-    for (int64_t e = 0; e < first && from->codes == nullptr; e++) at += run.entries(start + e);
+    for (int64_t e = 0; e < first; e++) at += run.entries(start + e);
     for (int64_t e = 0; e < rows; e++) {
         const int64_t example = run.example(start + first + e);
-        if (from->codes != nullptr) {
-            at = (first + e) * run.entries(start);  // all rows have as much room, so that their numbers are a matrix
-            fetch_row(run, from->numbers, start + first + rows + e);
-        }
         to.starts[first + e] = int32_t(at);
-        const auto put = [&](T value, int64_t feature) {
-            to.values[at] = value;
-            to.features[at++] = int32_t(feature);
-            if (feature >= 0 && feature < n) return;
-            to.features[at - 1] = 0;
-            run.fail(FB_OUT_OF_RANGE);
-        };
-        if (from->codes != nullptr) {
-            for (int64_t i = 0; i < from->numbers; i++) put(X[example * from->x_example + i * from->x_feature], i);
-            for (int64_t c = 0; c < from->n_codes; c++) {
-                const int64_t feature = code(from, example, c);
-                if (feature != 0) put(T(1), feature);
-            }
-        } else {
-            for (int64_t k = from->indptr[example]; k < from->indptr[example + 1]; k++) put(X[k], from->features[k]);
+        for (int64_t k = from->indptr[example]; k < from->indptr[example + 1]; k++, at++) {
+            const int32_t feature = from->features[k];
+            const bool right = feature >= 0 && feature < n;
+            to.values[at] = X[k];
+            to.features[at] = right ? feature : 0;
+            if (!right) run.fail(FB_OUT_OF_RANGE);
         }
         to.stops[first + e] = int32_t(at);
     }
 }
 
-// The bits of a tile whose examples begin at ``first`` of the batch.
+// The same of an encoded table, whose rows have as much room each, so that their numbers are a matrix.
+template <class T, class Code>
+void gather_codes(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+    const fb_examples* from = run.from;
+    const Gathered<T>& to = run.trainer->gathered;
+    const int64_t n = run.trainer->net.inputs(), numbers = from->numbers, n_codes = from->n_codes;
+    const bool all = run.trainer->net.layers[0].narrow;  // a narrow layer reads values and features of all entries
+    for (int64_t e = 0; e < rows; e++) {
+        fetch_row(run, numbers, start + first + rows + e);
+        const int64_t example = run.example(start + first + e), begin = (first + e) * (numbers + n_codes);
+        const T* x = static_cast<const T*>(from->X) + example * from->x_example;
+        const Code* codes = static_cast<const Code*>(from->codes) + example * n_codes;
+        T* values = to.values + begin;
+        int32_t* features = to.features + begin;
+        if (from->x_feature == 1) copy_numbers(x, numbers, values);
+        for (int64_t i = 0; from->x_feature != 1 && i < numbers; i++) values[i] = x[i * from->x_feature];
+        int64_t at = numbers;
+        bool right = true;
+        for (int64_t c = 0; c < n_codes; c++) {
+            const uint32_t feature = codes[c];
+            right &= feature < n;
+            features[at] = int32_t(feature);
+            at += feature != 0;
+        }
+        to.starts[first + e] = int32_t(begin);
+        to.stops[first + e] = int32_t(begin + at);
+        for (int64_t i = 0; all && i < at; i++) {
+            if (i < numbers) features[i] = int32_t(i);
+            else values[i] = 1;
+        }
+        if (right) continue;
+        to.stops[first + e] = int32_t(begin);
+        run.fail(FB_OUT_OF_RANGE);
+    }
+}
+
 template <class T>
-NonZero nonzero_of(const Trainer<T>* trainer, int64_t tile, int64_t first) {
-    const NonZero& all = trainer->nonzero;
+void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+    if (run.from->codes == nullptr) gather_entries(run, start, first, rows);
+    else if (run.from->code_bytes == 1) gather_codes<T, uint8_t>(run, start, first, rows);
+    else if (run.from->code_bytes == 2) gather_codes<T, uint16_t>(run, start, first, rows);
+    else gather_codes<T, uint32_t>(run, start, first, rows);
+}
+
+// The bits of a tile of A[l] whose examples begin at ``first`` of the batch.
+template <class T>
+NonZero nonzero_of(const Trainer<T>* trainer, int64_t l, int64_t tile, int64_t first) {
+    const NonZero& all = trainer->nonzero[l];
     if (all.by_example == nullptr) return all;
     return {all.by_example + first * all.words, all.by_feature + tile * all.words * WORD, all.words};
 }
 
 // One tile of the batch that starts at example ``start``, forward and back: examples first ... first + rows of the batch.
+// zeros_left_out: of X, where there are many; finite: whether all of W is.
 template <class T>
 void train_tile(
-    Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out
+    Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out, bool finite
 ) {
     TileWork* tiles = scratch.tiles.memory == nullptr ? nullptr : &scratch.tiles;
     const Dropout* drop = run.trainer->drop.rates == nullptr ? nullptr : &run.trainer->drop;
@@ -526,13 +618,15 @@ void train_tile(
     Pass<T>& pass = scratch.pass;
     const int64_t L = net.L, units = net.outputs();
     for (int64_t l = 0; l <= L; l++) {
+        if (l > 0 && l < L) pass.hidden[l] = {nonzero_of(trainer, l, tile, first), false};
+        if (l > 0 && l < L && (!finite || !above_leaves_out(trainer, l))) pass.hidden[l].bits.by_example = nullptr;
         const int64_t at = first * trainer->step[l];
         pass.A[l] = trainer->A[l] == nullptr ? nullptr : trainer->A[l] + at;
         pass.D[l] = trainer->D[l] == nullptr ? nullptr : trainer->D[l] + at;
     }
     if (trainer->narrow != nullptr) pass.Z = trainer->narrow + tile * units * TILE;
     Rows<T> X = {pass.A[0], trainer->step[0], BY_EXAMPLE};
-    const SparseRows<T> sparse = trainer->gathered.from(first);
+    const SparseRows<T> sparse = trainer->gathered.of(from, first);
     Soon soon = {static_cast<const char*>(from->X),          run.order,
                  from->x_example * int64_t(sizeof(T)),       start + first + rows,
                  smaller(start + first + 2 * rows, from->m), net.inputs() * int64_t(sizeof(T))};
@@ -544,7 +638,7 @@ void train_tile(
         if (run.order != nullptr) X.order = run.order + start + first;
         scratch.tiles.soon = &soon;
     } else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
-    const NonZero nonzero = nonzero_of(trainer, tile, first);
+    const NonZero nonzero = nonzero_of(trainer, 0, tile, first);
     if (zeros_left_out) {
         const int64_t numbers = rows * net.inputs();
         if (are_many_zeros(net.layers[0], numbers, find_nonzero(X.p, X.step, net.inputs(), rows, nonzero)))
@@ -566,11 +660,15 @@ void train_tile(
         if (l == L) rows_from_columns(pass.Z, units, rows, trainer->step[l], dZ);
         const T *A = pass.A[l - 1], *D = pass.D[l - 1];
         const int64_t step = trainer->step[l], step_below = trainer->step[l - 1];
-        if (l > 1 && !backward_by_tiles(net, layer, dZ, step, rows, below, A, D, dZ_below, step_below, tiles))
-            backward_wide(layer, dZ, step, rows, below, A, D, dZ_below, step_below);
-        else if (l == 1) X = but_for_infinity(X, dZ, step, rows);
+        if (l == 1) X = but_for_infinity(X, dZ, step, rows);
+        if (l == 1 || backward_by_tiles(net, layer, dZ, step, rows, below, A, D, dZ_below, step_below, tiles)) continue;
+        const bool many = l < L && finite && back_leaves_out(trainer, l) && are_many_zeros(layer, dZ, step, rows, scratch.bits);
+        if (many) backward_nonzero(layer, dZ, step, rows, scratch.bits, below, A, D, dZ_below, step_below, scratch.dA);
+        else backward_wide(layer, dZ, step, rows, below, A, D, dZ_below, step_below);
+        if (pass.hidden[l - 1].left_out) pass.hidden[l - 1].left_out = all_finite(dZ, rows * step);
     }
     trainer->without_zeros[tile] = X.nonzero != nullptr;
+    for (int64_t l = 1; l < L; l++) trainer->without_zeros[l * trainer->most_tiles + tile] = pass.hidden[l].left_out;
 }
 
 template <class T>
@@ -643,7 +741,7 @@ void train_share(
     const int64_t step_below = trainer->step[share.l - 1];
     const auto start = [&](int64_t tile) { return start_of_tile(trainer, rows, tile); };
     const auto in = [&](int64_t e) { return Rows<T>{trainer->A[share.l - 1] + e * step_below, step_below, BY_EXAMPLE}; };
-    const SparseRows<T> sparse = trainer->gathered.from(0);
+    const SparseRows<T> sparse = trainer->gathered.of(run.from, 0);
     T* sums = scratch.sums;
 
     if (share.kind == Share::WEIGHTS) {
@@ -653,8 +751,8 @@ void train_share(
             const int64_t e = start(tile), count = start(tile + 1) - e;
             if (count == 0) continue;
             Rows<T> below = in(e);
-            const NonZero nonzero = nonzero_of(trainer, tile, e);
-            if (share.l == 1 && trainer->without_zeros[tile]) below.nonzero = &nonzero;
+            const NonZero nonzero = nonzero_of(trainer, share.l - 1, tile, e);
+            if (trainer->without_zeros[(share.l - 1) * trainer->most_tiles + tile]) below.nonzero = &nonzero;
             if (run.threads > 1) claim(layer, share, tile, tiles);
             if (share.l == 1 && scratch.direct) {  // numbers that cannot be cut, as they lie
                 alignas(64) T columns[TILE * 32];
@@ -678,14 +776,12 @@ void train_share(
     } else if (share.kind == Share::PANEL) {
         const int64_t at = layer.at(int(share.first), 0), n = share.count * lanes * layer.inputs;
         memset(sums, 0, size_t(n) * sizeof(T));
-        const int64_t numbers = run.from->codes == nullptr ? 0 : run.from->numbers;
         // Numbers that every row has are summed in registers, in the order that they would be summed in as entries.
         panel<T, ADD, true>(
-            numbers, layer.panel_columns(int(share.first)), sparse.values, numbers + run.from->n_codes,
-            dZ + share.first * lanes, step, rows, static_cast<const T*>(nullptr), sums, share.count * lanes
+            sparse.numbers, layer.panel_columns(int(share.first)), sparse.values, sparse.room, dZ + share.first * lanes, step,
+            rows, static_cast<const T*>(nullptr), sums, share.count * lanes
         );
-        const int first_vector = int(share.first), stop = int(share.first + share.count);
-        weights_sparse(layer, sparse, numbers, dZ, step, rows, first_vector, stop, sums - at);
+        weights_sparse(layer, sparse, dZ, step, rows, int(share.first), int(share.first + share.count), sums - at);
         apply(rule, layer.W + at, sums, first.W + at, second.W + at, n);
     } else if (share.kind == Share::NARROW) {
         memset(sums, 0, size_t(layer.weights()) * sizeof(T));
@@ -810,7 +906,7 @@ void train(void* argument, fb_team* team, int rank) {
         scratch.direct = run.direct && !zeros;
         for (int64_t tile; (tile = take_next(run.tiles, size, rank)) >= 0;) {
             const int64_t first = start_of_tile(trainer, rows, tile), stop = start_of_tile(trainer, rows, tile + 1);
-            train_tile(run, scratch, start, tile, first, stop - first, zeros);
+            train_tile(run, scratch, start, tile, first, stop - first, zeros, run.hidden && finite);
         }
         if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != FB_OK;
         fb_team_wait(team);
@@ -821,7 +917,8 @@ void train(void* argument, fb_team* team, int rank) {
         for (int64_t tile = 0; tile < tiles; tile++) {
             loss += trainer->loss[tile];
             weight += trainer->weight[tile];
-            if (rank == 0) trainer->head.tiles_without_zeros += trainer->without_zeros[tile];
+            for (int64_t l = 0; rank == 0 && l < trainer->net.L; l++)
+                trainer->head.tiles_without_zeros += trainer->without_zeros[l * trainer->most_tiles + tile];
         }
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
         for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
@@ -850,8 +947,8 @@ int64_t trainer_run(
     Queue* queues = static_cast<Queue*>(aligned_alloc(alignof(Queue), 2 * size_t(threads) * sizeof(Queue)));
     if (queues == nullptr) return FB_NO_MEMORY;
     trainer->threads = threads;
-    Run<T> run = {trainer, from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost,
-                  0,       false, FB_OK, false, false,   false};
+    Run<T> run = {trainer, from,  order, batch, threads, rates, fb_seconds() + seconds, 0, queues, queues + threads, *cost, 0,
+                  false,   FB_OK, false, false, false,   false};
     run.work = cut_shares(trainer, run.sparse());
     for (int64_t s = 0; s < trainer->share_count; s++) {
         trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);

@@ -146,7 +146,7 @@ FB_EXPORT int64_t fb_trainer_run(
     const double* rates, double seconds, double* cost
 );
 
-// How many tiles of X, of 64 examples at most, a step or a trainer has multiplied without their zeros.
+// How many tiles, of 64 examples at most, of X, and of a trainer's hidden arrays, have been multiplied without their zeros.
 FB_EXPORT int64_t fb_tiles_without_zeros(const void* step_or_trainer);
 
 // NumPy's RandomState.shuffle of n integers of 4 or 8 bytes: with its generator MT19937 at word ``position`` of the 624 of

@@ -36,7 +36,7 @@ struct fb_head {
     int64_t inputs;               // n[0]
     int64_t parameters;           // how many numbers theta has
     int64_t capacity;             // of a trainer: the largest batch
-    int64_t tiles_without_zeros;  // how many tiles of X were multiplied without their zeros
+    int64_t tiles_without_zeros;  // how many tiles of X, and of a trainer's hidden arrays, were multiplied without their zeros
     int64_t hidden;               // layers
 };
 

@@ -165,6 +165,12 @@ bool are_many_zeros(const Layer<T>& layer, int64_t numbers, int64_t nonzero) {
     return nonzero * (products + 3) <= numbers * (products - 1);
 }
 
+// The same of a hidden array, which is in the nearest cache, for a product with so many vectors for each number.
+FB_INLINE bool are_many_zeros(int64_t vectors, int64_t numbers, int64_t nonzero) {
+    const int64_t products = smaller(vectors, CHUNK);
+    return 2 * nonzero * (products + 2) <= numbers * (2 * products - 1);
+}
+
 // For ``tiles`` tiles of X (examples in all), or false.
 FB_INLINE bool make_room(NonZero& nonzero, int64_t n, int64_t examples, int64_t tiles) {
     nonzero.words = words_for(n);
@@ -280,6 +286,36 @@ void backward_wide(
         differentiate<T>(
             activation, A + v * lanes, D == nullptr ? nullptr : D + v * lanes, dZ_below + v * lanes, rows, step_below, count,
             [&](int64_t e, int u) __attribute__((always_inline)) { return load(dA + (e * WIDTH + u) * lanes); }
+        );
+    }
+}
+
+// Fills ``bits`` from a tile of dZ, and says whether its zeros are worth leaving out on the way back.
+template <class T>
+bool are_many_zeros(const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, NonZero& bits) {
+    bits.words = words_for(layer.units);
+    return are_many_zeros(layer.back_vectors, rows * layer.units, find_nonzero(dZ, step, layer.units, rows, bits));
+}
+
+// As backward_wide, to the bit, without the zeros of dZ. dA: [TILE][CHUNK vectors].
+template <class T>
+void backward_nonzero(
+    const Layer<T>& layer, const T* dZ, int64_t step, int64_t rows, const NonZero& bits, int activation, const T* A, const T* D,
+    T* dZ_below, int64_t step_below, T* dA
+) {
+    constexpr int lanes = vec<T>::lanes;
+    alignas(64) T start[CHUNK * vec<T>::lanes] = {};
+    for (int v = 0; v < layer.back_vectors; v += CHUNK) {
+        const int vectors = smaller(CHUNK, layer.back_vectors - v);
+        with_count(vectors, [&](auto count) __attribute__((always_inline)) {
+            const int64_t before = v * lanes;  // the product writes where vector v is
+            forward_nonzero<T, count.value>(
+                layer.back, start - before, layer.units, dZ, step, bits, dA - before, CHUNK * lanes, rows, v
+            );
+        });
+        differentiate<T>(
+            activation, A + v * lanes, D == nullptr ? nullptr : D + v * lanes, dZ_below + v * lanes, rows, step_below, vectors,
+            [&](int64_t e, int u) __attribute__((always_inline)) { return load(dA + (e * CHUNK + u) * lanes); }
         );
     }
 }
@@ -482,55 +518,86 @@ struct SparseRows {
     const T* values;
     const int32_t* features;
     const int32_t *starts, *stops;
+    // Of an encoded table: each row has room for so many entries, of which the first are the numbers that every row has,
+    // features 0, 1, ..., and the others ones. Of these a wide layer reads no values, and of the numbers no features. 0: a
+    // CSR matrix.
+    int64_t room = 0, numbers = 0;
 
-    SparseRows from(int64_t e) const { return {values, features, starts + e, stops + e}; }
+    SparseRows from(int64_t e) const { return {values, features, starts + e, stops + e, room, numbers}; }
 };
 
+// Z of ``count`` vectors of units, those of a panel of W: what starts in Z, or b, and the rows of W that the entries name.
+// ENCODED: all of them ones, behind the numbers.
+template <class T, int count, bool ENCODED>
+void add_entries(const T* W, const T* b, SparseRows<T> in, T* Z, int64_t step, int64_t rows) {
+    constexpr int lanes = vec<T>::lanes;
+    for (int64_t e = 0; e < rows; e++, Z += step) {
+        V<T> z[count];
+        for (int u = 0; u < count; u++) z[u] = load((b == nullptr ? Z : b) + u * lanes);
+        for (int32_t n = in.starts[e] + int32_t(in.numbers); n < in.stops[e]; n++) {
+            const T* w = W + int64_t(in.features[n]) * count * lanes;
+            const V<T> x = ENCODED ? V<T>{} : broadcast(in.values[n]);
+            for (int u = 0; u < count; u++) z[u] = ENCODED ? z[u] + load(w + u * lanes) : fma(x, load(w + u * lanes), z[u]);
+        }
+        for (int u = 0; u < count; u++) store(Z + u * lanes, z[u]);
+    }
+}
+
 // A panel at a time: its part of W stays in the nearest cache. All of them at once, each entry read once, took as long.
+// Numbers that every row has go through registers, in the order that they would have as entries.
 template <class T>
 void forward_sparse(const Layer<T>& layer, SparseRows<T> in, T* A, T* D, int64_t step, int64_t rows) {
     constexpr int lanes = vec<T>::lanes;
     for (int v = 0; v < layer.vectors; v += WIDTH) {
         const int count = layer.panel_width(v);
-        const T* W = layer.W + layer.at(v, 0);
-        for (int64_t e = 0; e < rows; e++) {
-            V<T> z0 = load(layer.b + v * lanes), z1 = count == 2 ? load(layer.b + (v + 1) * lanes) : V<T>{};
-            for (int32_t n = in.starts[e]; n < in.stops[e]; n++) {
-                const T* w = W + int64_t(in.features[n]) * count * lanes;
-                const V<T> x = broadcast(in.values[n]);
-                z0 = fma(x, load(w), z0);
-                if (count == 2) z1 = fma(x, load(w + lanes), z1);
-            }
-            store(A + e * step + v * lanes, z0);
-            if (count == 2) store(A + e * step + (v + 1) * lanes, z1);
+        const T *W = layer.W + layer.at(v, 0), *b = layer.b + v * lanes;
+        T* Z = A + v * lanes;
+        if (in.numbers > 0) {
+            const T* x = in.values + in.starts[0];
+            panel<T, SET, false>(rows, layer.panel_columns(v), x, in.room, W, count * lanes, in.numbers, b, Z, step);
+            b = nullptr;
         }
+        if (count == 2 && in.room > 0) add_entries<T, 2, true>(W, b, in, Z, step, rows);
+        else if (count == 2) add_entries<T, 2, false>(W, b, in, Z, step, rows);
+        else if (in.room > 0) add_entries<T, 1, true>(W, b, in, Z, step, rows);
+        else add_entries<T, 1, false>(W, b, in, Z, step, rows);
         if (layer.activation < 0) continue;
         const int tail = v + count == layer.vectors ? layer.tail : lanes;
-        activate<T>(layer.activation, A + v * lanes, D == nullptr ? nullptr : D + v * lanes, rows, step, count, tail);
+        activate<T>(layer.activation, Z, D == nullptr ? nullptr : D + v * lanes, rows, step, count, tail);
     }
 }
 
-// dW += inputs^T dZ, of vectors first ... last of the units; first is the start of a panel. The first ``numbers`` entries of
-// each row are left out.
+// dW += inputs^T dZ, of ``count`` vectors of units, those of a panel of dW. Of an encoded table's numbers the sums are made
+// elsewhere.
+template <class T, int count, bool ENCODED>
+void sum_entries(SparseRows<T> in, const T* dZ, int64_t step, int64_t rows, T* dW) {
+    constexpr int lanes = vec<T>::lanes;
+    constexpr int64_t AHEAD = 16;  // examples: dZ of a large batch has left the nearer caches
+    for (int64_t e = 0; e < rows; e++, dZ += step) {
+        for (int u = 0; u < count; u++) __builtin_prefetch(dZ + AHEAD * step + u * lanes);
+        V<T> d[count];
+        for (int u = 0; u < count; u++) d[u] = load(dZ + u * lanes);
+        for (int32_t n = in.starts[e] + int32_t(in.numbers); n < in.stops[e]; n++) {
+            T* s = dW + int64_t(in.features[n]) * count * lanes;
+            const V<T> x = ENCODED ? V<T>{} : broadcast(in.values[n]);
+            for (int u = 0; u < count; u++, s += lanes) store(s, ENCODED ? load(s) + d[u] : fma(x, d[u], load(s)));
+        }
+    }
+}
+
+// The same of vectors first ... last; first is the start of a panel.
 template <class T>
 void weights_sparse(
-    const Layer<T>& layer, SparseRows<T> in, int64_t numbers, const T* dZ, int64_t step, int64_t rows, int first, int last,
-    T* dW
+    const Layer<T>& layer, SparseRows<T> in, const T* dZ, int64_t step, int64_t rows, int first, int last, T* dW
 ) {
-    constexpr int lanes = vec<T>::lanes;
     for (int v = first; v < last; v += WIDTH) {
-        const int count = layer.panel_width(v);
         T* sums = dW + layer.at(v, 0);
-        for (int64_t e = 0; e < rows; e++) {
-            const V<T> d0 = load(dZ + e * step + v * lanes);
-            const V<T> d1 = count == 2 ? load(dZ + e * step + (v + 1) * lanes) : V<T>{};
-            for (int64_t n = in.starts[e] + numbers; n < in.stops[e]; n++) {
-                T* s = sums + int64_t(in.features[n]) * count * lanes;
-                const V<T> x = broadcast(in.values[n]);
-                store(s, fma(x, d0, load(s)));
-                if (count == 2) store(s + lanes, fma(x, d1, load(s + lanes)));
-            }
-        }
+        const T* d = dZ + v * vec<T>::lanes;
+        const bool pair = layer.panel_width(v) == 2;
+        if (pair && in.room > 0) sum_entries<T, 2, true>(in, d, step, rows, sums);
+        else if (pair) sum_entries<T, 2, false>(in, d, step, rows, sums);
+        else if (in.room > 0) sum_entries<T, 1, true>(in, d, step, rows, sums);
+        else sum_entries<T, 1, false>(in, d, step, rows, sums);
     }
 }
 

@@ -251,13 +251,21 @@ void rows_from_columns(const T* columns, int64_t units, int64_t rows, int64_t st
 
 // ---- the pass on a tile --------------------------------------------------------------------------------------------------------
 
+// Of a tile of a hidden A whose zeros the layer above may leave out: which they are, and whether it does. by_example is NULL
+// where they are not looked for.
+struct HiddenZeros {
+    NonZero bits;
+    bool left_out;
+};
+
 // The arrays of up to some number of examples: A[l] of layer l with its row step, D[l] with g' where A does not tell it.
 template <class T>
 struct Pass {
     T** A;  // A[0] is a tile of X; A[L] Z[L] and then dZ[L], NULL where the last layer is narrow
     T** D;
     int64_t* step;
-    T* Z;  // of the output layer, [units][TILE]
+    T* Z;                 // of the output layer, [units][TILE]
+    HiddenZeros* hidden;  // [L]; NULL where they are not looked for at all
 };
 
 // By tiles where the layer takes them: whether that was done.
@@ -311,6 +319,15 @@ Rows<T> gathered(const Net<T>& net, Pass<T>& pass, Rows<T> in, int64_t rows) {
     return {pass.A[0], pass.step[0], BY_EXAMPLE};
 }
 
+// Whether ``layer`` is to leave out the zeros of a hidden tile.
+template <class T>
+void look_for_zeros(const Layer<T>& layer, Rows<T>& in, int64_t rows, HiddenZeros& zeros) {
+    if (zeros.bits.by_example == nullptr) return;
+    const int64_t nonzero = find_nonzero(in.p, in.step, layer.inputs, rows, zeros.bits);
+    zeros.left_out = are_many_zeros(int64_t(layer.vectors), rows * layer.inputs, nonzero);
+    if (zeros.left_out) in.nonzero = &zeros.bits;
+}
+
 // Layers 1 ... L on one tile: hidden A in pass.A, the output layer's Z in pass.Z.
 // drop: what of the hidden units is left out of update number ``update``; the tile's first example has ``place`` in its batch.
 template <class T>
@@ -335,6 +352,7 @@ void forward(
         if (drop != nullptr && l < net.L)
             drop_units<T>(layer.activation, *drop, l, update, place, pass.A[l], D, rows, pass.step[l], layer.vectors);
         in = {pass.A[l], pass.step[l], BY_EXAMPLE};
+        if (pass.hidden != nullptr && l < net.L) look_for_zeros(net.layers[l], in, rows, pass.hidden[l]);
         sparse = nullptr;
     }
     columns_from_rows(pass.A[net.L], pass.step[net.L], rows, net.outputs(), pass.Z);
@@ -491,7 +509,7 @@ void backward(
         }
         T* dZ = pass.A[l];
         if (l == net.L) rows_from_columns(pass.Z, layer.units, rows, pass.step[l], dZ);
-        if (first && sparse != nullptr) weights_sparse(layer, *sparse, 0, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
+        if (first && sparse != nullptr) weights_sparse(layer, *sparse, dZ, pass.step[l], rows, 0, layer.vectors, sum.W);
         else {
             const Rows<T> there = but_for_infinity(in, dZ, pass.step[l], rows);
             if (!weights_by_tiles(layer, there, dZ, pass.step[l], rows, sum.W, tiles))

@@ -1,4 +1,4 @@
-"""The native step's products without the zeros of X: the bits of the dense products, and it must be they that ran.
+"""The native step's products without zeros, of X and of hidden layers: the bits of the dense products, and they ran.
 
 X by columns is not searched for zeros, so that is the dense twin; but where a layer takes tiles (amx, float32) it is
 searched in either order, for those bits are others.
@@ -15,10 +15,12 @@ from test_native import host_arrays, layers
 import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch import steps
+from fullbatch.core.dropout import Dropout
 from fullbatch.core.parameters import flatten
 from fullbatch.machine import arrays
 from fullbatch.sources import Dense, Examples
 from fullbatch.training import native_batches, optimizers
+from fullbatch.training.minibatches import PythonBatches
 from fullbatch.training.native_batches import NativeBatches
 from fullbatch.training.objective import Objective
 from reference import problem
@@ -190,6 +192,51 @@ def test_the_number_of_threads_does_not_change_a_bit(isa, counts, monkeypatch):
         outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
         assert counts.popitem()[1] >= 2 * 700 // 64
     assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("hidden", "dropout"), [("relu", None), ("tanh", 0.7), ("silu", 0.7)])
+def test_zeros_of_hidden_layers_change_no_bit(isa, dtype, hidden, dropout, counts, monkeypatch):
+    """Where the square of a weight is infinite none are left out: the twin has one, of an input that is always 0."""
+    monkeypatch.setattr(native_batches, "SHARE", 1)
+    network = fb.Network([20, 90, 150, 70, 40, 2], hidden=hidden, output="softmax")
+    params, X, Y = mostly_zero(network.sizes, 300, "softmax", density=1, dtype=dtype)
+    shift = 0.8 if hidden == "relu" else 0  # which leaves a few units on
+    params = tuple(fb.Layer(W, b - W.dtype.type(shift * (n < 5))) for n, (W, b) in enumerate(params, 1))
+    X[7] = 0
+    order = np.random.default_rng(0).permutation(300)
+    outcomes = []
+    for unused in (0, 1e25 if dtype == "float32" else 1e200):
+        params[0].W[0, 7] = unused
+        for threads in (1, 3):
+            rates = None if dropout is None else Dropout((dropout,) * 4, seed=5)
+            with Objective(network, Examples(Dense(X), Dense(Y)), threads=threads, dropout=rates) as objective:
+                objective.fold.threads = threads
+                state = start(params, optimizers.adam())
+                end = train(objective, state, optimizers.adam(), [order] * 2, 130, NativeBatches)
+            end.theta[7] = 0
+            outcomes.append((list(end.costs), end.theta.tobytes(), *(array.tobytes() for array in end.arrays)))
+            # Of each of the 2 * 12 tiles the zeros of three layers, or most of them; of none in the twin.
+            assert (counts.popitem()[1] > 2 * 12) == (unused == 0)
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("what", ["W", "Y"])
+def test_zeros_of_hidden_layers_count_beside_what_is_not_finite(isa, what):
+    network = fb.Network([20, 90, 70, 1], hidden="relu", output="identity")
+    params, X, Y = mostly_zero(network.sizes, 128, "identity", density=1)
+    params = (fb.Layer(params[0].W, params[0].b - 2), *params[1:])
+    if what == "W":
+        params[1].W[1, 7] = np.inf
+    else:
+        Y[0, 5] = np.inf
+    outcomes = []
+    for kind in (NativeBatches, PythonBatches):
+        with Objective(network, Examples(Dense(X), Dense(Y))) as objective, arrays.quiet():
+            end = train(objective, start(params, optimizers.gd()), optimizers.gd(), [np.arange(128)], 64, kind)
+        outcomes.append(np.isnan(end.theta))
+    assert outcomes[0].any()
+    assert np.array_equal(*outcomes)
 
 
 @pytest.mark.parametrize("what", ["W", "Y"])
