@@ -21,11 +21,11 @@
     memory.py      peak memory beyond the data, in a process of its own
     roofline.py    the machine's own limits, and what a step needs of them
     timing.py      the rules of a timing: pauses, untimed calls, turns, rounds that are dropped
-    results.py     the JSON files
+    results.py     the JSON files; what follows from their points is made anew by the module of their kind
+    children.py    a part of a run in a process of its own
+    losses.py      the cost in PyTorch and in JAX
     forms.py       what has to be in a JSON file                                 (msgspec)
     problem.py     shapes, data made for them, and how far a gradient is off
-    losses.py      the cost in PyTorch and in JAX
-    children.py    a part of a run in a process of its own
     machine.py     what it ran on
     forced.py      what forces other kernels on a BLAS: taken away
     conftest.py    what the cases of test_*.py share

@@ -7,16 +7,13 @@ mean that is not zero, with one class as rare as RARE, and so is the reference i
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bench import children, peers, problem
 from bench.machine import free_memory
 from bench.problem import Shape
-from bench.results import Result
-from bench.runs import Run, Say, no_room
+from bench.runs import Run, no_room
 
 RARE = 0.1
 BY_HAND = ("PyTorch, blocks by hand", "JAX, blocks by hand")
@@ -32,12 +29,11 @@ class Settings:
     budget: float = 900.0
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """One gradient of each into ``result``; ``save`` is called after each."""
-    here = Run.from_now(result, settings.budget, save, say, lambda points: {})
+def run(settings: Settings, here: Run) -> None:
+    """One gradient of each."""
     shape, m = Shape.parse(settings.shape), settings.m
     for name in settings.peers:
-        if result.has(contender=name) or here.is_late(name):
+        if here.result.has(contender=name) or here.is_late(name):
             continue
         try:
             answer = _one(name, shape, m)
@@ -55,7 +51,7 @@ def _one(name: str, shape: Shape, m: int) -> dict[str, Any]:
     need = bytes_needed(shape, m, in_blocks=name in BY_HAND or peers.PEERS[name].kind == "own")
     if reason := no_room(need, free_memory()):
         return {"left_out": reason}
-    (answer,) = children.lines("bench.accuracy", {"name": name, "shape": shape.name, "m": m}, env=peers.ON_CPU)
+    answer: dict[str, Any] = children.call(measured, name, shape.name, m, env=peers.ON_CPU)
     return answer
 
 
@@ -64,14 +60,9 @@ def bytes_needed(shape: Shape, m: int, *, in_blocks: bool) -> int:
     return 4 * m * (2 * (shape.sizes[0] + shape.sizes[-1]) + (0 if in_blocks else 4 * sum(shape.sizes[1:])))
 
 
-def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    name = request["name"]
-    found = peers.prepared(problem.make(Shape.parse(request["shape"]), request["m"], rare=RARE), [name])
+def measured(name: str, shape: str, m: int) -> dict[str, Any]:
+    """What it answers itself, in its process."""
+    found = peers.prepared(problem.make(Shape.parse(shape), m, rare=RARE), [name])
     if name in found.left_out:
-        yield {"left_out": found.left_out[name]}
-    else:
-        yield {"step": found.ran.get(name, ""), "error_of_gradient": found.errors_of_gradient[name]}
-
-
-if __name__ == "__main__":
-    sys.exit(children.serve(_answer))
+        return {"left_out": found.left_out[name]}
+    return {"step": found.ran.get(name, ""), "error_of_gradient": found.errors_of_gradient[name]}

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from bench import memory, own, roofline
+from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
-from bench.roofline import Limits
 from bench.timing import card_seconds, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Layer

@@ -6,6 +6,7 @@ An error is one line and exit 2; Ctrl-C keeps the points measured so far and is 
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import shlex
@@ -14,16 +15,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from bench import (
     accuracy,
     datasets,
+    forms,
     gpu,
     machine,
     minibatch,
@@ -40,6 +44,7 @@ from bench import (
 from bench.backends import BACKENDS
 from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
+from bench.runs import Run
 from bench.timing import Rules
 from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError
@@ -94,6 +99,72 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
+# --- Options --------------------------------------------------------------------------------------------------
+
+
+def _count(given: str | int) -> int:
+    """ "1e7", "10_000_000" or "10000000", or the default."""
+    try:
+        value = float(str(given).replace("_", "").replace(",", ""))
+    except ValueError:
+        value = math.nan
+    if not (value.is_integer() and 1 <= value <= 1e12):
+        raise typer.BadParameter(
+            f"{given!r} is no count of examples; give a whole number of at least 1, for example 1e6."
+        )
+    return int(value)
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
+    return value
+
+
+def _quiet(value: float) -> float:
+    """Not by typer's own range, which some of its versions let NaN through."""
+    if not 0 <= value <= 2:
+        raise typer.BadParameter(f"{value:g} is out of range; give a number from 0 to 2.")
+    return value
+
+
+def _folder(given: str | Path) -> Path:
+    if not str(given).strip():  # as a Path it would be this folder
+        raise typer.BadParameter("the name is empty; give a folder, '.' for this one.")
+    return Path(given)
+
+
+def _cores(value: int | None) -> int | None:
+    if value is not None and value > thread_count(None):
+        raise typer.BadParameter(f"{value} threads are more than the {thread_count(None)} that can run at once here.")
+    return value
+
+
+option = typer.Option
+in_folder = partial(option, metavar="FOLDER", parser=_folder)
+counted = partial(option, metavar="M", parser=_count)
+Several = list[str] | None
+
+Out = Annotated[Path, in_folder(help="Where the JSON and the plot go.")]
+Name = Annotated[str | None, option(metavar="NAME", help="Of the files, without an ending. (default: the command's)")]
+Resume = Annotated[bool, option("--resume", help="Go on with the run that is there: same settings, revision, machine.")]
+Rounds = Annotated[int, option(min=1, help="Rounds to keep, at most.")]
+Quiet = Annotated[
+    float,
+    option(callback=_quiet, help="Drop a round in which two threads give less than this times one, up to 2; 0: none."),
+]
+Quick = Annotated[bool, option("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")]
+Budget = Annotated[
+    float, option(metavar="SECONDS", callback=_positive, help="For all of it; what would take longer is left out.")
+]
+Batch = Annotated[list[int] | None, option(min=2, help="A batch size of the epoch; may be repeated.")]
+Part = Annotated[str, option(metavar="PART", help="step, epoch or both.")]
+Peer = Annotated[Several, option(help="A peer of the step; may be repeated.")]
+Shapes = Annotated[Several, option(help="A network, e.g. 28-64-1; may be repeated.")]
+Seeds = Annotated[int, option(min=1, help="How many.")]
+Results = Annotated[Path, in_folder(help="With the JSON files.")]
+
+
 # --- A run ----------------------------------------------------------------------------------------------------
 
 
@@ -103,10 +174,17 @@ def _teller() -> Callable[[str], None]:
     return lambda line: print(f"[{time.perf_counter() - start:6.1f} s] {line}", file=sys.stderr, flush=True)
 
 
-def _measure(kind: str, settings: Any, work: Callable[..., None], out: Path, name: str | None, *, resume: bool) -> int:
-    """Run ``work`` into a result that is written after each point, draw it, and show it."""
+def _kind(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _measure(
+    module: ModuleType, settings: Any, out: Out = Path("bench-results"), name: Name = None, resume: Resume = False
+) -> int:
+    """Run the module into a result that is written after each point, draw it, and show it."""
+    kind = _kind(module)
     path = writable(out) / f"{file_name(kind if name is None else name)}.json"
-    result = Result(kind, typed.get(), machine.describe(), _plain(asdict(settings)))
+    result = Result(kind, typed.get(), machine.describe(), msgspec.json.decode(forms.encoded(settings)))
     if resume:
         result.go_on(path)
     say = _teller()
@@ -124,7 +202,7 @@ def _measure(kind: str, settings: Any, work: Callable[..., None], out: Path, nam
         say(line)
     status = 0
     try:
-        work(settings, result, save=save, say=say)
+        module.run(settings, Run(result, settings.budget, save, say))
         result.finished = True
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -154,82 +232,34 @@ def _drawn(draw: Callable[[], list[Path]], say: Callable[[str], None]) -> list[P
     return []
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-
-
-# --- Options --------------------------------------------------------------------------------------------------
-
-
-def _count(text: str, option: str) -> int:
-    """ "1e7", "10_000_000" or "10000000", as the option gives it."""
-    try:
-        value = float(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        value = math.nan
-    if not (value.is_integer() and 1 <= value <= 1e12):
-        raise typer.BadParameter(
-            f"{text!r} is no count of examples; give a whole number of at least 1, for example 1e6.", param_hint=option
-        )
-    return int(value)
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
-    return value
-
-
-def _folder(given: str | Path) -> Path:
-    if not str(given).strip():  # as a Path it would be this folder
-        raise typer.BadParameter("the name is empty; give a folder, '.' for this one.")
-    return Path(given)
-
-
-def _cores(value: int | None) -> int | None:
-    if value is not None and value > thread_count(None):
-        raise typer.BadParameter(f"{value} threads are more than the {thread_count(None)} that can run at once here.")
-    return value
-
-
-Out = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="Where the JSON and the plot go.")]
-Name = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of the files, without an ending. (default: the command's)")
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run that is there: same settings, revision and machine.")
-]
-Budget = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", callback=_positive, help="For all of it; what would take longer is left out."),
-]
-Quick = Annotated[
-    bool, typer.Option("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")
-]
-Batch = Annotated[list[int] | None, typer.Option(min=2, help="A batch size of the epoch; may be repeated.")]
-Part = Annotated[str, typer.Option(metavar="PART", help="step, epoch or both.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Rounds to keep, at most.")]
-
-
-def _quiet(value: float) -> float:
-    """Not by typer's own range, which some of its versions let NaN through."""
-    if not 0 <= value <= 2:
-        raise typer.BadParameter(f"{value:g} is out of range; give a number from 0 to 2.")
-    return value
-
-
-Quiet = Annotated[
-    float,
-    typer.Option(
-        callback=_quiet, help="Drop a round in which two threads give less than this times one, up to 2; 0: keep all."
-    ),
-]
-Shapes = Annotated[list[str] | None, typer.Option(help="A network, e.g. 28-64-1; may be repeated.")]
-Results = Annotated[Path, typer.Option(metavar="FOLDER", parser=_folder, help="With the JSON files.")]
-
-
-def _rules(quick: bool, rounds: int, quiet: float, untimed: int) -> Rules:
+def _rules(untimed: int, rounds: Rounds = 7, quiet: Quiet = 1.6, quick: Quick = False) -> Rules:
     return Rules.quick() if quick else Rules(rounds=rounds, least=min(3, rounds), quiet=quiet, untimed=untimed)
+
+
+def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Of a function's arguments those with a default."""
+    return [one for one in inspect.signature(function, eval_str=True).parameters.values() if one.default != one.empty]
+
+
+def _runs(module: ModuleType, untimed: int | None = None) -> Callable[..., Any]:
+    """The command of the module's name, of a function that gives the settings of its run, with the options of all runs.
+
+    untimed : of a run of rounds, which has their options too, the calls before a timed one; its function gets the rules
+    """
+
+    def command(settings_of: Callable[..., Any]) -> Callable[..., Any]:
+        def run(out: Path, name: str | None, resume: bool, **given: Any) -> int:
+            if untimed is not None:
+                given["rules"] = _rules(untimed, given.pop("rounds"), given.pop("quiet"), given["quick"])
+            return _measure(module, settings_of(**given), out, name, resume)
+
+        options = [*_options(_measure), *_options(settings_of), *([] if untimed is None else _options(_rules))]
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in options}
+        run.__doc__ = settings_of.__doc__
+        return app.command(_kind(module))(run)
+
+    return command
 
 
 def _batches(given: list[int] | None, quick: bool) -> tuple[int, ...]:
@@ -243,191 +273,137 @@ def _shapes(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(Shape.parse(one).name for one in given))
 
 
-@app.command("scaling")
-def scaling_command(
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
+# --- The commands: what each is told, as the settings of its run -------------------------------------------------
+
+
+@_runs(scaling, untimed=1)
+def of_scaling(
+    rules: Rules,
+    quick: bool,
     shape: Shapes = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
+        Several, option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
     ] = None,
-    first: Annotated[str, typer.Option("--from", metavar="M", help="The smallest m.")] = "1e3",
+    first: Annotated[int, counted("--from", help="The smallest m.")] = scaling.FIRST,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="M", help="The largest m. (default: 1e7, or as far as memory reaches)")
+        int | None, counted("--to", help="The largest m. (default: 1e7, or as far as memory reaches)")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    threads: Annotated[
-        int | None, typer.Option(min=1, callback=_cores, help="On the CPU. (default: all cores)")
-    ] = None,
+    dtype: Annotated[str, option(help="float32 or float64.")] = "float32",
+    threads: Annotated[int | None, option(min=1, callback=_cores, help="On the CPU. (default: all cores)")] = None,
     budget: Budget = 480.0,
-    rounds: Rounds = 7,
-    quiet: Quiet = 1.6,
-    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")] = True,
-    quick: Quick = False,
-) -> int:
+    memory: Annotated[bool, option("--memory/--no-memory", help="Measure peak memory too.")] = True,
+) -> scaling.Settings:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
     settings = scaling.Settings(
         shapes=_shapes(shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
-        backends=tuple(chosen(backend or [], BACKENDS, "backend")),
-        first=_count(first, "--from"),
-        last=_count(last, "--to") if last is not None else (max(30_000, _count(first, "--from")) if quick else None),
+        backends=chosen(backend, BACKENDS, "backend"),
+        first=first,
+        last=max(30_000, first) if last is None and quick else last,
         dtype=chosen([dtype], DTYPES, "dtype")[0],
-        threads=threads, budget=budget, memory=memory, quick=quick, rules=_rules(quick, rounds, quiet, untimed=1),
+        threads=threads, budget=budget, memory=memory, quick=quick, rules=rules,
     )  # fmt: skip
     settings.check()
-    return _measure("scaling", settings, scaling.run, out, name, resume=resume)
+    return settings
 
 
-@app.command("peers")
-def peers_command(
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    case: Annotated[
-        list[str] | None, typer.Option(help="A network of the step, e.g. 28-64-1; may be repeated.")
-    ] = None,
-    peer: Annotated[list[str] | None, typer.Option(help="A peer of the step; may be repeated.")] = None,
+@_runs(peers, untimed=2)
+def of_peers(
+    rules: Rules,
+    quick: bool,
+    case: Annotated[Several, option(help="A network of the step, e.g. 28-64-1; may be repeated.")] = None,
+    peer: Peer = None,
     batch: Batch = None,
     part: Part = "both",
-    allocator: Annotated[list[str] | None, typer.Option(help="default or keeping; may be repeated.")] = None,
+    allocator: Annotated[Several, option(help="default or keeping; may be repeated.")] = None,
     budget: Budget = 1200.0,
-    rounds: Rounds = 7,
-    quiet: Quiet = 1.6,
-    quick: Quick = False,
-) -> int:
+) -> peers.Settings:
     """The same step, and the same epoch of Adam, by what people would use instead."""
     chosen([part], PARTS, "part")
-    names = chosen(peer or [], dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
-    cases = chosen(case or [], peers.CASES, "case")
+    names = chosen(peer, dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
+    cases = chosen(case, peers.CASES, "case")[: 1 if quick and not case else None]
     batches = _batches(batch, quick) if part != "step" else ()
-    if quick and not case:
-        cases = cases[:1]
     # A part in which none of the chosen has a place would time fullbatch beside nobody.
-    cases = cases if part != "epoch" and set(names) & set(peers.PEERS) else []
+    cases = cases if part != "epoch" and set(names) & set(peers.PEERS) else ()
     batches = batches if set(names) & set(minibatch.CONTENDERS) else ()
     if not cases and not batches:
         there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS
         raise InputError(f"none of the chosen peers takes part in the {part}; these do: {'; '.join(there)}.")
-    settings = peers.Settings(
-        cases=tuple(cases), batches=batches, peers=tuple(dict.fromkeys([peers.OURS, *names])),
-        allocators=tuple(chosen(allocator or [], peers.ALLOCATORS, "allocator")),
-        budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
+    return peers.Settings(
+        cases=cases, batches=batches, peers=tuple(dict.fromkeys([peers.OURS, *names])),
+        allocators=chosen(allocator, peers.ALLOCATORS, "allocator"),
+        budget=budget, scale=0.01 if quick else 1.0, rules=rules,
     )  # fmt: skip
-    return _measure("peers", settings, peers.run, out, name, resume=resume)
 
 
-@app.command("accuracy")
-def accuracy_command(
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    shape: Annotated[str, typer.Option(help="A network, e.g. 28-64-1.")] = accuracy.Settings.shape,
-    rows: Annotated[str, typer.Option(metavar="M", help="Examples.")] = "1e7",
-    peer: Annotated[list[str] | None, typer.Option(help="A peer of the step; may be repeated.")] = None,
+@_runs(accuracy)
+def of_accuracy(
+    shape: Annotated[str, option(help="A network, e.g. 28-64-1.")] = accuracy.Settings.shape,
+    rows: Annotated[int, counted(help="Examples.")] = accuracy.Settings.m,
+    peer: Peer = None,
     budget: Budget = accuracy.Settings.budget,
     quick: Quick = False,
-) -> int:
+) -> accuracy.Settings:
     """How far one gradient in float32 over 10^7 rows is off, by each, against float64."""
-    m = 1000 if quick else _count(rows, "--rows")
-    settings = accuracy.Settings(_shapes([shape])[0], m, tuple(chosen(peer or [], peers.PEERS, "peer")), budget)
-    return _measure("accuracy", settings, accuracy.run, out, name, resume=resume)
+    return accuracy.Settings(_shapes([shape])[0], 1000 if quick else rows, chosen(peer, peers.PEERS, "peer"), budget)
 
 
-@app.command("serving")
-def serving_command(
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    part: Annotated[
-        list[str] | None, typer.Option(metavar="PART", help="bulk, row or graph; may be repeated. (default: all)")
-    ] = None,
+@_runs(serving, untimed=2)
+def of_serving(
+    rules: Rules,
+    quick: bool,
+    part: Annotated[Several, option(metavar="PART", help="bulk, row or graph; may be repeated. (default: all)")] = None,
     budget: Budget = serving.Settings.budget,
-    rounds: Rounds = 7,
-    quiet: Quiet = 1.6,
-    quick: Quick = False,
-) -> int:
+) -> serving.Settings:
     """Asking a model: many rows, one row, and its ONNX graph beside one that is written by hand."""
-    parts = tuple(chosen(part or [], dict.fromkeys(serving.PARTS), "part"))
-    rules = _rules(quick, rounds, quiet, untimed=2)
-    settings = serving.Settings(parts, budget, 0.001 if quick else 1.0, rules)
-    return _measure("serving", settings, serving.run, out, name, resume=resume)
+    return serving.Settings(chosen(part, serving.PARTS, "part"), budget, 0.001 if quick else 1.0, rules)
 
 
-@app.command("profile")
-def profile_command(
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    shape: Shapes = None,
-    batch: Batch = None,
-    part: Part = "both",
-    budget: Budget = 300.0,
-    rounds: Rounds = 7,
-    quiet: Quiet = 1.6,
-    quick: Quick = False,
-) -> int:
+@_runs(profile, untimed=2)
+def of_profile(
+    rules: Rules, quick: bool, shape: Shapes = None, batch: Batch = None, part: Part = "both", budget: Budget = 300.0
+) -> profile.Settings:
     """Where the time of fullbatch's own step and epoch goes: parts, by measurement."""
     chosen([part], PARTS, "part")
-    settings = profile.Settings(
-        shapes=_shapes(shape or peers.CASES) if part != "epoch" else (),
-        batches=_batches(batch, quick) if part != "step" else (),
-        budget=budget, scale=0.01 if quick else 1.0, rules=_rules(quick, rounds, quiet, untimed=2),
-    )  # fmt: skip
-    return _measure("profile", settings, profile.run, out, name, resume=resume)
+    shapes = _shapes(shape or peers.CASES) if part != "epoch" else ()
+    batches = _batches(batch, quick) if part != "step" else ()
+    return profile.Settings(shapes, batches, budget, 0.01 if quick else 1.0, rules)
 
 
-@app.command("training")
-def training_command(
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", parser=_folder, help="With the files of the data sets; without it: digits."),
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option(help="A data set; may be repeated. (default: all of the folder)")
-    ] = None,
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    contender: Annotated[list[str] | None, typer.Option(help="Who trains; may be repeated.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+@_runs(training)
+def of_training(
+    data: Annotated[Path | None, in_folder(help="With the files of the data sets; without it: digits.")] = None,
+    dataset: Annotated[Several, option(help="A data set; may be repeated. (default: all of the folder)")] = None,
+    contender: Annotated[Several, option(help="Who trains; may be repeated.")] = None,
+    seeds: Seeds = 3,
     budget: Budget = 480.0,
     quiet: Quiet = 1.6,
-) -> int:
+) -> training.Settings:
     """Seconds until the held-out log-loss of scikit-learn's MLP is reached, on real data."""
-    names = datasets.available(dataset or [], data)
-    who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender or [], training.CONTENDERS, "contender")])
+    names = datasets.available(dataset, data)
+    who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender, training.CONTENDERS, "contender")])
     rules = replace(training.RULES, quiet=quiet)
-    settings = training.Settings(tuple(names), None if data is None else str(data), tuple(who), seeds, budget, rules)
-    return _measure("training", settings, training.run, out, name, resume=resume)
+    return training.Settings(names, None if data is None else str(data), tuple(who), seeds, budget, rules)
 
 
-@app.command("tables")
-def tables_command(
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", parser=_folder, help="With the files of some tables; without it: the others."),
-    ] = None,
-    table: Annotated[list[str] | None, typer.Option(help="A table; may be repeated. (default: all)")] = None,
-    out: Out = Path("bench-results"),
-    name: Name = None,
-    resume: Resume = False,
-    contender: Annotated[list[str] | None, typer.Option(help="Who learns; may be repeated.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+@_runs(tables)
+def of_tables(
+    data: Annotated[Path | None, in_folder(help="With the files of some tables; without it: the others.")] = None,
+    table: Annotated[Several, option(help="A table; may be repeated. (default: all)")] = None,
+    contender: Annotated[Several, option(help="Who learns; may be repeated.")] = None,
+    seeds: Seeds = 3,
     limit: Annotated[
-        float, typer.Option(metavar="SECONDS", callback=_positive, help="Of a fit; what it has then counts, marked.")
+        float, option(metavar="SECONDS", callback=_positive, help="Of a fit; what it has then counts, marked.")
     ] = tables.LIMIT,
     budget: Budget = tables.Settings.budget,
     quick: Quick = False,
-) -> int:
+) -> tables.Settings:
     """Held-out loss, seconds and memory on twelve real tables, beside boosted trees and scikit-learn's MLP."""
-    known = [one for one, about in tables.TABLES.items() if data is not None or about.source != tables.FILES]
-    settings = tables.Settings(
-        tuple(chosen(table or known, tables.TABLES, "table")), None if data is None else str(data),
-        tuple(dict.fromkeys([tables.OURS, *chosen(contender or [], tables.CONTENDERS, "contender")])),
+    known = [name for name, about in tables.TABLES.items() if data is not None or about.source != tables.FILES]
+    return tables.Settings(
+        chosen(table or known, tables.TABLES, "table"), None if data is None else str(data),
+        tuple(dict.fromkeys([tables.OURS, *chosen(contender, tables.CONTENDERS, "contender")])),
         seeds, budget, *((5.0, 1000) if quick else (limit,)),
     )  # fmt: skip
-    return _measure("tables", settings, tables.run, out, name, resume=resume)
 
 
 @app.command("gpu")
@@ -435,8 +411,8 @@ def gpu_command(
     out: Out = Path("bench-results"),
     budget: Budget = gpu.SECONDS,
     part: Annotated[
-        list[str] | None,
-        typer.Option(
+        Several,
+        option(
             metavar="NAME",
             help=f"A further part instead, into gpu-NAME.json; may be repeated. In the order of worth: {gpu.listed()}.",
         ),
@@ -488,12 +464,9 @@ def show_command(results: Results = Path("bench/results")) -> int:
 def readme_command(
     results: Results = Path("bench/results"),
     file: Annotated[
-        list[Path] | None,
-        typer.Option("--readme", metavar="FILE", help="A page with marks; may be repeated.", show_default=False),
+        list[Path] | None, option("--readme", metavar="FILE", help="A page with marks; may be repeated.")
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where the file is not up to date.")
-    ] = False,
+    check: Annotated[bool, option("--check", help="Write nothing; exit 1 where the file is not up to date.")] = False,
 ) -> int:
     """Make the marked sections of README.md and of the pages in docs/ anew from the results."""
     if not check:

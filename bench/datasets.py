@@ -81,7 +81,7 @@ class Encoded:
         )
 
 
-def available(given: list[str], folder: Path | None) -> list[str]:
+def available(given: list[str] | None, folder: Path | None) -> tuple[str, ...]:
     """The names of the data sets to use; an InputError names a file that is missing, or asks for the folder."""
     known = [name for name, data in DATASETS.items() if bool(data.ending) == (folder is not None)]
     names = chosen(given or known, DATASETS, "data set")

@@ -1,6 +1,7 @@
 """The form of the JSON files: what has to be there, so that a damaged or foreign file is one line and not a traceback.
 
-Points and summaries may hold more than their forms name: what is written down for a reader, and no table shows.
+Points may hold more than their forms name: what is written down for a reader, and no table shows. A summary has none,
+since it is made anew from points and limits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ Whole = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Some = Annotated[int, Meta(ge=1, le=2**62)]
 Point = TypeVar("Point")
-Summary = TypeVar("Summary")
 
 
 def misfit(error: Exception) -> str:
@@ -28,11 +28,9 @@ def misfit(error: Exception) -> str:
     return f"{where.strip('.`')}: {text}" if where else text
 
 
-def read(raw: dict[str, Any]) -> Measured[Any, Any]:
-    """What was measured, of a result of a known kind. Raises msgspec.ValidationError; see misfit."""
-    measured = raw.get("points") or raw.get("summary")
-    form = FORMS[raw["kind"]] if measured else Measured[dict[str, Any], dict[str, Any]]
-    return msgspec.convert(raw, form)
+def encoded(value: Any) -> bytes:
+    """As JSON: a number of NumPy's as it would be one of Python's, null for NaN and infinity."""
+    return msgspec.json.encode(value, enc_hook=lambda one: one.item())
 
 
 # --- What all have --------------------------------------------------------------------------------------------
@@ -43,36 +41,6 @@ class Head(Struct):
 
     kind: str
     schema: int
-
-
-class Gpu(Struct):
-    name: str
-
-
-class Blas(Struct):
-    library: str
-    version: str | None
-    of: str
-
-
-class Native(Struct):
-    library: dict[str, Any] | None = None
-
-
-class Machine(Struct):
-    """What machine.Machine has of lists and tables."""
-
-    blas: list[Blas]
-    gpus: list[Gpu]
-    native: Native
-
-
-class Measured(Struct, Generic[Point, Summary]):
-    """What a kind of result has in a form of its own; results.Result has the rest."""
-
-    machine: Machine
-    points: list[Point]
-    summary: Summary
 
 
 class Timing(Struct):
@@ -92,18 +60,57 @@ class Rounds(Struct):
     two_threads_over_one: list[Number] = []
 
 
-class Limits(Struct):
+class Limits(Struct, frozen=True):
+    """product : FLOP/s of a large square matrix product;  copy : bytes/s of a large copy, read and written counted;
+    read : bytes/s of a large dot product, which only reads; 0 where it was not measured
+    """
+
     product: Positive
     copy: Positive
-    read: Number
+    read: Number = 0.0
+
+    @property
+    def memory(self) -> float:
+        """bytes/s that come from memory at best."""
+        return max(self.copy, self.read)
+
+    def best(self, other: Limits) -> Limits:
+        """The highest of both: a limit that was measured while the machine was disturbed is no limit."""
+        return Limits(*map(max, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
+
+    def __str__(self) -> str:
+        return (
+            f"matrix product {self.product / 1e9:,.0f} GFLOP/s, copy {self.copy / 1e9:,.0f} GB/s, "
+            f"read {self.read / 1e9:,.0f} GB/s"
+        )
 
 
-class Shaped(Struct):
+class Kept(Struct):
+    """Of a summary what is not made anew."""
+
+    limits: dict[str, Limits] = {}
+
+
+class Given(Struct, Generic[Point]):
+    """What a kind of result has in a form of its own; results.Result has the rest."""
+
+    points: list[Point]
+    summary: Kept
+
+    def __post_init__(self) -> None:
+        """What a point reaches is of the limits of its device."""
+        devices = {point.device for point in self.points if isinstance(point, Shaped)}
+        if missing := devices - self.summary.limits.keys():
+            raise ValueError(f"summary.limits has no {', '.join(missing)}")
+
+
+class Shaped(Struct, kw_only=True):
     """A point of a network."""
 
     shape: str
     m: Some
     rounds: Rounds
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         Shape.parse(self.shape)
@@ -118,11 +125,10 @@ class Roofline(Struct):
     examples_per_second: Positive
 
 
-class ScalingPoint(Shaped):
+class ScalingPoint(Shaped, kw_only=True):
     """``seconds`` and the rates are None where no round was quiet."""
 
     backend: str
-    device: str
     step: str
     threads: Whole
     dtype: Literal["float32", "float64"]
@@ -142,37 +148,6 @@ class ScalingPoint(Shaped):
             raise ValueError("it is not with all rates where it has seconds, and with none where it has none")
 
 
-class Growth(Struct):
-    backend: str
-    shape: str
-    first: Some = field(name="from")
-    to: Some
-    time_over_proportional: Positive
-    extra_bytes_more: Whole | None
-
-
-class Crossover(Struct):
-    shape: str
-    cpu: str
-    m: Positive | None
-    top_m: Some
-    top_ratio: Positive
-
-
-class ScalingSummary(Struct):
-    limits: dict[str, Limits]
-    growth: list[Growth]
-    crossover: list[Crossover]
-
-
-class Scaling(Measured[ScalingPoint, ScalingSummary]):
-    def __post_init__(self) -> None:
-        """A run that goes on derives the points' rates anew."""
-        missing = {point.device for point in self.points} - self.summary.limits.keys()
-        if missing:
-            raise ValueError(f"summary.limits has no {', '.join(missing)}")
-
-
 # --- Accuracy -------------------------------------------------------------------------------------------------
 
 
@@ -184,13 +159,10 @@ class AccuracyPoint(Struct):
     error_of_gradient: NotNegative
 
 
-Accuracy = Measured[AccuracyPoint, dict[str, Any]]
-
-
 # --- Peers ----------------------------------------------------------------------------------------------------
 
 
-class PeersPoint(Shaped):
+class PeersPoint(Shaped, kw_only=True):
     part: Literal["step", "epoch"]
     case: str
     allocator: str
@@ -199,46 +171,6 @@ class PeersPoint(Shaped):
     left_out: dict[str, str]
     errors: dict[str, Number] = {}
     error_of_gradient: dict[str, Number] = {}
-
-
-class Fastest(Struct):
-    name: str
-    ratio: Positive
-
-
-class PeersRow(Struct):
-    part: str
-    case: str
-    allocator: str
-    own: str
-    step: str
-    limit: str
-    of_limit: Number
-    as_used: Fastest | None
-    by_hand: Fastest | None
-    over: dict[str, Positive]
-
-
-class MeanRatio(Struct):
-    ratio: Positive
-    least: Positive
-
-
-class Mean(Struct):
-    allocator: str
-    own: str
-    cases: Some
-    as_used: MeanRatio | None
-    by_hand: MeanRatio | None
-
-
-class PeersSummary(Struct):
-    limits: dict[str, Limits]
-    rows: list[PeersRow]
-    geometric_means: list[Mean]
-
-
-Peers = Measured[PeersPoint, PeersSummary]
 
 
 # --- Training -------------------------------------------------------------------------------------------------
@@ -258,34 +190,10 @@ class TrainingPoint(Struct):
             raise ValueError("it is not with one loss for each of its seconds")
 
 
-class TrainingTime(Struct):
-    data: str
-    contender: str
-    step: str
-    seeds: Some
-    reached: Count
-    seconds: Positive | None
-    epochs: Positive | None
-    ratio: Positive | None
-    disturbed: Count = 0
-
-
-class TrainingSummary(Struct):
-    targets: dict[str, Positive]
-    times: list[TrainingTime]
-
-    def __post_init__(self) -> None:
-        if not {row.data for row in self.times} <= self.targets.keys():
-            raise ValueError("it is not with a target for each of its times")
-
-
-Training = Measured[TrainingPoint, TrainingSummary]
-
-
 # --- The profile ----------------------------------------------------------------------------------------------
 
 
-class ProfilePoint(Shaped):
+class ProfilePoint(Shaped, kw_only=True):
     batch: Some | None
     threads: Some
     times: dict[str, Timing | None]
@@ -297,32 +205,10 @@ class ProfilePoint(Shaped):
             raise ValueError("it is not with times of all, one thread and call")
 
 
-class Split(Struct):
-    shape: str
-    m: Some
-    batch: Some | None
-    step: str
-    whole: Positive
-    parts: dict[str, Number | None]
-    reading: Positive | None
-    one_thread: Positive
-    disturbed: bool = False
-
-
-class ProfileSummary(Struct):
-    limits: dict[str, Limits]
-    splits: list[Split]
-
-
-Profile = Measured[ProfilePoint, ProfileSummary]
-
-
 # --- Tables ---------------------------------------------------------------------------------------------------
 
 
-class TablesFit(Struct):
-    """What a fit and the row of its seeds share."""
-
+class TablesPoint(Struct):
     table: str
     contender: str
     judge: bool
@@ -334,24 +220,9 @@ class TablesFit(Struct):
     cpu: Positive
     others: NotNegative
     extra: Count
-
-
-class TablesPoint(TablesFit):
     seed: Count
     limited: bool
     revision: str | None
-
-
-class TablesRow(TablesFit):
-    seeds: Some
-    limited: Count
-
-
-class TablesSummary(Struct):
-    rows: list[TablesRow]
-
-
-Tables = Measured[TablesPoint, TablesSummary]
 
 
 # --- Serving --------------------------------------------------------------------------------------------------
@@ -365,15 +236,12 @@ class ServingPoint(Struct):
     rounds: Rounds
 
 
-Serving = Measured[ServingPoint, dict[str, Any]]
-
-
 FORMS: dict[str, Any] = {
-    "scaling": Scaling,
-    "accuracy": Accuracy,
-    "peers": Peers,
-    "training": Training,
-    "profile": Profile,
-    "tables": Tables,
-    "serving": Serving,
+    "scaling": Given[ScalingPoint],
+    "accuracy": Given[AccuracyPoint],
+    "peers": Given[PeersPoint],
+    "training": Given[TrainingPoint],
+    "profile": Given[ProfilePoint],
+    "tables": Given[TablesPoint],
+    "serving": Given[ServingPoint],
 }

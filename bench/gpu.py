@@ -8,24 +8,21 @@ that has used up its seconds is ended, and what it said until then is kept; what
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from bench import machine, plots
+from bench import children, machine, plots
 from bench.machine import ROOT
 from bench.results import make_room, write
 from fullbatch.errors import InputError
@@ -39,23 +36,32 @@ SCHEMA = 1
 class Part:
     """A part: ``command`` after ``python -m`` (FOLDER stands for that of the results), and the seconds it may take.
 
-    read : makes points of what it printed; None: each line is a JSON object
-    needs : a folder beside bench/ that it cannot do without; the Docker image has not all that a checkout has
+    what : of a further part, in words;  read : makes points of what it printed; None: each line is a JSON object
+    file : that it writes itself;  needs : a folder beside bench/ that it cannot do without; the Docker image has not
+        all that a checkout has
     """
 
     name: str
     command: tuple[str, ...]
     seconds: float
+    what: str = ""
     read: Callable[[str, Path], list[dict[str, Any]]] | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    file: str = ""
     needs: str = ""
 
 
-SCALED = "gpu-scaling"  # the name of the part that is a run of bench scaling
+def _scaling(name: str, seconds: float, what: str, shapes: Sequence[str], budget: int, rounds: int) -> Part:
+    """A run of bench scaling; its points are those of the file that it writes."""
+    backends = [word for backend in ("native", "numpy", "cupy") for word in ("--backend", backend)]
+    chosen = [*backends, *(word for shape in shapes for word in ("--shape", shape)), "--to", "2e7"]
+    limits = ["--budget", str(budget), "--rounds", str(rounds), "--quiet", "0", "--no-memory"]
+    command = ("bench", "scaling", "--out", "FOLDER", "--name", f"gpu-{name}", *chosen, *limits)
+    file = f"gpu-{name}.json"
+    return Part(name, command, seconds, what, partial(_of_file, file), file)
 
 
-def _scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
-    result = json.loads((folder / f"{SCALED}.json").read_text())
+def _of_file(name: str, printed: str, folder: Path) -> list[dict[str, Any]]:
+    result = json.loads((folder / name).read_text())
     return [*result["points"], {"summary": result["summary"]}]
 
 
@@ -84,7 +90,6 @@ def _tests(printed: str, folder: Path) -> list[dict[str, Any]]:
 # A line for each test, as it ends: a part that is cut off has said how far it came. A warning of a library that is
 # newer on the card's machine than here is no failure there.
 PYTEST = ("pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--continue-on-collection-errors", "-W", "default")
-SCALING = ("--shape", "28-64-1", "--to", "2e7", "--budget", "85", "--rounds", "3", "--quiet", "0", "--no-memory")
 PARTS = (
     Part("card", ("bench.gpu_parts", "card"), 35),
     Part("steps", ("bench.gpu_parts", "steps"), 70),
@@ -94,65 +99,43 @@ PARTS = (
     Part("JAX", ("bench.gpu_parts", "jax"), 50),
     Part("streaming", ("bench.gpu_parts", "streaming"), 60),
     Part("precision", ("bench.gpu_parts", "precision"), 30),
-    Part(
-        "scaling",
-        ("bench", "scaling", "--out", "FOLDER", "--name", SCALED, "--backend", "native", "--backend", "numpy",
-         "--backend", "cupy", *SCALING),
-        110,
-        _scaling,
-    ),
-    Part("tests on the card", (*PYTEST, "-m", "gpu"), 150, _tests, needs="tests"),
-    Part("other tests", (*PYTEST, "-m", "not gpu"), 540, _tests, needs="tests"),
-)  # fmt: skip
-
-
-def _longer_scaling(printed: str, folder: Path) -> list[dict[str, Any]]:
-    result = json.loads((folder / f"{LONGER}.json").read_text())
-    return [*result["points"], {"summary": result["summary"]}]
-
-
-LONGER = "gpu-crossover"
+    _scaling("scaling", 110, "", ["28-64-1"], budget=85, rounds=3),
+    Part("tests on the card", (*PYTEST, "-m", "gpu"), 150, read=_tests, needs="tests"),
+    Part("other tests", (*PYTEST, "-m", "not gpu"), 540, read=_tests, needs="tests"),
+)
 # What is asked after that, ten minutes at a time, in the order of its worth; each writes gpu-NAME.json.
 FURTHER = (
-    Part("memcheck", ("bench.gpu_more", "memcheck"), 180),
-    Part("racecheck", ("bench.gpu_more", "racecheck"), 300),
-    Part("hashes", ("bench.gpu_more", "hashes"), 120),
-    Part("epochs", ("bench.gpu_more", "epochs"), 420),
-    Part("codes", ("bench.gpu_more", "codes"), 300),
-    Part("forms", ("bench.gpu_more", "forms"), 180),
+    Part("memcheck", ("bench.gpu_more", "memcheck"), 180, "compute-sanitizer's memcheck on every kernel"),
+    Part("racecheck", ("bench.gpu_more", "racecheck"), 300, "its racecheck"),
+    Part("hashes", ("bench.gpu_more", "hashes"), 120, "ten runs of every step and of epochs, one hash each"),
     Part(
-        "crossover",
-        ("bench", "scaling", "--out", "FOLDER", "--name", LONGER, "--backend", "native", "--backend", "numpy",
-         "--backend", "cupy", "--shape", "28-64-1", "--shape", "784-128-1", "--to", "2e7", "--budget", "440",
-         "--rounds", "7", "--quiet", "0", "--no-memory"),
-        500,
-        _longer_scaling,
+        "epochs", ("bench.gpu_more", "epochs"), 420,
+        "an epoch of Adam beside PyTorch, eager and compiled with CUDA graphs",
     ),
-    Part("streaming", ("bench.gpu_parts", "streaming"), 120),
+    Part(
+        "codes", ("bench.gpu_more", "codes"), 300,
+        "a table of codes beside its ones and zeros, full batches and epochs",
+    ),
+    Part("forms", ("bench.gpu_more", "forms"), 180, "more shapes, by every step"),
+    _scaling(
+        "crossover", 500, "m from 1,000 to 20 million beside NumPy and the native step, in more rounds",
+        ["28-64-1", "784-128-1"], budget=440, rounds=7,
+    ),
+    Part("streaming", ("bench.gpu_parts", "streaming"), 120, "the share of the copy's rate, again"),
 )  # fmt: skip
-WHAT = {
-    "memcheck": "compute-sanitizer's memcheck on every kernel",
-    "racecheck": "its racecheck",
-    "hashes": "ten runs of every step and of epochs, one hash each",
-    "epochs": "an epoch of Adam beside PyTorch, eager and compiled with CUDA graphs",
-    "codes": "a table of codes beside its ones and zeros, full batches and epochs",
-    "forms": "more shapes, by every step",
-    "crossover": "m from 1,000 to 20 million beside NumPy and the native step, in more rounds",
-    "streaming": "the share of the copy's rate, again",
-}
 
 
 def further(name: str) -> Part:
     """The further part of that name; InputError for another."""
-    found = [part for part in FURTHER if part.name == name]
-    if not found:
-        raise InputError(f"unknown part {name!r}; the known ones are {', '.join(part.name for part in FURTHER)}.")
-    return found[0]
+    known = {part.name: part for part in FURTHER}
+    if name not in known:
+        raise InputError(f"unknown part {name!r}; the known ones are {', '.join(known)}.")
+    return known[name]
 
 
 def listed() -> str:
     """The further parts, what each is and how long it may take."""
-    return "; ".join(f"{part.name} ({WHAT[part.name]}, {part.seconds / 60:.0f} min)" for part in FURTHER)
+    return "; ".join(f"{part.name} ({part.what}, {part.seconds / 60:.0f} min)" for part in FURTHER)
 
 
 # --- The run --------------------------------------------------------------------------------------------------
@@ -163,20 +146,16 @@ def measure(
     name: str = "gpu",
 ) -> dict[str, Any]:  # fmt: skip
     """Run all parts; the content of FOLDER/NAME.json. DeviceError without a card that works."""
-    card = places.place("cuda")
-    path, scaled = folder / f"{name}.json", SCALED if name == "gpu" else LONGER
+    card, path = places.place("cuda"), folder / f"{name}.json"
     result: dict[str, Any] = {
-        "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": asdict(machine.describe()),
+        "kind": "gpu", "schema": SCHEMA, "command": "python -m bench gpu", "machine": machine.describe(),
         "device": card.name, "seconds": seconds, "parts": {}, "summary": {}, "finished": False,
     }  # fmt: skip
-
-    def save() -> None:
-        write(path, _finite(result))
-
-    for old in (path, folder / f"{scaled}.json"):
+    for old in (path, *(folder / part.file for part in parts if part.file)):
         make_room(old)
         old.unlink(missing_ok=True)  # else a part that fails would be told by an earlier run's points
     deadline = time.perf_counter() + seconds
+    save = partial(write, path, result)
     for part in parts:
         left = deadline - time.perf_counter()
         own = result["parts"][part.name] = {"status": "running", "seconds": 0.0, "points": [], "error": ""}
@@ -203,72 +182,46 @@ def _why_not(part: Part, left: float, seconds: float) -> str:
 def _run(part: Part, folder: Path, seconds: float, own: dict[str, Any], save: Callable[[], None]) -> None:
     """Run one part into ``own``; nothing that it does ends the run."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", *(str(folder) if word == "FOLDER" else word for word in part.command)]
     printed: list[str] = []
     try:
-        child = Child(command, seconds, part.env)
-        for line in child.lines():
+        for line in _lines(part, folder, seconds, own):
             printed.append(line)
             if part.read is None and line.startswith("{"):
                 own["points"].append(json.loads(line))
                 own["seconds"] = time.perf_counter() - began
                 save()
-        own["status"] = "done" if child.status == 0 else "out of time" if child.timed_out else "failed"
-        if child.status != 0:
-            tail = " ".join(" ".join(child.errors or printed[-3:]).split())[-300:]
-            own["error"] = f"after {seconds:.0f} s" if child.timed_out else f"status {child.status}: {tail}"
         if part.read is not None:
             own["points"] = part.read("\n".join(printed), folder)
     except Exception as fault:  # of a part's own making: its output cannot be read, say
-        own["status"] = "failed"
-        own["error"] = f"{own['error']} {type(fault).__name__}: {' '.join(str(fault).split())[:200]}".strip()
+        own["status"], own["error"] = "failed", f"{own['error']} {children.one_line(fault)}".strip()
     own["seconds"] = time.perf_counter() - began
 
 
-class Child:
-    """A process of its own group, which is ended as a whole when its seconds are over, or when we are."""
-
-    def __init__(self, command: Sequence[str], seconds: float, env: dict[str, str]) -> None:
-        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-        self.stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.stderr, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
-            encoding="utf-8", errors="replace", env={**os.environ, "PYTHONPATH": path, **env}, start_new_session=True,
-        )  # fmt: skip
-        self.timed_out = False
-        self.status = 0
-        self.errors: list[str] = []  # the last lines of stderr
-        self.timer = threading.Timer(seconds, self._time_out)
-
-    def lines(self) -> Iterator[str]:
-        assert self.process.stdout is not None
-        self.timer.start()
+def _lines(part: Part, folder: Path, seconds: float, own: dict[str, Any]) -> Iterator[str]:
+    """What the part prints, as it does; how it ended is in ``own`` after the last one."""
+    command = [str(folder) if word == "FOLDER" else word for word in part.command]
+    began, last = time.perf_counter(), ""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
+        children.process(command, {}, stdin=subprocess.DEVNULL, stderr=errors, cwd=ROOT) as child,
+    ):
+        assert child.stdout is not None
+        timer = threading.Timer(seconds, children.end, [child])
+        timer.start()
         try:
-            with self.process.stdout:
-                yield from (line.rstrip("\n") for line in self.process.stdout)
+            for line in child.stdout:
+                last = line.rstrip("\n")
+                yield last
+            child.wait()
         finally:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)
-            self._end()
-            self.timer.cancel()
-            self.status = self.process.wait()
-            with self.stderr:
-                self.stderr.seek(0)
-                self.errors = list(self.stderr)[-5:]
-
-    def _time_out(self) -> None:
-        self.timed_out = True
-        self._end()
-
-    def _end(self) -> None:
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def _finite(value: dict[str, Any]) -> Any:
-    """With null for what JSON has no number for, as msgspec writes it."""
-    return msgspec.json.decode(msgspec.json.encode(value))
+            timer.cancel()
+        own["status"] = "done"
+        if child.returncode == -signal.SIGKILL and time.perf_counter() - began >= seconds:
+            own["status"], own["error"] = "out of time", f"after {seconds:.0f} s"
+        elif child.returncode != 0:
+            errors.seek(0)
+            tail = " ".join(" ".join([*errors][-5:] or [last]).split())[-300:]
+            own["status"], own["error"] = "failed", f"status {child.returncode}: {tail}"
 
 
 # --- What follows ---------------------------------------------------------------------------------------------
@@ -377,5 +330,5 @@ def draw(result: dict[str, Any], path: Path) -> Path:
     curves.set_ylabel("examples per second, 28-64-1")
     if points:
         curves.legend()
-    plots.save(figure, path, _finite(result))
+    plots.save(figure, path, result)
     return path

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench import gpu_parts, problem
 from bench.gpu_parts import ROWS, Points, able, attempt, passes, seconds_of
-from bench.losses import torch_loss
+from bench.losses import torch_leaves, torch_loss
 from bench.problem import Problem, Shape
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import flatten
@@ -142,11 +142,11 @@ def _epoch_of_codes(table: Codes, ones: bool, batch: int) -> dict[str, Any]:
 
 
 def on_card(p: Problem) -> tuple[Any, Examples]:
-    """The parameters as one vector, and the examples, on the card; of several classes the codes."""
+    """The parameters as one vector, and the examples, on the card; of several classes in float32 the codes."""
     import cupy
 
     X, theta = Dense(cupy.asarray(p.table).T), cupy.asarray(flatten(p.params))
-    if p.shape.sizes[-1] == 1:
+    if p.shape.sizes[-1] == 1 or p.table.dtype != np.float32:
         return theta, Examples(X, Dense(cupy.asarray(p.targets).T))
     return theta, Examples(X, OneHot(cupy.asarray(p.codes.astype(np.int32)), p.shape.sizes[-1], np.dtype("float32")))
 
@@ -176,7 +176,7 @@ def torch_epochs(
 
     X = torch.tensor(p.table, device=device)
     targets = torch.tensor(p.targets if p.shape.sizes[-1] == 1 else p.codes, device=device)
-    leaves = [torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])]
+    leaves = torch_leaves(p, device)
     optimizer = torch.optim.Adam(leaves, lr=RATE, fused=device == "cuda")
     loss = torch_loss(p.shape.output)
     function = torch.compile(loss, mode="reduce-overhead", dynamic=False) if compiled else loss
@@ -266,7 +266,7 @@ def kernels(m: int = 1300) -> Points:
     for name in OF_KERNELS:
         for dtype in DTYPES:
             p = problem.make(Shape.parse(name), m, dtype)
-            theta, examples = on_card(p) if dtype == "float32" else _of_numbers(p)
+            theta, examples = on_card(p)
             for step in able(p.network, examples.X.like):
                 _bits_of(step, p, theta, examples)
                 yield {"case": name, "dtype": dtype, "step": step}
@@ -277,13 +277,6 @@ def kernels(m: int = 1300) -> Points:
         _bits_of("coded", table, table.theta, table.there())
         _bits_of_epochs(table, table.theta, table.there(), 200)
         yield {"case": "codes", "dtype": dtype, "step": "coded"}
-
-
-def _of_numbers(p: Problem) -> tuple[Any, Examples]:
-    import cupy
-
-    X, Y = (Dense(cupy.asarray(a).T) for a in (p.table, p.targets))
-    return cupy.asarray(flatten(p.params)), Examples(X, Y)
 
 
 def sanitized(tool: str) -> Points:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import problem
-from bench.losses import in_pairs, jax_loss, torch_loss
+from bench import peers, problem
+from bench.children import one_line
 from bench.problem import Problem, Shape, error, error_of_gradient, exact
 from bench.timing import card_seconds
 from fullbatch import cost_and_gradients, gradient_descent, steps
@@ -57,10 +57,6 @@ def attempt(what: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[st
         return {**what, **work()}
     except Exception as fault:
         return {**what, "error": one_line(fault)}
-
-
-def one_line(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
 
 
 def rows_of(name: str) -> Problem:
@@ -338,26 +334,9 @@ def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Poin
 
     torch.backends.cuda.matmul.allow_tf32 = False
     yield {"package": f"torch {torch.__version__}"}
-    # Dynamic, as by default from the second shape on, it would be another program than the one to compare with.
-    loss = torch_loss("sigmoid")
-    function = torch.compile(loss, dynamic=False) if compiled else loss
     on_card = device == "cuda"
-
-    def step(p: Problem, repeats: int) -> Callable[[], Any]:
-        X, targets = (torch.tensor(a, device=device).repeat(repeats, 1) for a in (p.table, p.targets))
-        leaves = [torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])]
-
-        def call() -> Any:
-            J = function(X, targets, leaves)
-            gradient = torch.autograd.grad(J, leaves)
-            J.item()
-            if on_card:
-                torch.cuda.synchronize()
-            return in_pairs(gradient)
-
-        return call
-
-    for point in _peer(step, scale, lambda: {"peak": torch.cuda.max_memory_allocated() if on_card else None}):
+    make = partial(peers.torch_eager, device=device, compiled=compiled)
+    for point in _peer(make, scale, lambda: {"peak": torch.cuda.max_memory_allocated() if on_card else None}):
         yield point
         if on_card:
             torch.cuda.empty_cache()
@@ -367,38 +346,27 @@ def torch_peer(compiled: bool, device: str = "cuda", scale: float = 1.0) -> Poin
 def jax_peer(device: str = "cuda", scale: float = 1.0) -> Points:
     """JAX, value_and_grad under jit, in float32: its default on a card is TF32. RuntimeError where it sees no card."""
     import jax
-    import jax.numpy as jnp
 
     jax.config.update("jax_default_matmul_precision", "highest")
     here = jax.devices()[0]
     yield {"package": f"jax {jax.__version__}", "device": str(here)}
     if device == "cuda" and here.platform == "cpu":  # pip install jax has no CUDA: it would time the CPU, in silence
         raise RuntimeError("JAX sees no GPU and would compute on the CPU; install jax[cuda13].")
-    total = jax_loss("sigmoid")
-    function = jax.jit(jax.value_and_grad(lambda params, X, targets: total(params, X, targets) / len(X)))
-
-    def step(p: Problem, repeats: int) -> Callable[[], Any]:
-        X, targets = (jnp.tile(jnp.asarray(a), (repeats, 1)) for a in (p.table, p.targets))
-        params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
-        return lambda: jax.block_until_ready(function(params, X, targets))[1]
-
-    yield from _peer(step, scale, dict)
+    yield from _peer(peers.jax_jit, scale, dict)
 
 
-def _peer(
-    step: Callable[[Problem, int], Callable[[], Any]], scale: float, more: Callable[[], dict[str, Any]]
-) -> Points:
-    """A point for each case: ``step(p, repeats)`` gives a call that gives the gradient; ``more`` comes after it."""
+def _peer(make: Callable[..., peers.Step], scale: float, more: Callable[[], dict[str, Any]]) -> Points:
+    """A point for each case: ``make(p, repeats=)`` gives a step of peers.py; ``more`` comes after it."""
 
     def timed(name: str, repeats: int) -> dict[str, Any]:
-        p, found = rows_of(name), list[Any]()
-        call = step(p, repeats)
+        p = rows_of(name)
+        step, found = make(p, repeats=repeats), list[Any]()
 
-        def kept() -> None:
-            found[:] = call()
+        def call() -> None:
+            found[:] = step()
 
-        times = seconds_of(kept)
-        return {**times, **more(), "error_of_gradient": error_of_gradient(found, exact(p)[1])}
+        times = seconds_of(call)
+        return {**times, **more(), "error_of_gradient": error_of_gradient(found[1], exact(p)[1])}
 
     for name, times in CASES.items():
         repeats = max(1, int(times * scale))

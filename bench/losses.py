@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.problem import Problem
+
 
 def torch_loss(output: str) -> Callable[[Any, Any, Sequence[Any]], Any]:
     """The mean loss, of a table (k, n[0]), targets, and W, b, W, b, ...; the targets of a softmax are classes."""
@@ -18,6 +20,13 @@ def torch_loss(output: str) -> Callable[[Any, Any, Sequence[Any]], Any]:
         return criterion(F.linear(X, *leaves[-2:]), targets)
 
     return loss
+
+
+def torch_leaves(p: Problem, device: str = "cpu") -> list[Any]:
+    """W, b, W, b, ..., each with a gradient."""
+    import torch
+
+    return [torch.tensor(a, device=device, requires_grad=True) for W, b in p.params for a in (W, b[:, 0])]
 
 
 def in_pairs(arrays: Sequence[Any]) -> list[tuple[Any, Any]]:

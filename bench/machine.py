@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import os
 import platform
 import subprocess
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import fullbatch as fb
 from bench.forced import TAKEN_AWAY
-from fullbatch.machine import native_library
+from fullbatch.machine import memory, native_library
 from fullbatch.machine.threads import thread_count
 
 PACKAGES = (
@@ -33,6 +34,41 @@ VARIABLES = (
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class Blas(TypedDict):
+    library: str
+    version: str | None
+    kernels: str | None
+    threads: int
+    file: str
+    of: str  # the package whose wheel brought it; empty for the system's own
+
+
+class Gpu(TypedDict):
+    name: str
+    memory: int
+    compute_capability: str
+    driver_cuda: int
+    runtime_cuda: int
+    driver: str | None
+
+
+class Library(TypedDict):
+    """By the start of its SHA-256, and whether src/native has changed since it was compiled."""
+
+    sha256: str
+    older_than_its_sources: bool
+
+
+class Native(TypedDict):
+    """What the native step would use; which step ran, each point says."""
+
+    isa: str | None
+    usable: list[str]
+    why_not: str
+    forced: str | None
+    library: Library | None
+
+
 @dataclass(frozen=True)
 class Machine:
     """The part of a result that says where it is from. Memory in bytes; None is "not known here"."""
@@ -47,12 +83,11 @@ class Machine:
     libc: str
     python: str
     versions: dict[str, str]
-    blas: list[dict[str, Any]]
-    gpus: list[dict[str, Any]]
+    blas: list[Blas]
+    gpus: list[Gpu]
     revision: str | None
     date: str
-    # What the native step would use: "isa", "usable" here, "why_not"; which step ran, each point says.
-    native: dict[str, Any]
+    native: Native
     environment: dict[str, str] = field(default_factory=dict)  # VARIABLES that are set, and "affinity" if not to all
 
     @property
@@ -75,10 +110,11 @@ class Machine:
     @property
     def doubts(self) -> list[str]:
         """What a reader of the figures should know, a line each."""
-        library, away = self.native.get("library") or {}, self.environment.get("taken away", "")
+        library, away = self.native["library"], self.environment.get("taken away", "")
+        old = library and library["older_than_its_sources"]
         lines = {
             f"files differ from revision {self.revision}: nobody can get them again": (self.revision or "")[-1:] == "+",
-            "the native library is older than src/native: install it again": library.get("older_than_its_sources"),
+            "the native library is older than src/native: install it again": old,
             f"{self.conditions} is set": self.conditions,
             f"{away} forced kernels on the BLAS, and was taken away for this run": away,
             f"the load of the last minute was {self.load}: something else is running": (self.load or 0) > 0.5,
@@ -122,13 +158,15 @@ def _environment() -> dict[str, str]:
 
 def total_memory() -> int | None:
     """Bytes that this machine has, or that its container may use."""
-    return _least(kilobytes("/proc/meminfo", "MemTotal"), _cgroup("memory.max"))
+    limit = next(iter(_lines("/sys/fs/cgroup/memory.max")), "").strip()
+    found = [kilobytes("/proc/meminfo", "MemTotal"), int(limit) if limit.isdigit() else None]
+    return min(filter(None, found), default=None)
 
 
 def free_memory() -> int | None:
     """Bytes that can be allocated now without swapping."""
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return _least(kilobytes("/proc/meminfo", "MemAvailable"), None if limit is None or used is None else limit - used)
+    free = memory.free()
+    return int(free) if math.isfinite(free) else None
 
 
 def busy() -> float:
@@ -138,18 +176,9 @@ def busy() -> float:
     return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
 
 
-def _least(*values: int | None) -> int | None:
-    return min((value for value in values if value is not None), default=None)
-
-
 def kilobytes(path: str, name: str) -> int | None:
     """Bytes, of a line "NAME: 123 kB" of a file in /proc."""
     return next((int(line.split()[1]) * 1024 for line in _lines(path) if line.startswith(name + ":")), None)
-
-
-def _cgroup(name: str) -> int | None:
-    value = next(iter(_lines(f"/sys/fs/cgroup/{name}")), "").strip()
-    return int(value) if value.isdigit() else None
 
 
 def _lines(path: str) -> list[str]:
@@ -183,22 +212,20 @@ def _versions() -> dict[str, str]:
     return {**found, "fullbatch": fb.__version__}
 
 
-def _blas() -> list[dict[str, Any]]:
+def _blas() -> list[Blas]:
     from threadpoolctl import threadpool_info
 
     # In an order of their own: threadpoolctl's is another in each process, and --resume compares them.
+    names = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS"}
     return [
-        {
-            "library": {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS"}.get(
-                pool["internal_api"], pool["internal_api"]
-            ),
-            "version": pool["version"],
-            "kernels": pool.get("architecture"),
-            "threads": pool["num_threads"],
-            "file": Path(pool["filepath"]).name,
-            # SciPy's wheel brings one too.
-            "of": _owner(Path(pool["filepath"])),
-        }
+        Blas(
+            library=names.get(pool["internal_api"], pool["internal_api"]),
+            version=pool["version"],
+            kernels=pool.get("architecture"),
+            threads=pool["num_threads"],
+            file=Path(pool["filepath"]).name,
+            of=_owner(Path(pool["filepath"])),  # SciPy's wheel brings one too
+        )
         for pool in sorted(threadpool_info(), key=lambda pool: str(pool["filepath"]))
         if pool["user_api"] == "blas"
     ]
@@ -209,7 +236,7 @@ def _owner(library: Path) -> str:
     return next((part.removesuffix(".libs") for part in library.parts if part.endswith(".libs")), "")
 
 
-def _native() -> dict[str, Any]:
+def _native() -> Native:
     isa = native_library.isa()
     return {
         "isa": isa and isa[1],
@@ -220,8 +247,7 @@ def _native() -> dict[str, Any]:
     }
 
 
-def _library() -> dict[str, Any] | None:
-    """The library's file by the start of its SHA-256, and whether src/native has changed since it was compiled."""
+def _library() -> Library | None:
     library = native_library.load()
     if library is None:
         return None
@@ -233,31 +259,24 @@ def _library() -> dict[str, Any] | None:
     }
 
 
-def _gpus() -> list[dict[str, Any]]:
+def _gpus() -> list[Gpu]:
     if not any(device.name != "cpu" and device.usable for device in fb.devices()):
         return []
     import cupy
 
     runtime = cupy.cuda.runtime
-    gpus = []
-    for index in range(runtime.getDeviceCount()):
-        properties = runtime.getDeviceProperties(index)
-        gpus.append(
-            {
-                "name": properties["name"].decode(),
-                "memory": int(properties["totalGlobalMem"]),
-                "compute_capability": f"{properties['major']}.{properties['minor']}",
-                "driver_cuda": runtime.driverGetVersion(),
-                "runtime_cuda": runtime.runtimeGetVersion(),
-                "driver": _nvidia_driver(),
-            }
+    driver = next(iter(_lines("/proc/driver/nvidia/version")), "").removeprefix("NVRM version:").strip() or None
+    return [
+        Gpu(
+            name=card["name"].decode(),
+            memory=int(card["totalGlobalMem"]),
+            compute_capability=f"{card['major']}.{card['minor']}",
+            driver_cuda=runtime.driverGetVersion(),
+            runtime_cuda=runtime.runtimeGetVersion(),
+            driver=driver,
         )
-    return gpus
-
-
-def _nvidia_driver() -> str | None:
-    version = next(iter(_lines("/proc/driver/nvidia/version")), "")
-    return version.removeprefix("NVRM version:").strip() or None
+        for card in map(runtime.getDeviceProperties, range(runtime.getDeviceCount()))
+    ]
 
 
 @cache

@@ -7,15 +7,14 @@ step the mark says how far it rose. That sees every allocation, whoever made it.
 from __future__ import annotations
 
 import ctypes
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench import children, own
 from bench.machine import kilobytes
-from bench.problem import Shape, make
+from bench.problem import Problem, Shape, make
 from fullbatch import cost_and_gradients
 
 WARM_UP = 4096  # examples of the step before: what it imports is not the step's own
@@ -49,29 +48,19 @@ def of_step(shape: Shape, m: int, dtype: str, threads: int | None, native: str |
     """
     if not Path("/proc/self/clear_refs").exists():
         return None
-    request = {"sizes": shape.sizes, "m": m, "dtype": dtype, "threads": threads, "native": native}
-    try:
-        answers = list(children.lines("bench.memory", request))
-    except children.ChildError:
-        return None
-    return int(answers[0]["extra"]) if answers else None
+    with suppress(children.ChildError):
+        extra: int | None = children.call(_of_step, shape.name, m, dtype, threads, native)
+        return extra
+    return None
 
 
-def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    problem = make(Shape(tuple(request["sizes"])), request["m"], request["dtype"])
+def _of_step(shape: str, m: int, dtype: str, threads: int | None, native: str | None) -> int | None:
+    p = make(Shape.parse(shape), m, dtype)
 
-    def step(m: int) -> None:
-        cost_and_gradients(
-            problem.network, problem.params, problem.X[:, :m], problem.Y[:, :m], threads=request["threads"]
-        )
+    def step(p: Problem) -> None:
+        cost_and_gradients(p.network, p.params, p.X, p.Y, threads=threads)
 
-    with own.forced(request["native"]):
-        step(min(WARM_UP, problem.m))
-        try:
-            yield {"extra": peak_beyond(lambda: step(problem.m))}
-        except OSError:  # some containers forbid it
-            return
-
-
-if __name__ == "__main__":
-    sys.exit(children.serve(_answer))
+    with own.forced(native), suppress(OSError):  # some containers forbid it
+        step(p.head(WARM_UP))
+        return peak_beyond(lambda: step(p))
+    return None

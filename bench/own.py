@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,6 +89,31 @@ def seen() -> Iterator[dict[str, None]]:
         yield labels
     finally:
         steps.make, minibatches.make = make_step, make_batches
+
+
+class EachEpoch:
+    """A callback of scikit-learn's protocol: ``note()`` is called at the end of each epoch."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self.note = note
+
+    def setup(self, estimator: Any, context: Any) -> None: ...
+
+    def teardown(self, estimator: Any, context: Any) -> None: ...
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None: ...
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        if context.max_subtasks == 0:  # the whole fit has its epochs as subtasks
+            self.note()
+
+
+class EachModel(EachEpoch):
+    """The same, and ``note`` gets the model as it is then, which costs a copy of it."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
+        if context.max_subtasks == 0:
+            self.note(fitted_estimator)
 
 
 def other_than(value: str | None, ran: str) -> str | None:

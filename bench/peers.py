@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 import platform
 import statistics
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,11 +22,11 @@ import numpy as np
 
 from bench import children, minibatch, own, problem, roofline
 from bench.contest import Entry, Field, Span, Trial, field_of, point
-from bench.losses import in_pairs, jax_loss, torch_loss
+from bench.forms import Limits
+from bench.losses import in_pairs, jax_loss, torch_leaves, torch_loss
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
-from bench.roofline import Limits
-from bench.runs import Job, Say, no_room, one_by_one
+from bench.runs import Job, Run, no_room, one_by_one
 from bench.timing import Contender, Rules, cut, disturbed, too_long, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Params
@@ -147,34 +146,30 @@ def _sklearn_logistic(p: Problem) -> Step:
 # --- PyTorch --------------------------------------------------------------------------------------------------
 
 
-def _torch_data(p: Problem) -> tuple[Any, Any, list[Any]]:
+def torch_eager(p: Problem, device: str = "cpu", repeats: int = 1, compiled: bool = False) -> Step:
+    """PyTorch with automatic differentiation, on whole arrays: the rows so many times over; and by torch.compile."""
     import torch
 
-    leaves = [torch.tensor(array, requires_grad=True) for layer in p.params for array in (layer.W, layer.b[:, 0])]
-    targets = torch.from_numpy(p.targets) if p.shape.output == "sigmoid" else torch.from_numpy(p.codes)
-    return torch.from_numpy(p.table), targets, leaves
+    def placed(array: np.ndarray) -> Any:
+        there = torch.from_numpy(array).to(device)
+        return there if repeats == 1 else torch.cat([there] * repeats)
 
-
-def torch_eager(p: Problem, compiled: bool = False) -> Step:
-    """PyTorch with automatic differentiation, on whole arrays."""
-    import torch
-
-    X, targets, leaves = _torch_data(p)
-    loss = torch_loss(p.shape.output)
-    if compiled:
-        loss = torch.compile(loss)
+    X, targets = placed(p.table), placed(p.targets if p.shape.output == "sigmoid" else p.codes)
+    leaves = torch_leaves(p, device)
+    # Dynamic, as by default from the second shape on, it would be another program than the one to compare with.
+    loss = torch.compile(torch_loss(p.shape.output), dynamic=False) if compiled else torch_loss(p.shape.output)
 
     def step() -> tuple[float, list[tuple[Any, Any]]]:
         J = loss(X, targets, leaves)
         gradients = torch.autograd.grad(J, leaves)
+        if device == "cuda":
+            torch.cuda.synchronize()
         return J.item(), in_pairs(gradients)
 
     return step
 
 
-def torch_compile(p: Problem) -> Step:
-    """The same, through torch.compile."""
-    return torch_eager(p, compiled=True)
+torch_compile = partial(torch_eager, compiled=True)
 
 
 def hand_block(p: Problem) -> int:
@@ -226,15 +221,15 @@ def torch_blocks(p: Problem) -> Step:
 # --- JAX ------------------------------------------------------------------------------------------------------
 
 
-def jax_jit(p: Problem) -> Step:
-    """JAX: value_and_grad under jit, on whole arrays."""
+def jax_jit(p: Problem, device: str = "cpu", repeats: int = 1) -> Step:
+    """JAX: value_and_grad under jit, on whole arrays: the rows so many times over. It says itself where."""
     import jax
     import jax.numpy as jnp
 
-    X, targets = jnp.asarray(p.table), jnp.asarray(p.targets)
+    X, targets = (jnp.tile(jnp.asarray(array), (repeats, 1)) for array in (p.table, p.targets))
     params = [(jnp.asarray(W), jnp.asarray(b[:, 0])) for W, b in p.params]
     total = jax_loss(p.shape.output)
-    function = jax.jit(jax.value_and_grad(lambda params, X, targets: total(params, X, targets) / p.m))
+    function = jax.jit(jax.value_and_grad(lambda params, X, targets: total(params, X, targets) / len(X)))
     return lambda: jax.block_until_ready(function(params, X, targets))
 
 
@@ -326,11 +321,14 @@ class Settings:
 class Work(NamedTuple):
     """One case under one allocator. ``batch`` is None for a step."""
 
-    name: str
+    shape: Shape
     m: int
     batch: int | None
     allocator: str
-    bytes_needed: int
+
+    @property
+    def name(self) -> str:
+        return self.shape.name if self.batch is None else minibatch.case_name(self.batch)
 
     def __str__(self) -> str:
         return f"{self.name} at m = {self.m:,}, {self.allocator} allocator"
@@ -340,18 +338,17 @@ def work_of(settings: Settings) -> list[Work]:
     """All there is to do, in order: every case under one allocator first, so that a budget that is short costs the
     second ratio of some cases, and not the last cases altogether.
     """
-    cases: list[tuple[str, int, int | None, int]] = []
-    for name in settings.cases:
-        m = max(100, int(CASES[name] * settings.scale))
-        cases.append((name, m, None, bytes_needed(Shape.parse(name), m)))
-    for batch in settings.batches:
-        rows = max(2 * batch, int(minibatch.ROWS * settings.scale))
-        cases.append((minibatch.case_name(batch), rows, batch, bytes_needed(minibatch.SHAPE, rows)))
-    return [Work(n, m, batch, allocator, need) for allocator in settings.allocators for n, m, batch, need in cases]
+    scale = settings.scale
+    cases: list[tuple[Shape, int, int | None]] = [
+        *((Shape.parse(name), max(100, int(CASES[name] * scale)), None) for name in settings.cases),
+        *((minibatch.SHAPE, max(2 * batch, int(minibatch.ROWS * scale)), batch) for batch in settings.batches),
+    ]
+    return [Work(*case, allocator) for allocator in settings.allocators for case in cases]
 
 
-def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Say) -> None:
-    """Time all cases under each allocator into ``result``; ``save`` is called after each."""
+def run(settings: Settings, here: Run) -> None:
+    """Time all cases under each allocator."""
+    here.summary = summary
     least: dict[str, float] = {}  # seconds of a case at the least, by its name, once it is known
 
     def measured(work: Work, share: float, left: float) -> dict[str, Any]:
@@ -365,11 +362,9 @@ def run(settings: Settings, result: Any, *, save: Callable[[], None], say: Say) 
     jobs = [
         Job(str(work), partial(beyond, work), partial(measured, work))
         for work in work_of(settings)
-        if not result.has(case=work.name, allocator=work.allocator)
+        if not here.result.has(case=work.name, allocator=work.allocator)
     ]
-    one_by_one(
-        jobs, result, settings.budget, summary=summary, describe=describe, quick=settings.scale < 1, save=save, say=say
-    )
+    one_by_one(here, jobs, describe, quick=settings.scale < 1)
 
 
 def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | None:
@@ -378,26 +373,23 @@ def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | 
         return "only glibc can be told to keep memory"
     if least > left:
         return f"it takes about {least:,.0f} s, {too_long(settings.budget)}"
-    return no_room(work.bytes_needed, free_memory(), "up to ")
+    return no_room(bytes_needed(work.shape, work.m), free_memory(), "up to ")
 
 
 def _measured(work: Work, settings: Settings, share: float, left: float) -> dict[str, Any]:
-    request = {
-        "name": work.name, "m": work.m, "batch": work.batch, "peers": settings.peers, "rules": asdict(settings.rules),
-        "share": share, "left": left,
-    }  # fmt: skip
     environment = {"GLIBC_TUNABLES": ALLOCATORS[work.allocator], **ON_CPU}
-    (answer,) = children.lines("bench.peers", request, env=environment)
-    return {**answer, "allocator": work.allocator}
+    asked = work.shape.name, work.m, work.batch, settings.peers, settings.rules, share, left
+    return {**children.call(answer, *asked, env=environment), "allocator": work.allocator}
 
 
-def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    rules, names, m = Rules(**request["rules"]), request["peers"], request["m"]
-    span = Span.from_now(request["share"], request["left"])
-    if request["batch"] is None:
-        yield case(request["name"], m, names, rules, span)
-    else:
-        yield minibatch.case(m, request["batch"], names, rules, span)
+def answer(
+    shape: str, m: int, batch: int | None, names: Sequence[str], rules: dict[str, Any], share: float, left: float
+) -> dict[str, Any]:
+    """What the process of a case is asked for."""
+    span = Span.from_now(share, left)
+    if batch is None:
+        return case(shape, m, names, Rules(**rules), span)
+    return minibatch.case(m, batch, names, Rules(**rules), span)
 
 
 def describe(measured: dict[str, Any]) -> str:
@@ -411,9 +403,9 @@ def describe(measured: dict[str, Any]) -> str:
 # --- What follows ---------------------------------------------------------------------------------------------
 
 
-def summary(points: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+def summary(points: Sequence[dict[str, Any]], limits: Mapping[str, Limits]) -> dict[str, Any]:
     """For each case, allocator and own way: what it reaches of the machine's limit, and how much longer others take."""
-    rows = [row for one in points for row in _rows(one, limits)]
+    rows = [row for one in points for row in _rows(one, limits["cpu"])]
     means = []
     first = list(CASES)[:MEAN_OVER]
     for allocator, name in dict.fromkeys((row["allocator"], row["own"]) for row in rows):
@@ -425,7 +417,7 @@ def summary(points: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
             mean[kind] = {"ratio": statistics.geometric_mean(ratios), "least": min(ratios)} if whole else None
         if mean["as_used"] or mean["by_hand"]:
             means.append(mean)
-    return {"limits": roofline.to_json({"cpu": limits}), "rows": rows, "geometric_means": means}
+    return {"limits": roofline.to_json(limits), "rows": rows, "geometric_means": means}
 
 
 def _rows(one: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
@@ -459,7 +451,3 @@ KINDS = {
     "step": {name: peer.kind for name, peer in PEERS.items()},
     "epoch": {name: contender.kind for name, contender in minibatch.CONTENDERS.items()},
 }
-
-
-if __name__ == "__main__":
-    sys.exit(children.serve(_answer))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def draw(result: Result, path: Path) -> list[Path]:
             return []
         FigureCanvasAgg(figure)
         file = path.with_suffix(".png")
-        save(figure, file, asdict(result))
+        save(figure, file, result)
     return [file]
 
 
@@ -122,7 +121,7 @@ def _ticks(axes: Any, wanted: Sequence[float]) -> None:
 
 
 def _scaling(result: Result) -> Any:
-    file: forms.Scaling = result.typed()
+    file = result.typed()
     points = [p for p in file.points if p.seconds is not None]
     shapes = list(dict.fromkeys(p.shape for p in points))
     if not shapes:
@@ -136,7 +135,7 @@ def _scaling(result: Result) -> Any:
         + ["disturbed"] * disturbed(points),
     )  # fmt: skip
     grid = figure.subplots(2, len(shapes), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
-    crossings = {c.shape: c.m for c in file.summary.crossover}
+    crossings = {c["shape"]: c["m"] for c in file.summary["crossover"]}
     for (above, below), shape in zip(grid.T, shapes, strict=True):
         _title(above, shape.replace("-", " - "))
         here = [p for p in points if p.shape == shape]
@@ -299,7 +298,7 @@ def _ratio(axes: Any, point: Any, name: str, y: int) -> None:
 
 
 def _training(result: Result) -> Any:
-    file: forms.Training = result.typed()
+    file = result.typed()
     data = grouped(file.points, lambda p: p.data)
     trained = grouped(file.points, lambda p: p.contender)
     colours = dict(zip(trained, LINES, strict=False))
@@ -326,9 +325,9 @@ def _training(result: Result) -> Any:
     return figure
 
 
-def _reached(axes: Any, summary: forms.TrainingSummary, name: str, colours: dict[str, str]) -> None:
+def _reached(axes: Any, summary: dict[str, Any], name: str, colours: dict[str, str]) -> None:
     """The loss to reach, and when each did: a dot at its median."""
-    target = summary.targets.get(name)
+    target = summary["targets"].get(name)
     if target is None:
         return
     axes.axhline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -336,10 +335,10 @@ def _reached(axes: Any, summary: forms.TrainingSummary, name: str, colours: dict
         f"to reach:\n{target:.4f}", (1, target), xycoords=("axes fraction", "data"), xytext=(3, 0),
         textcoords="offset points", va="center", fontsize=7,
     )  # fmt: skip
-    for row in sorted(summary.times, key=lambda row: row.contender == USUAL):  # fullbatch on top
-        if row.data == name and row.seconds is not None:
+    for row in sorted(summary["times"], key=lambda row: row["contender"] == USUAL):  # fullbatch on top
+        if row["data"] == name and row["seconds"] is not None:
             axes.plot(
-                [row.seconds], [target], marker="o", markersize=7, color=colours.get(row.contender, INK),
+                [row["seconds"]], [target], marker="o", markersize=7, color=colours.get(row["contender"], INK),
                 markeredgecolor="white", markeredgewidth=0.8, linestyle="", zorder=3,
             )  # fmt: skip
 
@@ -349,9 +348,9 @@ def _reached(axes: Any, summary: forms.TrainingSummary, name: str, colours: dict
 
 def _tables(result: Result) -> Any:
     """A row for each table: losses and seconds of all, over those of the better of the trees."""
-    file: forms.Tables = result.typed()
-    by_table = grouped(file.summary.rows, lambda row: row.table)
-    names = list(grouped(file.summary.rows, lambda row: row.contender))
+    file = result.typed()
+    by_table = grouped(file.summary["rows"], lambda row: row["table"])
+    names = list(grouped(file.summary["rows"], lambda row: row["contender"]))
     figure = _figure(
         9, 1.6 + 0.34 * len(by_table), result, "Real tables: loss and time over those of the better of the trees",
         "Means of the seeds of held-out log-loss, or of the root of the mean square error (of which the square is the "
@@ -359,27 +358,29 @@ def _tables(result: Result) -> Any:
         legend=names,
     )  # fmt: skip
     losses, seconds = figure.subplots(1, 2, sharey=True)
-    order = sorted(by_table, key=lambda name: (by_table[name][0].judge, by_table[name][0].rows))
+    order = sorted(by_table, key=lambda name: (by_table[name][0]["judge"], by_table[name][0]["rows"]))
     for y, name in enumerate(order):
-        best = min((row for row in by_table[name] if row.contender in BOOSTED), key=lambda row: row.loss, default=None)
+        best = min(
+            (row for row in by_table[name] if row["contender"] in BOOSTED), key=lambda row: row["loss"], default=None
+        )
         if best is None:
             continue
         for row in by_table[name]:
-            colour = LINES[names.index(row.contender)]
+            colour = LINES[names.index(row["contender"])]
             style: Any = {
-                "marker": "o", "linestyle": "", "markersize": 6, "color": colour, "label": row.contender,
-                "markerfacecolor": "white" if row.limited else colour,
+                "marker": "o", "linestyle": "", "markersize": 6, "color": colour, "label": row["contender"],
+                "markerfacecolor": "white" if row["limited"] else colour,
             }  # fmt: skip
-            losses.plot([row.loss / best.loss], [y], **style)
-            seconds.plot([row.seconds / best.seconds], [y], **style)
-    judged = sum(not by_table[name][0].judge for name in order)
+            losses.plot([row["loss"] / best["loss"]], [y], **style)
+            seconds.plot([row["seconds"] / best["seconds"]], [y], **style)
+    judged = sum(not by_table[name][0]["judge"] for name in order)
     for axes, title in ((losses, "loss"), (seconds, "seconds")):
         axes.axvline(1, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.axhline(judged - 0.5, color=QUIET, linewidth=0.7)
         axes.set_xlabel(f"{title}, 1: the better of the trees")
         axes.grid(True, axis="x")
     seconds.set_xscale("log")
-    losses.set_yticks(range(len(order)), [f"{name} ({short(by_table[name][0].rows)})" for name in order])
+    losses.set_yticks(range(len(order)), [f"{name} ({short(by_table[name][0]['rows'])})" for name in order])
     losses.set_ylim(len(order) - 0.5, -0.5)
     _legend(figure, (losses,))
     return figure

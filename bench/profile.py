@@ -16,7 +16,7 @@ each other is in neither. What is left after all parts is the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +26,10 @@ import numpy as np
 
 from bench import minibatch, own, peers, problem, roofline
 from bench.contest import Field, Span, point
+from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
-from bench.results import Result
-from bench.roofline import Limits
-from bench.runs import Job, Say, no_room, one_by_one
+from bench.runs import Job, Run, no_room, one_by_one
 from bench.timing import Contender, Rules, cut, disturbed, wall
 from fullbatch import MLPClassifier, Network, cost_and_gradients
 from fullbatch.machine.threads import one_blas_thread, thread_count
@@ -100,8 +99,9 @@ def epoch_without(p: Problem, batch: int) -> dict[str, Callable[[], Any]]:
 # --- The run --------------------------------------------------------------------------------------------------
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """Take everything apart, into ``result``; ``save`` is called after each."""
+def run(settings: Settings, here: Run) -> None:
+    """Take everything apart."""
+    here.summary = summary
 
     def measured(shape: Shape, m: int, batch: int | None, share: float, left: float) -> dict[str, Any]:
         return _one(shape, m, batch, settings.rules, Span.from_now(share, left))
@@ -112,11 +112,9 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
     jobs = [
         Job(_name(shape.name, batch), partial(beyond, shape, m), partial(measured, shape, m, batch))
         for shape, m, batch in work_of(settings)
-        if not result.has(shape=shape.name, batch=batch)
+        if not here.result.has(shape=shape.name, batch=batch)
     ]
-    one_by_one(
-        jobs, result, settings.budget, summary=summary, describe=describe, quick=settings.scale < 1, save=save, say=say
-    )
+    one_by_one(here, jobs, describe, quick=settings.scale < 1)
 
 
 def _name(shape: str, batch: int | None) -> str:
@@ -152,10 +150,10 @@ def _one(shape: Shape, m: int, batch: int | None, rules: Rules, span: Span) -> d
 # --- What follows ---------------------------------------------------------------------------------------------
 
 
-def summary(points: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+def summary(points: Sequence[dict[str, Any]], limits: Mapping[str, Limits]) -> dict[str, Any]:
     return {
-        "limits": roofline.to_json({"cpu": limits}),
-        "splits": [split(one, limits) for one in points if all(one["times"].values())],
+        "limits": roofline.to_json(limits),
+        "splits": [split(one, limits["cpu"]) for one in points if all(one["times"].values())],
     }
 
 

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 
 from bench import forms, gpu, render
 from bench.machine import Machine
-from bench.results import Result, load_all, of_gpu
-from bench.roofline import Limits
+from bench.results import Measured, Result, load_all, of_gpu
 from bench.training import MARGIN
 from fullbatch.errors import InputError
 
@@ -113,13 +112,13 @@ class Section:
         return "\n\n".join(made) or f"Not measured yet: `python -m bench {self.kind} --out bench/results`."
 
 
-def _scaling_table(file: forms.Scaling) -> str:
+def _scaling_table(file: Measured) -> str:
     points = [p for p in file.points if p.seconds is not None]
     shown = []
     for here in render.grouped(points, lambda p: (p.shape, p.backend)).values():
         here.sort(key=lambda p: p.m)
         shown += [p for p in here if p.m in (10**4, 10**5, 10**6, 10**7)] or here[-1:]
-    words = [f"- {render.crossing(c)}" for c in file.summary.crossover]
+    words = [f"- {render.crossing(c)}" for c in file.summary["crossover"]]
     steps = {p.backend: f"{p.backend}: {_step(p)}" for p in points}
     words.append(f"\nWhat ran: {'; '.join(steps.values())}. {_limits(file)}")
     table = render.scaling(file, shown, readme=True).markdown
@@ -153,12 +152,12 @@ def _step(point: forms.ScalingPoint) -> str:
     return f"the {point.step} step on {where}"
 
 
-def _limits(file: forms.Measured[Any, Any]) -> str:
-    limits = {device: Limits(limit.product, limit.copy, limit.read) for device, limit in file.summary.limits.items()}
-    return " ".join(f"The limits measured beside it, {device}: {limit}." for device, limit in limits.items())
+def _limits(file: Measured) -> str:
+    told = file.limits.items()
+    return " ".join(f"The limits measured beside it, {device}: {limits}." for device, limits in told)
 
 
-def _times(file: forms.Peers, part: str) -> str:
+def _times(file: Measured, part: str) -> str:
     """Milliseconds of all, then what our own ways reach of the machine's limit, and how much faster they are."""
     points = [p for p in file.points if p.part == part]
     if not points:
@@ -168,26 +167,26 @@ def _times(file: forms.Peers, part: str) -> str:
     words += render.few(points)
     missing = {f"{name}: {reason}" for p in points for name, reason in p.left_out.items()}
     words += [f"Left out: {line}." for line in sorted(missing)]
-    tables = [render.times(points, {row.own for row in file.summary.rows}).markdown]
+    tables = [render.times(points, {row["own"] for row in file.summary["rows"]}).markdown]
     ratios, *means = render.ratios(file, part)
     tables.append(ratios.markdown)
     tables += [text for mean in means for text in (f"{mean.title}:", mean.markdown)]
     return "\n\n".join([*tables, " ".join(words)])
 
 
-def _serving(file: forms.Serving) -> str:
+def _serving(file: Measured) -> str:
     return f"{render.serving(file, readme=True).markdown}\n\n{render.rounds(file.points)}".strip()
 
 
-def _training_table(file: forms.Training) -> str:
+def _training_table(file: Measured) -> str:
     mark = (
         "To reach: the best held-out loss of scikit-learn's worst seed, and "
         f"{render.per_cent(MARGIN - 1)} above it. Medians over the seeds. {render.rounds(file.points)}"
     ).strip()
-    return f"{render.training(file, readme=True).markdown}\n\n{mark}" if file.summary.times else ""
+    return f"{render.training(file, readme=True).markdown}\n\n{mark}" if file.summary["times"] else ""
 
 
-def _profile_table(file: forms.Profile) -> str:
+def _profile_table(file: Measured) -> str:
     tables = [f"{grid.title}:\n\n{grid.markdown}" for grid in render.profile(file)]
     words = " ".join(filter(None, [*render.profile_words(file), _limits(file)]))
     return "\n\n".join([*tables, words]) if tables else ""
@@ -206,8 +205,8 @@ def _gpu(source: Source) -> str:
     return "\n\n".join(made) or unmeasured
 
 
-def _tables(file: forms.Tables) -> str:
-    words = "\n".join(f"- {line}" for line in render.verdicts(file.summary.rows))
+def _tables(file: Measured) -> str:
+    words = "\n".join(f"- {line}" for line in render.verdicts(file.summary["rows"]))
     return f"{render.tables(file, readme=True).markdown}\n\n{words}".strip()
 
 
@@ -244,7 +243,7 @@ def _best(values: dict[str, float | None], shown: Callable[[float], str]) -> lis
     return [shown(min(some)) if some else "" for some in found]
 
 
-def _front_of_peers(file: forms.Peers | None) -> Iterator[list[str]]:
+def _front_of_peers(file: Measured | None) -> Iterator[list[str]]:
     """Times of a step and an epoch."""
     points = [p for p in (file.points if file else []) if p.allocator == "default"]
     for p in points:
@@ -254,7 +253,7 @@ def _front_of_peers(file: forms.Peers | None) -> Iterator[list[str]]:
             yield [f"{what}, {p.case}, {p.m:,} rows, ms", *_best(times, lambda v: render.figures(v, 1e-3))]
 
 
-def _front_of_accuracy(file: forms.Accuracy | None, peers: forms.Peers | None) -> Iterator[list[str]]:
+def _front_of_accuracy(file: Measured | None, peers: Measured | None) -> Iterator[list[str]]:
     """How far the gradient over the most examples is off; without a run of its own, by that of the peers."""
     if points := file.points if file else []:
         shape, m = points[0].shape, points[0].m
@@ -267,16 +266,16 @@ def _front_of_accuracy(file: forms.Accuracy | None, peers: forms.Peers | None) -
     yield [f"float32 gradient over {m:,} rows, {shape}, off by", *_best(errors, render.off_by)]
 
 
-def _front_of_training(file: forms.Training | None) -> Iterator[list[str]]:
+def _front_of_training(file: Measured | None) -> Iterator[list[str]]:
     """Seconds to scikit-learn's loss, of the data set with the most epochs' worth of rows: the last one."""
-    rows = file.summary.times if file else []
+    rows = file.summary["times"] if file else []
     if rows:
-        data = rows[-1].data
-        times = {row.contender: row.seconds for row in rows if row.data == data}
+        data = rows[-1]["data"]
+        times = {row["contender"]: row["seconds"] for row in rows if row["data"] == data}
         yield [f"{data}: to scikit-learn's held-out loss, s", *_best(times, render.figures)]
 
 
-def _front_of_scaling(file: forms.Scaling | None) -> Iterator[list[str]]:
+def _front_of_scaling(file: Measured | None) -> Iterator[list[str]]:
     """What the largest number of rows takes beyond the data."""
     points = [p for p in (file.points if file else []) if p.backend == "native" and p.extra_bytes and p.seconds]
     if points:

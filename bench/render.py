@@ -17,11 +17,12 @@ from rich.table import Table
 from bench import forms
 from bench.own import USUAL
 from bench.profile import PARTS as PROFILE
-from bench.results import Result
+from bench.results import Measured, Result
 from bench.roofline import wrong
 from bench.tables import BUSY, verdicts
 from bench.training import MARGIN
 
+Follows = dict[str, Any]  # a row of what follows from the points
 WIDTH = 240
 ENOUGH = 3  # rounds for a median
 
@@ -225,10 +226,10 @@ def few(points: Iterable[forms.PeersPoint]) -> list[str]:
 STEP, EPOCH = "One full-batch cost and gradient", "One epoch of mini-batch Adam"
 
 
-def scaling(file: forms.Scaling, points: Iterable[forms.ScalingPoint], *, readme: bool = False) -> Grid:
+def scaling(file: Measured, points: Iterable[forms.ScalingPoint], *, readme: bool = False) -> Grid:
     """A row for each of the points."""
     points = list(points)
-    growth = {(g.shape, g.backend, g.to): against(g) for g in file.summary.growth}
+    growth = {(g["shape"], g["backend"], g["to"]): against(g) for g in file.summary["growth"]}
     off = [Column("gradient off by", lambda p: off_by(p.error_of_gradient), spare=4)]
     columns = [
         Column("network", lambda p: p.shape, words=True),
@@ -246,35 +247,32 @@ def scaling(file: forms.Scaling, points: Iterable[forms.ScalingPoint], *, readme
     return Grid.of(STEP, columns, points, readme=readme)
 
 
-def against(g: forms.Growth) -> str:
+def against(g: Follows) -> str:
     """The time by proportion to m: "+3 %"."""
-    return f"{100 * (g.time_over_proportional - 1):+.0f} %"
+    return f"{100 * (g['time_over_proportional'] - 1):+.0f} %"
 
 
-def _scaling(file: forms.Scaling) -> list[Grid]:
+def _scaling(file: Measured) -> list[Grid]:
     return [scaling(file, sorted(file.points, key=lambda p: (p.shape, p.m, p.backend)))]
 
 
-def _scaling_words(file: forms.Scaling) -> list[str]:
+def _scaling_words(file: Measured) -> list[str]:
     lines = [
-        f"{g.backend}, {g.shape}, m {g.first:,} to {g.to:,}: time {against(g)} against proportion"
-        + ("." if g.extra_bytes_more is None else f", memory {g.extra_bytes_more / 1e6:+.1f} MB.")
-        for g in file.summary.growth
+        f"{g['backend']}, {g['shape']}, m {g['from']:,} to {g['to']:,}: time {against(g)} against proportion"
+        + ("." if g["extra_bytes_more"] is None else f", memory {g['extra_bytes_more'] / 1e6:+.1f} MB.")
+        for g in file.summary["growth"]
     ]
     shared = {(p.shape, p.m): p for p in file.points}  # by all backends
-    return [*lines, *map(crossing, file.summary.crossover), rounds(shared.values()), accuracy(file.points)]
+    return [*lines, *map(crossing, file.summary["crossover"]), rounds(shared.values()), accuracy(file.points)]
 
 
-def crossing(c: forms.Crossover) -> str:
+def crossing(c: Follows) -> str:
     """Where the GPU overtakes the CPU, in words."""
-    if c.m is None:
-        return (
-            f"{c.shape}: the GPU does not overtake the CPU ({c.cpu}) up to m = {c.top_m:,} (ratio {c.top_ratio:.2f})."
-        )
-    return (
-        f"{c.shape}: the GPU overtakes the CPU ({c.cpu}) at m = {figures(c.m)}; "
-        f"at m = {c.top_m:,} it is {figures(c.top_ratio)} times as fast."
-    )
+    shape, cpu, top = c["shape"], c["cpu"], f"{c['top_m']:,}"
+    if c["m"] is None:
+        return f"{shape}: the GPU does not overtake the CPU ({cpu}) up to m = {top} (ratio {c['top_ratio']:.2f})."
+    since = f"{shape}: the GPU overtakes the CPU ({cpu}) at m = {figures(c['m'])}"
+    return f"{since}; at m = {top} it is {figures(c['top_ratio'])} times as fast."
 
 
 # --- Peers ----------------------------------------------------------------------------------------------------
@@ -304,17 +302,22 @@ def contenders(points: Iterable[forms.PeersPoint]) -> list[str]:
     return list(dict.fromkeys(name for p in points for name in p.times))
 
 
+def allocator_of(row: Any) -> str:
+    """Of a point, or of what follows from it."""
+    return str(row["allocator"] if isinstance(row, dict) else row.allocator)
+
+
 def _joined(names: Sequence[str], write: Callable[[Any], str]) -> Callable[[list[Any]], str]:
     """Writes, of rows of one each, those of these allocators: "1.2 / 1.3"; a dash where there is none."""
 
     def written(rows: list[Any]) -> str:
-        by = {row.allocator: write(row) for row in rows}
+        by = {allocator_of(row): write(row) for row in rows}
         return " / ".join(by.get(name, "-") for name in names)
 
     return written
 
 
-def _peers(file: forms.Peers) -> list[Grid]:
+def _peers(file: Measured) -> list[Grid]:
     grids = []
     for part, title in PARTS.items():
         points = [p for p in file.points if p.part == part]
@@ -360,18 +363,18 @@ def times(points: list[forms.PeersPoint], own: set[str]) -> Grid:
     return Grid.of("", [first, *(column(*item) for item in cases(points).items())], contenders(points))
 
 
-def ratios(file: forms.Peers, part: str) -> list[Grid]:
+def ratios(file: Measured, part: str) -> list[Grid]:
     """A row for each case and own way: its step, share of the machine's limit, how many times as fast as the others.
 
     And of the steps, if there are any, the geometric means over the first cases, and the least of them.
     """
     names = allocators(file.points)
-    rows = [row for row in file.summary.rows if row.part == part]
-    over = dict.fromkeys(name for row in rows for name in row.over)
+    rows = [row for row in file.summary["rows"] if row["part"] == part]
+    over = dict.fromkeys(name for row in rows for name in row["over"])
     columns = [
-        Column("", lambda rows: rows[0].case, words=True),
-        Column("", lambda rows: rows[0].own, words=True),
-        Column("step", lambda rows: rows[0].step, words=True, spare=1),
+        Column("", lambda rows: rows[0]["case"], words=True),
+        Column("", lambda rows: rows[0]["own"], words=True),
+        Column("step", lambda rows: rows[0]["step"], words=True, spare=1),
         Column("of the limit", _joined(names, _of_limit)),
     ]
     if part == "step":
@@ -379,42 +382,42 @@ def ratios(file: forms.Peers, part: str) -> list[Grid]:
     else:
         columns += [Column(f"over {name}", _joined(names, _times_as_fast(name))) for name in over]
     title = f"{PARTS[part]}: how many times as fast; {' / '.join(names)} allocator"
-    grids = [Grid.of(title, columns, grouped(rows, lambda row: (row.case, row.own, row.step)).values())]
-    if part == "step" and (means := file.summary.geometric_means):
-        title = f"Geometric mean of the first {means[0].cases} (and the least); {' / '.join(names)} allocator"
+    grids = [Grid.of(title, columns, grouped(rows, lambda row: (row["case"], row["own"], row["step"])).values())]
+    if part == "step" and (means := file.summary["geometric_means"]):
+        title = f"Geometric mean of the first {means[0]['cases']} (and the least); {' / '.join(names)} allocator"
         columns = [
-            Column("", lambda rows: rows[0].own, words=True),
+            Column("", lambda rows: rows[0]["own"], words=True),
             *(Column(title, _joined(names, _mean(kind))) for kind, title in FASTEST.items()),
         ]
-        grids.append(Grid.of(title, columns, grouped(means, lambda mean: mean.own).values()))
+        grids.append(Grid.of(title, columns, grouped(means, lambda mean: mean["own"]).values()))
     return grids
 
 
-def _of_limit(row: forms.PeersRow) -> str:
+def _of_limit(row: Follows) -> str:
     """ "65 % of sgemm" or "61 % of read": of the limit that bounds the shape."""
-    return f"{per_cent(row.of_limit)} of {row.limit}{wrong(row.of_limit)}"
+    return f"{per_cent(row['of_limit'])} of {row['limit']}{wrong(row['of_limit'])}"
 
 
-def _fastest(kind: str) -> Callable[[forms.PeersRow], str]:
-    return lambda row: f"{ratio(found.ratio)} ({found.name})" if (found := getattr(row, kind)) else "-"
+def _fastest(kind: str) -> Callable[[Follows], str]:
+    return lambda row: f"{ratio(found['ratio'])} ({found['name']})" if (found := row[kind]) else "-"
 
 
-def _times_as_fast(name: str) -> Callable[[forms.PeersRow], str]:
-    return lambda row: ratio(row.over.get(name))
+def _times_as_fast(name: str) -> Callable[[Follows], str]:
+    return lambda row: ratio(row["over"].get(name))
 
 
-def _mean(kind: str) -> Callable[[forms.Mean], str]:
-    return lambda mean: f"{ratio(found.ratio)} ({ratio(found.least)})" if (found := getattr(mean, kind)) else "-"
+def _mean(kind: str) -> Callable[[Follows], str]:
+    return lambda mean: f"{ratio(found['ratio'])} ({ratio(found['least'])})" if (found := mean[kind]) else "-"
 
 
-def _peers_words(file: forms.Peers) -> list[str]:
+def _peers_words(file: Measured) -> list[str]:
     return [*filter(None, [rounds(file.points), accuracy(file.points)]), *few(file.points)]
 
 
 # --- Accuracy -------------------------------------------------------------------------------------------------
 
 
-def errors(file: forms.Accuracy, *, readme: bool = False) -> Grid:
+def errors(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each contender."""
     columns = [
         Column("", lambda p: f"{p.contender} ({p.step})" if p.step else p.contender, words=True),
@@ -437,7 +440,7 @@ class Asked(NamedTuple):
     over: float
 
 
-def serving(file: forms.Serving, *, readme: bool = False) -> Grid:
+def serving(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each case and contender: its time, and that over the time of the case's first."""
     rows = []
     for p in file.points:
@@ -463,78 +466,78 @@ PARTS_OF_SERVING = {"bulk": "many rows", "row": "one row", "graph": "ONNX graph"
 # --- Training -------------------------------------------------------------------------------------------------
 
 
-def training(file: forms.Training, *, readme: bool = False) -> Grid:
+def training(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each data set and contender."""
     title = (
         f"Seconds to scikit-learn's held-out log-loss ({per_cent(MARGIN - 1)} above it at most); "
         "the ratio is to fullbatch; of the seeds, how many reach it"
     )
     columns = [
-        Column("data", lambda row: row.data, words=True),
-        Column(None, lambda row: f"{file.summary.targets[row.data]:.4f}", words=True, readme="log-loss to reach"),
-        Column("", lambda row: row.contender, words=True),
-        Column("step", lambda row: row.step, words=True, spare=1),
-        Column("seconds", lambda row: figures(row.seconds) + " disturbed" * bool(row.disturbed)),
-        Column("epochs", lambda row: figures(row.epochs), spare=2),
-        Column("ratio", lambda row: ratio(row.ratio), readme="over fullbatch"),
-        Column("seeds", lambda row: f"{row.reached} of {row.seeds}", readme="seeds that reach it"),
+        Column("data", lambda row: row["data"], words=True),
+        Column(None, lambda row: f"{file.summary['targets'][row['data']]:.4f}", words=True, readme="log-loss to reach"),
+        Column("", lambda row: row["contender"], words=True),
+        Column("step", lambda row: row["step"], words=True, spare=1),
+        Column("seconds", lambda row: figures(row["seconds"]) + " disturbed" * bool(row.get("disturbed"))),
+        Column("epochs", lambda row: figures(row["epochs"]), spare=2),
+        Column("ratio", lambda row: ratio(row["ratio"]), readme="over fullbatch"),
+        Column("seeds", lambda row: f"{row['reached']} of {row['seeds']}", readme="seeds that reach it"),
     ]
-    return Grid.of(title, columns, file.summary.times, readme=readme)
+    return Grid.of(title, columns, file.summary["times"], readme=readme)
 
 
-def _training_words(file: forms.Training) -> list[str]:
-    targets = file.summary.targets.items()
+def _training_words(file: Measured) -> list[str]:
+    targets = file.summary["targets"].items()
     return [*(f"{name}: held-out log-loss to reach: {loss:.4f}" for name, loss in targets), rounds(file.points)]
 
 
 # --- Tables ---------------------------------------------------------------------------------------------------
 
 
-def tables(file: forms.Tables, *, readme: bool = False) -> Grid:
+def tables(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each table and contender."""
     columns = [
-        Column("table", lambda row: row.table + " *" * row.judge, words=True),
-        Column("rows", lambda row: f"{row.rows:,}"),
-        Column("", lambda row: row.contender + " (limit)" * bool(row.limited), words=True),
-        Column("loss", lambda row: f"{row.loss:.5g}" + " RMSE" * (not row.classify)),
-        Column("seconds", lambda row: figures(row.seconds) + " disturbed" * (row.others > BUSY)),
-        Column("CPU s", lambda row: figures(row.cpu), spare=1),
-        Column("MB", lambda row: megabytes(row.extra), spare=1),
-        Column("seeds", lambda row: str(row.seeds), spare=2),
+        Column("table", lambda row: row["table"] + " *" * row["judge"], words=True),
+        Column("rows", lambda row: f"{row['rows']:,}"),
+        Column("", lambda row: row["contender"] + " (limit)" * bool(row["limited"]), words=True),
+        Column("loss", lambda row: f"{row['loss']:.5g}" + " RMSE" * (not row["classify"])),
+        Column("seconds", lambda row: figures(row["seconds"]) + " disturbed" * (row["others"] > BUSY)),
+        Column("CPU s", lambda row: figures(row["cpu"]), spare=1),
+        Column("MB", lambda row: megabytes(row["extra"]), spare=1),
+        Column("seeds", lambda row: str(row["seeds"]), spare=2),
     ]
     title = "Held-out log-loss or RMSE, seconds of the fit, memory beyond the data; *: looked at once, at the end"
     # Words stand first in a grid.
     columns.sort(key=lambda column: not column.words)
-    return Grid.of(title, columns, file.summary.rows, readme=readme)
+    return Grid.of(title, columns, file.summary["rows"], readme=readme)
 
 
 # --- The profile ----------------------------------------------------------------------------------------------
 
 
-def profile(file: forms.Profile) -> list[Grid]:
+def profile(file: Measured) -> list[Grid]:
     """A row for each step or epoch: its time, and of that the parts in per cent."""
     grids = []
     for title, epochs in ((STEP, False), (EPOCH, True)):
-        splits = [s for s in file.summary.splits if (s.batch is not None) == epochs]
+        splits = [s for s in file.summary["splits"] if (s["batch"] is not None) == epochs]
         columns = [
-            Column("network", lambda s: s.shape + (f", batches of {s.batch}" if s.batch else ""), words=True),
-            Column("step", lambda s: s.step, words=True, spare=1),
-            Column("m", lambda s: f"{s.m:,}"),
-            Column("ms", lambda s: figures(s.whole, 1e-3) + " disturbed" * s.disturbed),
-            *(Column(name, _share(name)) for name in PROFILE if any(s.parts.get(name) is not None for s in splits)),
-            Column("X read alone, ms", lambda s: figures(s.reading, 1e-3)),
-            Column("one thread over all", lambda s: ratio(s.one_thread / s.whole)),
+            Column("network", lambda s: s["shape"] + (f", batches of {s['batch']}" if s["batch"] else ""), words=True),
+            Column("step", lambda s: s["step"], words=True, spare=1),
+            Column("m", lambda s: f"{s['m']:,}"),
+            Column("ms", lambda s: figures(s["whole"], 1e-3) + " disturbed" * s.get("disturbed", False)),
+            *(Column(name, _share(name)) for name in PROFILE if any(s["parts"].get(name) is not None for s in splits)),
+            Column("X read alone, ms", lambda s: figures(s["reading"], 1e-3)),
+            Column("one thread over all", lambda s: ratio(s["one_thread"] / s["whole"])),
         ]
         if splits:
             grids.append(Grid.of(f"{title}: where the time goes", columns, splits))
     return grids
 
 
-def _share(name: str) -> Callable[[forms.Split], str]:
-    return lambda s: per_cent(None if (seconds := s.parts.get(name)) is None else seconds / s.whole)
+def _share(name: str) -> Callable[[Follows], str]:
+    return lambda s: per_cent(None if (seconds := s["parts"].get(name)) is None else seconds / s["whole"])
 
 
-def profile_words(file: forms.Profile) -> list[str]:
+def profile_words(file: Measured) -> list[str]:
     return [
         "Products: at the rate of the machine's own large one. Call, activation, optimiser and order: by difference "
         "of medians, the same without it. Rest: what is left.",
@@ -549,5 +552,5 @@ SHOWN: dict[str, tuple[Callable[[Any], list[Grid]], Callable[[Any], list[str]]]]
     "serving": (lambda file: [serving(file)], lambda file: [rounds(file.points)]),
     "training": (lambda file: [training(file)], _training_words),
     "profile": (profile, profile_words),
-    "tables": (lambda file: [tables(file)], lambda file: verdicts(file.summary.rows)),
+    "tables": (lambda file: [tables(file)], lambda file: verdicts(file.summary["rows"])),
 }

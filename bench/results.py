@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ SAME = (
 
 # And of a kind whose points stand each for itself, what may be another all the same: more of the same is measured.
 MAY_GROW = {"tables": ("tables", "contenders", "seeds", "revision", "native")}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Points in the forms of their kind, the limits of each device, and what follows from both, as the file has it."""
+
+    points: list[Any]
+    limits: dict[str, forms.Limits]
+    summary: dict[str, Any]
 
 
 @dataclass
@@ -50,23 +60,21 @@ class Result:
     resumed: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
-    def leave_out(self, line: str, say: Callable[[str], None]) -> None:
-        """Note what is left out, and say it, once."""
-        if line not in self.left_out:
-            self.left_out.append(line)
-            say(line)
-
     def has(self, **values: Any) -> bool:
         """Whether there is a point with these values already."""
         return any(all(point.get(name) == value for name, value in values.items()) for point in self.points)
 
     def save(self, path: Path) -> None:
         """Write it; InputError if that fails."""
-        write(path, asdict(self))
+        write(path, self)
 
-    def typed(self) -> Any:
-        """What was measured, as the forms.Measured of its kind, for what reads points and summary."""
-        return forms.read(asdict(self))
+    def typed(self) -> Measured:
+        """What was measured, for all that shows it. Raises msgspec.ValidationError; see forms.misfit."""
+        raw = {"points": self.points, "summary": self.summary}
+        given = msgspec.convert(raw, forms.FORMS[self.kind])
+        summary = getattr(import_module(f"bench.{self.kind}"), "summary", None)  # a kind is a module of its name
+        follows = summary(self.points, given.summary.limits) if summary and self.points else {}
+        return Measured(given.points, given.summary.limits, follows)
 
     @classmethod
     def load(cls, path: Path) -> Result:
@@ -79,12 +87,10 @@ class Result:
                     f"{path}: kind {head.kind!r}, schema {head.schema}; known: {', '.join(forms.FORMS)}, "
                     f"schema {SCHEMA}; measure again, or move it elsewhere."
                 )
-            if missing := {one.name for one in fields(cls)} - raw.keys():
-                raise TypeError(f"Object missing required field {', '.join(sorted(missing))}")
-            msgspec.convert(raw, cls)
-            forms.read(raw)
-            return cls(**{**raw, "machine": Machine(**raw["machine"])})
-        except (TypeError, msgspec.ValidationError) as error:  # the first of a field that nobody knows, too
+            result = msgspec.convert(raw, cls)
+            result.typed()
+            return result
+        except msgspec.ValidationError as error:
             raise InputError(
                 f"{path} is not a result of this harness ({forms.misfit(error)}); move it elsewhere."
             ) from error
@@ -110,11 +116,14 @@ class Result:
             self.command, self.machine = old.command, old.machine
 
 
-def write(path: Path, raw: dict[str, Any]) -> None:
-    """Write to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails."""
+def write(path: Path, raw: Any) -> None:
+    """Write to a temporary name and rename: a crash leaves the old file or the new. InputError if it fails.
+
+    What JSON has no number for, as NaN, becomes null.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        draft.write_text(msgspec.json.format(forms.encoded(raw), indent=1).decode() + "\n", encoding="utf-8")
         draft.replace(path)
     except OSError as error:
         raise InputError(
@@ -132,8 +141,7 @@ def _read(path: Path) -> Any:
 
 def _identity(result: Result) -> dict[str, Any]:
     """What must be equal for two runs to be parts of one. The budget need not be: it says only when to stop."""
-    settings = json.loads(json.dumps(result.settings))
-    machine = asdict(result.machine)
+    settings, machine = result.settings, asdict(result.machine)
     other = ("budget", *MAY_GROW.get(result.kind, ()))
     if "revision" in other:  # and with it the version of this package
         machine["versions"] = {name: text for name, text in machine["versions"].items() if name != "fullbatch"}
@@ -153,15 +161,14 @@ def _has_time(point: dict[str, Any]) -> bool:
 
 def fingerprint(raw: Any) -> str:
     """Of what a JSON file holds, however it is laid out: each picture carries that of the file it was drawn from."""
-    text = json.dumps(raw, sort_keys=True, allow_nan=False)
+    text = json.dumps(msgspec.json.decode(forms.encoded(raw)), sort_keys=True)
     return f"fullbatch-result-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def is_drawn_from(path: Path) -> bool:
     """Whether the picture beside the JSON file, if there is one, carries its fingerprint."""
-    picture, gpu = path.with_suffix(".png"), of_gpu(path)
-    mark = fingerprint(asdict(Result.load(path)) if gpu is None else gpu)
-    return not picture.exists() or mark.encode() in picture.read_bytes()
+    picture = path.with_suffix(".png")
+    return not picture.exists() or fingerprint(_read(path)).encode() in picture.read_bytes()
 
 
 def of_gpu(path: Path) -> dict[str, Any] | None:
@@ -227,10 +234,10 @@ def file_name(name: str) -> str:
     return name
 
 
-def chosen(given: Iterable[str], known: Iterable[str], what: str) -> list[str]:
+def chosen(given: Iterable[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
     """The given names, each once, or all known ones if none is given; an InputError lists the known ones."""
-    known = list(known)
-    names = list(dict.fromkeys(given)) or known
+    known = tuple(known)
+    names = tuple(dict.fromkeys(given or ())) or known
     for name in names:
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; the known ones are {'; '.join(known)}.")

@@ -14,16 +14,16 @@ same, it is said to be wrong.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bench import children, problem
 from bench.forced import FORCING
+from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Shape
 from bench.timing import wall
@@ -32,39 +32,13 @@ from fullbatch.machine import native_library
 from fullbatch.machine.threads import thread_count
 
 
-@dataclass(frozen=True)
-class Limits:
-    """product : FLOP/s of a large square matrix product;  copy : bytes/s of a large copy, read and written counted;
-    read : bytes/s of a large dot product, which only reads; 0 where it was not measured
-    """
-
-    product: float
-    copy: float
-    read: float = 0.0
-
-    @property
-    def memory(self) -> float:
-        """bytes/s that come from memory at best."""
-        return max(self.copy, self.read)
-
-    def best(self, other: Limits) -> Limits:
-        """The highest of both: a limit that was measured while the machine was disturbed is no limit."""
-        return Limits(*map(max, astuple(self), astuple(other)))
-
-    def __str__(self) -> str:
-        return (
-            f"matrix product {self.product / 1e9:,.0f} GFLOP/s, copy {self.copy / 1e9:,.0f} GB/s, "
-            f"read {self.read / 1e9:,.0f} GB/s"
-        )
-
-
 def to_json(limits: Mapping[str, Limits]) -> dict[str, dict[str, float]]:
     """Of each device, for a result's summary."""
-    return {device: asdict(limit) for device, limit in limits.items()}
+    return {device: msgspec.to_builtins(limit) for device, limit in limits.items()}
 
 
 def from_json(raw: Mapping[str, Mapping[str, float]]) -> dict[str, Limits]:
-    return {device: Limits(**limit) for device, limit in raw.items()}
+    return msgspec.convert(raw, dict[str, Limits])
 
 
 def flops(shape: Shape) -> int:
@@ -86,21 +60,15 @@ def cpu_limits(dtype: str = "float32", *, threads: int | None = None, quick: boo
     limits = as_it_is(dtype, threads, quick)
     if any(name in os.environ for name in FORCING):  # else another process would have the same kernels
         limits = limits.best(not_forced(dtype, threads, quick))
-    return replace(limits, product=max(limits.product, native_product(dtype, threads, quick)))
+    return limits.best(Limits(native_product(dtype, threads, quick), 0.0))
 
 
 def not_forced(dtype: str, threads: int | None, quick: bool) -> Limits:
     """In a process without the variables that force kernels, for a BLAS reads them once; all 0 where it fails."""
-    request = {"dtype": dtype, "threads": threads, "quick": quick}
     try:
-        (answer,) = children.lines("bench.roofline", request, env=dict.fromkeys(FORCING))
+        return Limits(**children.call(as_it_is, dtype, threads, quick, env=dict.fromkeys(FORCING)))
     except children.ChildError:
         return Limits(0, 0)
-    return Limits(**answer)
-
-
-def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield asdict(as_it_is(**request))
 
 
 def native_product(dtype: str, threads: int | None, quick: bool) -> float:
@@ -147,7 +115,3 @@ def _best(call: Callable[[], Any], tries: int, most: float = 1.5) -> float:
     while len(seconds) < tries and sum(seconds) < most:
         seconds.append(wall(call))
     return min(seconds)
-
-
-if __name__ == "__main__":
-    sys.exit(children.serve(_answer))

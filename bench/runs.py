@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench import children, roofline
+from bench.forms import Limits
 from bench.results import Result
-from bench.roofline import Limits
 from bench.timing import not_begun, too_long, used_up
 
-Say = Callable[[str], None]
-Summary = Callable[[list[dict[str, Any]]], dict[str, Any]]
+Point = dict[str, Any]
+Limited = dict[str, Limits]  # by the device
 
 
 @dataclass
 class Run:
-    """A run in progress: where its points go, and what it says. ``deadline`` is by time.perf_counter().
+    """A run in progress, since it was made: where its points go, what it says, the seconds of ``budget`` that are left.
 
-    summary : of all points, where it follows from them alone
+    save : writes the result;  summary : of all points and of the machine's limits, where those are measured
     longest : seconds of one point with all that is around it, by whom it is of
     """
 
     result: Result
     budget: float
-    deadline: float
     save: Callable[[], None]
-    say: Say
-    summary: Summary = field(default=lambda points: {}, kw_only=True)
-    longest: dict[Any, float] = field(default_factory=dict, kw_only=True)
+    say: Callable[[str], None]
+    summary: Callable[[list[Point], Limited], dict[str, Any]] = lambda points, limits: {}
+    limits: Limited = field(default_factory=dict)
+    longest: dict[Any, float] = field(default_factory=dict)
+    deadline: float = field(init=False)  # by time.perf_counter()
 
-    @classmethod
-    def from_now(cls, result: Result, budget: float, save: Callable[[], None], say: Say, summary: Summary) -> Run:
-        return cls(result, budget, time.perf_counter() + budget, save, say, summary=summary)
-
-    def leave_out(self, line: str) -> None:
-        self.result.leave_out(line, self.say)
+    def __post_init__(self) -> None:
+        self.deadline = time.perf_counter() + self.budget
 
     @property
     def left(self) -> float:
         return self.deadline - time.perf_counter()
+
+    def leave_out(self, line: str) -> None:
+        """Note what is left out, and say it, once."""
+        if line not in self.result.left_out:
+            self.result.left_out.append(line)
+            self.say(line)
 
     def is_late(self, name: str, who: Any = None) -> bool:
         """Whether there is no time for a point any more, as far as is known; then a line says so."""
@@ -52,12 +56,41 @@ class Run:
         self.leave_out(f"{name}: left out: {takes if left > 0 else beyond(self.budget)}")
         return True
 
-    def keep(self, point: dict[str, Any], line: str) -> None:
+    def keep(self, point: Point, line: str) -> None:
         """Write a point down, and say it."""
         self.result.points.append(point)
-        self.result.summary = self.summary(self.result.points)
-        self.save()
         self.say(line)
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Write down what follows from all points so far."""
+        self.result.summary = self.summary(self.result.points, self.limits)
+        self.save()
+
+    @contextmanager
+    def beside(self, measure: Callable[[], Limited]) -> Iterator[Callable[[], None]]:
+        """Measure the machine's limits before and after what is within, which gets a call to measure them between.
+
+        What was measured while the machine was disturbed is no limit: the highest of all count, also of a run that this
+        one goes on with.
+        """
+
+        def look() -> None:
+            for device, limits in measure().items():
+                self.limits[device] = limits.best(self.limits.get(device, limits))
+
+        began = time.perf_counter()
+        self.limits = roofline.from_json(self.result.summary.get("limits", {}))
+        look()
+        self.deadline -= time.perf_counter() - began  # it takes as long at the end
+        for device, limits in self.limits.items():
+            self.say(f"{device}: the machine's limits: {limits}")
+        try:
+            yield look
+        finally:
+            if self.result.points:
+                look()
+                self.conclude()
 
 
 def beyond(budget: float) -> str:
@@ -68,11 +101,6 @@ def in_turn(names: Sequence[str], seed: int) -> list[str]:
     """The names, with each seed from another one on."""
     turn = seed % max(1, len(names))
     return [*names[turn:], *names[:turn]]
-
-
-def deadline(began: float, budget: float) -> float:
-    """Of a run that has measured its limits since ``began``: they are measured once more at the end."""
-    return began + budget - (time.perf_counter() - began)
 
 
 def no_room(need: int, free: int | None, about: str = "") -> str | None:
@@ -89,47 +117,25 @@ class Job(NamedTuple):
 
     name: str
     beyond: Callable[[float], str | None]
-    measure: Callable[[float, float], dict[str, Any]]
+    measure: Callable[[float, float], Point]
 
 
-def one_by_one(
-    jobs: Sequence[Job],
-    result: Result,
-    budget: float,
-    *,
-    summary: Callable[[Sequence[dict[str, Any]], Limits], dict[str, Any]],
-    describe: Callable[[dict[str, Any]], str],
-    quick: bool,
-    save: Callable[[], None],
-    say: Say,
-) -> None:
-    """Measure all jobs on the CPU into ``result``; ``save`` is called after each."""
-    began = time.perf_counter()
-    known = roofline.from_json(result.summary.get("limits", {})).get("cpu", Limits(0, 0))
-    limits = roofline.cpu_limits(quick=quick).best(known)
-    here = Run(result, budget, deadline(began, budget), save, say)
-    say(f"the machine's limits: {limits}")
-    try:
+def one_by_one(here: Run, jobs: Sequence[Job], describe: Callable[[Point], str], *, quick: bool) -> None:
+    """Measure all jobs on the CPU."""
+    with here.beside(lambda: {"cpu": roofline.cpu_limits(quick=quick)}) as look:
         for index, job in enumerate(jobs):
             left = here.left
-            if reason := job.beyond(left) if left > 0 else beyond(budget):
+            if reason := job.beyond(left) if left > 0 else beyond(here.budget):
                 here.leave_out(f"{job.name}: left out: {reason}")
                 continue
             if index:  # beside the rounds, so that a disturbed beginning does not set the limit
-                limits = limits.best(roofline.cpu_limits(quick=quick))
+                look()
             point = _point(here, job, left / (len(jobs) - index), left)
             if point is not None:
-                result.points.append(point)
-                result.summary = summary(result.points, limits)
-                say(describe(point))
-                save()
-    finally:
-        if result.points:  # what was measured while the machine was disturbed is no limit
-            result.summary = summary(result.points, limits.best(roofline.cpu_limits(quick=quick)))
-            save()
+                here.keep(point, describe(point))
 
 
-def _point(here: Run, job: Job, share: float, left: float) -> dict[str, Any] | None:
+def _point(here: Run, job: Job, share: float, left: float) -> Point | None:
     """What the job gives; None, and a line that says why, where it gives nothing."""
     try:
         point = job.measure(share, left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,10 @@ import numpy as np
 
 from bench import backends, own, problem, roofline
 from bench.backends import Backend
+from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Shape
-from bench.results import Result
-from bench.roofline import Limits
-from bench.runs import Run, Say, deadline
+from bench.runs import Run, beyond
 from bench.timing import Contender, Gauge, Rules, cut, disturbed, take_turns, too_long, two_threads, used_up
 from fullbatch.errors import InputError
 
@@ -96,93 +95,73 @@ class Cost:
 
 
 @dataclass
-class _Run(Run):
-    """Of the costs, by shape, each once it is known."""
+class Measuring:
+    """A run of this kind, with what a point takes by its shape, each once it is known."""
 
     settings: Settings
-    limits: dict[str, Limits]
+    here: Run
     gauge: Callable[[], Gauge] | None
     costs: dict[str, Cost] = field(default_factory=dict)
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """Measure all points into ``result``, the most telling ones first; ``save`` is called after each."""
-    began = time.perf_counter()
+def run(settings: Settings, here: Run) -> None:
+    """Measure all points, the most telling ones first."""
     shapes = [Shape.parse(name) for name in settings.shapes]
     settings.check()
     found, left_out = backends.usable(list(settings.backends), settings.dtype, settings.threads)
     for line in left_out:
-        result.leave_out(line, say)
+        here.leave_out(line)
     for b in found:
         if settings.last is not None and b.device != "cpu" and (room := b.room()) is not None:
             for shape in shapes:
                 _refuse(shape, settings.counts()[-1], settings.dtype, room, f" on {b.device}")
-    limits = _limits(found, settings, roofline.from_json(result.summary.get("limits", {})))
-    end = deadline(began, settings.budget)
-    result.summary["limits"] = roofline.to_json(limits)
-    for device, limit in limits.items():
-        say(f"{device}: the machine's limits: {limit}")
     gauge = two_threads() if settings.rules.quiet > 0 else None
-    result.summary["rounds_are_checked"] = gauge is not None
-    try:
-        _measure(_Run(result, settings.budget, end, save, say, settings, limits, gauge), shapes, found)
-    finally:
-        # The limits once more: what was measured while the machine was disturbed is no limit.
-        if result.points:
-            limits = _limits(found, settings, limits)
-            result.summary["limits"] = roofline.to_json(limits)
-            _conclude(result, limits)
-            save()
+
+    def concluded(points: list[dict[str, Any]], limits: dict[str, Limits]) -> dict[str, Any]:
+        for point in points:
+            derive(point, limits[point["device"]])  # the limits may have grown
+        return {**summary(points, limits), "rounds_are_checked": gauge is not None}
+
+    here.summary = concluded
+    devices = {b.device: b for b in found}
+    with here.beside(lambda: {device: b.limits(settings.quick) for device, b in devices.items()}) as look:
+        _measure(Measuring(settings, here, gauge), shapes, found, look)
 
 
-def _limits(found: Sequence[Backend], settings: Settings, before: dict[str, Limits]) -> dict[str, Limits]:
-    """Of each device, not lower than ``before``."""
-    limits = dict(before)
-    for backend in {b.device: b for b in found}.values():
-        measured = backend.limits(settings.quick)
-        limits[backend.device] = measured.best(before.get(backend.device, measured))
-    return limits
-
-
-def _measure(here: _Run, shapes: Sequence[Shape], found: Sequence[Backend]) -> None:
-    settings, result = here.settings, here.result
+def _measure(this: Measuring, shapes: Sequence[Shape], found: Sequence[Backend], look: Callable[[], None]) -> None:
+    settings, here = this.settings, this.here
     todo = [
         (shape, m, missing)
         for m in in_order(settings.counts())
         for shape in shapes
-        if (missing := [b for b in found if not result.has(backend=b.name, shape=shape.name, m=m)])
+        if (missing := [b for b in found if not here.result.has(backend=b.name, shape=shape.name, m=m)])
     ]
     for index, (shape, m, missing) in enumerate(todo):
         if index and m != todo[index - 1][1] and here.left > 0:
-            # Beside the rounds, so that a disturbed beginning does not set the limit; a dict that all points share.
-            here.limits.update(_limits(found, settings, here.limits))
-            result.summary["limits"] = roofline.to_json(here.limits)
+            look()  # beside the rounds, so that a disturbed beginning does not set the limit
         where = f"{shape.name} at m = {m:,}: left out"
         if here.left <= 0:
-            here.leave_out(f"{where}: beyond the budget of {settings.budget:g} s")
+            here.leave_out(f"{where}: {beyond(settings.budget)}")
             continue
-        needed = (here.costs.get(shape.name) or _at_best(here, shape, m, missing)).of(m, settings.rules)
+        needed = (this.costs.get(shape.name) or _at_best(this, shape, m, missing)).of(m, settings.rules)
         if needed > here.left:
             here.leave_out(f"{where}: it would take about {needed:,.0f} s, {too_long(settings.budget)}")
             continue
-        present = list(_with_room(here, missing, shape, m))
+        present = list(_with_room(this, missing, shape, m))
         if not present:
             continue
         try:
-            _point(here, shape, m, present, share=here.left / (len(todo) - index))
+            _point(this, shape, m, present, share=here.left / (len(todo) - index))
         except MemoryError as error:
             here.leave_out(f"{where}: out of memory ({error})")
         for b in present:
             b.free()
-        _conclude(result, here.limits)
-        if result.points:
-            here.save()
 
 
-def _at_best(here: _Run, shape: Shape, m: int, present: Sequence[Backend]) -> Cost:
+def _at_best(this: Measuring, shape: Shape, m: int, present: Sequence[Backend]) -> Cost:
     """What a point takes where none of its shape was measured: not less than the machine's own limits allow."""
-    size = backends.itemsize(here.settings.dtype)
-    best = [roofline.seconds_at_best(shape, m, size, here.limits[b.device])[0] for b in present]
+    size = backends.itemsize(this.settings.dtype)
+    best = [roofline.seconds_at_best(shape, m, size, this.here.limits[b.device])[0] for b in present]
     return Cost(m, 0.0, sum(best) / m, 0.0)
 
 
@@ -200,9 +179,9 @@ def in_order(counts: Sequence[int]) -> list[int]:
     return sorted(counts, key=lambda m: (rank(m), m))
 
 
-def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: float) -> None:
+def _point(this: Measuring, shape: Shape, m: int, present: Sequence[Backend], share: float) -> None:
     """One m of one shape, on all backends in turns. ``share``: seconds for all but the least of its rounds."""
-    settings, began = here.settings, time.perf_counter()
+    settings, here, began = this.settings, this.here, time.perf_counter()
     extra = {b.name: b.extra_memory(shape, m, None) if settings.memory else None for b in present}
     made = time.perf_counter()
     data = problem.make(shape, m, settings.dtype)
@@ -215,7 +194,7 @@ def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: 
         off[b.name] = problem.error_of_gradient(gradient, exact)
     contenders = {b.name: _contender(b, data, steps[b.name]) for b in present}
     prepared = time.perf_counter() - began
-    rounds = take_turns(contenders, settings.rules, seconds=share - prepared, left=here.left, gauge=here.gauge)
+    rounds = take_turns(contenders, settings.rules, seconds=share - prepared, left=here.left, gauge=this.gauge)
     if rounds.begun == 0:
         here.leave_out(f"{shape.name} at m = {m:,}: left out: {used_up(settings.budget)} before its first round")
         return
@@ -228,15 +207,14 @@ def _point(here: _Run, shape: Shape, m: int, present: Sequence[Backend], share: 
             "data_bytes": shape.data_bytes(m, backends.itemsize(settings.dtype)), "extra_bytes": extra[b.name],
             "error_of_gradient": off[b.name],
         }  # fmt: skip
-        here.result.points.append(derive(point, here.limits[b.device]))
-        here.say(describe(point))
-    before = here.costs.get(shape.name)
+        here.keep(point, describe(derive(point, here.limits[b.device])))
+    before = this.costs.get(shape.name)
     if all(rounds.samples.values()) and (before is None or m > before.m):
         call = sum(min(samples) for samples in rounds.samples.values()) / m
         make = made / m * (1 + sum(value is not None for value in extra.values()))
         least = prepared + rounds.longest * settings.rules.least
         known = Cost(m, 0.0, call, make).of(m, settings.rules)
-        here.costs[shape.name] = Cost(m, max(0.0, least - known), call, make)
+        this.costs[shape.name] = Cost(m, max(0.0, least - known), call, make)
 
 
 def _contender(b: Backend, data: problem.Problem, step: Callable[[], Any]) -> Contender:
@@ -258,12 +236,12 @@ def _first_call(b: Backend, step: Callable[[], Any]) -> tuple[str, Any]:
     return ran, gradient
 
 
-def _with_room(here: _Run, found: Sequence[Backend], shape: Shape, m: int) -> Iterator[Backend]:
-    need = shape.bytes_needed(m, backends.itemsize(here.settings.dtype))
+def _with_room(this: Measuring, found: Sequence[Backend], shape: Shape, m: int) -> Iterator[Backend]:
+    need = shape.bytes_needed(m, backends.itemsize(this.settings.dtype))
     for backend in found:
         rooms = [room for room in (backend.room(), _room(free_memory())) if room is not None]
         if rooms and need > min(rooms):
-            here.leave_out(
+            this.here.leave_out(
                 f"{backend.name}, {shape.name} at m = {m:,}: left out: {need:,} bytes are needed, "
                 f"{min(rooms):,} can be used"
             )
@@ -299,11 +277,8 @@ def describe(point: dict[str, Any]) -> str:
     )
 
 
-def _conclude(result: Result, limits: dict[str, Limits]) -> None:
-    for point in result.points:
-        derive(point, limits[point["device"]])
-    result.summary["growth"] = growth(result.points)
-    result.summary["crossover"] = crossover(result.points)
+def summary(points: Sequence[dict[str, Any]], limits: Mapping[str, Limits]) -> dict[str, Any]:
+    return {"limits": roofline.to_json(limits), "growth": growth(points), "crossover": crossover(points)}
 
 
 def curve(points: Sequence[dict[str, Any]], backend: str, shape: str) -> dict[int, dict[str, Any]]:

@@ -18,8 +18,7 @@ import numpy as np
 import fullbatch as fb
 from bench.own import not_installed
 from bench.problem import Shape
-from bench.results import Result
-from bench.runs import Run, Say
+from bench.runs import Run
 from bench.timing import Contender, Rules, take_turns, two_threads, wall
 
 OURS, ESTIMATOR, ONNX, SKLEARN = "fullbatch", "fullbatch, estimator", "onnxruntime", "scikit-learn"
@@ -61,9 +60,8 @@ class Settings:
     rules: Rules = field(default_factory=Rules)
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """All parts into ``result``; ``save`` is called after each case."""
-    here = Run.from_now(result, settings.budget, save, say, lambda points: {})
+def run(settings: Settings, here: Run) -> None:
+    """All parts."""
     gauge = two_threads() if settings.rules.quiet else None
     jobs: list[tuple[str, str, int, Callable[[int], dict[str, Callable[[], Any]]]]] = [
         *(("bulk", case, m, lambda m, case=case: bulk(case, m)) for case, m in BULK.items()),
@@ -72,7 +70,7 @@ def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Sa
     ]  # fmt: skip
     for index, (part, case, rows, make) in enumerate(jobs):
         name = f"{part}, {case}"
-        if part not in settings.parts or result.has(part=part, case=case) or here.is_late(name):
+        if part not in settings.parts or here.result.has(part=part, case=case) or here.is_late(name):
             continue
         if reason := without_onnx():
             here.leave_out(f"{name}: onnxruntime: left out: {reason}")

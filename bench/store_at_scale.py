@@ -16,13 +16,12 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import children
+from bench.machine import kilobytes
+from bench.own import EachEpoch
+
+Given = dict[str, Any]  # what a step is told
 COLUMNS, PIECE = 28, 2**20
 AT_ONCE = 2**18  # bytes that are read at a time where nothing is done with them
 
@@ -49,7 +53,7 @@ def make(folder: Path, rows: int, name: str = "table", seed: int = 0) -> None:
             writer.write_table(pa.table([*X, late], schema=schema))
 
 
-def plain(folder: Path) -> None:
+def plain(folder: Path, _: Given) -> None:
     """What a conversion is compared with: pyarrow reads the rows, and NumPy saves them."""
     from pyarrow import parquet
 
@@ -61,13 +65,13 @@ def plain(folder: Path) -> None:
     (folder / "x.raw").unlink()
 
 
-def convert(folder: Path) -> None:
+def convert(folder: Path, _: Given) -> None:
     from fullbatch.tables.store import convert as write_store
 
     write_store(folder / "table.parquet", folder / "table.store", "late")
 
 
-def read(folder: Path) -> None:
+def read(folder: Path, _: Given) -> None:
     """All leaves once: their checksums are compared."""
     import fullbatch as fb
 
@@ -88,14 +92,13 @@ def _train(folder: Path, *, in_memory: bool, **params: Any) -> dict[str, Any]:
         if in_memory:
             arrays = store.to_arrays()
             given = (examples_of(arrays, store.n, 2).X, arrays.y)
-        times = Times()
         params = {"max_iter": 4, "tol": 0, "random_state": 0, **params}
-        started = time.perf_counter()
-        model = fb.MLPClassifier((64,), **params).set_callbacks(times)
+        ends = [time.perf_counter()]
+        model = fb.MLPClassifier((64,), **params).set_callbacks(EachEpoch(lambda: ends.append(time.perf_counter())))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # It has not converged after four iterations.
             model.fit(*given)
-        seconds = min(np.diff([started, *times.ends][min(1, len(times.ends) - 1) :]))
+        seconds = min(np.diff(ends[min(1, len(ends) - 2) :]))
         return {"seconds": seconds, "loss": model.loss_curve_[-1], "step": model.step_}
 
 
@@ -114,7 +117,7 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def rounds(folder: Path, count: int = 5) -> dict[str, Any]:
+def rounds(folder: Path, given: Given, count: int = 5) -> dict[str, Any]:
     """A full batch in memory, from the store in the page cache, from the disk, and reading alone, in turn.
 
     Seconds and CPU seconds of each, medians; each is looked at within the same round. The page cache of a store is
@@ -153,26 +156,26 @@ def rounds(folder: Path, count: int = 5) -> dict[str, Any]:
     return {"wall_and_cpu": medians, "warm": (memory / store_).tolist(), "cold": slower / cold[0]}
 
 
-def _made(folder: Path) -> dict[str, Any]:
-    """One full batch over as many rows as the folder says, which are one leaf's bytes again and again."""
+def _made(rows: int) -> dict[str, Any]:
+    """One full batch over so many rows, which are one leaf's bytes again and again."""
     import fullbatch as fb
     from fullbatch.sources.columns import Examples
     from fullbatch.sources.passing import Leaves, PassedPart
     from fullbatch.sources.store_columns import StoredTable, StoredTarget
     from fullbatch.training.objective import Objective
 
-    m, leaf, rng = int((folder / "rows").read_text()), 2**16, np.random.default_rng(0)
+    m, leaf, rng = rows, 2**16, np.random.default_rng(0)
     one: dict[str, Any] = {
         "numbers": rng.standard_normal((leaf, COLUMNS), np.float32),
         "y": rng.integers(0, 2, leaf).astype(np.uint8),
     }
     kinds: dict[str, tuple[np.dtype, int]] = {"numbers": (np.dtype(np.float32), COLUMNS), "y": (np.dtype(np.uint8), 0)}
 
-    def rows() -> Iterator[dict[str, np.ndarray]]:
+    def leaf_by_leaf() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, m, leaf):
             yield {name: array[: m - start] for name, array in one.items()}
 
-    leaves = Leaves(rows, m, leaf, kinds, threading.RLock())
+    leaves = Leaves(leaf_by_leaf, m, leaf, kinds, threading.RLock())
     part = PassedPart(m, leaf, {"numbers": leaves, "y": leaves}, "made")
     net = fb.Network([COLUMNS, 64, 1])
     theta = np.concatenate([np.ravel(array) for layer in net.init(seed=0, dtype="float32") for array in layer])
@@ -183,7 +186,7 @@ def _made(folder: Path) -> dict[str, Any]:
     return {**found, "seconds": time.perf_counter() - wall, "iteration_cpu": time.process_time() - cpu}
 
 
-def model_of(folder: Path) -> None:
+def model_of(folder: Path, _: Given) -> None:
     """A model of the store, which the next two steps use."""
     import fullbatch as fb
 
@@ -203,111 +206,74 @@ def command(*arguments: object) -> None:
         raise SystemExit(status)
 
 
-def evaluate(folder: Path) -> None:
+def evaluate(folder: Path, _: Given) -> None:
     command("evaluate", folder / "model", folder / "table.parquet", "--json")
 
 
-def predict(folder: Path) -> None:
+def predict(folder: Path, _: Given) -> None:
     command("predict", folder / "model", folder / "table.parquet", "--out", folder / "predictions.parquet")
-
-
-class Times:
-    """A callback that notes when each epoch ends."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def setup(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        if context.max_subtasks == 0:
-            self.ends.append(time.perf_counter())
-
-    def teardown(self, estimator: Any, context: Any) -> None:
-        pass
 
 
 FULL: dict[str, Any] = {"solver": "gd", "learning_rate_init": 0.1}
 MINI: dict[str, Any] = {"solver": "adam", "batch_size": 1000}
-STEPS: dict[str, Callable[[Path], Any]] = {
+STEPS: dict[str, Callable[[Path, Given], Any]] = {
     "plain": plain,
     "convert": convert,
     "read": read,
     "model": model_of,
     "evaluate": evaluate,
     "predict": predict,
-    "full batch from the store": lambda folder: _train(folder, in_memory=False, **FULL),
-    "full batch in memory": lambda folder: _train(folder, in_memory=True, **FULL),
-    "two full batches from the store": lambda folder: _train(folder, in_memory=False, **FULL, max_iter=2),
-    "an epoch of mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI, max_iter=1),
-    "a full batch of made rows": lambda folder: _made(folder),
-    "mini-batches from the store": lambda folder: _train(folder, in_memory=False, **MINI),
+    "full batch from the store": lambda folder, _: _train(folder, in_memory=False, **FULL),
+    "full batch in memory": lambda folder, _: _train(folder, in_memory=True, **FULL),
+    "two full batches from the store": lambda folder, _: _train(folder, in_memory=False, **FULL, max_iter=2),
+    "an epoch of mini-batches from the store": lambda folder, _: _train(folder, in_memory=False, **MINI, max_iter=1),
+    "a full batch of made rows": lambda _, given: _made(given["rows"]),
+    "mini-batches from the store": lambda folder, _: _train(folder, in_memory=False, **MINI),
     "rounds": rounds,
-    "mini-batches in memory": lambda folder: _train(folder, in_memory=True, **MINI),
+    "mini-batches in memory": lambda folder, _: _train(folder, in_memory=True, **MINI),
 }
 
 
 # --- One step in a process of its own --------------------------------------------------------------------------------
 
 
-def anonymous() -> int:
-    """Bytes of this process's anonymous memory."""
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition("RssAnon:")[2].split()[0]) * 1024
-
-
-@contextmanager
-def watched(found: dict[str, Any]) -> Iterator[None]:
-    """Meanwhile note the peak of anonymous memory."""
-    stop, found["anonymous"] = threading.Event(), 0
-
-    def look() -> None:
-        while not stop.wait(0.01):
-            found["anonymous"] = max(found["anonymous"], anonymous())
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def run_step(name: str, folder: Path, steps: Mapping[str, Callable[[Path], Any]]) -> dict[str, Any]:
-    """What the child process does."""
-    found: dict[str, Any] = {}
-    started = time.perf_counter()
-    with watched(found):
-        more = steps[name](folder)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    found |= {
-        "wall": time.perf_counter() - started,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "system": usage.ru_stime,
-        **(more or {}),
-    }
-    return found
-
-
-def measured(
-    name: str, folder: Path, group: Path | None = None, module: str = "bench.store_at_scale"
-) -> dict[str, Any]:
-    """A module's step in a process of its own, inside a memory cgroup if there is one."""
-    command = [sys.executable, "-m", module, "--step", name, "--folder", str(folder)]
+def measured(step: Callable[..., Any], folder: Path, given: Given, group: Path | None = None) -> dict[str, Any]:
+    """``step(name, folder, given)`` of the name that ``given`` has, inside a memory cgroup if there is one."""
 
     def enter() -> None:
         if group is not None:
             (group / "cgroup.procs").write_text(str(os.getpid()))
 
-    done = subprocess.run(command, preexec_fn=enter, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return {"step of": name, "failed": done.returncode}
-    return {"of": name, **json.loads(done.stdout), **_of_group(group)}
+    try:
+        found = children.call(step, given["step"], str(folder), given, preexec_fn=enter)
+    except children.ChildError as error:
+        return {"step of": given["step"], "failed": str(error)}
+    return {"of": given["step"], **found, **_of_group(group)}
+
+
+def step(name: str, folder: str, given: Given) -> dict[str, Any]:
+    """What the process of a step does."""
+    return watched(partial(STEPS[name], Path(folder), given))
+
+
+def watched(work: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    """Seconds, CPU seconds, and the peak of this process's anonymous memory, with what the work itself gives."""
+    stop, peak, started = threading.Event(), [0], time.perf_counter()
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            peak.append(max(peak.pop(), kilobytes("/proc/self/status", "RssAnon") or 0))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        more = work()
+    finally:
+        stop.set()
+        thread.join()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = {"wall": time.perf_counter() - started, "cpu": usage.ru_utime + usage.ru_stime, "system": usage.ru_stime}
+    return {"anonymous": peak[0], **seconds, **(more or {})}
 
 
 def _of_group(group: Path | None) -> dict[str, Any]:
@@ -346,16 +312,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10**7)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "store-at-scale")
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--step", choices=STEPS)
     parser.add_argument("--only", nargs="*", choices=STEPS)
     parser.add_argument("--table", type=Path, help="take this Parquet file, which stays, and make none")
     asked = parser.parse_args()
-    if asked.step:
-        print(json.dumps(run_step(asked.step, asked.folder, STEPS)))
-        return
     asked.folder.mkdir(parents=True)
     try:
-        (asked.folder / "rows").write_text(str(asked.rows))
         if asked.table is not None:
             (asked.folder / "table.parquet").symlink_to(asked.table.resolve())
         elif not asked.only or set(asked.only) != {"a full batch of made rows"}:
@@ -363,7 +324,8 @@ def main() -> None:
         with memory_group(asked.limit) as group:
             for name in asked.only or STEPS:
                 inside = None if name.endswith("in memory") or name == "rounds" else group
-                print(json.dumps({"rows": asked.rows, **measured(name, asked.folder, inside)}), flush=True)
+                given = {"step": name, "rows": asked.rows}
+                print(json.dumps({"rows": asked.rows, **measured(step, asked.folder, given, inside)}), flush=True)
     finally:
         shutil.rmtree(asked.folder)
 

@@ -20,12 +20,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.store_at_scale import Times, make, measured, run_step
+from bench.own import EachModel
+from bench.store_at_scale import Given, make, measured, watched
 
 TARGET, UNITS, BATCH, RATE, TREES = "late", 64, 1000, 1e-3, 100
 
@@ -41,11 +43,10 @@ class Group(NamedTuple):
 class Table:
     """A Parquet file, so many times over: what a user of PyTorch or scikit-learn has to write before any training."""
 
-    def __init__(self, folder: Path, name: str = "table") -> None:
+    def __init__(self, path: Path, times: int = 1) -> None:
         from pyarrow import parquet, types
 
-        self.path = folder / f"{name}.parquet"
-        self.times = int((folder / "times").read_text()) if name == "table" else 1
+        self.path, self.times = path, times
         fields = [field for field in parquet.read_schema(self.path) if field.name != TARGET]
         self.texts = [field.name for field in fields if types.is_large_string(field.type)]
         self.numbers = [field.name for field in fields if field.name not in self.texts]
@@ -103,48 +104,46 @@ def log_loss(tables: Table, probability: Callable[[Group], np.ndarray]) -> float
     return float(scored(np.concatenate([g.y for g in groups]), np.concatenate([probability(g) for g in groups])))
 
 
-def both(folder: Path) -> tuple[Table, Table]:
-    table = Table(folder)
+def both(folder: Path, given: Given) -> tuple[Table, Table]:
+    table = Table(folder / "table.parquet", given["times"])
     table.learn()
-    return table, Table(folder, "test").like(table)
+    return table, Table(folder / "test.parquet").like(table)
 
 
 # --- The contenders -------------------------------------------------------------------------------------------------
 
 
-def convert(folder: Path) -> None:
+def convert(folder: Path, given: Given) -> None:
     from fullbatch.tables.store import convert as write_store
 
     paths = [folder / "table.parquet"]
-    for again in range(1, int((folder / "times").read_text())):
+    for again in range(1, given["times"]):
         paths.append(folder / f"table-{again}.parquet")
         paths[-1].symlink_to(paths[0].resolve())
     write_store(paths, folder / "table.store", TARGET, validation=0.0)
 
 
-def fullbatch(folder: Path) -> dict[str, Any]:
+def fullbatch(folder: Path, given: Given) -> dict[str, Any]:
     """The store's rows. The loss after each epoch is that of the model as it was then, looked at after the training."""
     import fullbatch as fb
 
-    seconds, models = [], []
+    seconds, models = list[float](), list[Any]()
 
-    class Epochs(Times):
-        def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
-            if context.max_subtasks == 0:
-                seconds.append(time.process_time())
-                models.append(fitted_estimator)
+    def note(model: Any) -> None:
+        seconds.append(time.process_time())
+        models.append(model)
 
     options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "l2": 0.0, "validation": 0.0}
     with fb.open_store(folder / "table.store") as store:
-        fb.TableClassifier((UNITS,), epochs=epochs_of(folder), **options).set_callbacks(Epochs()).fit(store)
+        fb.TableClassifier((UNITS,), epochs=given["epochs"], **options).set_callbacks(EachModel(note)).fit(store)
     losses = [model.evaluate(folder / "test.parquet")["log_loss"] for model in models]
     return {"epochs": seconds, "log_losses": losses, "log_loss": losses[-1]}
 
 
-def pytorch(folder: Path) -> dict[str, Any]:
+def pytorch(folder: Path, given: Given) -> dict[str, Any]:
     import torch
 
-    table, test = both(folder)
+    table, test = both(folder, given)
     torch.manual_seed(0)
     of_numbers = torch.nn.Linear(len(table.numbers), UNITS)
     of_levels = torch.nn.EmbeddingBag(max(1, sum(map(len, table.levels.values()))), UNITS, mode="sum")
@@ -157,7 +156,7 @@ def pytorch(folder: Path) -> dict[str, Any]:
         return last(torch.relu(hidden))[:, 0]
 
     seconds = []
-    for _ in range(epochs_of(folder)):
+    for _ in range(given["epochs"]):
         for group in table.groups():
             numbers, codes, y = map(torch.from_numpy, group)
             for rows in torch.randperm(len(y)).split(BATCH):
@@ -171,11 +170,11 @@ def pytorch(folder: Path) -> dict[str, Any]:
     return {"epochs": seconds, "log_loss": found}
 
 
-def scikit_learn(folder: Path) -> dict[str, Any]:
+def scikit_learn(folder: Path, given: Given) -> dict[str, Any]:
     from scipy import sparse
     from sklearn.neural_network import MLPClassifier
 
-    table, test = both(folder)
+    table, test = both(folder, given)
     levels = sum(map(len, table.levels.values()))
 
     def features(group: Group) -> Any:
@@ -188,7 +187,7 @@ def scikit_learn(folder: Path) -> dict[str, Any]:
 
     model = MLPClassifier((UNITS,), batch_size=BATCH, learning_rate_init=RATE, alpha=0.0, random_state=0)
     seconds = []
-    for _ in range(epochs_of(folder)):
+    for _ in range(given["epochs"]):
         for group in table.groups():
             model.partial_fit(features(group), group.y, classes=[0.0, 1.0])
         seconds.append(time.process_time())
@@ -196,12 +195,12 @@ def scikit_learn(folder: Path) -> dict[str, Any]:
     return {"epochs": seconds, "log_loss": found}
 
 
-def xgboost(folder: Path) -> dict[str, Any]:
+def xgboost(folder: Path, given: Given) -> dict[str, Any]:
     """Texts as categories, whose levels are those of a pass before."""
     import pandas as pd
     import xgboost as xgb
 
-    table, test = both(folder)
+    table, test = both(folder, given)
 
     def frame(group: Group) -> Any:
         data = pd.DataFrame(group.numbers, columns=table.numbers)
@@ -236,7 +235,7 @@ def xgboost(folder: Path) -> dict[str, Any]:
     return {"log_loss": log_loss(test, probability)}
 
 
-STEPS: dict[str, Callable[[Path], Any]] = {
+STEPS: dict[str, Callable[[Path, Given], Any]] = {
     "convert": convert,
     "fullbatch": fullbatch,
     "PyTorch": pytorch,
@@ -245,8 +244,11 @@ STEPS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def epochs_of(folder: Path) -> int:
-    return int((folder / "epochs").read_text())
+def step(name: str, folder: str, given: Given) -> dict[str, Any]:
+    """What the process of a contender does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that ten epochs are few
+        return watched(partial(STEPS[name], Path(folder), given))
 
 
 def main() -> None:
@@ -258,17 +260,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only", nargs="*", choices=STEPS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "store-peers")
-    parser.add_argument("--step", choices=STEPS)
     asked = parser.parse_args()
-    if asked.step:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that ten epochs are few
-            print(json.dumps(run_step(asked.step, asked.folder, STEPS)))
-        return
     asked.folder.mkdir(parents=True)
     try:
-        for name in ("times", "epochs"):
-            (asked.folder / name).write_text(str(getattr(asked, name)))
         for name, path in (("table", asked.train), ("test", asked.test)):
             if path is None:
                 make(asked.folder, asked.rows if name == "table" else 500_000, name, seed=0 if name == "table" else 1)
@@ -276,7 +270,8 @@ def main() -> None:
                 (asked.folder / f"{name}.parquet").symlink_to(path.resolve())
         for name in asked.only or STEPS:
             of = {"rows": asked.rows, "train": asked.train and asked.train.name, "times": asked.times}
-            print(json.dumps({**of, **measured(name, asked.folder, module="bench.store_peers")}), flush=True)
+            given = {"step": name, "times": asked.times, "epochs": asked.epochs}
+            print(json.dumps({**of, **measured(step, asked.folder, given)}), flush=True)
     finally:
         shutil.rmtree(asked.folder)
 

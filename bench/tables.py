@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import signal
 import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,13 +31,10 @@ import numpy as np
 
 from bench import children, own
 from bench.machine import busy, kilobytes, revision
-from bench.results import Result
-from bench.runs import Run, Say, in_turn
+from bench.runs import Run, in_turn
 
 if TYPE_CHECKING:
     import pandas
-
-    from bench import forms
 
 LIMIT = 600.0  # seconds of a fit
 TREES, PATIENCE, RATE = 2000, 50, 0.1
@@ -312,26 +308,25 @@ def score(fitted: Fitted, X: Any, y: Any) -> float:
     return float(log_loss(y, predicted / predicted.sum(axis=1, keepdims=True), labels=fitted.classes))
 
 
-def _answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def measured(
+    name: str, contender: str, seed: int, folder: str | None, limit: float, rows: int | None
+) -> dict[str, Any]:
     """One fit, in a process of its own for the sake of its peak memory."""
-    table = TABLES[request["table"]]
-    train, test = load(request["table"], request["folder"] and Path(request["folder"]))
-    if rows := request["rows"]:
+    table = TABLES[name]
+    train, test = load(name, Path(folder) if folder else None)
+    if rows:
         train, test = train[:rows], test[:rows]
     before = kilobytes("/proc/self/status", "VmRSS") or 0
     start, cpu, all_of_them = time.perf_counter(), time.process_time(), busy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of trainings that were ended, and of levels that no row had
-        fitted = CONTENDERS[request["contender"]](
-            Rows(
-                train.drop(columns=table.target), train[table.target], table.classify, request["seed"], request["limit"]
-            )
-        )
+        X, y = train.drop(columns=table.target), train[table.target]
+        fitted = CONTENDERS[contender](Rows(X, y, table.classify, seed, limit))
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         others = max(0.0, (busy() - all_of_them - cpu) / seconds)
         peak = kilobytes("/proc/self/status", "VmHWM") or 0
         loss = score(fitted, test.drop(columns=table.target), test[table.target])
-    yield {
+    return {
         "loss": loss, "seconds": seconds, "cpu": cpu, "others": round(others, 3), "extra": max(0, peak - before),
         "limited": fitted.limited, "rows": len(train), "columns": train.shape[1] - 1, "revision": revision(),
     }  # fmt: skip
@@ -353,9 +348,9 @@ class Settings:
     rows: int | None = None
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """Fit all into ``result``, seed by seed and table by table; ``save`` is called after each fit."""
-    here = Run.from_now(result, settings.budget, save, say, summary)
+def run(settings: Settings, here: Run) -> None:
+    """Fit all, seed by seed and table by table."""
+    result, here.summary = here.result, summary
     result.points = [p for p in result.points if p["contender"] != OURS or p["revision"] == revision()]
     missing = {name: own.not_installed(PACKAGES[name]) for name in settings.contenders}
     for name in [*filter(missing.get, missing)]:
@@ -370,15 +365,11 @@ def _one(here: Run, settings: Settings, table: str, contender: str, seed: int) -
     where = f"{table}, seed {seed}: {contender}"
     if here.is_late(where, (table, contender)):
         return
-    request = {
-        "table": table, "contender": contender, "seed": seed, "folder": settings.folder, "limit": settings.limit,
-        "rows": settings.rows,
-    }  # fmt: skip
     start = time.perf_counter()
     try:
-        answer = next(children.lines("bench.tables", request))
-    except (children.ChildError, StopIteration) as error:
-        here.leave_out(f"{where}: left out: {error or 'its process gave no answer'}; the lines above say why")
+        answer = children.call(measured, table, contender, seed, settings.folder, settings.limit, settings.rows)
+    except children.ChildError as error:
+        here.leave_out(f"{where}: left out: {error}; the lines above say why")
         return
     here.longest[table, contender] = time.perf_counter() - start
     about = {"judge": TABLES[table].judge, "classify": TABLES[table].classify}
@@ -387,7 +378,7 @@ def _one(here: Run, settings: Settings, table: str, contender: str, seed: int) -
     here.keep({"table": table, "contender": contender, "seed": seed, **about, **answer}, line)
 
 
-def summary(points: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(points: list[dict[str, Any]], _: Any = None) -> dict[str, Any]:
     """A row for each table and contender: the mean loss over the seeds, and medians of time and memory."""
     rows = []
     for table, contender in product(TABLES, CONTENDERS):
@@ -407,22 +398,22 @@ def summary(points: list[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def verdicts(rows: list[forms.TablesRow]) -> list[str]:
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
     """In words, of the tables that have all it takes: where fullbatch is as good as the better trees, and how fast."""
     lines = []
     for large in (True, False):
         found = [
-            (table, here[OURS], min((here[name] for name in BOOSTED if name in here), key=lambda row: row.loss))
+            (table, here[OURS], min((here[name] for name in BOOSTED if name in here), key=lambda row: row["loss"]))
             for table, here in _by_table(rows).items()
-            if OURS in here and any(name in here for name in BOOSTED) and (here[OURS].rows >= LARGE) == large
+            if OURS in here and any(name in here for name in BOOSTED) and (here[OURS]["rows"] >= LARGE) == large
         ]
         if not found:
             continue
         margin = CLOSE if large else NEAR
-        good = [table for table, ours, trees in found if ours.loss <= margin * trees.loss]
+        good = [table for table, ours, trees in found if ours["loss"] <= margin * trees["loss"]]
         part = 1 / 3 if large else 1
-        fast = [table for table, ours, trees in found if ours.seconds <= part * trees.seconds]
-        light = [table for table, ours, trees in found if ours.cpu <= part * trees.cpu]
+        fast = [table for table, ours, trees in found if ours["seconds"] <= part * trees["seconds"]]
+        light = [table for table, ours, trees in found if ours["cpu"] <= part * trees["cpu"]]
         share = "a third of their" if large else "their"
         size = f"{'at least' if large else 'fewer than'} {LARGE:,} rows"
         lines.append(
@@ -433,9 +424,9 @@ def verdicts(rows: list[forms.TablesRow]) -> list[str]:
         )
     both = [here for here in _by_table(rows).values() if OURS in here and "scikit-learn's MLP" in here]
     if both:
-        better = sum(here[OURS].loss < here["scikit-learn's MLP"].loss for here in both)
+        better = sum(here[OURS]["loss"] < here["scikit-learn's MLP"]["loss"] for here in both)
         lines.append(f"It is better than scikit-learn's MLP on {better} of {len(both)}.")
-    if disturbed := sum(row.others > BUSY for row in rows):
+    if disturbed := sum(row["others"] > BUSY for row in rows):
         lines.append(
             f"Other programs were running beside {disturbed} of the {len(rows)} (disturbed): their seconds are not "
             "those of a quiet machine."
@@ -443,12 +434,8 @@ def verdicts(rows: list[forms.TablesRow]) -> list[str]:
     return lines
 
 
-def _by_table(rows: list[forms.TablesRow]) -> dict[str, dict[str, forms.TablesRow]]:
-    found: dict[str, dict[str, forms.TablesRow]] = {}
+def _by_table(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row.table, {})[row.contender] = row
+        found.setdefault(row["table"], {})[row["contender"]] = row
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(children.serve(_answer))

@@ -17,7 +17,7 @@ import fullbatch as fb
 from bench import own
 from bench.conftest import Timed
 from bench.problem import Problem, Shape, make
-from fullbatch.core.parameters import Layer
+from fullbatch.core.parameters import Layer, flatten
 from fullbatch.fold.fold import Fold
 from fullbatch.machine import places
 from fullbatch.sources import Dense
@@ -71,4 +71,4 @@ def test_cost(timed: Timed, device: str) -> None:
 def test_predict(timed: Timed, device: str) -> None:
     p, params, X, _ = _placed("28-64-1", device)
     with Fold(p.network, Dense(X)) as fold:
-        timed(lambda: fold.predict(params), shape="28-64-1", dtype=X.dtype, device=device, m=p.m)
+        timed(lambda: fold.predict(flatten(params)), shape="28-64-1", dtype=X.dtype, device=device, m=p.m)

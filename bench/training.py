@@ -34,8 +34,7 @@ import numpy as np
 from bench import children, datasets, minibatch, own
 from bench.datasets import Encoded
 from bench.problem import Problem, Shape
-from bench.results import Result
-from bench.runs import Run, Say, in_turn
+from bench.runs import Run, in_turn
 from bench.timing import Contender as Timed
 from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, two_threads, used_up, wall
 from fullbatch import Network
@@ -79,26 +78,6 @@ def _options(data: Encoded, seed: int, epochs: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class _EachEpoch:
-    """A callback of scikit-learn's protocol."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def setup(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def teardown(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        pass
-
-    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any) -> None:
-        if context.parent is not None:  # an epoch, not the whole fit
-            self.trace.note_estimator(fitted_estimator)
-
-
 def ours(data: Encoded, seed: int, epochs: int, native: str | None = None, on_matrix: bool = False) -> Trace:
     """fullbatch, on what its command makes of the table: codes that become one-hot block by block.
 
@@ -109,7 +88,7 @@ def ours(data: Encoded, seed: int, epochs: int, native: str | None = None, on_ma
     model = MLPClassifier(**_options(data, seed, epochs), device="cpu")
     with own.forced(native), own.seen() as labels:
         trace = Trace()
-        model.set_callbacks(_EachEpoch(trace))
+        model.set_callbacks(own.EachModel(trace.note_estimator))
         model.fit(data.matrix if on_matrix else data.X, data.y)
     trace.ran = " and ".join(labels)
     return trace
@@ -225,10 +204,10 @@ class Settings:
     rules: Rules = RULES
 
 
-def run(settings: Settings, result: Result, *, save: Callable[[], None], say: Say) -> None:
-    """Train on all data sets into ``result``, seed by seed; ``save`` is called after each training."""
+def run(settings: Settings, here: Run) -> None:
+    """Train on all data sets, seed by seed."""
     gauge = two_threads() if settings.rules.quiet > 0 else None
-    here = Run.from_now(result, settings.budget, save, say, summary)
+    say, here.summary = here.say, summary
     takes_part: dict[str, tuple[Encoded, list[str]]] = {}
     for name in settings.datasets:
         if here.left <= 0:
@@ -325,7 +304,7 @@ def held_out_losses(data: Encoded, weights: Sequence[Params]) -> list[float]:
         return [objective.cost(flatten(params)) for params in weights]
 
 
-def summary(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(points: Sequence[dict[str, Any]], _: Any = None) -> dict[str, Any]:
     """The mark of each data set, and for each contender the median seconds to it, over seeds, and the ratio to ours."""
     targets: dict[str, float] = {}
     times = []

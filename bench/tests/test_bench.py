@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import io
 import itertools
 import json
@@ -50,9 +51,10 @@ from bench import (
     training,
 )
 from bench.command import main
+from bench.forms import Limits
 from bench.problem import Shape
 from bench.results import Result
-from bench.roofline import Limits
+from bench.runs import Run
 from bench.timing import Contender, Gauge, Rules, take_turns
 from fullbatch.core.parameters import Layer
 from fullbatch.errors import DeviceError, InputError
@@ -396,7 +398,7 @@ def _step_point(case: str, factor: float, allocator: str = "default") -> dict[st
 
 def test_summary_of_peers_takes_the_fastest_of_each_kind_for_each_own_way() -> None:
     points = [_step_point(case, factor) for case, factor in zip(peers.CASES, (1, 2, 4, 8), strict=False)]
-    summary = peers.summary(points, Limits(1e9, 1e9, 2e9))
+    summary = peers.summary(points, {"cpu": Limits(1e9, 1e9, 2e9)})
     rows = [row for row in summary["rows"] if row["own"] == "fullbatch"]
     assert [row["as_used"] for row in rows] == [{"name": "scikit-learn", "ratio": 2.0 * f} for f in (1, 2, 4, 8)]
     assert [row["by_hand"]["ratio"] for row in rows] == [0.5, 1.0, 2.0, 4.0]
@@ -409,11 +411,11 @@ def test_summary_of_peers_takes_the_fastest_of_each_kind_for_each_own_way() -> N
     assert mean["as_used"] == {"ratio": pytest.approx(2 * math.sqrt(8)), "least": 2.0}
     assert mean["by_hand"] == {"ratio": pytest.approx(math.sqrt(8) / 2), "least": 0.5}
     assert alone["as_used"]["least"] == 0.5
-    assert not peers.summary(points[:3], Limits(1e9, 1e9, 2e9))["geometric_means"]
+    assert not peers.summary(points[:3], {"cpu": Limits(1e9, 1e9, 2e9)})["geometric_means"]
 
 
 def test_logistic_regression_is_held_against_the_read_bandwidth() -> None:
-    (row, _) = peers.summary([_step_point("28-1", 1)], Limits(1e12, 1e6, 2e6))["rows"]
+    (row, _) = peers.summary([_step_point("28-1", 1)], {"cpu": Limits(1e12, 1e6, 2e6)})["rows"]
     assert (row["limit"], row["of_limit"]) == ("read", pytest.approx(1000 * 29 * 4 / 2e6))
 
 
@@ -544,6 +546,12 @@ def test_the_step_takes_no_memory_that_grows_with_m() -> None:
 TINY = ["scaling", "--quick", "--no-memory", "--backend", "numpy", "--shape", "5-4-1", "--to", "3e3"]
 
 
+def _measured_by(module: Any, settings: Any, result: Result) -> Result:
+    """The result, once the module's run has measured into it."""
+    module.run(settings, Run(result, settings.budget, save=lambda: None, say=lambda line: None))
+    return result
+
+
 def _load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
@@ -601,7 +609,7 @@ def test_points_beyond_the_budget_are_left_out_with_a_line(tmp_path: Path, monke
         shapes=("5-4-1",), backends=("numpy",), last=10**6, budget=1e-6, memory=False, quick=True, rules=Rules.quick()
     )
     result = Result("scaling", "", machine.describe(), {})
-    scaling.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(scaling, settings, result)
     assert result.points == []
     assert len(result.left_out) == len(settings.counts())
     assert "beyond the budget" in result.left_out[0]
@@ -612,7 +620,7 @@ def test_what_the_machines_limits_do_not_allow_within_the_budget_is_not_begun(mo
     rules = Rules.quick()
     settings = scaling.Settings(("50-400-1",), ("numpy",), last=10**5, budget=60, memory=False, quick=True, rules=rules)
     result = _result()
-    scaling.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(scaling, settings, result)
     seconds = (scaling.CALLS + rules.least) * 10**5 * roofline.flops(Shape((50, 400, 1))) / 1e8
     words = f"it would take about {seconds:,.0f} s, more than is left of the budget of 60 s"
     assert result.left_out == [f"50-400-1 at m = 100,000: left out: {words}"]  # it is the first in turn
@@ -637,15 +645,15 @@ def test_a_small_point_does_not_unlearn_what_a_large_one_takes(monkeypatch: pyte
     costs: list[dict[str, scaling.Cost]] = []
     point = scaling._point
 
-    def noted(here: Any, *arguments: Any, **options: Any) -> None:
-        point(here, *arguments, **options)
-        costs.append(dict(here.costs))
+    def noted(this: Any, *arguments: Any, **options: Any) -> None:
+        point(this, *arguments, **options)
+        costs.append(dict(this.costs))
 
     monkeypatch.setattr(scaling, "_point", noted)
     settings = scaling.Settings(
         ("3-2-1",), ("numpy",), 1000, 10**5, budget=60, memory=False, rules=Rules.quick(), quick=True
     )
-    scaling.run(settings, _result(), save=lambda: None, say=lambda line: None)
+    _measured_by(scaling, settings, _result())
     assert len(costs) == 5
     assert {known["3-2-1"].m for known in costs} == {10**5}  # it came first
 
@@ -700,7 +708,7 @@ def test_points_beyond_memory_are_left_out_and_an_explicit_range_is_an_error(
     settings = scaling.Settings(
         shapes=("99-4-1",), backends=("numpy",), memory=False, quick=True, rules=Rules.quick(), budget=60
     )
-    scaling.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(scaling, settings, result)
     assert [point["m"] for point in result.points] == [1000]
     assert any("1,216,200 bytes are needed, 1,000,000 can be used" in line for line in result.left_out)
 
@@ -871,13 +879,13 @@ def test_no_arguments_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str])
 # --- Parts in processes of their own --------------------------------------------------------------------------
 
 
-def _child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> str:
-    """A module whose ``work(request)`` is this code."""
+def _child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Any:
+    """A function with this code, of a module that a child can import."""
     body = textwrap.indent(textwrap.dedent(code), "    ")
-    head = "import os, signal, sys, time\nfrom bench import children\n\ndef work(request):\n"
-    (tmp_path / "a_child.py").write_text(f"{head}{body}\n\nsys.exit(children.serve(work))\n")
+    name = f"a_child_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(f"import os, pathlib, signal, sys, time\n\ndef work(x):\n{body}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    return "a_child"
+    return importlib.import_module(name).work
 
 
 def test_a_child_answers_and_what_it_prints_besides_is_no_answer(
@@ -886,43 +894,48 @@ def test_a_child_answers_and_what_it_prints_besides_is_no_answer(
     code = """
         print("noise")
         os.system("echo more noise")
-        yield {"x": request["x"] + 1, "variable": os.environ.get("THIS"), "gone": os.environ.get("THAT")}
-        yield {"second": True}
+        return {"x": x + 1, "variable": os.environ.get("THIS"), "gone": os.environ.get("THAT")}
     """
     monkeypatch.setenv("THAT", "1")
-    name = _child(tmp_path, monkeypatch, code)
-    answers = list(children.lines(name, {"x": 1}, env={"THIS": "here", "THAT": None}))
-    assert answers == [{"x": 2, "variable": "here", "gone": None}, {"second": True}]
+    answer = children.call(_child(tmp_path, monkeypatch, code), 1, env={"THIS": "here", "THAT": None})
+    assert answer == {"x": 2, "variable": "here", "gone": None}
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("sys.exit(3); yield {}", "its process ended with status 3"),
-        ("os.kill(os.getpid(), signal.SIGKILL); yield {}", "SIGKILL (was it out of memory?)"),
+        ("sys.exit(3)", "its process ended with status 3"),
+        ("raise ValueError", "its process ended with status 1"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL (was it out of memory?)"),
     ],
 )
 def test_a_child_that_fails_says_how(code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(children.ChildError, match=re.escape(words)):
-        list(children.lines(_child(tmp_path, monkeypatch, code), {}))
+        children.call(_child(tmp_path, monkeypatch, code), {})
 
 
-def test_a_child_ends_with_whoever_wanted_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = _child(tmp_path, monkeypatch, "yield {'pid': os.getpid()}; time.sleep(1e6); yield {}")
-    answers = children.lines(name, {})
-    pid = next(answers)["pid"]
-    answers.close()  # as Ctrl-C does
+def test_a_child_ends_with_whoever_wanted_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "pid"
+    work = _child(tmp_path, monkeypatch, f"pathlib.Path({str(told)!r}).write_text(str(os.getpid())); time.sleep(1e6)")
+
+    def ctrl_c(*arguments: Any) -> None:
+        if told.exists() and told.read_text():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ctrl_c)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            children.call(work, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(int(told.read_text()), 0)
     # And where its parent is killed, which can close nothing, the end of stdin tells it.
-    command = [sys.executable, "-m", name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(machine.ROOT), *filter(None, sys.path)])}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
+    with children.process(["bench.children"], {}, stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write("{}\n")
-        child.stdin.flush()
-        child.stdout.readline()
+        child.stdin.write(json.dumps([work.__module__, "work", [0]]) + "\n")
         child.stdin.close()
         assert child.wait(60) == 1
 
@@ -969,7 +982,7 @@ def test_cases_that_cannot_be_measured_are_left_out_with_a_line(
     monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: Limits(1.0, 1.0, 1.0))
     monkeypatch.setattr(module, name, value)
     result = Result("peers", "", machine.describe(), {})
-    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(peers, settings, result)
     assert result.left_out
     assert all(words in line for line in result.left_out)
     assert len(result.left_out) + len(done) == 4
@@ -980,7 +993,7 @@ def test_a_case_that_takes_longer_than_is_left_is_left_out(monkeypatch: pytest.M
     point = {**_step_point("28-64-1", 1), "left_out": {}, "rounds": ROUNDS, "least_seconds": 1e6}
     monkeypatch.setattr(peers, "_measured", lambda work, *arguments: {**point, "case": work.name})
     result = Result("peers", "", machine.describe(), {})
-    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(peers, settings, result)
     where, words = "keeping allocator: left out", "it takes about 1,000,000 s, more than is left of the budget of 60 s"
     assert result.left_out == [f"28-64-1 at m = 5,000, {where}: {words}", f"28-1 at m = 40,000, {where}: {words}"]
 
@@ -991,7 +1004,7 @@ def test_a_case_without_a_round_is_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     point = {**_step_point("28-64-1", 1), "left_out": {"JAX jit": "late"}, "rounds": rounds, "least_seconds": 1.0}
     monkeypatch.setattr(peers, "_measured", lambda *arguments: point)
     result = Result("peers", "", machine.describe(), {})
-    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(peers, settings, result)
     assert not result.points
     where = "28-64-1 at m = 5,000, default allocator"
     assert result.left_out == [
@@ -1011,18 +1024,18 @@ def test_once_the_time_is_up_no_peer_is_tried_and_no_round_begun() -> None:
 
 
 def test_a_case_runs_with_its_allocator_and_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def lines(module: str, request: dict[str, Any], env: dict[str, Any]) -> Any:
-        seen.append((request, env))
-        yield {"case": request["name"]}
+    def call(work: Any, *asked: Any, env: dict[str, Any]) -> Any:
+        seen.append((asked, env))
+        return {"case": asked[0]}
 
-    monkeypatch.setattr(children, "lines", lines)
+    monkeypatch.setattr(children, "call", call)
     for work in peers.work_of(peers.Settings(cases=("28-1",), batches=())):
         assert peers._measured(work, peers.Settings(), 1.0, 2.0) == {"case": "28-1", "allocator": work.allocator}
     assert [env["GLIBC_TUNABLES"] for _, env in seen] == [None, peers.ALLOCATORS["keeping"]]
     assert {env["JAX_PLATFORMS"] for _, env in seen} == {"cpu"}
-    assert {(request["m"], request["share"], request["left"]) for request, _ in seen} == {(4_000_000, 1.0, 2.0)}
+    assert {(asked[1], *asked[-2:]) for asked, _ in seen} == {(4_000_000, 1.0, 2.0)}
 
 
 def test_the_limits_are_measured_again_at_the_end_and_the_highest_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1032,7 +1045,7 @@ def test_the_limits_are_measured_again_at_the_end_and_the_highest_count(monkeypa
     monkeypatch.setattr(peers.roofline, "cpu_limits", lambda quick: next(seen))
     result = Result("peers", "", machine.describe(), {})
     settings = peers.Settings(cases=("28-64-1",), batches=(), allocators=("default",), scale=0.01)
-    peers.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(peers, settings, result)
     assert result.summary["limits"] == {"cpu": {"product": 2e9, "copy": 2e12, "read": 4e12}}
     assert result.summary["rows"][0]["of_limit"] == pytest.approx(result.summary["rows"][0]["gflops"] / 2)
 
@@ -1047,7 +1060,7 @@ def test_all_cases_come_under_one_allocator_before_the_other() -> None:
 def test_quick_leaves_cases_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[peers.Settings] = []
 
-    def stop(settings: peers.Settings, *arguments: Any, **options: Any) -> None:
+    def stop(settings: peers.Settings, here: Run) -> None:
         seen.append(settings)
         raise KeyboardInterrupt
 
@@ -1116,7 +1129,7 @@ def _trained(monkeypatch: pytest.MonkeyPatch, budget: float = 60, gauge: Any = N
     result = Result("training", "", machine.describe(), {})
     rules = dataclasses.replace(training.RULES, pause=0.0)
     settings = training.Settings(("digits",), None, tuple(everyone), 2, budget, rules)
-    training.run(settings, result, save=lambda: None, say=lambda line: None)
+    _measured_by(training, settings, result)
     return result
 
 
@@ -1403,7 +1416,7 @@ def _full_results() -> dict[str, Result]:
             "scaling", scale, growth=scaling.growth(scale), crossover=scaling.crossover(scale),
             limits=roofline.to_json({"cpu": limits, "cuda:0": limits}),
         ),
-        "peers": _result("peers", steps + epochs, **peers.summary(steps + epochs, limits)),
+        "peers": _result("peers", steps + epochs, **peers.summary(steps + epochs, {"cpu": limits})),
         "training": _result("training", trained, **training.summary(trained)),
     }  # fmt: skip
     return results

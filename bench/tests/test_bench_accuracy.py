@@ -140,13 +140,13 @@ def test_each_has_a_process_of_its_own_and_who_fails_or_does_not_fit_is_left_out
 ) -> None:
     asked: list[str] = []
 
-    def answered(module: str, request: dict[str, Any], *, env: Any) -> Any:
-        asked.append(request["name"])
-        if request["name"] == "scikit-learn":
+    def answered(work: Any, name: str, *arguments: Any, env: Any) -> Any:
+        asked.append(name)
+        if name == "scikit-learn":
             raise accuracy.children.ChildError("its process ended with SIGKILL (was it out of memory?)")
-        return iter([{"step": "native", "error_of_gradient": 6e-8}])
+        return {"step": "native", "error_of_gradient": 6e-8}
 
-    monkeypatch.setattr(accuracy.children, "lines", answered)
+    monkeypatch.setattr(accuracy.children, "call", answered)
     monkeypatch.setattr(accuracy, "free_memory", lambda: 200_000)  # not enough for whole layers of 65 units
     who = [word for name in ("fullbatch", "NumPy, whole arrays", "JAX, blocks by hand") for word in ("--peer", name)]
     command = ["accuracy", "--rows", "600", *who, "--out", str(tmp_path)]
@@ -170,5 +170,5 @@ def test_each_has_a_process_of_its_own_and_who_fails_or_does_not_fit_is_left_out
 
 def test_its_process_compares_with_float64_where_one_class_is_rare() -> None:
     assert problem.make(Shape((3, 2, 1)), 1000, rare=accuracy.RARE).targets.mean() == pytest.approx(0.1, abs=0.002)
-    (answer,) = accuracy._answer({"name": "NumPy, whole arrays", "shape": "5-4-1", "m": 1000})
+    answer = accuracy.measured("NumPy, whole arrays", "5-4-1", 1000)
     assert answer["error_of_gradient"] < 1e-5

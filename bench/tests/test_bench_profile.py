@@ -13,10 +13,10 @@ import fullbatch as fb
 from bench import minibatch, problem, profile, readme, render, roofline, timing
 from bench.command import main
 from bench.contest import Span
+from bench.forms import Limits
 from bench.problem import Shape
 from bench.results import Result
-from bench.roofline import Limits
-from bench.tests.test_bench import _load, _result
+from bench.tests.test_bench import _load, _measured_by, _result
 from bench.timing import Rules
 from fullbatch.errors import InputError
 from fullbatch.machine import native_library
@@ -60,7 +60,7 @@ def test_the_parts_of_an_epoch() -> None:
     assert (parts["optimiser"], parts["order"]) == (pytest.approx(0.01), pytest.approx(-0.01))
     assert sum(filter(None, parts.values())) == pytest.approx(0.1)
     one["times"]["call"] = None  # no quiet round
-    assert profile.summary([one], Limits(1e12, 1e9))["splits"] == []
+    assert profile.summary([one], {"cpu": Limits(1e12, 1e9)})["splits"] == []
 
 
 def test_each_call_of_a_step_is_the_same_but_for_its_part() -> None:
@@ -135,7 +135,7 @@ def test_what_is_beyond_budget_or_memory_is_left_out_with_a_line(monkeypatch: py
     def lines(budget: float) -> list[str]:
         result = _result("profile")
         settings = profile.Settings(("5-4-1",), (), budget, 0.01, Rules.quick())
-        profile.run(settings, result, save=lambda: None, say=lambda line: None)
+        _measured_by(profile, settings, result)
         assert not result.points
         return result.left_out
 
@@ -165,7 +165,9 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
 
 def test_the_words_of_the_table_are_of_what_was_measured() -> None:
     one = _measured(**WHOLE, reading_X=0.01)
-    result = Result("profile", "", _result().machine, {}, [one], summary=profile.summary([one], Limits(1e12, 1e9)))
+    result = Result(
+        "profile", "", _result().machine, {}, [one], summary=profile.summary([one], {"cpu": Limits(1e12, 1e9)})
+    )
     (grid,) = render.profile(result.typed())
     assert "optimiser" not in grid.columns
     assert dict(zip(grid.columns, grid.rows[0], strict=True))["activation"] == "20 %"
@@ -177,7 +179,7 @@ def test_a_file_without_the_time_of_the_whole_is_one_line(tmp_path: Path) -> Non
     one = _measured(**WHOLE)
     limits = Limits(1e12, 1e9, 1e9)
     for name in ("all", "one thread", "call", None):
-        result = _result("profile", [one], **profile.summary([one], limits))
+        result = _result("profile", [one], **profile.summary([one], {"cpu": limits}))
         if name is not None:
             result.points = [{**one, "times": {k: v for k, v in one["times"].items() if k != name}}]
         result.save(tmp_path / "x.json")

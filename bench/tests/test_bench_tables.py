@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import forms, plots, readme, render, tables
+from bench import plots, readme, render, tables
 from bench.command import main
 from bench.results import Result
 
@@ -95,7 +95,7 @@ def test_the_verdict_is_of_the_better_trees_and_by_the_size_of_the_table():
         row("small", "HistGradientBoosting", 1.2, 0.1), row("small", "scikit-learn's MLP", 1.03, 1.0),
         row("large", "fullbatch", 1.02, 1.0, 10**6), row("large", "XGBoost", 1.0, 3.5, 10**6),
     ]  # fmt: skip
-    found = tables.verdicts([forms.TablesRow(**one) for one in rows])
+    found = tables.verdicts(rows)
     assert found == [
         "Of 1 tables of at least 100,000 rows, fullbatch is within 1 % of the better of the trees, or ahead, on 0 "
         "(none); it takes a third of their time at most on 1 (large), of the cores' time on 1 (large).",
