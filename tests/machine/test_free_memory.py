@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from fullbatch.machine import memory
@@ -57,3 +58,19 @@ def test_a_limit_of_the_process():
         assert 2**49 < memory._of_the_process() < 2**50
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    reused = memory.Reused(6, np.float32)
+    first = reused.array()
+    place, shape = first.ctypes.data, (first.dtype, first.shape, first.flags.writeable)
+    assert shape == (np.float32, (6,), True)
+    view = first.reshape(2, 3).T[1:]
+    first[:] = 1
+    del first
+    second = reused.array()  # beside a view of the first
+    second[:] = 2
+    assert second.ctypes.data != place
+    assert (view == 1).all()
+    del view, second
+    assert reused.array().ctypes.data == place

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+import weakref
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -438,6 +440,46 @@ def test_logs_of_earlier_trainings_are_removed(path: Path) -> None:
 
 
 # --- When it is written, and what goes wrong -------------------------------------------------------------------------
+
+
+def test_copies_for_a_checkpoint_lie_in_memory_that_was_touched_before(path: Path) -> None:
+    """Else the system clears it while the training stands still. A moment that somebody holds keeps its own."""
+
+    class Held(Cut):
+        def __init__(self, holds: bool) -> None:
+            super().__init__(path)
+            self.holds, self.held, self.at = holds, [], set()
+
+        def tell(self, moment: Any) -> None:
+            super().tell(moment)
+            vectors = (moment.state.theta, *moment.state.arrays)
+            if 0 < moment.state.epoch_examples < M:
+                self.at.add(tuple(vector.ctypes.data for vector in vectors))
+            if self.holds:
+                self.held.append((vectors, [vector.copy() for vector in vectors]))
+
+    def trained(holds: bool) -> Held:
+        keeper = Held(holds)
+        fb.MLPClassifier(**MLP).set_callbacks(keeper).fit(X.astype("f4"), THREE)
+        return keeper
+
+    assert len(trained(holds=False).at) == 1
+    keeper = trained(holds=True)
+    assert len(keeper.at) > 6
+    assert all(same(list(vectors), copies) for vectors, copies in keeper.held)
+
+
+@pytest.mark.parametrize("write", [np.sum, np.linalg.inv])
+def test_a_writing_that_is_over_holds_nothing(write: Any) -> None:
+    """The copies that it wrote are free for the next checkpoint, though nobody has asked yet how it ended."""
+    vector = np.ones(3)
+    held = weakref.ref(vector)
+    writing = checkpoints._Writing(partial(write, vector))
+    del vector
+    writing.start()
+    writing.join()
+    assert (writing.error is not None) == (write is np.linalg.inv)
+    assert held() is None
 
 
 def test_it_is_written_when_it_is_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

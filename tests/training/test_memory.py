@@ -22,9 +22,10 @@ CASES = {
     "early stopping": ({"early_stopping": True, "validation_fraction": 0.5}, {"threads": 2, "best": True}),
     "full batches": ({"batch_size": "full"}, {"threads": 2, "mini": False}),
     "lbfgs": ({"solver": "lbfgs"}, {"threads": 2, "solver": "lbfgs"}),
+    "a checkpoint": ({"kept": True}, {"threads": 2, "checkpoints": True}),
 }
 PEAKS = f"""
-import warnings
+import tempfile, warnings
 import numpy as np
 import fullbatch as fb
 warnings.simplefilter("ignore")
@@ -35,7 +36,12 @@ def value(name):
 
 def fit(units, options):
     settings = dict(tol=0, n_iter_no_change=100, max_iter=3, batch_size=32, n_jobs=2, random_state=0)
-    return fb.MLPRegressor(hidden_layer_sizes=(units, units), **{{**settings, **options}}).fit(X, X[:, 0])
+    kept = options.get("kept", False)
+    settings.update((name, value) for name, value in options.items() if name != "kept")
+    model = fb.MLPRegressor(hidden_layer_sizes=(units, units), **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        model = model.set_callbacks(fb.Checkpoint(folder + "/late.ckpt", seconds=0)) if kept else model
+        return model.fit(X, X[:, 0])
 
 for options in {[options for options, _ in CASES.values()]}:
     fit(5, options)

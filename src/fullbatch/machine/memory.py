@@ -1,11 +1,18 @@
-"""How much memory this process may still take on the host: of the machine, of its cgroups, of its own limit."""
+"""How much memory this process may still take on the host: of the machine, of its cgroups, of its own limit.
+
+And memory that is taken once, where to take it anew would have somebody wait.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 ROOT = Path("/")  # where the system's files are
 IN_MEMORY = 2e9  # bytes of a table that are taken into memory, where nobody says otherwise
@@ -77,3 +84,25 @@ def _lines(path: str) -> list[str]:
         return (ROOT / path).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         return []
+
+
+class Reused:
+    """Arrays of one size and dtype in the same memory, one after another: the next when nobody holds the last.
+
+    The system clears memory as it is first written, and looks for it page by page. On a machine that is short of free
+    pages that was measured to take ten times as long as to copy what goes there, so it is done here and once.
+    """
+
+    def __init__(self, size: int, dtype: Any) -> None:
+        self.memory = np.empty(size, dtype)
+        self.memory.fill(0)
+        self.last: weakref.ref[np.ndarray] | None = None
+
+    def array(self) -> np.ndarray:
+        """An array of any values: in this memory, or in new memory while the last one, or a view of it, is held."""
+        if self.last is not None and self.last() is not None:
+            return np.empty_like(self.memory)
+        # By way of a memoryview: views of a view hold the array that owns the memory, not the view they were made of.
+        array = np.frombuffer(memoryview(self.memory), self.memory.dtype)
+        self.last = weakref.ref(array)
+        return array

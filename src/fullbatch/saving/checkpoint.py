@@ -281,13 +281,13 @@ def _host(value: Any) -> Any:
 class _Writing(threading.Thread):
     """A thread that writes.
 
-    error : what came of it, or None;  launched : it has been started, and nothing came between
+    error : what went wrong, or None;  launched : it has been started, and nothing came between
     """
 
     def __init__(self, write: Callable[[], None]) -> None:
         super().__init__(name="fullbatch-checkpoint")
-        self.write = write
-        self.error: Exception | None = None
+        self.write: Callable[[], None] | None = write
+        self.error: str | None = None
         self.launched = self._begun = self._given_up = False
         self._lock, self._done = threading.Lock(), threading.Event()
 
@@ -303,11 +303,14 @@ class _Writing(threading.Thread):
             if self._given_up:
                 return
             self._begun = True
+        write, self.write = self.write, None  # what it holds is let go of here, and not when the next one is written
+        assert write is not None
         try:
-            self.write()
+            write()
         except Exception as error:  # of any kind: it is said where the training is, and not lost with the thread
-            self.error = error
+            self.error = str(error) or type(error).__name__  # not itself: its traceback holds what was to be written
         finally:
+            del write
             self._done.set()
 
 

@@ -99,7 +99,7 @@ def epochs(
     Raises Interrupted where Ctrl-C comes within an epoch, InputError for all-zero weights with a hidden layer.
     """
     refuse_equal_units(state.theta, objective.network.sizes)
-    batches = minibatches.make(objective, optimizer, state, batch_size)
+    batches = minibatches.make(objective, optimizer, state, batch_size, kept=between is not None)
     last: list[TrainingState | None] = [state._replace(theta=None, arrays=())]
     return Epochs(
         batches, last, _epochs(batches, last, objective.examples.m, orders, batch_size, watch, between, light)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from fullbatch.machine import arrays
@@ -59,18 +60,23 @@ class Batches(Protocol):
         ...
 
 
-def make(objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int) -> Batches:
-    """The fastest that can run."""
+def make(
+    objective: Objective, optimizer: Optimizer, state: TrainingState, batch_size: int, kept: bool = False
+) -> Batches:
+    """The fastest that can run.
+
+    kept : whether a checkpoint asks for what is learned within an epoch
+    """
     fold = objective.fold
     if batch_size < fold.examples.m and leaf_of(fold.examples, batch_size):
         return PythonBatches(objective, optimizer, state, batch_size)
     if in_windows(fold.examples) and batch_size < fold.examples.m:
-        return WindowBatches(objective, optimizer, state, batch_size, make)
+        return WindowBatches(objective, optimizer, state, batch_size, partial(make, kept=kept))
     if NativeBatches.can_run(fold.step_name, optimizer, state.theta, batch_size, fold.examples.m):
         return NativeBatches(
             fold.network, fold.examples, optimizer, state,
             batch_size=batch_size, l2=objective.l2, intercept=objective.intercept, threads=fold.threads,
-            dropout=objective.dropout,
+            dropout=objective.dropout, kept=kept,
         )  # fmt: skip
     on_card = CardBatches.make(objective, optimizer, state, batch_size)
     return PythonBatches(objective, optimizer, state, batch_size) if on_card is None else on_card

@@ -17,6 +17,7 @@ from fullbatch.core.dropout import Dropout
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import count
 from fullbatch.machine import arrays, native_library
+from fullbatch.machine.memory import Reused
 from fullbatch.machine.native_library import Block
 from fullbatch.sources import Examples, Layout, Where, batches, in_memory, length, remaining
 from fullbatch.steps.cuda.updates import KINDS
@@ -44,6 +45,8 @@ class NativeBatches:
 
     What it has learned lies in C, and is copied from there when it is asked for: after each run it would be as many
     numbers again.
+
+    kept : whether a checkpoint asks for it now and then, so that memory for the copies is held ready
     """
 
     @staticmethod
@@ -64,6 +67,7 @@ class NativeBatches:
         intercept: bool,
         threads: int,
         dropout: Dropout | None = None,
+        kept: bool = False,
     ) -> None:
         sizes, theta = network.sizes, state.theta
         size = count(sizes)
@@ -76,6 +80,7 @@ class NativeBatches:
         self.dropout = dropout
         self.copied_theta: Any = theta  # what C has, until the next run; None: it is still to be copied
         self.copied_arrays: tuple[Any, ...] | None = state.arrays
+        self.copies = [Reused(self.size, self.dtype) for _ in ("theta", *optimizer.keeps)] if kept else []
         self.runs: list[int] = []  # the examples that each of C's runs did since ``begin``
         self.before = state.updates, state.epoch_examples
         self.sum = ctypes.c_double(state.total)
@@ -121,11 +126,15 @@ class NativeBatches:
     @property
     def arrays(self) -> tuple[Any, ...]:
         if self.copied_arrays is None:
-            kept = [np.empty(self.size, self.dtype) for _ in self.optimizer.keeps]
-            theta = np.empty(self.size, self.dtype) if self.copied_theta is None else self.copied_theta
+            theta = self._for_a_copy(0) if self.copied_theta is None else self.copied_theta
+            kept = [self._for_a_copy(number) for number, _ in enumerate(self.optimizer.keeps, start=1)]
             self.library.fb_trainer_store(self.handle, *_addresses([theta, *kept]))  # theta's bits once more
             self.copied_theta, self.copied_arrays = theta, tuple(kept)
         return self.copied_arrays
+
+    def _for_a_copy(self, number: int) -> np.ndarray:
+        """An array for theta (0), or for one of the optimiser's, as a checkpoint is given them."""
+        return self.copies[number].array() if self.copies else np.empty(self.size, self.dtype)
 
     @property
     def updates(self) -> int:
