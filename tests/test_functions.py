@@ -252,6 +252,9 @@ def test_no_bad_number_gets_through(name, value):
 def test_check_number(at_least, above, good):
     for value in good:
         assert errors.check_number("x", value, at_least=at_least, above=above) == value
+    for value in (10**400, -(10**400)):  # ``float`` raises of them
+        with pytest.raises(InputError, match="x must be a finite number"):
+            errors.check_number("x", value, at_least=at_least, above=above)
 
 
 # --- Where it is computed -------------------------------------------------------------------------------------------

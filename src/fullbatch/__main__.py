@@ -5,9 +5,10 @@ import sys
 
 def main() -> int:
     """Run the command. Ctrl-C while Python still imports it ends it as quietly as later."""
-    from fullbatch.machine.descriptors import open_closed_ones
+    from fullbatch.machine.descriptors import open_closed_ones, outlive_stderr
 
     open_closed_ones()
+    outlive_stderr()
     try:
         from fullbatch.command.app import main as command
 

@@ -7,6 +7,7 @@ The classes also derive from the built-in exception that a caller of a numerical
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -60,9 +61,24 @@ class ModelFileError(FullbatchError, ValueError):
     """A file that is not a usable model of this version."""
 
 
+def as_float(value: Any) -> float:
+    """The number as a float: infinite where it is a whole number beyond a float's, of which ``float`` raises."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def check_sizes_of_numbers(params: Mapping[str, Any]) -> None:
+    """InputError, which names the parameter, for a whole number that is beyond a float's."""
+    for name, value in params.items():
+        if isinstance(value, int) and math.isinf(as_float(value)):
+            raise InputError(f"{name} must be a number that a float can hold, below 1.8e308; got one beyond it.")
+
+
 def check_number(name: str, value: Any, *, at_least: float | None = None, above: float | None = None) -> float:
     """A finite number in its range, or an InputError that says which range."""
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number = as_float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if (
         not math.isfinite(number)
         or (above is not None and number <= above)

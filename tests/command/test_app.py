@@ -179,6 +179,20 @@ def test_with_closed_files_it_trains_and_predicts(folder, tmp_path, closed):
     assert fullbatch("predict", model, tmp_path / "missing.csv") == 2
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&1 >/dev/null | head -n 1 >/dev/null"])
+def test_a_stderr_that_takes_no_more_ends_no_training(folder, tmp_path, stderr):
+    """A log on a full disk, and a reader that has gone: the model is what the training is for."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2])}
+    model, status = tmp_path / "pays.model", tmp_path / "status"
+    options = "--target pays --drop spends --epochs 20 --hidden 4"
+    command = f'{{ "$0" -m fullbatch train "$1" {options} --model "$2"; echo $? >"$3"; }} {stderr}'
+    given = map(str, (sys.executable, folder / "people.csv", model, status))
+    subprocess.run(["sh", "-c", command, *given], capture_output=True, env=environment, check=False)
+    assert status.read_text() == "0\n"
+    assert fb.load(model).estimator_.n_iter_ == 20
+
+
 def test_a_second_training_into_the_same_file_is_told(run, folder, tmp_path):
     args = ("train", folder / "people.csv", "--target", "pays", "--drop", "spends", "--model", tmp_path / "pays.model")
     with start(*args, "--epochs", "1000000", "--json") as process:

@@ -271,6 +271,24 @@ def test_batch_size_full_is_one_update_an_epoch() -> None:
         MLPClassifier(batch_size=901, max_iter=1).fit(X10, Y10)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (fb.MLPClassifier, "alpha"), (fb.MLPClassifier, "epsilon"), (fb.MLPClassifier, "learning_rate_init"),
+        (fb.MLPClassifier, "tol"), (fb.MLPClassifier, "power_t"), (fb.MLPClassifier, "dropout"),
+        (fb.MLPRegressor, "max_fun"), (fb.LogisticRegression, "C"), (fb.TableClassifier, "l2"),
+        (fb.TableClassifier, "epochs"),
+    ],
+)  # fmt: skip
+def test_a_whole_number_beyond_a_float_is_refused_by_name(kind: Any, name: str) -> None:
+    """JSON and Python have them; ``float`` raises an OverflowError of its own."""
+    X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), [0, 1, 0, 1]
+    with pytest.raises(InputError, match=rf"^{name} must be"):
+        kind(**{name: 10**400}).fit(X, y)
+    with pytest.raises(InputError, match="dropout must be a rate"):
+        fb.MLPClassifier(dropout=[10**400]).fit(X, y)
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_linear_rate_falls_to_zero_update_by_update(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One example, one parameter that matters: each update is seen in the bias of a network without hidden layer."""

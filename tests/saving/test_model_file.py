@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 
 import numpy as np
@@ -14,7 +15,16 @@ from safetensors.numpy import save as to_bytes
 
 import fullbatch as fb
 from fullbatch.errors import InputError, ModelFileError
-from fullbatch.saving.model_file import FORMAT, FORMAT_VERSION, check_replaceable, load, save, sealed
+from fullbatch.saving import model_file
+from fullbatch.saving.model_file import (
+    ALWAYS_FITTED,
+    FORMAT,
+    FORMAT_VERSION,
+    check_replaceable,
+    load,
+    save,
+    sealed,
+)
 from fullbatch.tables.raw import RawTable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -359,6 +369,25 @@ def changed(values, *keys, to):
         (["estimator", "fitted", "classes_"], {"$": "objects", "shape": [2], "text": True, "values": ["no", "yes"]}),
         (["params", "device"], "gpu"),
         (["params", "hidden"], [5]),
+        (["params", "l2"], 10**400),
+        (["params", "l2"], {"$": "float", "value": "1_0"}),
+        (["params", "drop"], {"$": "tuple", "items": "x"}),
+        (["encoding", "classes"], "ny"),
+        (["encoding", "classes"], ["yes", "no"]),
+        (["encoding", "indicators"], {}),
+        (["encoding", "categories", 0, "levels"], "uvw"),
+        (["encoding", "categories", 0, "levels"], ["w", "v", "u"]),
+        (["encoding", "missing_words"], "ab"),
+        (["encoding", "date_formats"], {}),
+        (["estimator", "fitted", "loss_curve_"], None),
+        (["estimator", "fitted", "best_loss_"], 10**400),
+        (["estimator", "fitted", "feature_names_in_"], {"$": "objects", "shape": [1], "text": False, "values": ["x"]}),
+        (["estimator", "fitted", "feature_names_in_"], {"$": "objects", "shape": [1], "text": False, "values": [[]]}),
+        (["estimator", "optimizer", "items", 1, 1, "items", 0], "sometimes"),
+        (["estimator", "optimizer", "items", 1, 1, "items", 1], -1.0),
+        (["estimator", "optimizer", "items", 1, 1, "items", 2], {"$": "float", "value": "nan"}),
+        (["estimator", "optimizer", "items", 1, 1, "items", 3], 0),
+        (["estimator", "optimizer", "items", 2, 1], {"$": "float", "value": "inf"}),
     ],
 )
 def test_values_that_cannot_be_are_refused(tmp_path, content, keys, to):
@@ -369,6 +398,43 @@ def test_values_that_cannot_be_are_refused(tmp_path, content, keys, to):
     assert "damaged" in refused(
         tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(changed(values, *keys, to=to), arrays)})
     )
+
+
+@pytest.mark.parametrize("name", ALWAYS_FITTED)
+def test_what_every_fit_leaves_is_in_the_file(tmp_path, content, name):
+    values, arrays = parts(content)
+    del values["estimator"]["fitted"][name]
+    message = refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: sealed(values, arrays)}))
+    assert name in message or "nothing names" in message
+
+
+@pytest.mark.parametrize(
+    ("columns", "fine"), [("abc", True), ("ab", False), ("aab", False), ("", False), ([1, 2, 3], False)]
+)
+def test_names_of_features_are_those_of_the_columns(tmp_path, columns, fine):
+    path = tmp_path / "m.model"
+    save(fb.LogisticRegression().fit(X, CODES), path)
+    values, arrays = parts(path.read_bytes())
+    names = {"$": "objects", "shape": [len(columns)], "text": False, "values": list(columns)}
+    values["estimator"]["fitted"]["feature_names_in_"] = names
+    file = to_bytes(arrays, {FORMAT: sealed(values, arrays)})
+    if fine:
+        path.write_bytes(file)
+        assert load(path).feature_names_in_.tolist() == list(columns)
+    else:
+        assert "feature_names_in_" in refused(path, file)
+
+
+def test_json_says_each_thing_once_and_has_numbers_alone(tmp_path, content):
+    values, arrays = parts(content)
+    text = sealed(values, arrays)
+    twice = text.replace('"kind": "table"', '"kind": "table", "kind": "table"')  # its checksum does not see it
+    assert twice != text
+    assert "has a name twice" in refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: twice}))
+    for word, number in (("NaN", math.nan), ("-Infinity", -math.inf)):
+        wrong = changed(values, "record", to={"seconds": number})
+        text = json.dumps({**wrong, "sha256": model_file._checksum(wrong, arrays)})
+        assert f"{word} is no number" in refused(tmp_path / "m.model", to_bytes(arrays, {FORMAT: text}))
 
 
 def test_arrays_that_cannot_be_are_refused(tmp_path, content):

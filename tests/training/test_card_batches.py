@@ -94,7 +94,7 @@ def train(objective, theta, name, orders, batch_size, kind=CardBatches, **option
         if kind is PythonBatches:
             patch.setattr(CardBatches, "can_run", staticmethod(lambda *rest: False))
         real = minibatches.make
-        patch.setattr(minibatches, "make", lambda *given: made.append(real(*given)) or made[-1])
+        patch.setattr(minibatches, "make", lambda *given, **how: made.append(real(*given, **how)) or made[-1])
         done = list(epochs(objective, optimizer, state, orders=orders, batch_size=batch_size, **options))
     assert [type(one) for one in made] == [kind]
     return done

@@ -19,6 +19,13 @@ def test_invscaling_falls_after_each_epoch_with_the_examples_seen():
     assert schedule.after_epoch(0.1, 99) == pytest.approx(0.3 / 100**0.5)
 
 
+@pytest.mark.parametrize("power", [200.0, 1e308, 2**31, 2**62])
+def test_a_rate_too_small_for_a_float_is_zero(power):
+    """Python's powers of floats raise, and those of whole numbers go on for ever."""
+    assert Schedule("invscaling", 0.3, power=power).after_epoch(0.1, 99) == 0
+    assert Schedule("invscaling", 0.3, power=power).after_epoch(0.1, 0) == 0.3
+
+
 def test_adaptive_takes_a_fifth_at_each_plateau_until_the_rate_is_tiny():
     schedule, rate, reason, fallen = Schedule("adaptive", 0.1), 0.1, "", 0
     while not reason:

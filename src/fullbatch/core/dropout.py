@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any, NamedTuple
 
-from fullbatch.errors import InputError
+from fullbatch.errors import InputError, as_float
 from fullbatch.machine import arrays
 
 ROUNDS = 10
@@ -91,7 +91,7 @@ def _product(word: Any, multiplier: int) -> tuple[Any, Any]:
 def rates_of(dropout: Any, layers: int) -> tuple[float, ...]:
     """The rate of each of so many hidden layers, from one rate or one of each. InputError; () where all are 0."""
     given = [dropout] * max(layers, 1) if isinstance(dropout, Real) or not isinstance(dropout, Iterable) else [*dropout]
-    if not all(isinstance(p, Real) and not isinstance(p, bool) and 0 <= float(p) < 1 for p in given):
+    if not all(isinstance(p, Real) and not isinstance(p, bool) and 0 <= as_float(p) < 1 for p in given):
         raise InputError(f"dropout must be a rate from 0 to below 1, or one for each hidden layer; got {dropout!r}.")
     if isinstance(dropout, Iterable) and len(given) != layers:
         raise InputError(f"{layers} hidden layers need one rate of dropout or {layers}; got {len(given)}.")

@@ -27,6 +27,7 @@ from fullbatch.core.activations import ACTIVATIONS, SCIKIT_LEARNS
 from fullbatch.core.dropout import Dropout, rates_of
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten, unflatten
+from fullbatch.errors import check_sizes_of_numbers
 from fullbatch.estimators import lbfgs
 from fullbatch.estimators.descent import descend, is_finite, said_of_order
 from fullbatch.estimators.inputs import Inputs, read_inputs, read_plain, read_weight
@@ -101,6 +102,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         "precision": [StrOptions({"tf32"}), None],
         "n_jobs": [Integral, None],
     }
+
+    def _validate_params(self) -> None:
+        """What scikit-learn asks before each fit: its constraints let whole numbers of any size through."""
+        super()._validate_params()
+        check_sizes_of_numbers(self.get_params(deep=False))
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set the constructor's arguments as attributes, as they are."""

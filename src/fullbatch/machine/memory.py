@@ -103,6 +103,6 @@ class Reused:
         if self.last is not None and self.last() is not None:
             return np.empty_like(self.memory)
         # By way of a memoryview: views of a view hold the array that owns the memory, not the view they were made of.
-        array = np.frombuffer(memoryview(self.memory), self.memory.dtype)
+        array = np.frombuffer(self.memory.data, self.memory.dtype)
         self.last = weakref.ref(array)
         return array

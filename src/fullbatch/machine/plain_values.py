@@ -5,9 +5,10 @@ A value that JSON lacks is an object whose key "$" says what it is.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -69,6 +70,28 @@ def plain(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
+def from_json(text: str | bytes) -> Any:
+    """What JSON says, if it says it in one way: ValueError for an object with a name twice, for the words NaN and
+    Infinity, which JSON has not, and for a number beyond a float's.
+    """
+    return json.loads(text, object_pairs_hook=_named_once, parse_constant=_no_number, parse_int=_whole)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    require(len(found) == len(pairs), "an object has a name twice")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _whole(digits: str) -> int:
+    require(math.isfinite(float(digits)), f"a number of {len(digits)} digits is beyond a float's")
+    return int(digits)
+
+
 def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """The inverse of ``pack``; ValueError, TypeError or LookupError for what ``pack`` does not write."""
     if isinstance(value, list):
@@ -77,18 +100,24 @@ def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return value
     match value["$"]:
         case "float":
-            return float(str(value["value"]))
+            require(value["value"] in ("inf", "-inf", "nan"), "a float that is none of inf, -inf and nan")
+            return float(value["value"])
         case "tuple":
-            return tuple(unpack(item, arrays) for item in value["items"])
+            return tuple(unpack(item, arrays) for item in listed(value["items"]))
         case "dict":
-            return {unpack(key, arrays): unpack(item, arrays) for key, item in value["items"]}
+            return {unpack(key, arrays): unpack(item, arrays) for key, item in listed(value["items"])}
         case "array":
             return arrays[value["name"]]
         case "objects":
-            values = unpack(value["values"], arrays)
+            values = unpack(listed(value["values"]), arrays)
+            require(all(isinstance(one, (str, bool, int, float)) for one in values), "an array has other objects")
             as_text = value["text"] and not _is_out_of_proportion(values)
             objects = np.array([*values, None], dtype=object)[:-1]
-            return (objects.astype(str) if as_text else objects).reshape(value["shape"])
+            shape = listed(value["shape"])
+            require(all(map(is_count, shape)) and isinstance(value["text"], bool), "an array is damaged")
+            made = objects.astype(str) if as_text else objects
+            require(made.tolist() == values, "a text ends with NUL, which an array of texts cannot hold")
+            return made.reshape(shape)
         case "RandomState":
             kept = unpack(value["state"], arrays)
             key, position = kept["state"]["key"], kept["state"]["pos"]
@@ -97,6 +126,12 @@ def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return state
         case kind:
             raise ValueError(f"a value of the unknown kind {str(kind)[:40]!r}")
+
+
+def listed(values: Any) -> list[Any]:
+    """The list; ValueError for a text or an object of JSON, over which a loop would go as well."""
+    require(isinstance(values, list), "what should be a list is none")
+    return list(values)
 
 
 def _is_out_of_proportion(texts: list[str]) -> bool:

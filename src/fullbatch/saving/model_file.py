@@ -39,11 +39,11 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import DeviceError, InputError, ModelFileError
 from fullbatch.machine import places
-from fullbatch.machine.plain_values import Arrays, is_count, json_ready, pack, plain, require, unpack
+from fullbatch.machine.plain_values import Arrays, from_json, is_count, json_ready, pack, plain, require, unpack
 from fullbatch.machine.safe_output import replacing
 from fullbatch.machine.threads import of_jobs
 from fullbatch.saving import safetensors_file
-from fullbatch.saving.training_state import VERSION, LogName, Once, unpack_moment
+from fullbatch.saving.training_state import VERSION, LogName, Once, is_rate, schedule_of, unpack_moment
 from fullbatch.tables.encoding import TableEncoding
 from fullbatch.tables.record import OF_THE_MACHINE
 from fullbatch.training.checkpoints import Moment
@@ -473,6 +473,12 @@ def _fitted(content: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     fitted = {name: unpack(packed, arrays) for name, packed in content["fitted"].items()}
     for name, value in fitted.items():
         require(name in FITTED and FITTED[name](value), f"{name[:40]} is not what it should be")
+    missing = [name for name in ALWAYS_FITTED if name not in fitted]
+    require(not missing, f"{', '.join(missing)} is missing")
+    columns = fitted.get("feature_names_in_")
+    if columns is not None:
+        named = all(isinstance(name, str) for name in columns) and len(set(columns)) == len(columns)
+        require(named and len(columns) == fitted["n_features_in_"], "feature_names_in_ are not the columns' names")
     return fitted
 
 
@@ -508,14 +514,11 @@ def _optimizer_of(state: Any) -> dict[str, Any]:
 
 def _state(values: dict[str, Any], estimator: Any) -> Any:
     """``_optimizer_of``, undone: ValueError and its like for what does not fit the estimator."""
-    from fullbatch.training.schedules import Schedule
     from fullbatch.training.state import TrainingState
 
     name, schedule, rate, epoch, updates, kept = map(values.__getitem__, OF_AN_OPTIMIZER)
-    schedule = Schedule(*schedule)
-    plain_ones = _is_text(name) and _is_text(schedule.kind) and all(map(is_count, (epoch, updates, schedule.epochs)))
-    numbers = all(map(_is_number, (rate, schedule.initial, schedule.power)))
-    require(plain_ones and numbers, "optimizer is damaged")
+    schedule = schedule_of(schedule)
+    require(_is_text(name) and is_count(epoch) and is_count(updates) and is_rate(rate), "optimizer is damaged")
     size = sum(array.size for array in (*estimator.coefs_, *estimator.intercepts_))
     fits = name in OPTIMIZERS and isinstance(kept, tuple) and len(kept) == OPTIMIZERS[name].keeps
     fits = fits and all(_floats(1)(array) and array.size == size for array in kept)
@@ -553,8 +556,12 @@ def _is_number_or_none(value: Any) -> bool:
     return value is None or _is_number(value)
 
 
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
 def _is_numbers_or_none(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(map(_is_number, value)))
+    return value is None or _is_numbers(value)
 
 
 def _is_text(value: Any) -> bool:
@@ -567,6 +574,10 @@ def _is_counts(value: Any) -> bool:
 
 def _is_vector(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 1
+
+
+def _are_classes(value: Any) -> bool:
+    return _is_vector(value) and value.tolist() == sorted(set(value.tolist()))
 
 
 def _floats(ndim: int) -> Callable[[Any], bool]:
@@ -591,7 +602,7 @@ def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
 FITTED: dict[str, Callable[[Any], bool]] = {
     "coefs_": _list_of(_floats(2)),
     "intercepts_": _list_of(_floats(1)),
-    "classes_": _is_vector,
+    "classes_": _are_classes,
     "feature_names_in_": _is_vector,
     "n_features_in_": is_count,
     "n_outputs_": is_count,
@@ -607,10 +618,15 @@ FITTED: dict[str, Callable[[Any], bool]] = {
     "loss_": _is_number,
     "best_loss_": _is_number_or_none,
     "best_validation_score_": _is_number_or_none,
-    "loss_curve_": _is_numbers_or_none,
+    "loss_curve_": _is_numbers,
     "validation_scores_": _is_numbers_or_none,
     "validation_costs_": _is_numbers_or_none,
 }
+# Those that every fit leaves, and every moment of a training.
+ALWAYS_FITTED = (
+    "coefs_", "intercepts_", "n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_",
+    "_no_improvement_count", "loss_curve_",
+)  # fmt: skip
 
 
 def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
@@ -623,7 +639,7 @@ def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
     try:
         _check_header(path)
         with safe_open(path, framework="numpy") as file:
-            content = json.loads((file.metadata() or {})[FORMAT])
+            content = from_json((file.metadata() or {})[FORMAT])
             _check_version(path, content)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             require(content.get("sha256") == _checksum(content, arrays), "its checksum is not that of its content")

@@ -138,6 +138,7 @@ def _state(values: Mapping[str, Any]) -> TrainingState:
         require(is_count(values[name]), f"{name} is no count")
     for name in NUMBERS:
         require(_is_float(values[name]), f"{name} is no number")
+    require(is_rate(values["learning_rate"]), "learning_rate is no rate")
     for name in ("optimizer", "stopped"):
         require(isinstance(values[name], str), f"{name} is no text")
     histories: dict[str, Any] = {}
@@ -151,16 +152,22 @@ def _state(values: Mapping[str, Any]) -> TrainingState:
     keeps = 1 if optimizer == "lbfgs" else OPTIMIZERS[optimizer].keeps
     require(isinstance(kept, list) and len(kept) == keeps, "arrays are not the optimizer's")
     return TrainingState(
-        None, optimizer, _schedule(values["schedule"]), tuple(kept), order=_order(values["order"], epoch),
+        None, optimizer, schedule_of(values["schedule"]), tuple(kept), order=_order(values["order"], epoch),
         **histories, **{name: values[name] for name in (*COUNTS, *NUMBERS, "stopped")},
     )  # fmt: skip
 
 
-def _schedule(values: Any) -> Schedule:
+def schedule_of(values: Any) -> Schedule:
+    """The schedule of the values that a file has of it. ValueError or TypeError for what is none."""
     kind, initial, power, epochs = values
-    fits = kind in KINDS_OF_RATE and _is_float(initial) and _is_float(power) and is_count(epochs) and epochs > 0
-    require(fits and 0 <= initial < math.inf and 0 <= power < math.inf, "schedule is damaged")
+    fits = kind in KINDS_OF_RATE and is_rate(initial) and is_rate(power) and is_count(epochs) and epochs > 0
+    require(fits, "schedule is damaged")
     return Schedule(kind, initial, power, epochs)
+
+
+def is_rate(value: Any) -> bool:
+    """Whether it is a finite number of at least 0."""
+    return _is_float(value) and 0 <= value < math.inf
 
 
 def _order(values: Any, epoch: int) -> Any:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import StoreError
-from fullbatch.machine.plain_values import is_count
+from fullbatch.machine.plain_values import from_json, is_count
 
 KEY = b"fullbatch-store"
 CHECKSUM = b"crc32"
@@ -190,7 +190,7 @@ def _content(path: Path, schema: Any) -> dict[str, Any]:
         raise StoreError(
             f"{path} is an Arrow file, but no store; `fullbatch convert DATA --target COLUMN --out STORE` makes one."
         )
-    content = json.loads(text)
+    content = from_json(text)
     version = content["format_version"]
     if not is_count(version) or not 1 <= version <= FORMAT_VERSION:
         raise StoreError(

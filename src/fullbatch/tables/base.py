@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from fullbatch.core.activations import ACTIVATIONS
 from fullbatch.docstrings import described
-from fullbatch.errors import InputError, TableError, TableWarning
+from fullbatch.errors import InputError, TableError, TableWarning, check_sizes_of_numbers
 from fullbatch.machine.plain_values import json_ready
 from fullbatch.sources.stored import Store
 from fullbatch.tables import from_store, record
@@ -95,6 +95,11 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         "precision": [StrOptions({"tf32"}), None],
         "n_jobs": [Integral, None],
     }
+
+    def _validate_params(self) -> None:
+        """What scikit-learn asks before each fit: its constraints let whole numbers of any size through."""
+        super()._validate_params()
+        check_sizes_of_numbers(self.get_params(deep=False))
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set the constructor's arguments as attributes, as they are."""

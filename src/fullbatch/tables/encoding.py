@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fullbatch.errors import InputError, ModelFileError, TableError
+from fullbatch.machine.plain_values import listed
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables import bins
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
@@ -117,7 +118,7 @@ class Category:
     @classmethod
     def from_dict(cls, own: Mapping[str, Any]) -> Category:
         """The inverse of ``to_dict``. TypeError, KeyError or ValueError where it does not fit."""
-        category = cls(**{**own, "levels": tuple(own["levels"]), "edges": tuple(own.get("edges", ()))})
+        category = cls(**{**own, "levels": tuple(listed(own["levels"])), "edges": tuple(listed(own.get("edges", [])))})
         if category.part == bins.NAME:
             if category != cls.of_bins(category.name, category.edges) or not _rising(category.edges):
                 raise ValueError("the edges of bins are no rising numbers, or not between the bins")
@@ -395,14 +396,14 @@ class TableEncoding:
                 target=meta["target"],
                 task=meta["task"],
                 target_scale=TargetScale.from_dict(meta),
-                **{name: tuple(meta[name]) for name in tuples},
+                **{name: tuple(listed(meta[name])) for name in tuples},
                 center=np.asarray(arrays["mean"], np.float64),
                 scale=np.asarray(arrays["scale"], np.float64),
-                categories=tuple(Category.from_dict(one) for one in meta["categories"]),
+                categories=tuple(Category.from_dict(one) for one in listed(meta["categories"])),
                 dtype=str(np.dtype(meta["dtype"])),
                 missing_words=_two_sets(meta.get("missing_words")),
                 decimal=_decimal(meta.get("decimal", ".")),
-                date_formats=tuple(_format_of(*pair) for pair in meta.get("date_formats", ())),
+                date_formats=tuple(_format_of(*pair) for pair in listed(meta.get("date_formats", []))),
             )
             require_sound(encoding)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -413,7 +414,7 @@ class TableEncoding:
 def _two_sets(words: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     if words is None:
         return None
-    everywhere, among_numbers = words
+    everywhere, among_numbers = map(listed, listed(words))
     if not all(isinstance(word, str) for word in (*everywhere, *among_numbers)):
         raise TypeError("a word for missing is no text")
     return tuple(everywhere), tuple(among_numbers)

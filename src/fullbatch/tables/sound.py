@@ -74,11 +74,12 @@ def _check_target(encoding: TableEncoding) -> None:
 
 
 def _check_values(values: Sequence[Any], field: str) -> None:
-    """Texts, truths or finite numbers, of one kind, each once."""
+    """Texts, truths or finite numbers, of one kind, each once, the smallest first."""
     kinds = {_kind(value) for value in values}
     require(None not in kinds, f"{field} has what is neither text, nor number, nor truth")
     require(len(kinds) <= 1, f"{field} are of several kinds")
     require(len(set(values)) == len(values), f"{field} has a value twice")
+    require(list(values) == sorted(values), f"{field} are not in their order")
 
 
 def _kind(value: Any) -> str | None:

@@ -69,20 +69,18 @@ class NativeBatches:
         dropout: Dropout | None = None,
         kept: bool = False,
     ) -> None:
-        sizes, theta = network.sizes, state.theta
-        size = count(sizes)
+        sizes, theta, size = network.sizes, state.theta, count(network.sizes)
         for name, array in zip(("theta", *optimizer.keeps), (theta, *state.arrays), strict=True):
             if array.shape != (size,):
                 raise ValueError(f"{name} has the shape {array.shape} for the {size} parameters of {sizes} units.")
         library, shape = as_c(network, theta.dtype)
         self.library, self.network, self.examples, self.optimizer = library, network, examples, optimizer
         self.batch_size, self.size, self.dtype, self.length = batch_size, size, theta.dtype, examples.m
-        self.dropout = dropout
         self.copied_theta: Any = theta  # what C has, until the next run; None: it is still to be copied
         self.copied_arrays: tuple[Any, ...] | None = state.arrays
         self.copies = [Reused(self.size, self.dtype) for _ in ("theta", *optimizer.keeps)] if kept else []
         self.runs: list[int] = []  # the examples that each of C's runs did since ``begin``
-        self.before = state.updates, state.epoch_examples
+        self.before, self.dropout = (state.updates, state.epoch_examples), dropout
         self.sum = ctypes.c_double(state.total)
         kind, a, b, epsilon = RULES[optimizer.name](optimizer.numbers)
         numbers = native_library.Rule(

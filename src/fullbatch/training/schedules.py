@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import NamedTuple
 
 SMALLEST_RATE = 1e-6  # "adaptive" divides the rate by 5 until it is below this
+LARGEST_LOG = math.log(sys.float_info.max)
 
 
 class Schedule(NamedTuple):
@@ -25,7 +28,11 @@ class Schedule(NamedTuple):
 
     def after_epoch(self, rate: float, examples: int) -> float:
         """The rate from here on. examples : that it has learned from, over all epochs."""
-        return self.initial / (examples + 1) ** self.power if self.kind == "invscaling" else rate
+        if self.kind != "invscaling":
+            return rate
+        # Beyond a float's numbers Python's powers raise, or, of whole numbers, go on for ever.
+        beyond = self.power * math.log(examples + 1) > LARGEST_LOG
+        return 0.0 if beyond else self.initial / (examples + 1) ** self.power
 
     def at_plateau(self, rate: float) -> tuple[float, str]:
         """The rate from here on, and why the training stops, or ""."""
