@@ -238,14 +238,6 @@ def test_a_training_at_its_end_says_so_and_stays(name: str, path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_partial_fit_goes_on_from_a_checkpoint_of_before_the_first_epoch(path: Path) -> None:
-    with pytest.raises(Stop):
-        fb.MLPClassifier(**MLP).set_callbacks(Cut(path, 1)).fit(X, LABELS)
-    model = fb.load(path)
-    assert not hasattr(model, "best_loss_")
-    assert len(model.partial_fit(X, LABELS).loss_curve_) == 1
-
-
 def test_partial_fit_goes_on_from_the_model_of_a_checkpoint(path: Path) -> None:
     kept = fb.MLPClassifier(**MLP).set_callbacks(fb.Checkpoint(path)).fit(X, LABELS)
     with pytest.raises(InputError, match="partial_fit keeps no checkpoints"):

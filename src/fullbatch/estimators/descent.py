@@ -293,8 +293,8 @@ def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, 
     state = state._replace(examples=estimator.t_)
     if not incremental:  # where no score is a number, the best parameters are those of the start
         return state._replace(best_theta=state.theta if estimator.early_stopping else None)
-    best = getattr(estimator, "best_loss_", None)  # a checkpoint of before the first epoch has none
-    return state._replace(best=math.inf if best is None else best, waited=estimator._no_improvement_count)
+    best = math.inf if estimator.best_loss_ is None else estimator.best_loss_
+    return state._replace(best=best, waited=estimator._no_improvement_count)
 
 
 def _placed(state: TrainingState, estimator: Any, job: Job, batch_size: int) -> TrainingState:

@@ -625,7 +625,7 @@ FITTED: dict[str, Callable[[Any], bool]] = {
 # Those that every fit leaves, and every moment of a training.
 ALWAYS_FITTED = (
     "coefs_", "intercepts_", "n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_",
-    "_no_improvement_count", "loss_curve_",
+    "_no_improvement_count", "loss_curve_", "best_loss_",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ Of p parameters in a dtype of s bytes, beside the data and what an interpreter t
                                      p * (10 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1)), K leaves, T threads
     L-BFGS, SciPy's memory of it     p * (200 + 2 s + 8 (1 + log2 K) + 3 s T + 8 (T - 1))
         by tiles                     p * 16 T more
-    a checkpoint, while it is written  p * 9 s more
+    a checkpoint, while it is written  p * 9 s more, of which p * 3 s for the whole training
 
 tests/training/test_memory.py measures them.
 """
