@@ -275,7 +275,7 @@ def test_batch_size_full_is_one_update_an_epoch() -> None:
     ("kind", "name"),
     [
         (fb.MLPClassifier, "alpha"), (fb.MLPClassifier, "epsilon"), (fb.MLPClassifier, "learning_rate_init"),
-        (fb.MLPClassifier, "tol"), (fb.MLPClassifier, "power_t"), (fb.MLPClassifier, "dropout"),
+        (fb.MLPClassifier, "tol"), (fb.MLPClassifier, "power_t"),
         (fb.MLPRegressor, "max_fun"), (fb.LogisticRegression, "C"), (fb.TableClassifier, "l2"),
         (fb.TableClassifier, "epochs"),
     ],
