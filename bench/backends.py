@@ -5,7 +5,6 @@ Each says where arrays live, how a call is timed, how much memory it takes.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,44 +25,12 @@ from fullbatch.machine.threads import thread_count
 SHARE = 0.8  # of what is free: the rest is for the step, and for whoever else is there
 
 
-class Backend(ABC):
-    """One array library on one device, and for the CPU one way of a step.
+class OnCPU:
+    """A way of a step on the CPU: as installed, held to AVX2, or NumPy in blocks alone.
 
     device : "cpu" or for example "cuda:0";  dtype : of all arrays;  threads : that the step may use on the CPU
     native : what FULLBATCH_NATIVE is while it runs, None for as it is
-    room() : bytes that data may take now, None if not known
     """
-
-    name: str
-    device: str
-    dtype: str
-    native: str | None = None
-    threads: int
-
-    @abstractmethod
-    def room(self) -> int | None: ...
-
-    @abstractmethod
-    def limits(self, quick: bool) -> Limits: ...
-
-    @abstractmethod
-    def step(self, problem: Problem) -> Callable[[], Any]:
-        """One cost and gradient of the problem, moved to this device first. It may return before it is done."""
-
-    @abstractmethod
-    def clock(self, call: Callable[[], Any]) -> float:
-        """Seconds of the call, until its work is done."""
-
-    @abstractmethod
-    def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
-        """Bytes beyond the data at the step's peak. ``step`` is None before there is one: ask again, or None."""
-
-    def free(self) -> None:  # noqa: B027 - on the CPU there is nothing to do
-        """Give back what the library keeps."""
-
-
-class OnCPU(Backend):
-    """A way of a step on the CPU: as installed, held to AVX2, or NumPy in blocks alone."""
 
     device = "cpu"
 
@@ -77,6 +44,7 @@ class OnCPU(Backend):
         self._threads, self.threads = threads, thread_count(threads)
 
     def room(self) -> int | None:
+        """Bytes that data may take now, None if not known."""
         free = free_memory()
         return None if free is None else int(SHARE * free)
 
@@ -84,6 +52,8 @@ class OnCPU(Backend):
         return roofline.cpu_limits(self.dtype, threads=self._threads, quick=quick)
 
     def step(self, problem: Problem) -> Callable[[], Any]:
+        """One cost and gradient of the problem, moved to this device first. It may return before it is done."""
+
         def call() -> Any:
             with own.forced(self.native):
                 return cost_and_gradients(problem.network, problem.params, problem.X, problem.Y, threads=self._threads)
@@ -91,16 +61,22 @@ class OnCPU(Backend):
         return call
 
     def clock(self, call: Callable[[], Any]) -> float:
+        """Seconds of the call, until its work is done."""
         return wall(call)
 
     def extra_memory(self, shape: Shape, m: int, step: Callable[[], Any] | None) -> int | None:
+        """Bytes beyond the data at the step's peak. ``step`` is None before there is one: ask again, or None."""
         # In a process of its own, and before this one has allocated the same data.
         return memory.of_step(shape, m, self.dtype, self._threads, self.native) if step is None else None
 
+    def free(self) -> None:
+        """Give back what the library keeps, which on the CPU is nothing."""
 
-class CuPy(Backend):
-    name = "cupy"
-    threads = 1
+
+class CuPy:
+    """The same on a GPU, by CuPy."""
+
+    name, native, threads = "cupy", None, 1
 
     def __init__(self, dtype: str, threads: int | None) -> None:
         self.place = places.place("cuda")
@@ -150,6 +126,7 @@ class CuPy(Backend):
         self.cupy.get_default_memory_pool().free_all_blocks()
 
 
+Backend = OnCPU | CuPy
 WAYS = {"native": None, "native-avx2": "avx2", "numpy": "off"}  # on the CPU, by their values of FULLBATCH_NATIVE
 BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
     **{name: partial(OnCPU, name, native) for name, native in WAYS.items()}, "cupy": CuPy,

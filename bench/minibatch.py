@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,14 +29,6 @@ LEARNING_RATE = 1e-3
 # its epsilon elsewhere than the paper's efficient form (0.002 to 0.003). A beta_2 of 0.99 gives 0.013, a learning rate
 # that is 10 % too high 0.03, another order of the examples 0.16.
 TOLERANCE = 1e-2
-
-
-class Epoch(Protocol):
-    def __init__(self, p: Problem, batch: int, shuffle: bool) -> None: ...
-
-    def run(self, rows: int) -> None: ...
-
-    def weights(self) -> Sequence[tuple[Any, Any]]: ...
 
 
 class Estimator:
@@ -234,7 +226,7 @@ def prepared(p: Problem, batch: int, names: Sequence[str], until: float = math.i
     return field_of(CONTENDERS, names, attempt, TOLERANCE, until)
 
 
-def _after_an_epoch(make: Callable[..., Epoch], p: Problem, batch: int) -> Epoch:
+def _after_an_epoch(make: Callable[..., Any], p: Problem, batch: int) -> Any:
     epoch = make(p, batch, shuffle=False)
     epoch.run(p.m // batch * batch)
     return epoch

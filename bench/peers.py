@@ -27,7 +27,7 @@ from bench.losses import in_pairs, jax_loss, torch_leaves, torch_loss
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.runs import Job, Run, no_room, one_by_one
-from bench.timing import Contender, Rules, cut, disturbed, too_long, wall
+from bench.timing import Contender, Rules, doubts, too_long, wall
 from fullbatch import cost_and_gradients
 from fullbatch.core.parameters import Params
 from fullbatch.fold.blocks import block_size
@@ -395,7 +395,7 @@ def answer(
 def describe(measured: dict[str, Any]) -> str:
     times = [f"{name} {1000 * t['median']:,.0f}" for name, t in measured["times"].items() if t is not None]
     rounds = measured["rounds"]
-    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped{cut(rounds)}{disturbed(rounds)}"
+    kept = f"{rounds['kept']} rounds kept, {rounds['dropped']} dropped{doubts(rounds)}"
     where = f"{measured['case']}, m = {measured['m']:,}, {measured['allocator']} allocator"
     return f"{where} (ms): {'; '.join(times) or 'no quiet round'} ({kept})"
 

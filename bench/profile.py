@@ -30,7 +30,7 @@ from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Problem, Shape
 from bench.runs import Job, Run, no_room, one_by_one
-from bench.timing import Contender, Rules, cut, disturbed, wall
+from bench.timing import Contender, Rules, doubts, wall
 from fullbatch import MLPClassifier, Network, cost_and_gradients
 from fullbatch.machine.threads import one_blas_thread, thread_count
 
@@ -124,7 +124,7 @@ def _name(shape: str, batch: int | None) -> str:
 def describe(point: dict[str, Any]) -> str:
     rounds = point["rounds"]
     where = f"{_name(point['shape'], point['batch'])}, m = {point['m']:,}"
-    return f"{where}: {rounds['kept']} rounds kept{cut(rounds)}{disturbed(rounds)}"
+    return f"{where}: {rounds['kept']} rounds kept{doubts(rounds)}"
 
 
 def work_of(settings: Settings) -> list[tuple[Shape, int, int | None]]:

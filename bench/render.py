@@ -5,9 +5,9 @@ A table is described once, by its columns. What is in the README alone or in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,18 +32,27 @@ ENOUGH = 3  # rounds for a median
 
 @dataclass(frozen=True)
 class Column:
-    """Of a table: how it writes its cell of a row.
+    """Of a table: what its cell of a row is of, a field's name or a function of the row, and how that is written.
 
     title : in the terminal; None where it is not there;  readme : in the README; None if it is the same
     words : whether the cells are words, and no numbers;  spare : it may go where the terminal is narrow, 1 goes first
     """
 
     title: str | None
-    write: Callable[[Any], str]
+    of: str | Callable[[Any], Any]
+    write: Callable[[Any], str] = str
     words: bool = False
     spare: int = 0
     readme: str | None = None
     in_readme: bool = True
+
+    def cell(self, row: Any) -> str:
+        return self.write(field_of(row, self.of) if isinstance(self.of, str) else self.of(row))
+
+
+def field_of(row: Any, name: str) -> Any:
+    """Of a point, or of a row of what follows from the points."""
+    return row[name] if isinstance(row, dict) else getattr(row, name)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Grid:
         there = [c for c in columns if (c.in_readme if readme else c.title is not None)]
         heads = [(c.readme if readme and c.readme is not None else c.title) or "" for c in there]
         spare = sorted((c.spare, head) for c, head in zip(there, heads, strict=True) if c.spare)
-        cells = [[c.write(row) for c in there] for row in rows]
+        cells = [[c.cell(row) for c in there] for row in rows]
         return cls(title, heads, cells, sum(c.words for c in there), [head for _, head in spare])
 
     @property
@@ -177,6 +186,18 @@ def accuracy(points: Iterable[Any]) -> str:
     return f"Gradient off by at most, against float64: {told}." if told else ""
 
 
+def thousands(count: int) -> str:
+    return f"{count:,}"
+
+
+def millions(rate: float | None) -> str:
+    return figures(rate, 1e6)
+
+
+def milliseconds(seconds: float | None) -> str:
+    return figures(seconds, 1e-3)
+
+
 def megabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e6:,.1f}"
 
@@ -230,17 +251,17 @@ def scaling(file: Measured, points: Iterable[forms.ScalingPoint], *, readme: boo
     """A row for each of the points."""
     points = list(points)
     growth = {(g["shape"], g["backend"], g["to"]): against(g) for g in file.summary["growth"]}
-    off = [Column("gradient off by", lambda p: off_by(p.error_of_gradient), spare=4)]
+    off = [Column("gradient off by", "error_of_gradient", off_by, spare=4)]
     columns = [
-        Column("network", lambda p: p.shape, words=True),
-        Column("backend", lambda p: p.backend, words=True),
-        Column("m", lambda p: f"{p.m:,}"),
-        Column("ms", lambda p: ms(p.seconds)),
-        Column("spread", lambda p: spread(p.seconds), spare=1, in_readme=False),
-        Column("M examples/s", lambda p: figures(p.examples_per_second, 1e6), spare=6),
-        Column("GFLOP/s", lambda p: figures(p.gflops), spare=2),
+        Column("network", "shape", words=True),
+        Column("backend", "backend", words=True),
+        Column("m", "m", thousands),
+        Column("ms", "seconds", ms),
+        Column("spread", "seconds", spread, spare=1, in_readme=False),
+        Column("M examples/s", "examples_per_second", millions, spare=6),
+        Column("GFLOP/s", "gflops", figures, spare=2),
         Column("of roof", lambda p: per_cent(p.fraction) + wrong(p.fraction), spare=5, readme="of the roofline"),
-        Column("extra MB", lambda p: megabytes(p.extra_bytes), spare=3),
+        Column("extra MB", "extra_bytes", megabytes, spare=3),
         *(off if errors_of_gradient(points) else []),
         Column(None, lambda p: growth.get((p.shape, p.backend, p.m), ""), readme="time against proportion"),
     ]
@@ -302,16 +323,11 @@ def contenders(points: Iterable[forms.PeersPoint]) -> list[str]:
     return list(dict.fromkeys(name for p in points for name in p.times))
 
 
-def allocator_of(row: Any) -> str:
-    """Of a point, or of what follows from it."""
-    return str(row["allocator"] if isinstance(row, dict) else row.allocator)
-
-
 def _joined(names: Sequence[str], write: Callable[[Any], str]) -> Callable[[list[Any]], str]:
     """Writes, of rows of one each, those of these allocators: "1.2 / 1.3"; a dash where there is none."""
 
     def written(rows: list[Any]) -> str:
-        by = {allocator_of(row): write(row) for row in rows}
+        by = {field_of(row, "allocator"): write(row) for row in rows}
         return " / ".join(by.get(name, "-") for name in names)
 
     return written
@@ -335,17 +351,13 @@ def _peer_grid(title: str, points: list[forms.PeersPoint], names: Sequence[str])
     for index, allocator in enumerate(names):
         times = next((p.times for p in points if p.allocator == allocator), {})
         columns += [
-            Column(f"ms\n{allocator}", _of(ms, times), spare=len(names) + index if index else 0),
-            Column(f"spread\n{allocator}", _of(spread, times), spare=index + 1),
-            Column(f"ratio\n{allocator}", _of(_over(times.get(USUAL)), times)),
+            Column(f"ms\n{allocator}", times.get, ms, spare=len(names) + index if index else 0),
+            Column(f"spread\n{allocator}", times.get, spread, spare=index + 1),
+            Column(f"ratio\n{allocator}", times.get, _over(times.get(USUAL))),
         ]
     if off := errors_of_gradient(points):
-        columns.append(Column("gradient\noff by", lambda name: off_by(off.get(name))))
+        columns.append(Column("gradient\noff by", off.get, off_by))
     return Grid.of(title, columns, contenders(points))
-
-
-def _of(write: Callable[[Any], str], times: Mapping[str, forms.Timing | None]) -> Callable[[str], str]:
-    return lambda name: write(times.get(name))
 
 
 def _over(own: forms.Timing | None) -> Callable[[forms.Timing | None], str]:
@@ -421,9 +433,9 @@ def errors(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each contender."""
     columns = [
         Column("", lambda p: f"{p.contender} ({p.step})" if p.step else p.contender, words=True),
-        Column("network", lambda p: p.shape, words=True),
-        Column("m", lambda p: f"{p.m:,}"),
-        Column("gradient off by", lambda p: off_by(p.error_of_gradient)),
+        Column("network", "shape", words=True),
+        Column("m", "m", thousands),
+        Column("gradient off by", "error_of_gradient", off_by),
     ]
     return Grid.of("One full-batch gradient in float32, against float64", columns, file.points, readme=readme)
 
@@ -431,31 +443,21 @@ def errors(file: Measured, *, readme: bool = False) -> Grid:
 # --- Serving --------------------------------------------------------------------------------------------------
 
 
-class Asked(NamedTuple):
-    """A row of the table: one contender of one point; ``over`` is its time over that of the point's first."""
-
-    point: forms.ServingPoint
-    who: str
-    seconds: float
-    over: float
-
-
 def serving(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each case and contender: its time, and that over the time of the case's first."""
     rows = []
     for p in file.points:
-        first = None
-        for who, timing in p.times.items():
-            if timing:
-                first = timing.median if first is None else first
-                rows.append(Asked(p, who, timing.median, timing.median / first))
+        times = {who: timing.median for who, timing in p.times.items() if timing}
+        first = next(iter(times.values()), None)
+        about = {"part": PARTS_OF_SERVING[p.part], "case": p.case, "m": p.m}
+        rows += [{**about, "who": who, "seconds": time, "over": time / first} for who, time in times.items()]
     columns = [
-        Column("", lambda row: PARTS_OF_SERVING[row.point.part], words=True),
-        Column("case", lambda row: row.point.case, words=True),
-        Column("who", lambda row: row.who, words=True),
-        Column("rows", lambda row: f"{row.point.m:,}"),
-        Column("us", lambda row: figures(row.seconds, 1e-6), readme="microseconds"),
-        Column("ratio", lambda row: ratio(row.over), readme="over the first of the case"),
+        Column("", "part", words=True),
+        Column("case", "case", words=True),
+        Column("who", "who", words=True),
+        Column("rows", "m", thousands),
+        Column("us", "seconds", lambda seconds: figures(seconds, 1e-6), readme="microseconds"),
+        Column("ratio", "over", ratio, readme="over the first of the case"),
     ]
     return Grid.of("Asking a model; medians", columns, rows, readme=readme)
 
@@ -473,13 +475,13 @@ def training(file: Measured, *, readme: bool = False) -> Grid:
         "the ratio is to fullbatch; of the seeds, how many reach it"
     )
     columns = [
-        Column("data", lambda row: row["data"], words=True),
+        Column("data", "data", words=True),
         Column(None, lambda row: f"{file.summary['targets'][row['data']]:.4f}", words=True, readme="log-loss to reach"),
-        Column("", lambda row: row["contender"], words=True),
-        Column("step", lambda row: row["step"], words=True, spare=1),
+        Column("", "contender", words=True),
+        Column("step", "step", words=True, spare=1),
         Column("seconds", lambda row: figures(row["seconds"]) + " disturbed" * bool(row.get("disturbed"))),
-        Column("epochs", lambda row: figures(row["epochs"]), spare=2),
-        Column("ratio", lambda row: ratio(row["ratio"]), readme="over fullbatch"),
+        Column("epochs", "epochs", figures, spare=2),
+        Column("ratio", "ratio", ratio, readme="over fullbatch"),
         Column("seeds", lambda row: f"{row['reached']} of {row['seeds']}", readme="seeds that reach it"),
     ]
     return Grid.of(title, columns, file.summary["times"], readme=readme)
@@ -497,13 +499,13 @@ def tables(file: Measured, *, readme: bool = False) -> Grid:
     """A row for each table and contender."""
     columns = [
         Column("table", lambda row: row["table"] + " *" * row["judge"], words=True),
-        Column("rows", lambda row: f"{row['rows']:,}"),
+        Column("rows", "rows", thousands),
         Column("", lambda row: row["contender"] + " (limit)" * bool(row["limited"]), words=True),
         Column("loss", lambda row: f"{row['loss']:.5g}" + " RMSE" * (not row["classify"])),
         Column("seconds", lambda row: figures(row["seconds"]) + " disturbed" * (row["others"] > BUSY)),
-        Column("CPU s", lambda row: figures(row["cpu"]), spare=1),
-        Column("MB", lambda row: megabytes(row["extra"]), spare=1),
-        Column("seeds", lambda row: str(row["seeds"]), spare=2),
+        Column("CPU s", "cpu", figures, spare=1),
+        Column("MB", "extra", megabytes, spare=1),
+        Column("seeds", "seeds", spare=2),
     ]
     title = "Held-out log-loss or RMSE, seconds of the fit, memory beyond the data; *: looked at once, at the end"
     # Words stand first in a grid.
@@ -521,11 +523,11 @@ def profile(file: Measured) -> list[Grid]:
         splits = [s for s in file.summary["splits"] if (s["batch"] is not None) == epochs]
         columns = [
             Column("network", lambda s: s["shape"] + (f", batches of {s['batch']}" if s["batch"] else ""), words=True),
-            Column("step", lambda s: s["step"], words=True, spare=1),
-            Column("m", lambda s: f"{s['m']:,}"),
+            Column("step", "step", words=True, spare=1),
+            Column("m", "m", thousands),
             Column("ms", lambda s: figures(s["whole"], 1e-3) + " disturbed" * s.get("disturbed", False)),
             *(Column(name, _share(name)) for name in PROFILE if any(s["parts"].get(name) is not None for s in splits)),
-            Column("X read alone, ms", lambda s: figures(s["reading"], 1e-3)),
+            Column("X read alone, ms", "reading", milliseconds),
             Column("one thread over all", lambda s: ratio(s["one_thread"] / s["whole"])),
         ]
         if splits:

@@ -16,7 +16,7 @@ from bench.forms import Limits
 from bench.machine import free_memory
 from bench.problem import Shape
 from bench.runs import Run, beyond
-from bench.timing import Contender, Gauge, Rules, cut, disturbed, take_turns, too_long, two_threads, used_up
+from bench.timing import Contender, Gauge, Rules, doubts, take_turns, too_long, two_threads, used_up
 from fullbatch.errors import InputError
 
 SHAPES = problem.SHAPES[:4]
@@ -273,7 +273,7 @@ def describe(point: dict[str, Any]) -> str:
         f"{where}: {1000 * point['seconds']['median']:>10,.2f} ms, "
         f"{point['examples_per_second'] / 1e6:7.2f} M examples/s, "
         f"{100 * point['fraction']:3.0f} % of the roofline"
-        f"{roofline.wrong(point['fraction'])}{extra}{cut(point['rounds'])}{disturbed(point['rounds'])}"
+        f"{roofline.wrong(point['fraction'])}{extra}{doubts(point['rounds'])}"
     )
 
 

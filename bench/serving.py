@@ -175,14 +175,6 @@ def session(proto: Any) -> Any:
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _output(session: Any, name: str, X: np.ndarray) -> Any:
-    return session.run([name], {"X": X})[0]
-
-
-def _all_outputs(session: Any, X: np.ndarray) -> Any:
-    return session.run(None, {"X": X})
-
-
 def agreed(calls: Mapping[str, Callable[[], Any]]) -> None:
     """AssertionError where the contenders do not say the same."""
     first, *others = [np.asarray(call(), np.float64).ravel()[-1000:] for call in calls.values()]
@@ -276,5 +268,5 @@ def graphs(case: str, m: int) -> dict[str, Callable[[], Any]]:
     protos = {EXPORTED: fb.to_onnx(ours), BY_HAND: graph_by_hand(ours, model, label=True)}
     sessions = {name: session(proto) for name, proto in protos.items()}
     for output in ("probabilities", "label"):
-        agreed({name: partial(_output, one, output, X) for name, one in sessions.items()})
-    return {name: partial(_all_outputs, one, X) for name, one in sessions.items()}
+        agreed({name: partial(one.run, [output], {"X": X}) for name, one in sessions.items()})
+    return {name: partial(one.run, None, {"X": X}) for name, one in sessions.items()}

@@ -21,7 +21,8 @@ import signal
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -148,6 +149,11 @@ class Fitted(NamedTuple):
     classes: Any
     limited: bool
 
+    @classmethod
+    def of(cls, model: Any, rows: Rows, limited: bool, encode: Callable[[Any], Any] = lambda frame: frame) -> Fitted:
+        predict = model.predict_proba if rows.classify else model.predict
+        return cls(lambda frame: predict(encode(frame)), getattr(model, "classes_", None), limited)
+
 
 class Rows(NamedTuple):
     """What is learned from, and within how many seconds."""
@@ -167,8 +173,7 @@ def fullbatch(rows: Rows) -> Fitted:
     model, limited = make(random_state=rows.seed), [False]
     with _interrupted_after(rows.limit, limited):
         model.fit(rows.X, rows.y)
-    predict = model.predict_proba if rows.classify else model.predict
-    return Fitted(predict, getattr(model, "classes_", None), limited[0])
+    return Fitted.of(model, rows, limited[0])
 
 
 def mlp(rows: Rows) -> Fitted:
@@ -191,8 +196,7 @@ def mlp(rows: Rows) -> Fitted:
     model = make_pipeline(encode, network)
     with _interrupted_after(rows.limit, limited):
         model.fit(rows.X, rows.y)
-    predict = model.predict_proba if rows.classify else model.predict
-    return Fitted(predict, getattr(model, "classes_", None), limited[0])
+    return Fitted.of(model, rows, limited[0])
 
 
 def hist_gradient_boosting(rows: Rows) -> Fitted:
@@ -225,8 +229,7 @@ def hist_gradient_boosting(rows: Rows) -> Fitted:
         if limited := 2 * (time.perf_counter() - start) > rows.limit:
             break
         trees = min(2 * trees, TREES)
-    predict = model.predict_proba if rows.classify else model.predict
-    return Fitted(lambda frame: predict(encode.transform(frame)), getattr(model, "classes_", None), limited)
+    return Fitted.of(model, rows, limited, encode.transform)
 
 
 def xgboost(rows: Rows) -> Fitted:
@@ -259,8 +262,8 @@ def xgboost(rows: Rows) -> Fitted:
         enable_categorical=True, random_state=rows.seed, callbacks=[Until()],
     )  # fmt: skip
     model.fit(X, y, eval_set=[(held_out, y_held_out)], verbose=False)
-    predict = model.predict_proba if rows.classify else model.predict
-    return Fitted(lambda frame: predict(encode(frame)), None if labels is None else labels.classes_, limited[0])
+    # Its own classes are numbers.
+    return Fitted.of(model, rows, limited[0], encode)._replace(classes=None if labels is None else labels.classes_)
 
 
 def _texts(X: Any) -> list[str]:
@@ -268,21 +271,19 @@ def _texts(X: Any) -> list[str]:
     return [name for name in X.columns if X[name].dtype.kind not in "iufb"]
 
 
-class _interrupted_after:
+@contextmanager
+def _interrupted_after(seconds: float, limited: list[bool]) -> Iterator[None]:
     """Ctrl-C, which both networks take as the end of the training, after so many seconds."""
 
-    def __init__(self, seconds: float, limited: list[bool]) -> None:
-        self.seconds, self.limited = seconds, limited
+    def interrupt(*_: Any) -> None:
+        limited[0] = True
+        raise KeyboardInterrupt
 
-    def __enter__(self) -> None:
-        def interrupt(*_: Any) -> None:
-            self.limited[0] = True
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-
-    def __exit__(self, *_: Any) -> None:
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

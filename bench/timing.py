@@ -109,14 +109,11 @@ def not_begun(rounds: dict[str, Any]) -> bool:
     return bool(rounds["kept"] + rounds["dropped"] == 0)
 
 
-def cut(rounds: dict[str, Any]) -> str:
-    """Of a Rounds.summary: what to say where the time ended before there were as many as there should be."""
-    return ", cut short by the budget" if rounds["cut"] else ""
-
-
-def disturbed(rounds: dict[str, Any]) -> str:
-    """Of a Rounds.summary: what to say where no round was quiet and the least disturbed ones count."""
-    return ", disturbed" if rounds.get("disturbed") else ""
+def doubts(rounds: dict[str, Any]) -> str:
+    """Of a Rounds.summary: what to say where the time ended before there were as many as there should be, and where no
+    round was quiet and the least disturbed ones count.
+    """
+    return ", cut short by the budget" * rounds["cut"] + ", disturbed" * bool(rounds.get("disturbed"))
 
 
 def too_long(budget: float) -> str:

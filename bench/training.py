@@ -36,7 +36,7 @@ from bench.datasets import Encoded
 from bench.problem import Problem, Shape
 from bench.runs import Run, in_turn
 from bench.timing import Contender as Timed
-from bench.timing import Gauge, Rounds, Rules, disturbed, take_turns, two_threads, used_up, wall
+from bench.timing import Gauge, Rounds, Rules, doubts, take_turns, two_threads, used_up, wall
 from fullbatch import Network
 from fullbatch.core.parameters import Layer, Params, flatten
 from fullbatch.machine.threads import thread_count
@@ -253,7 +253,7 @@ def describe(point: dict[str, Any]) -> str:
     return (
         f"{point['data']}, seed {point['seed']}: {point['contender']}: log-loss {min(losses):.4f}, "
         f"{point['seconds'][-1]:.1f} s for {len(losses)} epochs"
-        f"{disturbed(point.get('rounds', {}))}"
+        f"{doubts(point['rounds'])}"
     )
 
 
