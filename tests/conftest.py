@@ -12,6 +12,7 @@ from environment import environment_stays  # noqa: F401  # first: it settles wha
 # isort: split
 import faulthandler
 import gc
+import importlib
 import importlib.util
 import os
 import signal
@@ -86,10 +87,14 @@ class Library:
     """An array library on one of its devices."""
 
     name: str
-    xp: Any
+    module: str
     device: Any = None
     read_only: bool = False
     dtypes: tuple[str, ...] = ("float64", "float32")
+
+    @property
+    def xp(self) -> Any:
+        return importlib.import_module(self.module)
 
     @property
     def dtype(self) -> str:
@@ -139,29 +144,33 @@ class Library:
 
 
 def _libraries() -> list[Any]:
-    strict = array_api_strict
+    strict, Device = "array_api_strict", array_api_strict.Device
     found: list[Any] = [
-        Library("numpy", np),
-        Library("numpy-readonly", np, read_only=True),
-        Library("strict-device1", strict, strict.Device("device1")),
-        Library("strict-no_float64", strict, strict.Device("no_float64"), dtypes=("float32",)),
+        Library("numpy", "numpy"),
+        Library("numpy-readonly", "numpy", read_only=True),
+        Library("strict-device1", strict, Device("device1")),
+        Library("strict-no_float64", strict, Device("no_float64"), dtypes=("float32",)),
     ]
+    if importlib.util.find_spec("torch"):
+        found.append(Library("torch", "torch"))
+    if importlib.util.find_spec("jax"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # on a GPU it takes 75 % of the memory, and rounds to TF32
+        found.append(Library("jax", "jax.numpy"))
+    if any(device.name == "cuda:0" and device.usable for device in fb.devices()):
+        found.append(pytest.param(Library("cupy", "cupy"), marks=pytest.mark.gpu))
+    return found
+
+
+def _load_torch_and_jax() -> None:
+    """Import them as all tests take them, those that ask for no ``xp`` too."""
     if importlib.util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(1)  # its threads and ours would fight for the cores of a test machine
-        found.append(Library("torch", torch))
     if importlib.util.find_spec("jax"):
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # on a GPU it takes 75 % of the memory, and rounds to TF32
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        found.append(Library("jax", jax.numpy))
-    if any(device.name == "cuda:0" and device.usable for device in fb.devices()):
-        import cupy
-
-        found.append(pytest.param(Library("cupy", cupy), marks=pytest.mark.gpu))
-    return found
 
 
 LIBRARIES = _libraries()
@@ -184,7 +193,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays, so the collector need not walk through it again and again."""
+    """Torch and JAX are imported here, where there are tests to run: the process that hands them out waits for neither.
+
+    What is there before the first test stays, so the collector need not walk through it again and again.
+    """
+    _load_torch_and_jax()
     gc.collect()
     gc.freeze()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import fullbatch
@@ -18,11 +19,15 @@ MOST_LINES = 50  # of a function, docstring not counted
 TYPER_SIGNATURES = ("command.train.train", "command.convert.convert")  # functions whose signature is not counted
 
 
+@cache
 def files():
     """Every file of the package as (room.module, its syntax tree); a room's ``__init__`` is the room itself."""
+    found = []
     for path in sorted(HOUSE.rglob("*.py")):
         parts = path.relative_to(HOUSE).with_suffix("").parts
-        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text(encoding="utf-8"))
+        name = ".".join(part for part in parts if part != "__init__")
+        found.append((name, ast.parse(path.read_text(encoding="utf-8"))))
+    return found
 
 
 def inside(name, rooms):
@@ -39,7 +44,9 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def libraries(tree):
+    """The first names of what a file, or a part of it, imports."""
     return {module.split(".")[0] for module in imported(tree)}
 
 

@@ -14,7 +14,7 @@ from fullbatch.tables import store as stores
 LEAF = 65_536
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its processes and threads are never quite idle, so they end with the room's tests
 def cluster():
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
     import dask

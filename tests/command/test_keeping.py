@@ -13,16 +13,21 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fullbatch as fb
 from command.test_app import start
-from fullbatch.command import keeping
+from fullbatch.command import app, keeping
+from fullbatch.fold import blocks
 
 LONG = ("--target", "pays", "--drop", "spends", "--hidden", "8", "--epochs", "400", "--json", "-q")
 
 
-@pytest.fixture
-def whole(run, folder, tmp_path):
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
     """The model of a training that nothing interrupted."""
-    assert run("train", folder / "people.csv", *LONG, "--model", tmp_path / "whole.model")[0] == 0
-    return (tmp_path / "whole.model").read_bytes()
+    model = tmp_path_factory.mktemp("whole") / "whole.model"
+    with pytest.MonkeyPatch.context() as patch:  # as for each test
+        patch.setattr(blocks, "THREAD_WORK", 1)
+        patch.setattr(blocks, "THREAD_EXAMPLES", 1)
+        assert app.main(["train", str(folder / "people.csv"), *LONG, "--model", str(model)]) == 0
+    return model.read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -42,7 +47,7 @@ def test_an_ended_training_goes_on_to_the_same_model_file(run, folder, tmp_path,
     assert err == "" or "is at its end" in err  # The training may have ended before the signal came.
     assert model.read_bytes() == whole
     assert json.loads(out)["model"] == str(model)
-    assert sorted(os.listdir(tmp_path)) == ["late.ckpt", "late.model", "whole.model"]
+    assert sorted(os.listdir(tmp_path)) == ["late.ckpt", "late.model"]
 
 
 def test_a_checkpoint_predicts_and_is_told_of(run, folder, tmp_path):
