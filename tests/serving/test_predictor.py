@@ -226,10 +226,11 @@ def test_bad_rows_of_numbers_are_refused(data):
     row = dict(frame.iloc[0])
     assert np.array_equal(named(row), bare(X[0]))
     assert np.array_equal(named(frame), bare(X))
-    assert np.array_equal(named([row, row]), bare(X[[0, 0]]))
+    for several in ([row, row], [row, tuple(row.values())], frame.iloc[[0, 0]].astype(object)):
+        assert np.array_equal(named(several), bare(X[[0, 0]]))
     assert np.array_equal(bare([1, 2, 3, True, 5, 6, 7]), bare(np.array([1, 2, 3, 1, 5, 6, 7])))
     for ask, wrong, message in [
-        (named, {**row, "z": 1}, "has 'z', which the model does not know"),
+        (named, {**row, "z": 1}, "has 'z', which the model does not know. Leave that out."),
         (named, {k: v for k, v in row.items() if k != "c"}, "has no 'c'"),
         (named, {**row, "c": "1.5"}, r"value 2 \('c'\) of a row must be a number; it is '1.5'"),
         (named, {**row, "c": None}, "must be a number; it is None"),
@@ -246,7 +247,9 @@ def test_bad_rows_of_numbers_are_refused(data):
         (bare, np.zeros((2, 3)), r"\(2, 3\), and the model takes \(m, 7\)"),
         (bare, np.zeros((0, 7)), "no rows"),
         (bare, np.full((2, 7), np.nan), "NaN. The first is in row 0"),
-        (bare, np.full((2, 7), "a"), "expected numbers"),
+        (bare, np.full((2, 7), "a"), "value 0 of a row must be a number; it is 'a'"),
+        (named, frame.assign(c="a"), r"value 2 \('c'\) of a row must be a number; it is 'a'"),
+        (named, [row, tuple(X[0][:2])], "a row has 2 values"),
         (bare, np.ma.masked_array(X[0]), "has a mask"),
     ]:
         with pytest.raises((InputError, fb.errors.ArrayTypeError), match=message):

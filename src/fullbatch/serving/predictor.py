@@ -318,8 +318,7 @@ class Predictor:
     def table(self, rows: Any) -> np.ndarray:
         """A batch as an array (m, n) of float32 or float64."""
         if isinstance(rows, (list, tuple)):
-            if all(isinstance(row, Mapping) for row in rows):
-                rows = [self._by_name(row) for row in rows]
+            rows = [self._by_name(row) if isinstance(row, Mapping) else row for row in rows]
             if all(isinstance(row, (list, tuple)) for row in rows):
                 return np.array([self._checked(row) for row in rows], np.float64)
             rows = np.array(rows) if all(isinstance(row, np.ndarray) for row in rows) else None
@@ -335,8 +334,8 @@ class Predictor:
                 "expected a row (a dict, a tuple, an array) or a batch (an array, a frame, a list of rows)."
             )
         X = arrays.to_host(door.admitted("X", rows))
-        if X.dtype.kind not in "biuf":
-            raise InputError(f"a batch holds {X.dtype}; expected numbers.")
+        if X.dtype.kind not in "biuf" and X.ndim == 2:
+            return np.array([self._checked(row) for row in X.tolist()], np.float64)
         return X.astype(X.dtype.name if X.dtype.name in arrays.FLOATS else "float64", copy=False)
 
     # What is made of a block's yhat (n[L], k), while it lies in the caches: (..., k).
@@ -383,7 +382,8 @@ def check_keys(row: Mapping[str, Any], names: Sequence[str], ignored: frozenset[
         parts = [f"has no {', '.join(map(repr, missing))}"] if missing else []
         parts += [f"has {', '.join(map(repr, unknown))}, which the model does not know"] if unknown else []
         near = [match for name in unknown for match in difflib.get_close_matches(name, missing or names, n=1)]
-        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else " Give each column that it was fitted on."
+        cure = "Give each column that it was fitted on" if missing else "Leave that out"
+        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else f" {cure}."
         raise InputError(f"a row {' and '.join(parts)}.{hint}")
 
 
