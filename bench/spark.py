@@ -110,6 +110,7 @@ def spark(X: np.ndarray, y: np.ndarray, iterations: Sequence[int]) -> dict[str, 
     from pyspark.ml.functions import array_to_vector
     from pyspark.ml.linalg import Vectors
     from pyspark.sql import SparkSession
+    from pyspark.sql.functions import spark_partition_id
 
     session = (
         SparkSession.builder.master("local[2]").config("spark.driver.memory", "6g").config("spark.ui.enabled", "false")
@@ -128,7 +129,7 @@ def spark(X: np.ndarray, y: np.ndarray, iterations: Sequence[int]) -> dict[str, 
                 parquet.write_table(pa.table(columns), Path(folder) / f"{i}.parquet")
             table = session.read.parquet(folder).select(array_to_vector("x").alias("features"), "label").cache()
             table.count()
-            sizes = [len(part) for part in table.rdd.glom().map(lambda one: [0] * len(one)).collect()]
+            sizes = [one["count"] for one in table.groupBy(spark_partition_id()).count().collect()]
             assert sizes == [half] * PARTITIONS, sizes
             flat = np.concatenate([part for W, b in start() for part in (W.ravel(order="F"), b.ravel())])
             pid = int(session._jvm.java.lang.ProcessHandle.current().pid())

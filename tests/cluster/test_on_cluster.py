@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fullbatch.dask.store import ClusterStore
 from fullbatch.errors import ClusterError, InputError, StoreError, TableError
 from fullbatch.fold import dask as on_dask
 from fullbatch.fold.fold import Fold
+from fullbatch.fold.shard import here
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 pytestmark = [
@@ -138,8 +140,28 @@ def test_a_table_estimator_and_its_file(client, path, tmp_path):
 
 def test_no_scheduler_at_the_address(path, monkeypatch):
     monkeypatch.setattr(connection, "CONNECT", 0.3)
-    with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127.0.0.1:1 .*dask scheduler"):
+    with pytest.raises(ClusterError, match=r"no scheduler answers at 'tcp://127.0.0.1:1' .*dask scheduler"):
         fullbatch.dask.MLPClassifier(client="tcp://127.0.0.1:1").fit(path)
+
+
+def test_what_is_no_scheduler(client, monkeypatch):
+    """Whatever else listens there, and what is no address: no client is made of it, which could not be closed."""
+    import distributed
+
+    monkeypatch.setattr(connection, "CONNECT", 1.0)
+    monkeypatch.setattr(distributed, "Client", lambda *args, **options: pytest.fail("a client was made"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        says = {
+            f"tcp://127.0.0.1:{silent.getsockname()[1]}": r"\(no answer within 1 s\); `dask scheduler` starts one",
+            next(iter(client.nthreads())): "is a worker of Dask; give the address of its scheduler",
+            "foo://127.0.0.1:1": "unknown address scheme 'foo'.*The address is as tcp://host:8786",
+            "nonsense": "no scheduler answers at 'nonsense'",
+            "": "no scheduler answers at ''",
+            "tls://127.0.0.1:1": "no scheduler answers at 'tls://127.0.0.1:1'",
+        }
+        for address, match in says.items():
+            with pytest.raises(ClusterError, match=match), connected(address):
+                pass
 
 
 def test_what_a_worker_is_asked_first_needs_no_package_there():
@@ -149,7 +171,6 @@ def test_what_a_worker_is_asked_first_needs_no_package_there():
     from distributed.protocol.pickle import dumps
 
     from fullbatch.fold.dask import asked_here
-    from fullbatch.fold.shard import here
 
     named = []
 
@@ -161,6 +182,21 @@ def test_what_a_worker_is_asked_first_needs_no_package_there():
     question = Looking(io.BytesIO(dumps(asked_here()))).load()
     assert question() == here()
     assert [module for module in named if module.startswith("fullbatch")] == []
+
+
+def test_nothing_of_ours_is_sent_before_the_versions_are_known(client, tmp_path, monkeypatch):
+    """A worker without fullbatch that is sent the name of a module of it is gone, and its task waits for another."""
+    told = {**here(), "versions": {"fullbatch": "0.0.1"}}
+    with connected(client) as workers, monkeypatch.context() as patch:
+        patch.setattr(on_dask, "here", lambda: told)
+        with pytest.raises(ClusterError, match=r"has fullbatch .*, and this program runs 0\.0\.1: install the same"):
+            workers.each(os.mkdir, [(str(tmp_path / "done"),)])
+        assert not (tmp_path / "done").exists()
+        patch.undo()
+        workers.each(os.mkdir, [(str(tmp_path / "done"),)])
+        assert (tmp_path / "done").exists()
+        patch.setattr(workers, "survey", lambda: pytest.fail("all workers are known"))
+        workers.each(os.rmdir, [(str(tmp_path / "done"),)])
 
 
 def test_no_client(path):

@@ -186,8 +186,8 @@ def nodes_of(start: int, stop: int, leaves: int) -> list[tuple[int, int]]:
 # --- What workers have in common ------------------------------------------------------------------------------------
 
 
-def agreed(found: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, str]:
-    """The instruction set that all workers are held to, and what is to be said of it. ClusterError if none will do.
+def check_versions(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """ClusterError where a worker lacks fullbatch, or has another version of it.
 
     found : what each worker said of itself;  own : what the driver says
     """
@@ -203,6 +203,11 @@ def agreed(found: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, str]:
                 f"the worker {address} has fullbatch {told['versions']['fullbatch']}, and this program runs {version}: "
                 "install the same version on all of them."
             )
+
+
+def agreed(found: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, str]:
+    """The instruction set that all workers are held to, and what is to be said of it. ClusterError if none will do."""
+    check_versions(found, own)
     having = {address: told["isas"] for address, told in found.items()}
     lacking = [address for address, isas in having.items() if not isas]
     if lacking and len(lacking) < len(having):

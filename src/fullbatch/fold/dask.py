@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from fullbatch.errors import ClusterError
-from fullbatch.fold.cluster import Lost
-from fullbatch.fold.shard import Answer, Recipe, Shard
+from fullbatch.fold.cluster import Lost, check_versions
+from fullbatch.fold.shard import Answer, Recipe, Shard, here
 from fullbatch.machine.packing import packed, unpacked
 
 FIRST = 60.0  # seconds for a worker's first answer, at least: it may have to import what it needs
@@ -61,6 +61,7 @@ class OnDask:
     def __init__(self, client: Any, timeout: float = 30.0, wait: float = 60.0) -> None:
         self.client, self.timeout, self.wait = client, timeout, wait
         self.unreached: set[str] = set()  # workers whom the scheduler alone can ask
+        self.known: set[str] = set()  # workers that have this version
 
     def survey(self) -> dict[str, Any]:
         threads = self._threads_of_some()
@@ -114,7 +115,7 @@ class OnDask:
     def each(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], needs: Sequence[str] = ()
     ) -> list[Any]:
-        self._threads_of_some()
+        self._check_versions()
         name = getattr(function, "__name__", "task")
         futures = [
             self.client.submit(function, *own, key=f"fullbatch-{name}-{uuid4().hex}", pure=False) for own in arguments
@@ -144,6 +145,13 @@ class OnDask:
         raise error
 
     # What they are made of
+
+    def _check_versions(self) -> None:
+        """Before a worker is sent what names a module of ours: without it, it would end its connection, and be gone."""
+        if not self._threads_of_some().keys() <= self.known:
+            found = self.survey()
+            check_versions(found, here())
+            self.known |= found.keys()
 
     def _submit(self, function: Callable[..., Any], address: str, *arguments: Any, **how: Any) -> Any:
         """A task for this worker and no other. Each has a key of its own: the same one twice would be one task."""
