@@ -119,7 +119,8 @@ struct Update {
 };
 
 // n numbers, whole vectors, of sums already complete. It waits for memory more than for the root and the division: estimates
-// of 14 bits with a step of Newton's in their place, which AVX-512 has, gained nothing, nor did asking for 16 vectors ahead.
+// of 14 bits with a step of Newton's in their place, which AVX-512 has, gained nothing, nor did asking for 16 vectors ahead,
+// or for all of a share's while its sums are made.
 template <class T>
 void apply(const Update<T>& rule, T* theta, const T* sums, T* first, T* second, int64_t n) {
     constexpr int lanes = vec<T>::lanes;
@@ -429,12 +430,12 @@ FB_INLINE void fetch_bytes(const void* p, int64_t bytes) {
     __builtin_prefetch(at + bytes - 1, 0, 2);
 }
 
-// Asks for the row that comes e-th, if there is one, while an earlier one is gathered: in a random order no machine sees by
-// itself what comes, and to wait for memory took a sixth of an epoch. Of a CSR matrix it would have to wait for indptr.
+// Asks for the row that comes e-th, while an earlier one is gathered: in a random order no machine sees by itself what comes,
+// and to wait for memory took a sixth of an epoch. Of a CSR matrix it would have to wait for indptr.
 template <class T>
 FB_INLINE void fetch_row(const Run<T>& run, int64_t n, int64_t e) {
     const fb_examples* from = run.from;
-    if (run.order == nullptr || from->x_feature != 1 || e >= from->m) return;
+    if (run.order == nullptr || from->x_feature != 1) return;
     const int64_t example = run.order[e];
     if (from->codes != nullptr)
         fetch_bytes(
@@ -443,7 +444,7 @@ FB_INLINE void fetch_row(const Run<T>& run, int64_t n, int64_t e) {
     fetch_bytes(static_cast<const T*>(from->X) + example * from->x_example, n * int64_t(sizeof(T)));
 }
 
-// A few numbers. A vector of which only some are stored takes Zen 4 many times as long.
+// A few numbers. Zen 4 takes many times as long to store some lanes of a vector.
 template <class T>
 FB_INLINE void copy_numbers(const T* x, int64_t n, T* to) {
     int64_t i = 0;
@@ -452,11 +453,11 @@ FB_INLINE void copy_numbers(const T* x, int64_t n, T* to) {
     for (; i < n; i++) __builtin_memcpy(to + i, x + i, sizeof(T));
 }
 
-// X of some examples in their order, row by row.
+// X of some examples in their order, row by row. Those behind them, up to ``ahead``, are asked for.
 template <class T>
-void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, T* to, int64_t step) {
+void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, int64_t ahead, T* to, int64_t step) {
     for (int64_t e = 0; e < rows; e++) {
-        fetch_row(run, n, first + rows + e);
+        if (first + rows + e < ahead) fetch_row(run, n, first + rows + e);
         const T* x = static_cast<const T*>(run.from->X) + run.example(first + e) * run.from->x_example;
         copy_row(x, run.from->x_feature, n, to + e * step);
     }
@@ -553,13 +554,13 @@ void gather_entries(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
 
 // The same of an encoded table, whose rows have as much room each, so that their numbers are a matrix.
 template <class T, class Code>
-void gather_codes(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+void gather_codes(Run<T>& run, int64_t start, int64_t first, int64_t rows, int64_t ahead) {
     const fb_examples* from = run.from;
     const Gathered<T>& to = run.trainer->gathered;
     const int64_t n = run.trainer->net.inputs(), numbers = from->numbers, n_codes = from->n_codes;
     const bool all = run.trainer->net.layers[0].narrow;  // a narrow layer reads values and features of all entries
     for (int64_t e = 0; e < rows; e++) {
-        fetch_row(run, numbers, start + first + rows + e);
+        if (start + first + rows + e < ahead) fetch_row(run, numbers, start + first + rows + e);
         const int64_t example = run.example(start + first + e), begin = (first + e) * (numbers + n_codes);
         const T* x = static_cast<const T*>(from->X) + example * from->x_example;
         const Code* codes = static_cast<const Code*>(from->codes) + example * n_codes;
@@ -588,11 +589,11 @@ void gather_codes(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
 }
 
 template <class T>
-void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows) {
+void gather_sparse(Run<T>& run, int64_t start, int64_t first, int64_t rows, int64_t ahead) {
     if (run.from->codes == nullptr) gather_entries(run, start, first, rows);
-    else if (run.from->code_bytes == 1) gather_codes<T, uint8_t>(run, start, first, rows);
-    else if (run.from->code_bytes == 2) gather_codes<T, uint16_t>(run, start, first, rows);
-    else gather_codes<T, uint32_t>(run, start, first, rows);
+    else if (run.from->code_bytes == 1) gather_codes<T, uint8_t>(run, start, first, rows, ahead);
+    else if (run.from->code_bytes == 2) gather_codes<T, uint16_t>(run, start, first, rows, ahead);
+    else gather_codes<T, uint32_t>(run, start, first, rows, ahead);
 }
 
 // The bits of a tile of A[l] whose examples begin at ``first`` of the batch.
@@ -604,10 +605,11 @@ NonZero nonzero_of(const Trainer<T>* trainer, int64_t l, int64_t tile, int64_t f
 }
 
 // One tile of the batch that starts at example ``start``, forward and back: examples first ... first + rows of the batch.
-// zeros_left_out: of X, where there are many; finite: whether all of W is.
+// ahead: as gather has it. zeros_left_out: of X, where there are many; finite: whether all of W is.
 template <class T>
 void train_tile(
-    Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, bool zeros_left_out, bool finite
+    Run<T>& run, Scratch<T>& scratch, int64_t start, int64_t tile, int64_t first, int64_t rows, int64_t ahead,
+    bool zeros_left_out, bool finite
 ) {
     TileWork* tiles = scratch.tiles.memory == nullptr ? nullptr : &scratch.tiles;
     const Dropout* drop = run.trainer->drop.rates == nullptr ? nullptr : &run.trainer->drop;
@@ -631,13 +633,13 @@ void train_tile(
                  from->x_example * int64_t(sizeof(T)),       start + first + rows,
                  smaller(start + first + 2 * rows, from->m), net.inputs() * int64_t(sizeof(T))};
     scratch.tiles.soon = nullptr;
-    if (run.sparse()) gather_sparse(run, start, first, rows);
+    if (run.sparse()) gather_sparse(run, start, first, rows, ahead);
     else if (scratch.direct && tiles->tame) {
         const T* all = static_cast<const T*>(from->X);
         X = {run.order == nullptr ? run.row(start + first) : all, from->x_example, IN_PLACE};
         if (run.order != nullptr) X.order = run.order + start + first;
         scratch.tiles.soon = &soon;
-    } else gather(run, net.inputs(), start + first, rows, pass.A[0], X.step);
+    } else gather(run, net.inputs(), start + first, rows, ahead, pass.A[0], X.step);
     const NonZero nonzero = nonzero_of(trainer, 0, tile, first);
     if (zeros_left_out) {
         const int64_t numbers = rows * net.inputs();
@@ -873,6 +875,26 @@ void turn_batch(const Run<T>& run, int64_t rows, int rank, int size) {
     }
 }
 
+// The rows of the tile that a thread begins its next batch with, asked for between the last of its shares: the tile before it
+// is another's.
+template <class T>
+struct FirstRows {
+    int64_t next, stop, each;
+
+    FirstRows(const Run<T>& run, int64_t start, const Queue& shares, int size, int rank) : next(0), stop(0), each(0) {
+        if (start >= run.from->m) return;
+        const int64_t rows = smaller(run.batch, run.from->m - start), tile = tile_count(rows) * rank / size;
+        next = start + start_of_tile(run.trainer, rows, tile);
+        stop = start + start_of_tile(run.trainer, rows, tile + 1);
+        each = (stop - next) / larger(1, (shares.stop - shares.next) / 4) + 1;
+    }
+
+    void ask(const Run<T>& run, int64_t rows) {
+        const int64_t n = run.from->codes == nullptr ? run.trainer->net.inputs() : run.from->numbers;
+        for (; rows > 0 && next < stop; rows--, next++) fetch_row(run, n, next);
+    }
+};
+
 template <class T>
 void train(void* argument, fb_team* team, int rank) {
     const DenormalsAreZero for_this_thread;
@@ -906,7 +928,9 @@ void train(void* argument, fb_team* team, int rank) {
         scratch.direct = run.direct && !zeros;
         for (int64_t tile; (tile = take_next(run.tiles, size, rank)) >= 0;) {
             const int64_t first = start_of_tile(trainer, rows, tile), stop = start_of_tile(trainer, rows, tile + 1);
-            train_tile(run, scratch, start, tile, first, stop - first, zeros, run.hidden && finite);
+            const bool follows = tile >= tiles * rank / size && tile + 1 < tiles * (rank + 1) / size;  // of this thread's own
+            const int64_t ahead = follows ? start + start_of_tile(trainer, rows, tile + 2) : 0;
+            train_tile(run, scratch, start, tile, first, stop - first, ahead, zeros, run.hidden && finite);
         }
         if (rank == 0) run.stop = fb_seconds() > run.until || run.why() != FB_OK;
         fb_team_wait(team);
@@ -921,11 +945,14 @@ void train(void* argument, fb_team* team, int rank) {
                 trainer->head.tiles_without_zeros += trainer->without_zeros[l * trainer->most_tiles + tile];
         }
         const Update<T> rule = update_of<T>(trainer->rule, run.rates[t], weight);
+        FirstRows<T> next(run, start + run.batch, shares, size, rank);
         for (int64_t s; (s = take_next(run.shares, size, rank)) >= 0;) {
+            if (shares.stop - s <= (shares.stop - shares.next) / 4) next.ask(run, next.each);
             train_share(run, scratch, trainer->shares[s], rule, start, rows);
             if (run.wants_squares()) trainer->squares[s] = squares_of(trainer->net, trainer->shares[s]);
             if (by_tiles) trainer->tame[s] = is_tame(trainer, trainer->shares[s]);
         }
+        next.ask(run, run.batch);
         const bool stop = run.stop;
         fb_team_wait(team);
         if (rank == 0) {

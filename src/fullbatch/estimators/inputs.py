@@ -27,6 +27,7 @@ from fullbatch.fold.few import FEW
 from fullbatch.machine import arrays, places
 from fullbatch.machine.finite import check_finite, not_finite, row_blocks
 from fullbatch.machine.places import Place
+from fullbatch.machine.threads import of_jobs, thread_count
 from fullbatch.sources import Checked, Columns, Dense, OneHot, Sparse, Uploaded
 from fullbatch.sources.placing import as_whole
 from fullbatch.sources.sharded import Sharded
@@ -93,7 +94,7 @@ def read_inputs(estimator: Any, X: Any, *, reset: bool, dtype: str | None = None
         inputs = placed(Checked(table.T, columns=names), estimator.device)
         if isinstance(inputs.X, Checked):
             return inputs
-    check_finite(table, "X", names)
+    check_finite(table, "X", names, threads=thread_count(of_jobs(getattr(estimator, "n_jobs", None))))
     return placed(Dense(table.T), estimator.device)
 
 
