@@ -120,14 +120,18 @@ def measured(clients: Sequence[Any], workers: Any, name: str, rounds: int) -> di
         }
         times = in_turns(kinds, rounds)
         for kind, call in kinds.items():
-            found[kind] = round(median(times[kind]), 2)
-            found[f"{kind}_least"] = round(min(times[kind]), 2)
-            found[f"{kind}_cpu"] = round(float(spent(client, call, rounds).sum()), 2)
+            found |= told(kind, times[kind]) | {f"{kind}_cpu": round(float(spent(client, call, rounds).sum()), 2)}
     overhead = np.subtract(times["engine"], median(times["computing"]))
-    found["ratio"] = round(median(np.divide(times["engine"], times["empty"])), 2)
-    found["ratio_direct"] = round(median(np.divide(times["engine"], times["direct"])), 2)
-    found["overhead_direct"] = round(median(overhead / times["direct"]), 2)
-    return found
+    return found | {
+        "ratio": round(median(np.divide(times["engine"], times["empty"])), 2),
+        "ratio_direct": round(median(np.divide(times["engine"], times["direct"])), 2),
+        "overhead_direct": round(median(overhead / times["direct"]), 2),
+    }
+
+
+def told(kind: str, times: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """The median and the least, by the kind's name."""
+    return {kind: round(median(times), digits), f"{kind}_least": round(min(times), digits)}
 
 
 def speedup(clients: Sequence[Any], workers: Any, name: str, rounds: int) -> dict[str, Any]:
@@ -151,15 +155,14 @@ def speedup(clients: Sequence[Any], workers: Any, name: str, rounds: int) -> dic
         times = in_turns(kinds, rounds)
         driver, *of_workers = spent(client, kinds["engine"], rounds)
         computing = spent(client, kinds["one_process"], rounds)[0]
-    found: dict[str, Any] = {"parameters": count(network.sizes), "workers": count_, "rows_a_worker": rows}
-    found |= {f"empty{tail}": round(way(empty[""]), 2) for tail, way in (("", median), ("_least", min))}
-    found |= {kind: round(median(times[kind]), 1) for kind in kinds}
-    found |= {f"{kind}_least": round(min(times[kind]), 1) for kind in kinds}
-    found |= {"driver_cpu": round(driver, 1), "worker_cpu": [round(one, 1) for one in of_workers]}
-    found["one_process_cpu"] = round(computing, 1)
-    found["efficiency"] = round(median(np.divide(times["one_process"], times["engine"])) / count_, 3)
-    found["efficiency_cpu"] = round(computing / (max(of_workers) + driver) / count_, 3)
-    return found
+    return {
+        "parameters": count(network.sizes), "workers": count_, "rows_a_worker": rows, **told("empty", empty[""]),
+        **told("engine", times["engine"], 1), **told("one_process", times["one_process"], 1),
+        "driver_cpu": round(driver, 1), "worker_cpu": [round(one, 1) for one in of_workers],
+        "one_process_cpu": round(computing, 1),
+        "efficiency": round(median(np.divide(times["one_process"], times["engine"])) / count_, 3),
+        "efficiency_cpu": round(computing / (max(of_workers) + driver) / count_, 3),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -180,13 +183,12 @@ def main() -> None:
         connected(client) as workers,
     ):
         for name in args.only or HIDDEN:
-            told = {"load": round(os.getloadavg()[0], 1)}
+            load = {"load": round(os.getloadavg()[0], 1)}
             if args.rounds:
-                told |= measured([client, direct], workers, name, args.rounds)
-                print(json.dumps(told), flush=True)
+                print(json.dumps(load | measured([client, direct], workers, name, args.rounds)), flush=True)
             if args.speedup:
-                told = {"load": round(os.getloadavg()[0], 1), "times": TIMES}
-                print(json.dumps(told | speedup([client, direct], workers, name, args.speedup)), flush=True)
+                load = {"load": round(os.getloadavg()[0], 1), "times": TIMES}
+                print(json.dumps(load | speedup([client, direct], workers, name, args.speedup)), flush=True)
 
 
 if __name__ == "__main__":

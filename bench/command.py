@@ -302,7 +302,7 @@ def of_scaling(
         dtype=chosen([dtype], DTYPES, "dtype")[0],
         threads=threads, budget=budget, memory=memory, quick=quick, rules=rules,
     )  # fmt: skip
-    settings.check()
+    settings.usable()  # else an error now, before anything is said
     return settings
 
 

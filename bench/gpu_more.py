@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -131,10 +131,7 @@ def _of_codes(table: Codes, where: str, ones: bool, gradients: list[Any]) -> dic
 
 
 def _epoch_of_codes(table: Codes, ones: bool, batch: int) -> dict[str, Any]:
-    optimizer = adam()
-    with Objective(table.network, table.there(ones)) as objective:
-        state = TrainingState.start(table.theta, optimizer, Schedule("constant", RATE))
-        loop = epochs(objective, optimizer, state, orders=orders(table.m), batch_size=batch, light=True)
+    with trained(table, table.theta, table.there(ones), batch) as loop:
         return seconds_of(lambda: next(loop), untimed=1, rounds=3, most=15)
 
 
@@ -159,12 +156,20 @@ def orders(m: int) -> Iterator[np.ndarray]:
         yield order
 
 
+@contextmanager
+def trained(
+    p: Problem | Codes, theta: Any, examples: Examples, batch: int, *, light: bool = True
+) -> Iterator[Iterator[TrainingState]]:
+    """By Adam: the state after each epoch."""
+    optimizer = adam()
+    state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
+    with Objective(p.network, examples) as objective:
+        yield epochs(objective, optimizer, state, orders=orders(p.m), batch_size=batch, light=light)
+
+
 def our_epochs(p: Problem, batch: int, held: ExitStack) -> Callable[[], float]:
     """A call that trains for an epoch, and gives its cost."""
-    theta, examples = on_card(p)
-    objective, optimizer = held.enter_context(Objective(p.network, examples)), adam()
-    state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
-    loop = epochs(objective, optimizer, state, orders=orders(p.m), batch_size=batch, light=True)
+    loop = held.enter_context(trained(p, *on_card(p), batch))
     return lambda: next(loop).costs[-1]
 
 
@@ -250,11 +255,8 @@ def _bits_of(step: str, p: Problem | Codes, theta: Any, examples: Examples) -> b
 
 
 def _bits_of_epochs(p: Problem | Codes, theta: Any, examples: Examples, batch: int = 1000) -> bytes:
-    optimizer = adam()
-    state = TrainingState.start(theta, optimizer, Schedule("constant", RATE))
-    chosen = (order for _, order in zip(range(2), orders(p.m), strict=False))
-    with Objective(p.network, examples) as objective:
-        *_, last = epochs(objective, optimizer, state, orders=chosen, batch_size=min(batch, p.m // 2))
+    with trained(p, theta, examples, min(batch, p.m // 2), light=False) as loop:
+        last = [next(loop) for _ in range(2)][-1]
     return np.array(last.costs[1]).tobytes() + last.theta.get().tobytes()
 
 

@@ -423,25 +423,16 @@ def streaming(scale: float = 1.0, limit: int = 10**9) -> Points:
     there = Examples(Uploaded(Dense(p.X), place), Uploaded(Dense(p.Y), place))
     streamed = passes(p.network, theta, there, budget, outcomes)
     rate = data / streamed["seconds"]
-    yield {
-        **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": None, **copies,
-    }  # fmt: skip
+    told = {**streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), **copies}
+    yield {**told, "same_bits": None}
     there = Examples(*(Dense(resident(table, place).T) for table in (p.table, p.targets)))
     whole = passes(p.network, theta, there, budget, outcomes)
-    same = len({tuple(_bits(outcome)) for outcome in outcomes}) == 1
-    yield {
-        **streamed, "rate": rate, "share": rate / min(copies["pinned"], copies["host"]), "same_bits": same, **copies,
-        "resident_seconds": whole["seconds"],
-    }  # fmt: skip
+    bits = {np.float64(J).tobytes() + gradient.get().tobytes() for J, gradient in outcomes}
+    yield {**told, "same_bits": len(bits) == 1, "resident_seconds": whole["seconds"]}
     run = gradient_descent(
         p.network, p.params, p.X, p.Y, learning_rate=0.1, iterations=2, device="cuda", device_memory=limit
     )
     yield {"what": "a training of 2 iterations under the limit", "costs": run.costs, "note": run.note, "step": run.step}
-
-
-def _bits(outcome: Any) -> list[bytes]:
-    J, gradient = outcome
-    return [np.float64(J).tobytes(), gradient.get().tobytes()]
 
 
 # --- Precision ------------------------------------------------------------------------------------------------

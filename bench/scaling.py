@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -49,30 +50,29 @@ class Settings:
         steps = [lead * 10**power for power in range(13) for lead in (1, 3)]
         return sorted({self.first, *(m for m in steps if self.first < m < last), last})
 
-    def check(self) -> None:
-        """No backend that works, or an explicit range beyond memory, is an error before anything starts."""
+    def usable(self) -> tuple[list[Backend], list[str]]:
+        """The backends that work, and a line for each that does not.
+
+        None that works, or an explicit range beyond memory, is an error before anything starts.
+        """
         found, left_out = backends.usable(list(self.backends), self.dtype, self.threads)
         if not found:
             raise InputError(f"no backend can be used: {' '.join(left_out)}")
-        room = _room(free_memory())
-        for name in self.shapes:
-            m, shape = self.counts()[-1], Shape.parse(name)
-            if self.last is not None and room is not None:
-                _refuse(shape, m, self.dtype, room, "")
+        rooms = {"": _room(free_memory()), **{f" on {b.device}": b.room() for b in found if b.device != "cpu"}}
+        for shape, (where, room) in product(map(Shape.parse, self.shapes), rooms.items()):
+            m = self.counts()[-1]
+            need = shape.bytes_needed(m, backends.itemsize(self.dtype))
+            if self.last is not None and room is not None and need > room:
+                raise InputError(
+                    f"{m:,} examples of {shape.name} take {need:,} bytes and {room:,} can be used{where}; lower --to, "
+                    "choose other shapes with --shape, or leave --to out to go as far as memory reaches."
+                )
+        return found, left_out
 
 
 def _room(free: int | None) -> int | None:
     """Of the bytes that are free, those that may be used."""
     return None if free is None else int(backends.SHARE * free)
-
-
-def _refuse(shape: Shape, m: int, dtype: str, room: int, where: str) -> None:
-    need = shape.bytes_needed(m, backends.itemsize(dtype))
-    if need > room:
-        raise InputError(
-            f"{m:,} examples of {shape.name} take {need:,} bytes and {room:,} can be used{where}; lower --to, choose "
-            "other shapes with --shape, or leave --to out to go as far as memory reaches."
-        )
 
 
 @dataclass
@@ -107,14 +107,9 @@ class Measuring:
 def run(settings: Settings, here: Run) -> None:
     """Measure all points, the most telling ones first."""
     shapes = [Shape.parse(name) for name in settings.shapes]
-    settings.check()
-    found, left_out = backends.usable(list(settings.backends), settings.dtype, settings.threads)
+    found, left_out = settings.usable()
     for line in left_out:
         here.leave_out(line)
-    for b in found:
-        if settings.last is not None and b.device != "cpu" and (room := b.room()) is not None:
-            for shape in shapes:
-                _refuse(shape, settings.counts()[-1], settings.dtype, room, f" on {b.device}")
     gauge = two_threads() if settings.rules.quiet > 0 else None
 
     def concluded(points: list[dict[str, Any]], limits: dict[str, Limits]) -> dict[str, Any]:
