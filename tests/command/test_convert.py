@@ -240,7 +240,7 @@ def test_standard_input_becomes_the_store_of_the_file(run, fails, folder, store,
             assert run("convert", "-", "--format", form, "--target", "pays", "--out", tmp_path / form, "-q")[0] == 0
     assert (tmp_path / "parquet").read_bytes() == store.read_bytes()
     made = ("--target", "pays", "--out", tmp_path / "x")
-    assert "expected its format" in fails("convert", "-", *made)
+    assert "--format says it" in fails("convert", "-", *made)
     assert "--format is of standard input" in fails("convert", folder / "people.csv", "--format", "csv", *made)
     assert "is a table by itself" in fails("convert", "-", folder / "people.csv", "--format", "csv", *made)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"a,b\n1,2,3\n")))

@@ -166,6 +166,7 @@ def test_a_rare_class_is_not_hidden_by_accuracy(run, tmp_path):
         (("--validation", "-1"), "-1 is out of range"),
         (("--validation", "nowhere.csv"), "neither a share of the rows, such as 0.1, nor a file"),
         (("--class-weight", "yes"), "'yes' gives no weights"),
+        (("--class-weight", "yes=1,no=2,yes=3"), "gives class 'yes' two weights; expected one"),
         (("--class-weight", "yes=much"), "'yes=much' gives no weights"),
         (("--class-weight", "maybe=2"), "no class 'maybe'; its classes are 'no', 'yes'"),
         (("--class-weight", "yes=-1"), "at least 0; that of 'yes' is -1.0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -313,3 +314,32 @@ def test_a_file_that_changes_while_it_is_predicted(fails, folder, tmp_path, monk
     said = fails("predict", folder / "pays.model", data, "--out", tmp_path / "p.csv")
     assert "people.csv has changed while it was read" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["people.csv"]
+
+
+def test_standard_input_is_a_table(run, fails, folder, tmp_path, monkeypatch):
+    model = folder / "pays.model"
+
+    def given(path, *args, check=run):
+        with path.open("rb") as file:
+            monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+            return check(*args)
+
+    (tmp_path / "bad.csv").write_text("town,age,income\nUlm,20,1.5\nUlm,20\n")
+    for name, form in (("people.parquet", "parquet"), ("people.csv", "csv"), ("people.csv.gz", "csv")):
+        path, asked = folder / name, ("-", "--format", form)
+        assert given(path, "predict", model, *asked, "--keep", "age") == run("predict", model, path, "--keep", "age")
+        assert given(path, "evaluate", model, *asked, "--json") == run("evaluate", model, path, "--json")
+        assert given(path, "columns", *asked, "--json") == run("columns", path, "--json")
+        assert given(path, "train", *asked, "--target", "pays", *QUICK, "-q", "--model", tmp_path / form)[0] == 0
+        assert run("predict", tmp_path / form, path) == run("predict", model, path)
+    for command in (("columns",), ("predict", model), ("evaluate", model), ("train", "--target", "pays")):
+        assert "its format, one of" in given(folder / "people.csv", *command, "-", check=fails)
+        asked = ("-", "--format", "csv")
+        assert "error: standard input: " in given(tmp_path / "bad.csv", *command, *asked, check=fails)
+        assert "--format is of standard input" in fails(*command, folder / "people.csv", "--format", "csv")
+
+
+def test_a_table_that_does_not_fit_is_one_line(fails, folder, tmp_path):
+    (tmp_path / "t.csv").write_text("town,more\nUlm,1\n")
+    for command in ("predict", "evaluate"):
+        assert "no column 'age'" in fails(command, folder / "pays.model", tmp_path / "t.csv")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fullbatch import TableClassifier
+from fullbatch import TableClassifier, TableRegressor
 from fullbatch.errors import TableError
 from fullbatch.tables.fit import Settings, learnable, task_of
 from fullbatch.tables.raw import RawTable
@@ -91,6 +91,26 @@ def test_an_unknown_target_is_named():
 
 
 # --- Rows that cannot be learned from
+
+
+def test_a_class_that_is_a_word_for_missing_is_told():
+    table = RawTable.of({"x": np.arange(60), "y": ["no", "NA", "no"] * 20})
+    with pytest.raises(TableError, match=r"'no' in every row that has one; .*20 of 60 rows .*--keep-missing-words"):
+        task_of(table, "y")
+    with pytest.raises(TableError, match=r"expected at least two classes\.$"):
+        task_of(RawTable.of({"y": [1, 1, None] * 20}), "y")
+
+
+@pytest.mark.filterwarnings("ignore:.* of 60 rows have no target")
+@pytest.mark.parametrize("option", [{"loss": "poisson"}, {"log_target": True}])
+def test_a_negative_target_is_in_the_row_of_the_whole_table(option):
+    table = {"x": np.arange(60), "y": [None, 2.0, 3.0, -1.0, *range(56)]}
+    with pytest.raises(TableError, match="row 4 has -1"):
+        TableRegressor(epochs=1, **option).fit(table, target="y")
+    whole = {"x": np.arange(60), "y": np.arange(60) / 7}
+    if "loss" in option:
+        with pytest.raises(TableError, match=r"X_val: target 'y': the loss 'poisson' .* row 4 has -1"):
+            TableRegressor(epochs=1, **option).fit(whole, target="y", X_val=table)
 
 
 def test_rows_without_a_target_and_of_weight_0_are_left_out():

@@ -8,6 +8,8 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv as csv_file
+from pyarrow import feather
 
 from fullbatch.errors import TableError
 from fullbatch.tables.reading import read_table
@@ -116,10 +118,26 @@ def test_a_named_pipe_is_refused(tmp_path):
         ("a;t\n1;x,y\n2;u,v\n", ("a", "t")),
         ("a;t\n1,5;2,5\n3,5;4,5\n", ("a", "t")),
         ("#a\n1\n2\n", ("#a",)),
+        ("a|t\n1|x\n2|y\n", ("a", "t")),
+        ("t\nx|y\nu|v\n", ("t",)),  # no separator stands in the header
+        ("sep=;\r\na;t\r\n1,5;x\r\n2,5;y\r\n", ("a", "t")),
+        ('"sep=\t"\na\tt\n1\tx\n2\ty\n', ("a", "t")),
+        ("\ufeffsep=|\na,b|t\n1,5|x\n", ("a,b", "t")),
+        ("sep=;,t\n1,x\n2,y\n", ("sep=;", "t")),  # a column of that name
     ],
 )
 def test_headers(csv, content, names):
     assert read_table(csv(content)).names == names
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+def test_no_column_at_all_is_refused(tmp_path, form):
+    path = tmp_path / f"t.{form}"
+    {"csv": csv_file.write_csv, "parquet": pq.write_table, "arrow": feather.write_feather}[form](TABLE, path)
+    with pytest.raises(TableError, match="no column of it is asked for; expected at least one"):
+        read_table(path, columns=[])
+    with pytest.raises(TableError, match="no column of it can be read; 'a' was left out"):
+        read_table(path, drop=TABLE.column_names)
 
 
 def test_a_header_beyond_a_block(csv):

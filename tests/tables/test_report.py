@@ -190,6 +190,9 @@ def test_an_index_and_an_id():
     assert "--drop id" in found.cure
     (found,) = doubts({"id": RNG.permutation(M) * 1000})
     assert "another value in each row" in found.what
+    texts = [f"{i / 7:.5f}" for i in RNG.permutation(M)]
+    assert "--numeric x" in doubts({"x": texts})[0].cure
+    assert doubts({"x": texts}, numeric=["x"]) == ()  # numbers may all differ
 
 
 def test_a_column_that_gives_the_target_away():
@@ -225,7 +228,34 @@ def test_spellings():
     town[300] = "new  york"
     (found,) = doubts({"town": town.tolist()})
     assert (found.row, found.value) == (301, "new  york")
-    assert "'New York' (133 rows)" in found.what
+    assert "'new  york' (1 row, the first of them row 301) is 'New York' (133 rows)" in found.what
+
+
+@pytest.mark.parametrize(
+    ("moments", "values", "examples"),
+    [
+        (["9999-12-31T00:00:00", "2024-01-01T00:00:00"], "2024-01-01 to 9999-12-31", ("9999-12-31", "2024-01-01")),
+        (["0001-01-01T00:00:00", "9999-12-31T23:59:59"], "0001-01-01 to 9999-12-31 23:59:59", None),
+        (["1969-12-31T23:59:59.500000"], "1969-12-31 23:59:59", None),
+        (["0000-12-31T00:00:00"], "-62,135,683,200", None),  # datetime has no year 0
+    ],
+)
+def test_dates_are_shown_as_far_as_there_are_some(moments, values, examples):
+    column = report(RawTable.of({"t": np.array(moments, "datetime64[us]")})).columns[0]
+    assert column.values == values
+    assert examples in (None, column.examples)
+
+
+def test_examples_are_looked_for_where_the_first_rows_have_none(csv):
+    (x, column) = report(read_table(csv("x,t\n" + "1,\n" * 5000 + "2,true\n1,false\n"))).columns
+    assert (x.examples, column.examples, column.missing) == (("1",), ("true", "false"), 5000)
+
+
+def test_a_table_of_many_columns_is_looked_at_once_a_column(monkeypatch):
+    asked = []
+    monkeypatch.setattr("fullbatch.tables.raw.require", lambda *given: asked.append(given))
+    report(RawTable.of({f"c{j}": [1, 2, j] for j in range(300)}))
+    assert len(asked) < 10  # each looks at all names
 
 
 @pytest.mark.parametrize(

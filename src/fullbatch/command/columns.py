@@ -18,6 +18,7 @@ from fullbatch.command.options import (
     DateFormat,
     Decimal,
     Drop,
+    Format,
     KeepMissingWords,
     Missing,
     Numeric,
@@ -26,6 +27,7 @@ from fullbatch.command.options import (
 )
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, refuse_options, table_or_store
+from fullbatch.command.standard_input import at_hand, called
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +68,7 @@ def columns(
     keep_missing_words: KeepMissingWords = False,
     decimal: Decimal = ".",
     date_format: DateFormat = None,
+    form: Format = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how the columns of a table are understood, and what is doubtful about them, without training."""
@@ -73,7 +76,8 @@ def columns(
     from fullbatch.tables.report import report
 
     selection = Selection(drop, only, missing, keep_missing_words, decimal, date_format, categorical, numeric)
-    table = table_or_store(data, target, selection)
+    with at_hand([data], form) as (source,):
+        table = table_or_store(source, target, selection)
     if not isinstance(table, RawTable):
         from fullbatch.tables.from_store import report_of
 
@@ -81,7 +85,7 @@ def columns(
         _show(report_of(table), as_json, f"{data}, of those to learn from")
         return
     found = report(table, target, task=task, **selection.kinds(table.names)).to_dict()
-    _show(found, as_json, str(data))
+    _show(found, as_json, called(data))
     if as_json:
         return
     gaps = next((column["missing"] for column in found["columns"] if column["kind"] == "target"), 0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +13,6 @@ from fullbatch.command.options import (
     DATA,
     DEFAULT,
     DTYPES,
-    FORMATS,
     OUTPUT,
     SCORED,
     TASKS,
@@ -24,6 +21,7 @@ from fullbatch.command.options import (
     DateFormat,
     Decimal,
     Drop,
+    Format,
     Group,
     KeepMissingWords,
     LogTarget,
@@ -40,7 +38,7 @@ from fullbatch.command.options import (
 from fullbatch.command.printing import amount, console, plural, print_json, say
 from fullbatch.command.selection import Selection
 from fullbatch.command.signals import ENDING, stopping_with
-from fullbatch.errors import InputError, TableError
+from fullbatch.command.standard_input import at_hand
 
 EVERY = 5.0  # seconds between two lines of progress where no terminal is
 
@@ -74,17 +72,7 @@ def convert(
             metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
         ),
     ] = str(DEFAULT.validation),
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help=f"Of standard input: {', '.join(FORMATS)}.",
-            callback=one_of(FORMATS),
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    form: Format = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -130,7 +118,7 @@ def convert(
         "validation": str(held_out) if own else held_out, "loss": loss or DEFAULT.loss, "log_target": log_target,
     }  # fmt: skip
     started = time.perf_counter()
-    with _seekable(data, form) as paths, stopping_with(KeyboardInterrupt, *ENDING) as signals:
+    with at_hand(data, form) as paths, stopping_with(KeyboardInterrupt, *ENDING) as signals:
         try:  # so that whatever ends it leaves nothing behind
             content = _write(paths, out, target, selection, asked, quiet=quiet)
         except KeyboardInterrupt:
@@ -141,26 +129,6 @@ def convert(
         print_json({**summary(content), "store": str(out), "bytes": out.stat().st_size, "seconds": seconds})
     elif not quiet:
         _print(content, out, seconds)
-
-
-@contextmanager
-def _seekable(data: Sequence[Path], form: str | None) -> Iterator[list[Path]]:
-    """The files; of standard input a copy, since a table is read more than once, which errors do not name."""
-    from fullbatch.tables.inputs import seekable
-
-    standard = [path for path in data if str(path) == "-"]
-    if form is not None and not standard:
-        raise InputError("--format is of standard input, -; a file's name and its first bytes say what it is.")
-    if not standard:
-        yield list(data)
-        return
-    if len(data) > 1:
-        raise InputError("standard input, -, is a table by itself; give it alone, or files.")
-    with seekable(standard[0], form) as copy:
-        try:
-            yield [copy]
-        except TableError as error:
-            raise TableError(str(error).replace(str(copy), "standard input")) from None
 
 
 def _write(

@@ -15,6 +15,7 @@ import typer
 
 from fullbatch.command.options import check_distinct
 from fullbatch.command.printing import say
+from fullbatch.command.standard_input import can_be_read_once
 from fullbatch.errors import InputError
 
 OF_THIS_RUN = ("as_json", "quiet", "plot", "resume", "checkpoint")  # options that a checkpoint does not keep
@@ -202,5 +203,5 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 def _plain(name: str, value: Any) -> Any:
     """An option's value as JSON has it; a path as it is found from any folder."""
     if name in PATHS or isinstance(value, Path):
-        return None if value is None else os.path.abspath(value)
+        return value if value is None else str(value) if can_be_read_once(value) else os.path.abspath(value)
     return list(value) if isinstance(value, tuple) else value

@@ -97,9 +97,15 @@ def class_weights(value: str | None, classes: Sequence[Any] | None) -> Any:
     for part in value.split(","):
         name, _, number = (name + part).rpartition("=")
         try:
-            found[name.strip()], name = float(number), ""
+            weight = float(number)
         except ValueError:
             name = f"{name}={number}," if name else f"{number},"
+            continue
+        if name.strip() in found:
+            raise typer.BadParameter(
+                f"it gives class {name.strip()!r} two weights; expected one.", param_hint="'--class-weight'"
+            )
+        found[name.strip()], name = weight, ""
     if name or not found:
         raise typer.BadParameter(
             f"{value!r} gives no weights; give balanced, or a number for each class: 'no=1,yes=5'.",
@@ -326,6 +332,17 @@ DataArgument = Annotated[
     Path,
     typer.Argument(
         metavar="DATA", help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store."
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help=f"Of standard input, as DATA -: {', '.join(FORMATS)}.",
+        callback=one_of(FORMATS),
+        show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 BY_ROWS = "by the number of rows"

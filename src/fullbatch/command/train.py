@@ -36,6 +36,7 @@ from fullbatch.command.options import (
     DateFormat,
     Decimal,
     Drop,
+    Format,
     Group,
     KeepMissingWords,
     LogTarget,
@@ -62,6 +63,7 @@ from fullbatch.command.options import (
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, table_or_store
 from fullbatch.command.signals import ENDING, stopping_with
+from fullbatch.command.standard_input import at_hand, called
 from fullbatch.command.summary import draw, hint, not_scored, print_training, summary_of
 from fullbatch.core.losses import check_quantile
 from fullbatch.errors import FullbatchError, InputError, TableError
@@ -248,6 +250,7 @@ def train(
     keep_missing_words: KeepMissingWords = False,
     decimal: Decimal = ".",
     date_format: DateFormat = None,
+    form: Format = None,
     max_levels: Annotated[
         int,
         typer.Option(
@@ -349,7 +352,8 @@ def train(
     # Small counts are classes, if nobody says otherwise.
     asked = {**params, "weight": weight, "task": task or ("regress" if loss or log_target else None)}
     at = at_cluster(cluster, workers, wait, file)
-    table, target, made = _source(context, at, terms, file, (data, target, selection, asked))
+    source, *_ = [*context.with_resource(at_hand([data] if data else [], form)), None]
+    table, target, made = _source(context, at, terms, file, (source, target, selection, asked))
     read_seconds = time.perf_counter() - started
     said = [message, "" if made else _check_validation_file(file, table, data)]
     kinds = {**selection.kinds(table.names), "drop": selection.decides_alone(split_by, table.names)}
@@ -362,7 +366,7 @@ def train(
     estimator.set_callbacks(progress, first, *kept.callbacks)
     with kept.naming_files():
         stop = _fit(estimator, table, rows_of, data, model, progress, made.figures if made else {})
-    name = str(data) if data else "handwritten digits"
+    name = called(data) if data else "handwritten digits"
     if plot:
         draw(plot, estimator, name)
     found = {**summary_of(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
@@ -445,7 +449,12 @@ def _table_and_target(
 
         digits = load_digits()
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
-        return RawTable.of({**columns, "digit": digits.target}), target or "digit"
+        table = RawTable.of({**columns, "digit": digits.target})
+        try:
+            table.require([target or "digit"], "target column")
+        except TableError as error:
+            raise TableError(f"{error} It is that of handwritten digits, because DATA is missing.") from None
+        return table, target or "digit"
     table = table_or_store(data, target, selection, large.roles_of(asked))
     if isinstance(table, Store):
         return table, table.target

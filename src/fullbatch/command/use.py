@@ -13,8 +13,18 @@ import typer
 from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, check_workers, workers_at
 from fullbatch.command.columns import rows_line
 from fullbatch.command.keeping import warnings_said
-from fullbatch.command.options import AsJson, DataArguments, Metric, ModelArgument, Weight, check_distinct, column_names
+from fullbatch.command.options import (
+    AsJson,
+    DataArguments,
+    Format,
+    Metric,
+    ModelArgument,
+    Weight,
+    check_distinct,
+    column_names,
+)
 from fullbatch.command.printing import console, print_json, say, status
+from fullbatch.command.standard_input import at_hand, called
 from fullbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ def evaluate(
     metric: Metric = None,
     as_json: AsJson = False,
     strict: Strict = False,
+    form: Format = None,
     cluster: Cluster = None,
     workers: Workers = None,
     wait: Wait = WAIT,
@@ -46,8 +57,8 @@ def evaluate(
     if metric is not None:
         check_metric(metric, len(loaded.classes))
     shown = named(data)
-    with status(f"scoring {shown}"), _who_reads(cluster, workers, wait) as who:
-        scores = _scores(loaded, data, weight, metric, strict, who)
+    with status(f"scoring {shown}"), at_hand(data, form) as files, _who_reads(cluster, workers, wait) as who:
+        scores = _scores(loaded, files, weight, metric, strict, who)
     if loaded.classes and (
         line := one_class_line(loaded.classes, scores["confusion_matrix"], scores["m"], loaded.threshold)
     ):
@@ -115,8 +126,8 @@ def _scores(
             say(f"{store.held_out.m:,} held-out rows of the store are scored, and not the {store.train.m:,} others.")
             return scores
     with who.rows(model, data, scored=True, weight=weight) as rows:
-        _tell_unknown(model, data, rows.names)
         scores = rows.evaluate(metric)
+        _tell_unknown(model, data, rows.names)
         _tell_of_rows(rows, strict)
     return scores
 
@@ -133,6 +144,7 @@ def predict(
         typer.Option(metavar="A,B", help="Columns of DATA that are written too, as they are.", show_default=False),
     ] = None,
     strict: Strict = False,
+    form: Format = None,
     cluster: Cluster = None,
     workers: Workers = None,
     wait: Wait = WAIT,
@@ -147,21 +159,24 @@ def predict(
         check_distinct({"MODEL": model, **{f"DATA {path}": path for path in data}}, {"--out": out})
         check_output(out, "the predictions")
     loaded = load_table_model(model)
-    kept = _kept(loaded, data, keep) if keep else None
     with (
         status(f"predicting {named(data)}"),
+        at_hand(data, form) as files,
         _who_reads(cluster, workers, wait) as who,
-        who.rows(loaded, data) as rows,
+        who.rows(loaded, files) as rows,
     ):
-        _tell_unknown(loaded, data, [*rows.names, *(kept.names if kept else ())])
+        kept = _kept(loaded, files, keep) if keep else None
+        used = [*rows.names, *(kept.names if kept else ())]
         if out is None:
             rows.check()  # so that an error leaves no half of a table on standard output
             _tell_of_rows(rows, strict)
+            _tell_unknown(loaded, files, used)
             write_predictions(loaded, rows, sys.stdout.buffer, kept=kept)
             return
         with replacing(out, "the predictions") as file:
             write_predictions(loaded, rows, file, ending_of(out.name) or ".csv", kept)
             _tell_of_rows(rows, strict)
+        _tell_unknown(loaded, files, used)
     say(f"{rows.m:,} predictions are in {out}.")
 
 
@@ -187,7 +202,7 @@ def load_table_model(path: Path) -> TableNetwork:
 
 def named(data: Sequence[Path]) -> str:
     """The files as a line has them."""
-    return str(data[0]) if len(data) == 1 else f"{data[0]} and {len(data) - 1} more"
+    return called(data[0]) if len(data) == 1 else f"{data[0]} and {len(data) - 1} more"
 
 
 def _tell_unknown(model: TableNetwork, data: Sequence[Path], used: Sequence[str]) -> None:

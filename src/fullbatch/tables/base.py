@@ -40,15 +40,18 @@ from fullbatch.tables.network import TableNetwork
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles
+from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.running_scores import check_counted, kept
 from fullbatch.tables.scores import best_threshold, check_metric, check_two_classes
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
+from fullbatch.tables.target import refuse_negative
 from fullbatch.tables.trainer import as_usual_for, chosen_by_held_out, ended, network_of, refuse_divergence
 from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
+POISSON = "poisson"
 CHOSEN = (
     "hidden",
     "dropout",
@@ -183,7 +186,8 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         split = self._split(rows, name, settings, X_val)
         data = record.fingerprint(whole, paths_of(X))
         whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
-        encoding = self._learn(rows.table, name, split.train, settings)
+        with rows_from(0, rows.kept):
+            encoding = self._learn(rows.table, name, split.train, settings)
         self._check_scores(encoding, settings)
         scored = rows.rows(split.held_out) if len(split.held_out) else None
         if X_val is not None:
@@ -275,7 +279,10 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         try:
             theirs = read_validation(encoding, X_val, y_val, more, apart=apart)
             rows = learnable(theirs, str(encoding.target), self._weights(theirs, weight))
-            encoding.check(rows.table)
+            with rows_from(0, rows.kept):
+                encoding.check(rows.table)
+                if self.loss == POISSON:  # whose cost has no place for them; others can tell how far they are
+                    refuse_negative(str(encoding.target), rows.table.column(str(encoding.target)), POISSON, log=False)
         except TableError as error:  # Its rows have numbers of their own, so that it has to be named.
             name = name_of_rows(X_val)
             raise error if name in str(error) else TableError(f"{name}: {error}") from None

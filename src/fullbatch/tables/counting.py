@@ -247,13 +247,14 @@ class Counts:
     def read_part(self, names: Sequence[str], tell: Callable[[str, int, int], None] | None = None) -> int:
         """Count what the pieces hold, from ``start`` on; the number of the row behind them."""
         first = self.start.row
-        for piece, table, held_out, _ in self.parts_of(names):
+        for piece, table, numbers, held_out, _ in self.parts_of(names):
             rows = np.flatnonzero(~held_out) if held_out.any() else None
-            self._count_held_out(table, held_out, first)
+            with rows_from(0, numbers):
+                self._count_held_out(table, held_out)
             for name in names:
                 if first < SHOWN:
                     self.shown.setdefault(name, []).append(piece.column(name).values[: SHOWN - first])
-                with rows_from(first):
+                with rows_from(0, numbers):
                     self._add(name, table.column(name), rows)
             self.held_out += int(held_out.sum())
             self.train += table.m - int(held_out.sum())
@@ -262,18 +263,21 @@ class Counts:
                 tell("count", first, self.target.m)
         return first
 
-    def parts_of(self, names: Sequence[str]) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray | None]]:
-        """Pieces with these columns; of each the rows that count, which of them are held out, and their weights."""
+    def parts_of(
+        self, names: Sequence[str]
+    ) -> Iterator[tuple[RawTable, RawTable, np.ndarray, np.ndarray, np.ndarray | None]]:
+        """Pieces with these columns; of each the rows that count, their numbers in the whole table, which of them are
+        held out, and their weights.
+        """
         start = self.start
         holds = self.holding.begin(copy.deepcopy(start.draw))
         for piece, table, rows, weight in parts_of(self.pieces, [*names, *self.holding.names], self.target, start.row):
-            yield piece, table, holds(table, rows), weight
+            yield piece, table, rows, holds(table, rows), weight
 
-    def _count_held_out(self, table: RawTable, held_out: np.ndarray, first: int) -> None:
+    def _count_held_out(self, table: RawTable, held_out: np.ndarray) -> None:
         column = table.column(self.target.of.name)
         if self.target.task == "regress":
-            with rows_from(first):
-                refuse_negative(self.target.of.name, column, self.loss, log=self.log)
+            refuse_negative(self.target.of.name, column, self.loss, log=self.log)
         elif held_out.any():
             values, counts = np.unique(column.values[held_out], return_counts=True)
             self.held_of_class.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
@@ -290,7 +294,7 @@ class Counts:
     def made(self, name: str, make: Callable[[np.ndarray], np.ndarray]) -> ColumnStatistics:
         """By another pass."""
         folding = Folding()
-        for _, table, held_out, _ in self.parts_of([name]):
+        for _, table, _, held_out, _ in self.parts_of([name]):
             folding.add(make(numbers_of(name, table.column(name)))[~held_out])
         return folding.total()
 

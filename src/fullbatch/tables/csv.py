@@ -49,7 +49,8 @@ def read_csv(
     with _csv_errors(path):
         reader = _opened(path, compression, columns, text, drop, conventions)
         with reader.sound():
-            reader.read()
+            if reader.columns:
+                reader.read()
         return {name: column.builder for name, column in reader.columns.items()}, reader.rows.delimiter
 
 
@@ -169,7 +170,8 @@ def _opened(
     check_names(names)
     require(columns or (), names, "column")
     require(list(drop), names, "column to drop")
-    wanted = [name for name in names if (columns is None or name in columns) and name not in drop]
+    chosen, left_out = set(names if columns is None else columns), set(drop)
+    wanted = [name for name in names if name in chosen and name not in left_out]
     return _Reader(rows, names, {name: _Column(name, name in text, conventions) for name in wanted}, conventions)
 
 

@@ -88,7 +88,7 @@ def doubts_of_column(
     if counted.counting and counted.rows >= FEW_ROWS:
         what = f"it counts the rows, from {counted.start}: an index, which knows how the table was sorted"
         yield Doubt(name, None, None, what, drop)
-    elif not shapes and counted.all_differ and counted.present == counted.rows >= FEW_ROWS and not column.time:
+    elif not shapes and forced != "--numeric" and not column.time and _all_differ(counted):
         what = "it has another value in each row, as an id has, of which nothing can be learned"
         yield Doubt(name, None, None, what, drop)
     if forced is None and not column.time:
@@ -96,6 +96,11 @@ def doubts_of_column(
     if goal is not None and (found := _alone(column, goal)):
         what = f"it alone predicts the target ({found}): is it known before the target is?"
         yield Doubt(name, None, None, what, f"if not, {drop}")
+
+
+def _all_differ(counted: ColumnStatistics) -> bool:
+    """Whether each of many rows has a level of its own, which numbers may have, and texts that are read as some."""
+    return counted.all_differ and counted.present == counted.rows >= FEW_ROWS
 
 
 def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, int]]) -> Iterator[Doubt]:
@@ -184,8 +189,8 @@ def _spellings(name: str, column: RawColumn, counted: ColumnStatistics) -> Itera
             usual, *others = sorted(levels, key=lambda level: (-counted.levels[level], level))
             row = _row_of(column, others[-1])
             what = (
-                f"the level {others[-1]!r} ({counted.levels[others[-1]]:,} rows, the first of them row {row:,}) is "
-                f"{usual!r} ({counted.levels[usual]:,} rows) but for capitals or spaces"
+                f"the level {others[-1]!r} ({_rows(counted.levels[others[-1]])}, the first of them row {row:,}) is "
+                f"{usual!r} ({_rows(counted.levels[usual])}) but for capitals or spaces"
             )
             yield Doubt(name, row, others[-1], what, "write both alike if they are the same")
             return
@@ -326,6 +331,10 @@ def _auc(learned: np.ndarray, held_out: np.ndarray) -> tuple[str, float] | None:
 
 
 # ---- words ---------------------------------------------------------------------------------------
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -475,7 +475,7 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
             f"expected at most {MOST_CLASSES} (more only if the task is given as 'classify'), or numbers."
         )
     if len(classes) == 1:
-        raise TableError(f"target {name!r} is {classes[0]!r} in every row; expected at least two classes.")
+        raise TableError(f"target {name!r} is {classes[0]!r} in every row that has one; expected at least two classes.")
     return "classify", tuple(classes)
 
 

@@ -230,4 +230,14 @@ def task_of(table: RawTable, target: str, task: str | None = None) -> tuple[str,
     present = np.flatnonzero(~column.missing)
     if not len(present):
         learnable(table, target)  # the same error as later
-    return decide_task(target, column if len(present) == table.m else column.select(present), task)
+    if len(present) == table.m:
+        return decide_task(target, column, task)
+    try:
+        return decide_task(target, column.select(present), task)
+    except TableError as error:
+        if column.kind != "text":
+            raise
+        raise TableError(
+            f"{error} {table.m - len(present):,} of {table.m:,} rows have none: NA and words like it are missing, "
+            "unless --keep-missing-words takes them as texts."
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -191,7 +191,8 @@ class RawTable:
 
     def column(self, name: str) -> RawColumn:
         """The column of this name. TableError, with the near names, where there is none."""
-        self.require([name])
+        if name not in self.columns:
+            self.require([name])
         return self.columns[name]
 
     def require(self, names: Sequence[str], what: str = "column") -> None:
@@ -574,7 +575,9 @@ def finish(
     if left_out and not builders:
         name, reason = next(iter(left_out.items()))
         raise TableError(f"{origin}: no column of it can be read; {name!r} was left out: {reason}.")
-    m = next((builder.m for builder in builders.values()), 0)
+    if not builders:
+        raise TableError(f"{origin}: no column of it is asked for; expected at least one.")
+    m = next(builder.m for builder in builders.values())
     if m == 0:
         raise TableError(f"{origin}: it has no rows; expected a header and at least one row.")
     written = next((builder.conventions for builder in builders.values()), USUAL_CONVENTIONS)
@@ -587,14 +590,15 @@ def finish(
 
 def check_names(names: Sequence[str]) -> None:
     """TableError where two columns of a file have one name."""
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise TableError(f"column names must differ; more than one is called {listed(twice)}.")
 
 
 def require(names: Sequence[str], known: Sequence[str], what: str) -> None:
     """TableError that names those of ``names`` that are not known, and near ones; ``what`` is how it calls them."""
-    absent = [name for name in dict.fromkeys(names) if name not in known]
+    there = set(known)
+    absent = [name for name in dict.fromkeys(names) if name not in there]
     if not absent:
         return
     near = [match for name in absent for match in _near(name, known)]

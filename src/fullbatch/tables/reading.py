@@ -40,8 +40,8 @@ def read_table(
 ) -> RawTable:
     """Read a table from a file, or from several: CSV, Parquet or Arrow IPC (Feather).
 
-    A CSV file is UTF-8 with a header; comma, semicolon or tab separate its values; it may be compressed (gzip, zstd,
-    bz2). The files of one table have the same columns, in any order.
+    A CSV file is UTF-8 with a header; comma, semicolon, tab or "|" separate its values, or what a first line as
+    "sep=;" says; it may be compressed (gzip, zstd, bz2). The files of one table have the same columns, in any order.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3  # So many values of a column are shown,
 LONGEST = 24  # each of so many characters at most,
-LOOKED_AT = 200  # and looked for in so many of the first rows.
+LOOKED_AT = 200  # and looked for in so many of the first rows, or of those that have one.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999, which datetime has
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,12 @@ def report(
         doubts += doubts_of_target(target, table.column(target), told.classes)
     free = [name for name in names if name not in numeric and table.column(name).levels is None]
     leveled = leveled_of(table, {name: counted[name] for name in free})
-    columns = []
+    columns, inputs = [], set(names)
     for name, column in table.columns.items():
         forced = "--categorical" if name in categorical else "--numeric" if name in numeric else None
         classes = len(told.classes) if told is not None and name == target else None
         columns.append(column_report(name, column, counted[name], forced, classes, leveled=name in leveled))
-        if name in names:
+        if name in inputs:
             doubts += doubts_of_column(name, column, counted[name], forced, goal, table.delimiter)
     if binned is None:
         binned = _binned(table, counted, [name for name in names if name not in numeric])
@@ -213,7 +215,10 @@ def _range(column: RawColumn, counted: ColumnStatistics) -> str:
 def _examples(column: RawColumn) -> tuple[str, ...]:
     """The first different values that are not missing."""
     found: dict[str, None] = {}
-    for value in column.values[:LOOKED_AT].tolist():
+    first = column.select(np.arange(min(LOOKED_AT, len(column.values))))
+    if first.missing.all():
+        first = column.select(np.flatnonzero(~column.missing)[:LOOKED_AT])
+    for value in first.values.tolist():
         if column.levels is None:
             level = None if value != value else value
         else:
@@ -229,11 +234,10 @@ def _shown(column: RawColumn, value: Any) -> str:
     if isinstance(value, (str, bool)):
         text = str(value).lower() if isinstance(value, bool) else value
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    if column.time and column.time != "duration" and abs(value) < 2.5e11:  # datetime ends with the year 9999.
-        moment = datetime.fromtimestamp(float(value), UTC)
-        if column.time == "clock":
-            return f"{moment:%H:%M:%S}"
-        return f"{moment:%Y-%m-%d}" if value % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"
+    if column.time and column.time != "duration" and FIRST_SECOND <= value < LAST_SECOND + 1:
+        moment = datetime.fromtimestamp(math.floor(value), UTC).replace(tzinfo=None)
+        day, clock = moment.isoformat(" ").split()  # strftime writes the year 1 as 1, not as 0001
+        return clock if column.time == "clock" else day if value % 86_400 == 0 else f"{day} {clock}"
     if abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"
     return f"{value:,.6g}"

@@ -14,11 +14,13 @@ import pyarrow as pa
 from fullbatch.errors import TableError
 from fullbatch.machine.threads import Helpers
 
+SEPARATORS = ",;\t|"
 CSV_BLOCK = 1 << 20  # bytes that are read at a time
 LONGEST_ROW = 1 << 26  # A row, or the header, may be longer than a block, but not longer than this.
 
 _SAMPLE = 1 << 16  # bytes in which header and separator are looked for
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_TOLD = re.compile(rb'"?sep=([\t !#-/:-@\[-^`{-~])"?[\r\n]')
 _NUMBER_OR_DATE = re.compile(rb"[-+]?\d[\d.,:/ TZ+-]*(?:[eE][-+]?\d+)?")
 
 
@@ -153,7 +155,8 @@ def _header(start: bytes) -> tuple[str, int, int]:
 
     The separator is the one with the most values in the header, quoted ones left out. Lines above the header are
     comments, which begin with "#", or titles: lines of a single value above a header whose names stand over columns of
-    numbers or dates, all rows having as many values as it.
+    numbers or dates, all rows having as many values as it. A first line "sep=;", by which Excel is told the separator,
+    tells it here too.
     """
     masked = _QUOTED.sub(lambda quoted: b"_" * len(quoted[0]), start)
     open_quote = masked.find(b'"')
@@ -166,11 +169,14 @@ def _header(start: bytes) -> tuple[str, int, int]:
     if len(lines) > 2 and not masked.endswith((b"\n", b"\r")):
         lines.pop()  # It may go on behind the sample.
     lines = lines[:200]
+    told = _TOLD.match(start)
+    if told and len(lines) > 1:
+        lines = lines[1:]
     comments = 0
     while comments < len(lines) - 1 and masked[lines[comments][0] :].startswith(b"#"):
         comments += 1
     best: tuple[bool, int, int] | None = None
-    for delimiter in ",;\t":
+    for delimiter in told[1].decode() if told else SEPARATORS:
         values = [masked.count(delimiter.encode(), *line) + 1 for line in lines]
         at = _header_line(start, lines, values, comments, delimiter)
         even = values[at] > 1 and all(count == values[at] for count in values[at + 1 :])

@@ -424,7 +424,7 @@ def kept_parts(
     TableError where there are more rows than there were, or fewer.
     """
     done = 0
-    for _, table, held_out, weight in counts.parts_of(names):
+    for _, table, _, held_out, weight in counts.parts_of(names):
         rows = np.arange(done, done + table.m)
         done += table.m
         if counts.others and held_out.any():
