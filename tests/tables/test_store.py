@@ -423,7 +423,7 @@ def test_an_error_has_the_row_s_number_in_the_whole_table(tmp_path, monkeypatch)
     gaps = [None if i % 3 == 0 else float(i) for i in range(100)]
     gaps[56] = -1.0
     with pytest.raises(TableError, match="row 57 has -1"):  # rows without a target do not count, and are numbered
-        convert({"x": np.zeros(100), "y": gaps}, tmp_path / "out", "y", loss="poisson")
+        convert({"x": np.zeros(100), "y": gaps}, tmp_path / "out", "y", loss="poisson", task="regress")
     texts = ["bad" if i == 58 else str(i) for i in range(100)]
     with pytest.raises(TableError, match="row 59 has 'bad'"):
         convert({"x": texts, "y": gaps}, tmp_path / "out", "y", numeric=["x"], task="regress")

@@ -449,12 +449,12 @@ def _table_and_target(
 
         digits = load_digits()
         columns = dict(zip(digits.feature_names, digits.data.T.copy(), strict=True))
-        table = RawTable.of({**columns, "digit": digits.target})
+        own = RawTable.of({**columns, "digit": digits.target})
         try:
-            table.require([target or "digit"], "target column")
+            own.require([target or "digit"], "target column")
         except TableError as error:
             raise TableError(f"{error} It is that of handwritten digits, because DATA is missing.") from None
-        return table, target or "digit"
+        return own, target or "digit"
     table = table_or_store(data, target, selection, large.roles_of(asked))
     if isinstance(table, Store):
         return table, table.target

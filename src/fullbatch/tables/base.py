@@ -186,8 +186,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         split = self._split(rows, name, settings, X_val)
         data = record.fingerprint(whole, paths_of(X))
         whole, rows = roles.features(whole), rows._replace(table=roles.features(rows.table))
-        with rows_from(0, rows.kept):
-            encoding = self._learn(rows.table, name, split.train, settings)
+        encoding = self._learn(rows, name, split.train, settings)
         self._check_scores(encoding, settings)
         scored = rows.rows(split.held_out) if len(split.held_out) else None
         if X_val is not None:
@@ -306,11 +305,12 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         """What decides how columns are understood."""
         return {"task": self._task, "categorical": tuple(self.categorical), "numeric": tuple(self.numeric)}
 
-    def _learn(self, table: RawTable, target: str, rows: np.ndarray, settings: Settings) -> TableEncoding:
-        return TableEncoding.learn(
-            table, target, rows=rows, max_levels=settings.max_levels, dtype=settings.dtype, loss=settings.loss,
-            log_target=settings.log_target, **self._columns(),
-        )  # fmt: skip
+    def _learn(self, rows: Learnable, target: str, train: np.ndarray, settings: Settings) -> TableEncoding:
+        with rows_from(0, rows.kept):
+            return TableEncoding.learn(
+                rows.table, target, rows=train, max_levels=settings.max_levels, dtype=settings.dtype,
+                loss=settings.loss, log_target=settings.log_target, **self._columns(),
+            )  # fmt: skip
 
     def _made_of(
         self,
