@@ -196,8 +196,9 @@ CONTENDERS = {
 }
 
 
-def case_name(batch: int) -> str:
-    return f"{SHAPE.name}, batches of {batch}"
+def case_name(shape: Shape, batch: int | None) -> str:
+    """Of an epoch in such batches; None for a step."""
+    return shape.name if batch is None else f"{shape.name}, batches of {batch}"
 
 
 def case(rows: int, batch: int, names: Sequence[str], rules: Rules, span: Span) -> dict[str, Any]:
@@ -208,9 +209,8 @@ def case(rows: int, batch: int, names: Sequence[str], rules: Rules, span: Span) 
         name: Contender(partial(epoch.run, rows), wall, partial(epoch.run, part))
         for name, epoch in found.contenders.items()
     }
-    return point(
-        found, contenders, rules, span, part="epoch", case=case_name(batch), shape=SHAPE.name, m=rows, batch=batch
-    )
+    what = {"part": "epoch", "case": case_name(SHAPE, batch), "shape": SHAPE.name, "m": rows, "batch": batch}
+    return point(found, contenders, rules, span, **what)
 
 
 def prepared(p: Problem, batch: int, names: Sequence[str], until: float = math.inf) -> Field:

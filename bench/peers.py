@@ -328,7 +328,7 @@ class Work(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.shape.name if self.batch is None else minibatch.case_name(self.batch)
+        return minibatch.case_name(self.shape, self.batch)
 
     def __str__(self) -> str:
         return f"{self.name} at m = {self.m:,}, {self.allocator} allocator"

@@ -68,11 +68,10 @@ def _figure(width: float, height: float, result: Result, title: str, words: str,
     from matplotlib.figure import Figure
 
     revision = f", revision {result.machine.revision}" if result.machine.revision else ""
-    foot = [
-        line for text in (words, result.machine.short + revision) for line in textwrap.wrap(text, round(17 * width))
-    ]
-    foot += textwrap.wrap(accuracy(result.typed().points), round(17 * width))
-    if disturbed(result.typed().points):
+    points = result.typed().points
+    told = words, result.machine.short + revision, accuracy(points)
+    foot = [line for text in told for line in textwrap.wrap(text, round(17 * width))]
+    if disturbed(points):
         foot.append("Disturbed: no round was quiet, so the least disturbed ones count.")
     height += 0.12 * max(0, len(foot) - 2)  # a narrow figure has more lines of it
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")

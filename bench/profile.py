@@ -110,20 +110,16 @@ def run(settings: Settings, here: Run) -> None:
         return no_room(shape.bytes_needed(m, 4), free_memory())
 
     jobs = [
-        Job(_name(shape.name, batch), partial(beyond, shape, m), partial(measured, shape, m, batch))
+        Job(minibatch.case_name(shape, batch), partial(beyond, shape, m), partial(measured, shape, m, batch))
         for shape, m, batch in work_of(settings)
         if not here.result.has(shape=shape.name, batch=batch)
     ]
     one_by_one(here, jobs, describe, quick=settings.scale < 1)
 
 
-def _name(shape: str, batch: int | None) -> str:
-    return shape if batch is None else minibatch.case_name(batch)
-
-
 def describe(point: dict[str, Any]) -> str:
     rounds = point["rounds"]
-    where = f"{_name(point['shape'], point['batch'])}, m = {point['m']:,}"
+    where = f"{minibatch.case_name(Shape.parse(point['shape']), point['batch'])}, m = {point['m']:,}"
     return f"{where}: {rounds['kept']} rounds kept{doubts(rounds)}"
 
 
