@@ -53,10 +53,23 @@ FB_INLINE void store_as(T* p, Vec v) {
     __builtin_memcpy(__builtin_assume_aligned(p, sizeof v), &v, sizeof v);
 }
 
+// What becomes of a sum before it is stored: nothing, or a hidden unit's g (units.h).
+struct AsItIs {
+    template <class Vec>
+    static FB_INLINE Vec g(Vec sum) {
+        return sum;
+    }
+};
+
+template <class Unit>
+constexpr bool is_unit = true;
+template <>
+constexpr bool is_unit<AsItIs> = false;
+
 // A(r, k) is A[r + k * A_step] if UNIT_ROWS, else A[r * A_step + k]. Aligned to vectors: B, whose next k is B_step on, and
 // C, whose next row is C_step on. STORE says whether the sums start from ``start`` and replace C, or from 0 and are added
 // to C: a tile of examples at a time, which keeps float32 sums short. Vec may be half a vector; the other is set to 0 then.
-template <class Vec, class T, int R, int VN, Store STORE, bool UNIT_ROWS>
+template <class Vec, class T, int R, int VN, Store STORE, bool UNIT_ROWS, class Unit>
 void tile(const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, const T* start, T* C, int64_t C_step) {
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     Vec sums[R][VN];
@@ -78,29 +91,30 @@ void tile(const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, con
     for (int r = 0; r < R; r++) {
         for (int v = 0; v < VN; v++) {
             T* c = C + r * C_step + v * lanes;
-            store_as(c, STORE == ADD ? load_as<Vec>(c) + sums[r][v] : sums[r][v]);
+            store_as(c, STORE == ADD ? load_as<Vec>(c) + sums[r][v] : Unit::g(sums[r][v]));
             if (STORE == SET && lanes < vec<T>::lanes) store_as(c + lanes, Vec{});
         }
     }
 }
 
 // The tile of R rows for each R = 1 ... ROWS.
-template <class Vec, class T, int VN, Store STORE, bool UNIT_ROWS, int R = ROWS>
+template <class Vec, class T, int VN, Store STORE, bool UNIT_ROWS, class Unit, int R = ROWS>
 struct Tiles {
     static FB_INLINE void run(
         int64_t rows, const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, const T* start, T* C, int64_t C_step
     ) {
-        if (rows == R) tile<Vec, T, R, VN, STORE, UNIT_ROWS>(A, A_step, B, B_step, K, start, C, C_step);
-        else Tiles<Vec, T, VN, STORE, UNIT_ROWS, R - 1>::run(rows, A, A_step, B, B_step, K, start, C, C_step);
+        if (rows == R) tile<Vec, T, R, VN, STORE, UNIT_ROWS, Unit>(A, A_step, B, B_step, K, start, C, C_step);
+        else Tiles<Vec, T, VN, STORE, UNIT_ROWS, Unit, R - 1>::run(rows, A, A_step, B, B_step, K, start, C, C_step);
     }
 };
-template <class Vec, class T, int VN, Store STORE, bool UNIT_ROWS>
-struct Tiles<Vec, T, VN, STORE, UNIT_ROWS, 0> {
+template <class Vec, class T, int VN, Store STORE, bool UNIT_ROWS, class Unit>
+struct Tiles<Vec, T, VN, STORE, UNIT_ROWS, Unit, 0> {
     static FB_INLINE void run(int64_t, const T*, int64_t, const T*, int64_t, int64_t, const T*, T*, int64_t) {}
 };
 
-// A panel: any number of rows by one or two vectors, of which ``columns`` numbers are wanted. Tiles of nearly equal height.
-template <class T, Store STORE, bool UNIT_ROWS>
+// A panel: any number of rows by one or two vectors, of which ``columns`` numbers are wanted; two where a unit's g is made of
+// them. Tiles of nearly equal height.
+template <class T, Store STORE, bool UNIT_ROWS, class Unit = AsItIs>
 void panel(
     int64_t rows, int columns, const T* A, int64_t A_step, const T* B, int64_t B_step, int64_t K, const T* start, T* C,
     int64_t C_step
@@ -115,10 +129,13 @@ void panel(
         for (int64_t r = 0; STORE == ADD && rows >= FAR && r < count; r++) {
             for (int v = 0; v * lanes < columns; v++) __builtin_prefetch(c + r * C_step + v * lanes);
         }
-        if (columns > lanes) Tiles<V<T>, T, 2, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
-        else if (HALVES && columns <= lanes / 2)
-            Tiles<Half, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
-        else Tiles<V<T>, T, 1, STORE, UNIT_ROWS>::run(count, a, A_step, B, B_step, K, start, c, C_step);
+        if (columns > lanes) Tiles<V<T>, T, 2, STORE, UNIT_ROWS, Unit>::run(count, a, A_step, B, B_step, K, start, c, C_step);
+        if constexpr (!is_unit<Unit>) {
+            if (columns > lanes) continue;
+            if (HALVES && columns <= lanes / 2)
+                Tiles<Half, T, 1, STORE, UNIT_ROWS, Unit>::run(count, a, A_step, B, B_step, K, start, c, C_step);
+            else Tiles<V<T>, T, 1, STORE, UNIT_ROWS, Unit>::run(count, a, A_step, B, B_step, K, start, c, C_step);
+        }
     }
 }
 

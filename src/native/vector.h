@@ -127,6 +127,14 @@ FB_INLINE Vec select(Mask where, Vec a, Vec b) {
     return where ? a : b;
 }
 
+// Of 32 numbers the ones that the last five bits of each lane name.
+#if FB_VECTOR_BYTES == 64
+template <class Names>
+FB_INLINE V<float> look_up(const float* numbers, Names names) {
+    return _mm512_maskz_permutex2var_ps(0xffff, load(numbers), __m512i(names), load(numbers + 16));
+}
+#endif
+
 // Correctly rounded; NaN of what is negative.
 #if defined(__AVX512F__)
 FB_INLINE V<float> square_root(V<float> v) { return _mm512_maskz_sqrt_ps(0xffff, v); }
@@ -214,32 +222,46 @@ FB_INLINE T sum_of(const void* v) {
 FB_INLINE float sum(V<float> v) { return sum_of<float, sizeof v>(&v); }
 FB_INLINE double sum(V<double> v) { return sum_of<double, sizeof v>(&v); }
 
-// Of four vectors at once, each with the same bits.
+// Of as many vectors as one has lanes, each with the same bits. ``of(i)`` makes the i-th when it is wanted: two at a time.
 #if defined(__AVX512F__)
-FB_INLINE void sums_of_four(V<float> a, V<float> b, V<float> c, V<float> d, float* to) {
-    const __m512 ab = _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x44) +
-                      _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xee);  // a's two quarters, then b's
-    const __m512 cd = _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0x44) + _mm512_maskz_shuffle_f32x4(0xffff, c, d, 0xee);
-    const __m512 q = _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0x88) +
-                     _mm512_maskz_shuffle_f32x4(0xffff, ab, cd, 0xdd);  // a quarter of each
-    const __m512 half = q + _mm512_maskz_permute_ps(0xffff, q, 0x4e);
-    const __m512 all = half + _mm512_maskz_permute_ps(0xffff, half, 0xb1);
-    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    _mm512_mask_storeu_ps(to, 0xf, _mm512_maskz_permutexvar_ps(0xffff, first, all));
+template <class Vector>
+FB_INLINE V<float> sums_of_each(Vector of, V<float>) {
+    constexpr __mmask16 all = 0xffff;
+    V<float> x[4];  // of four vectors, four lanes each: 0, 2, 1, 3
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        V<float> y[2];  // of two, eight lanes each
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            const __m512 a = of(4 * i + 2 * k), b = of(4 * i + 2 * k + 1);
+            y[k] =
+                V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0x44)) + V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0xee));
+        }
+        const __m512 a = y[0], b = y[1];
+        x[i] = V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0x88)) + V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0xdd));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {  // of eight, two each
+        const __m512 a = x[2 * i], b = x[2 * i + 1];
+        x[i] = V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0x44)) + V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0xee));
+    }
+    const __m512 a = x[0], b = x[1];
+    const V<float> sums =
+        V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0x88)) + V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0xdd));
+    const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return V<float>(_mm512_maskz_permutexvar_ps(all, in_order, __m512(sums)));
 }
 #else
-FB_INLINE void sums_of_four(V<float> a, V<float> b, V<float> c, V<float> d, float* to) {
-    to[0] = sum(a);
-    to[1] = sum(b);
-    to[2] = sum(c);
-    to[3] = sum(d);
+template <class Vector>
+FB_INLINE V<float> sums_of_each(Vector of, V<float> sums) {
+    for (int i = 0; i < vec<float>::lanes; i++) sums[i] = sum(of(i));
+    return sums;
 }
 #endif
-FB_INLINE void sums_of_four(V<double> a, V<double> b, V<double> c, V<double> d, double* to) {
-    to[0] = sum(a);
-    to[1] = sum(b);
-    to[2] = sum(c);
-    to[3] = sum(d);
+template <class Vector>
+FB_INLINE V<double> sums_of_each(Vector of, V<double> sums) {
+    for (int i = 0; i < vec<double>::lanes; i++) sums[i] = sum(of(i));
+    return sums;
 }
 
 // 16 by 16 numbers, the rows for the columns.
