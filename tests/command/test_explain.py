@@ -45,6 +45,8 @@ def test_what_cannot_be_explained_is_refused_and_nothing_is_written(fails, folde
     out = tmp_path / "a"
     args = ("explain", folder / "pays.model", folder / "people.csv", "--out")
     assert "it is a file; give the name of a folder" in fails(*args, write(tmp_path / "file", "x"))
+    inside = tmp_path / "file" / "inside"
+    assert f"cannot write the explanation to {inside}: " in fails(*args, inside / "deeper")
     csv.write_csv(people().drop(["age"]), tmp_path / "t.csv")
     assert "'age'" in fails("explain", folder / "pays.model", tmp_path / "t.csv", "--out", out)
     assert "--repeats" in fails(*args, out, "--repeats", 0)

@@ -289,8 +289,11 @@ def check_folder(folder: Path) -> None:
     """InputError where files cannot be written into it, or where it cannot be made; nothing changes."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write the explanation to {folder}: it is a file; give the name of a folder.")
-    there = folder if folder.exists() else next(one for one in folder.absolute().parents if one.exists())
-    check_output(there / PAGE if folder.exists() else there / f".{folder.name}.explanation", "the explanation")
+    if folder.exists():
+        check_output(folder / PAGE, "the explanation")
+        return
+    there = next(one for one in folder.absolute().parents if one.exists())
+    check_output(there / folder.absolute().relative_to(there).parts[0], "the explanation")
 
 
 def _check_counts(**given: int | None) -> None:
