@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fullbatch.errors import InputError
+import fullbatch as fb
+from fullbatch.errors import InputError, ModelFileError
 from fullbatch.machine import safe_output
 from fullbatch.machine.safe_output import check_output, only_writer, replacing
 
@@ -88,6 +89,66 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, name, says):
 def test_a_file_system_that_takes_no_files_is_said():
     with pytest.raises(InputError, match="choose a folder that you may write to"):
         check_output("/proc/it", "the model")
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="the system has no permissions")
+def test_what_was_private_stays_private(tmp_path):
+    target = tmp_path / "m.model"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    with replacing(target, "the model") as file:
+        file.write(b"new")
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no owners")
+@pytest.mark.parametrize("protection", ["mode", "sticky folder"])
+def test_a_protected_file_is_said_before_the_work(tmp_path, monkeypatch, protection):
+    """In a sticky folder, as /tmp is, a file can be made beside another's, and not take its place."""
+    target = tmp_path / "m.model"
+    target.write_bytes(b"old")
+    tmp_path.chmod(0o1777 if protection == "sticky folder" else 0o777)
+    check_output(target, "the model")
+    if protection == "mode":
+        monkeypatch.setattr(os, "access", lambda path, mode: not (path == target and mode == os.W_OK))
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: target.stat().st_uid + 1)
+    with pytest.raises(InputError, match="the file that is there is protected"):
+        check_output(target, "the model")
+    assert os.listdir(tmp_path) == ["m.model"]
+
+
+@pytest.mark.parametrize("path", [5, None, True, b"m.model", "a\0b", "\ud800"])
+def test_what_is_no_path_is_said(path):
+    for use in (
+        lambda: check_output(path, "the model"),
+        lambda: fb.Checkpoint(path),
+        lambda: fb.load(path),
+        lambda: fb.open_store(path),
+        lambda: fb.read_table(path),
+    ):
+        with pytest.raises(InputError, match="is given by"):
+            use()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path, no_hang):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        fb.load(path)
+    with pytest.raises(InputError, match="not a regular file"):
+        fb.open_store(path)
+    model = fb.LogisticRegression(solver="adam", max_iter=1)
+    with pytest.raises(InputError, match="not a regular file"):
+        model.set_callbacks(fb.Checkpoint(path)).fit([[0.0], [1.0]], [0, 1])
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300])
+def test_a_checkpoint_that_cannot_be_is_said(tmp_path, name):
+    model = fb.LogisticRegression(solver="adam", max_iter=1)
+    with pytest.raises(InputError, match="cannot write the checkpoint"):
+        model.set_callbacks(fb.Checkpoint(tmp_path / name)).fit([[0.0], [1.0]], [0, 1])
 
 
 def test_a_device_is_never_replaced():

@@ -261,6 +261,63 @@ def test_a_wrong_checksum_names_the_leaf_and_nothing_else_is_lost(path, store, t
             changed.to_arrays(held_out=True)
 
 
+def _that_says(path, tmp_path, *keys, to):
+    """The store with one thing that it says changed, and the checksum of that."""
+    with pa.ipc.open_file(path) as reader:
+        batches = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+        schema = reader.schema
+    content = json.loads(schema.metadata[store_file.KEY])
+    content.pop("sha256")
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    schema = schema.with_metadata({store_file.KEY: store_file.sealed(content)})
+    with pa.ipc.new_file(tmp_path / "says", schema) as writer:
+        for batch, metadata in batches:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata), custom_metadata=metadata)
+    return tmp_path / "says"
+
+
+@pytest.mark.parametrize(
+    ("keys", "to"),
+    [
+        (["rows"], {"learned": 3, "held_out": 4}), (["rows"], {}), (["encoding"], None), (["encoding", "task"], "guess"),
+        (["encoding", "target"], 5), (["encoding", "classes"], "ny"), (["encoding", "feature_names", 0], 7),
+        (["encoding", "categories", 0, "levels"], None), (["encoding_arrays"], []), (["encoding_arrays", "mean"], "x"),
+        (["encoding_arrays", "mean", 0], None), (["encoding_arrays", "scale", 0], True), (["features"], 2**62),
+        (["features"], -1), (["seed"], "x"), (["seed"], -1), (["window"], 0), (["window"], {}), (["left_out"], [1]),
+        (["left_out"], {"why": -1}), (["classes"], [["no", 1]]), (["classes", 0, 1], 0.5), (["columns"], {}),
+        (["columns", 0, "name"], None), (["fullbatch"], None),
+    ],
+)  # fmt: skip
+def test_what_a_store_cannot_say_is_refused(path, tmp_path, keys, to):
+    with fb.open_store(_that_says(path, tmp_path, "validation", to=0.5)) as store:  # so that it is the change
+        assert store.content["validation"] == 0.5
+    with pytest.raises(StoreError, match="damaged"):
+        fb.open_store(_that_says(path, tmp_path, *keys, to=to))
+
+
+def test_parts_are_found_by_name(path, tmp_path):
+    with fb.open_store(path) as store:
+        rows = store.content["rows"]
+    swapped = dict(reversed(rows.items()))
+    with fb.open_store(_that_says(path, tmp_path, "rows", to=swapped)) as store:
+        assert (store.train.m, store.held_out.m) == (rows["train"], rows["held_out"])
+
+
+def test_a_field_that_is_not_in_the_file_is_refused(path, tmp_path):
+    """Arrow gives what it unpacks memory of its own, which is no place in the file."""
+    with pa.ipc.open_file(path) as reader:
+        batches = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+        packed = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_file(tmp_path / "packed", reader.schema, options=packed) as writer:
+            for batch, metadata in batches:
+                writer.write_batch(batch, custom_metadata=metadata)
+    with pytest.raises(StoreError, match="damaged"):
+        fb.open_store(tmp_path / "packed")
+
+
 def test_a_checksum_is_compared_once(path):
     with fb.open_store(path) as store:
         store.to_arrays()

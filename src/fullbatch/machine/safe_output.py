@@ -6,6 +6,7 @@ killed process has left behind, and remove it, from what another process is writ
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -23,6 +24,32 @@ except ImportError:  # Windows: nothing is locked, and what a killed process lea
     fcntl = None  # type: ignore[assignment]
 
 PathLike = str | os.PathLike[str]
+
+
+def path_of(path: PathLike, what: str) -> str:
+    """The path as text. InputError for what is none: a number, which would be a descriptor, or no name of a file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"{what} is given by its path; got {type(path).__name__}.")
+    text = os.fsdecode(path)
+    try:
+        named = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        named = False
+    if not named:
+        raise InputError(f"{what} is given by a path with a character that no name of a file can have: {text!a}.")
+    return text
+
+
+def open_regular(path: PathLike) -> int:
+    """A descriptor of a regular file, to be read. OSError for anything else: a pipe is not waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def check_output(path: PathLike, what: str) -> None:
@@ -48,6 +75,7 @@ def replacing(path: PathLike, what: str) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
+            _keep_mode(target, file.fileno())
             os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
         os.replace(beside, target)
         _sync_folder(target.parent)
@@ -88,6 +116,7 @@ def only_writer(path: PathLike, what: str) -> Iterator[None]:
 
 def _target(path: PathLike, what: str) -> Path:
     """Where ``path`` leads: a link stays, and what it points to is replaced. InputError for no regular file."""
+    path = path_of(path, what)
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
@@ -101,7 +130,27 @@ def _target(path: PathLike, what: str) -> Path:
         raise InputError(f"cannot write {what} to {path}: it is a folder; give a file name inside it.")
     if not stat.S_ISREG(mode):
         raise InputError(f"cannot write {what} to {path}: it is not a regular file; give the name of one.")
+    if not os.access(target, os.W_OK) or _is_held_by_a_sticky_folder(target):
+        raise InputError(f"cannot write {what} to {path}: the file that is there is protected; give another name.")
     return target
+
+
+def _is_held_by_a_sticky_folder(target: Path) -> bool:
+    """Whether only others may rename it: as in /tmp, where anybody makes files beside it."""
+    folder = target.parent.stat()
+    if not folder.st_mode & stat.S_ISVTX or not hasattr(os, "geteuid"):
+        return False
+    return os.geteuid() not in (0, folder.st_uid, target.stat().st_uid)
+
+
+def _keep_mode(target: Path, handle: int) -> None:
+    """Give the new file the permissions of the one whose place it takes: what was private stays so."""
+    if not hasattr(os, "fchmod"):  # Windows has none before Python 3.13.
+        return
+    try:
+        os.fchmod(handle, stat.S_IMODE(target.stat().st_mode))
+    except OSError:  # It is not there yet, or the file system has no permissions.
+        return
 
 
 def _make_beside(target: Path, what: str) -> tuple[Path, int]:

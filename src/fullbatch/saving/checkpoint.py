@@ -19,7 +19,7 @@ from fullbatch.docstrings import described
 from fullbatch.errors import ModelFileError, check_number
 from fullbatch.machine import arrays as machine_arrays
 from fullbatch.machine.plain_values import Arrays, json_ready
-from fullbatch.machine.safe_output import check_output
+from fullbatch.machine.safe_output import check_output, path_of
 from fullbatch.saving import evaluation_log
 from fullbatch.saving.evaluation_log import EvaluationLog
 from fullbatch.saving.model_file import (
@@ -80,7 +80,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 60.0) -> None:
-        self.path = os.fspath(path)
+        self.path = path_of(path, "a checkpoint")
         self.seconds = check_number("seconds", seconds, at_least=0)
         self._model_of: Callable[[Any], Any] = _itself
         self._extra: dict[str, Any] = {}
@@ -202,8 +202,8 @@ class Checkpoint:
     def _begin(self, moment: Moment) -> None:
         """Before a training's first update: what cannot be written, or cannot be kept, is an error now."""
         self._ended()
-        check_replaceable(self.path)
         check_output(self.path, WHAT)
+        check_replaceable(self.path)
         _content_of(self._on_host(moment).model, {})
         self._training = moment.facts
         self._due = time.monotonic() + self.seconds

@@ -40,7 +40,7 @@ from fullbatch.core.parameters import Layer, flatten
 from fullbatch.errors import DeviceError, InputError, ModelFileError
 from fullbatch.machine import places
 from fullbatch.machine.plain_values import Arrays, from_json, is_count, json_ready, pack, plain, require, unpack
-from fullbatch.machine.safe_output import replacing
+from fullbatch.machine.safe_output import open_regular, path_of, replacing
 from fullbatch.machine.threads import of_jobs
 from fullbatch.saving import safetensors_file
 from fullbatch.saving.training_state import VERSION, LogName, Once, is_rate, schedule_of, unpack_moment
@@ -633,9 +633,7 @@ def read(path: PathLike) -> tuple[dict[str, Any], Arrays]:
     """The content and the arrays of a file of this format and of no newer version."""
     from safetensors import SafetensorError, safe_open
 
-    if not isinstance(path, (str, os.PathLike)):  # ``open`` would take a number for a descriptor of this process.
-        raise InputError(f"a model file is given by its path; got {type(path).__name__}.")
-    path = os.fsdecode(path)
+    path = path_of(path, "a model file")
     try:
         _check_header(path)
         with safe_open(path, framework="numpy") as file:
@@ -679,7 +677,7 @@ def _check_header(path: PathLike) -> None:
 
 def _header(path: PathLike) -> bytes:
     """The start of a safetensors file: its header's length in 8 bytes, and what there is of the header."""
-    with open(path, "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         start = file.read(9)
         if start[8:9] != b"{":
             return start
@@ -709,5 +707,7 @@ def check_replaceable(path: PathLike) -> None:
         header = _header(path)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise InputError(f"{path} exists and cannot be read: {error.strerror or error}; give another name.") from error
     if header and FORMAT.encode() not in header:
         raise InputError(f"{path} exists and is not a model file; give another name for the model, or remove it.")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import weakref
@@ -29,10 +30,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import StoreError
-from fullbatch.machine.plain_values import from_json, is_count
+from fullbatch.machine.plain_values import from_json, is_count, listed, require
+from fullbatch.machine.safe_output import open_regular
 
 KEY = b"fullbatch-store"
 CHECKSUM = b"crc32"
+TASKS = ("classify", "regress")
+PARTS = ("train", "held_out")  # in the order of their leaves
 FORMAT_VERSION = 2  # in 1 no column had bins; raised as saving/model_file.py says
 FIELDS = ("numbers", "codes", "y", "weight")  # in the order in which they lie in a leaf
 AT_ONCE = 2**20  # bytes that are read at a time where a whole leaf is checked
@@ -131,7 +135,7 @@ class StoreFile:
 
 def _opened(path: Path) -> int:
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        handle = open_regular(path)
     except FileNotFoundError:
         raise StoreError(f"there is no store {path}.") from None
     except OSError as error:
@@ -170,18 +174,29 @@ def _layout(path: Path, size: int) -> tuple[dict[str, Any], dict[str, tuple[np.d
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreError(f"the store {path} is damaged or cut short ({reason}).") from None
     fits = _are_leaves_of([leaf.rows for leaf in leaves], content.get("rows"), content.get("leaf"))
-    if not fits or any(max(leaf.offsets.values()) >= size for leaf in leaves):
+    if not fits or not all(_lies_within(leaf, kinds, size) for leaf in leaves):
         raise StoreError(f"the store {path} is damaged: its leaves are not those that it should have.")
     return content, kinds, leaves
 
 
 def _are_leaves_of(found: list[int], rows: Any, at_most: Any) -> bool:
     """Whether these are the rows of each leaf, of parts with so many ``rows``, where a leaf has ``at_most``."""
-    if not isinstance(rows, dict) or not all(map(is_count, (*rows.values(), at_most))) or not at_most:
+    if not isinstance(rows, dict) or set(rows) != set(PARTS):
         return False
-    if len(found) != sum(-(-m // at_most) for m in rows.values()):
+    of_parts = [rows[part] for part in PARTS]
+    if not all(map(is_count, (*of_parts, at_most))) or not at_most:
         return False
-    return found == [min(at_most, m - start) for m in rows.values() for start in range(0, m, at_most)]
+    if len(found) != sum(-(-m // at_most) for m in of_parts):
+        return False
+    return found == [min(at_most, m - start) for m in of_parts for start in range(0, m, at_most)]
+
+
+def _lies_within(leaf: Leaf, kinds: Mapping[str, tuple[np.dtype, int]], size: int) -> bool:
+    """Whether all fields of a leaf are in a file of so many bytes: Arrow gives others memory of their own."""
+    return all(
+        0 <= leaf.offsets[name] <= size - leaf.rows * dtype.itemsize * max(width, 1)
+        for name, (dtype, width) in kinds.items()
+    )
 
 
 def _content(path: Path, schema: Any) -> dict[str, Any]:
@@ -200,7 +215,30 @@ def _content(path: Path, schema: Any) -> dict[str, Any]:
         )
     if content["sha256"] != _digest(content):
         raise StoreError(f"the store {path} is damaged: its description does not have its checksum.")
+    _check_said(content)
     return dict(content)
+
+
+def _check_said(content: Mapping[str, Any]) -> None:
+    """What a store says of itself: ValueError, TypeError or KeyError for what is not of its kind."""
+    encoding, arrays, left_out = (content[name] for name in ("encoding", "encoding_arrays", "left_out"))
+    require(all(isinstance(one, dict) for one in (encoding, arrays, left_out)), "a part of it is no object")
+    names = ("feature_names", "numbers", "indicators", "classes", "categories")
+    columns, numbers, indicators, classes, categories = (listed(encoding[name]) for name in names)
+    require(all(isinstance(name, str) for name in columns), "a column's name is no text")
+    require(isinstance(encoding["target"], str) and encoding["task"] in TASKS, "it has no target, or no task")
+    widths = [len(listed(one["levels"])) + one["other"] + one["missing"] for one in categories]
+    features = max(1, len(numbers) + len(indicators)) + sum(widths)
+    require(content["features"] == features, "features are not those of its encoding")
+    require(all(map(is_count, (content["seed"], content["window"], *left_out.values()))), "a count is none")
+    require(content["window"] > 0 and isinstance(content["fullbatch"], str), "it does not say how it was made")
+    counted = [label for label, count in listed(content["classes"]) if is_count(count)]
+    require(counted == classes, "classes are not counted")
+    for column in listed(content["columns"]):
+        require(isinstance(column["name"], str) and isinstance(column["kind"], str), "a column is not described")
+    for values in arrays.values():
+        finite = all(type(one) in (int, float) and math.isfinite(one) for one in listed(values))
+        require(finite and len(values) == len(numbers), "centers or scales are not those of its numbers")
 
 
 def _kinds(schema: Any) -> dict[str, tuple[np.dtype, int]]:
@@ -223,7 +261,7 @@ def _leaf(batch: Any, metadata: Any, base: int, kinds: Mapping[str, Any]) -> Lea
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as a store does; it may still be damaged, or cut short."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:  # of a pipe nothing is taken away
             if file.read(6) != b"ARROW1":
                 return False
             import pyarrow as pa

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fullbatch.machine.safe_output import path_of
 from fullbatch.sources.columns import Examples
 from fullbatch.sources.store_columns import StoredTable, StoredTarget, StoredWeight
 from fullbatch.sources.store_file import StoreFile
@@ -27,7 +28,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = StoreFile(Path(path))
+        self.file = StoreFile(Path(path_of(path, "a store")))
         rows = self.file.content["rows"]
         self.train: AnyPart = Part(self.file, 0, rows["train"])
         self.held_out: AnyPart = Part(self.file, self.train.leaves, rows["held_out"])

@@ -8,12 +8,14 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from fullbatch.errors import TableError
+from fullbatch.machine.safe_output import path_of
 from fullbatch.tables.raw import listed
 from fullbatch.tables.remote import local_copies, url_of
 
@@ -34,7 +36,8 @@ def files_of(paths: str | Path | Sequence[str | Path]) -> dict[Path, dict[str, s
     folder stands for all files of tables in it and the folders below; those that begin with "." or "_" are none. Of
     what lies elsewhere, ``s3://bucket/late.parquet``, these are copies (``tables/remote.py``).
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    several: Any = [paths] if isinstance(paths, (str, os.PathLike)) or not isinstance(paths, Iterable) else paths
+    given = [path_of(one, "a table") for one in several]
     if not given:
         raise TableError("no file is given; expected at least one.")
     found: dict[Path, dict[str, str | None]] = {}
