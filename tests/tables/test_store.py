@@ -282,7 +282,7 @@ def _that_says(path, tmp_path, *keys, to):
 @pytest.mark.parametrize(
     ("keys", "to"),
     [
-        (["rows"], {"learned": 3, "held_out": 4}), (["rows"], {}), (["encoding"], None), (["encoding", "task"], "guess"),
+        (["rows"], {"learned": 3, "held_out": 4}), (["rows"], {}), (["encoding"], None), (["encoding", "task"], "see"),
         (["encoding", "target"], 5), (["encoding", "classes"], "ny"), (["encoding", "feature_names", 0], 7),
         (["encoding", "categories", 0, "levels"], None), (["encoding_arrays"], []), (["encoding_arrays", "mean"], "x"),
         (["encoding_arrays", "mean", 0], None), (["encoding_arrays", "scale", 0], True), (["features"], 2**62),
