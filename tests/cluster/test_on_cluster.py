@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,6 +264,22 @@ def test_a_worker_killed_between_its_answer_and_the_fetching_of_it_is_left_out(m
 
     monkeypatch.setattr(on_dask, "SLICE", 0.0)
     assert on_dask.OnDask(Client()).survey() == {"other": {"isas": [], "threads": 2}}
+
+
+def test_workers_that_are_paused_are_told_of_with_the_cure(monkeypatch):
+    class Paused:
+        @staticmethod
+        def nthreads():
+            return {"tcp://one:1": 1}
+
+        @staticmethod
+        def submit(*args, **how):
+            return SimpleNamespace(done=lambda: False, release=lambda: None)
+
+    monkeypatch.setattr(on_dask, "FIRST", 0.05)
+    match = r"none of the 1 workers answered within 0\.05 s, as tcp://one:1: .*give it more memory"
+    with pytest.raises(ClusterError, match=match):
+        on_dask.OnDask(Paused(), timeout=0.01).survey()
 
 
 def test_an_empty_cluster_is_waited_for_with_a_line(path):

@@ -68,7 +68,10 @@ class OnDask:
         seconds = max(self.timeout, FIRST)
         found = self._each(asked_here(), threads, seconds)
         if not found:
-            raise ClusterError(f"none of the {len(threads)} workers answered within {seconds:g} s.")
+            raise ClusterError(
+                f"none of the {len(threads)} workers answered within {seconds:g} s, as {next(iter(threads))}: it is "
+                "stopped, busy, or paused by Dask for want of memory; look at its log, or give it more memory."
+            )
         return {
             address: told if isinstance(told, BaseException) else {**told, "threads": threads[address]}
             for address, told in found.items()
