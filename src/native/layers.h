@@ -205,7 +205,7 @@ void forward_panel(const Layer<T>& layer, Rows<T> in, T* Z, int64_t step, int64_
     else panel<T, SET, false, Unit>(rows, columns, in.p, in.step, W, count * lanes, layer.inputs, b, out, step);
 }
 
-// A of a panel in one go, where that was worth its code: g of the sums while they are in registers. A tenth less time than a
+// A of a panel in one go, where that was worth its code: g of the sums while they are in registers. A twentieth less time than a
 // pass over the panel, which loads and stores it once more.
 template <class T>
 FB_INLINE bool forward_active(const Layer<T>& layer, Rows<T> in, T* A, int64_t step, int64_t rows, int v, int count) {
