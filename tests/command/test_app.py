@@ -227,6 +227,28 @@ def test_a_reader_that_has_had_enough_is_no_error(folder, tmp_path):
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("predict", {"rich.console", "numpy.random", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.compute"}),
+        ("info", {"rich.progress", "pyarrow", "numpy.random", "numpy.ma", "safetensors.numpy"}),
+        ("columns", {"rich.progress", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.compute", "safetensors"}),
+    ],
+)
+def test_what_a_quick_command_does_not_load(folder, tmp_path, command, others):
+    lines = (folder / "people.csv").read_text().splitlines(keepends=True)
+    row = write(tmp_path / "one.csv", "".join(lines[:2]))
+    asked = {"predict": [folder / "pays.model", row], "info": [folder / "pays.model"], "columns": [row]}[command]
+    heavy = {"sklearn", "scipy", "pandas", "joblib", "dask", "multiprocessing.pool", "matplotlib", *others}
+    code = (
+        f"import sys; from fullbatch.command import app; status = app.main({[command, *map(str, asked)]!r}); "
+        f"print(status, sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
 def test_help_loads_nothing_heavy_and_a_command_none_of_the_others():
     code = (
         "import sys; from fullbatch.command import app; app.main(['train', '--solver', 'x']); "

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fullbatch.command import progress as progresses
 from fullbatch.command import report
 from fullbatch.errors import InputError
 
@@ -78,7 +79,7 @@ def test_names_in_brackets_are_not_markup():
     assert "[blue]x.model[/blue]" in text
 
 
-def train(progress: report.TrainingProgress, epochs: int) -> None:
+def train(progress: progresses.TrainingProgress, epochs: int) -> None:
     """Call the hooks as an estimator does."""
     root = SimpleNamespace(max_subtasks=epochs)
     estimator = SimpleNamespace(loss_curve_=[], validation_costs_=[], t_=0)
@@ -95,7 +96,7 @@ def train(progress: report.TrainingProgress, epochs: int) -> None:
 
 def test_plain_lines_where_there_is_no_terminal():
     out = shown()
-    progress = report.TrainingProgress(out)
+    progress = progresses.TrainingProgress(out)
     train(progress, 3)
     lines = out.file.getvalue().splitlines()
     assert [line.split("  ")[:3] for line in lines] == [
@@ -110,16 +111,16 @@ def test_plain_lines_where_there_is_no_terminal():
 
 def test_many_epochs_are_few_lines_and_the_last_is_there():
     out = shown()
-    train(report.TrainingProgress(out), 1009)
+    train(progresses.TrainingProgress(out), 1009)
     lines = out.file.getvalue().splitlines()
-    assert len(lines) <= report.MOST_LINES + 2
+    assert len(lines) <= progresses.MOST_LINES + 2
     assert lines[0].startswith("epoch 1/1009 ")
     assert lines[-1].startswith("epoch 1009/1009 ")
 
 
 def test_a_bar_on_a_terminal_fits_80_columns():
     out = shown(terminal=True)
-    train(report.TrainingProgress(out), 12)
+    train(progresses.TrainingProgress(out), 12)
     text = out.file.getvalue()
     assert "\x1b[" in text
     assert "epoch 12/12" in text
@@ -130,7 +131,7 @@ def test_a_bar_on_a_terminal_fits_80_columns():
 def test_quiet_is_quiet():
     for terminal in (False, True):
         out = shown(terminal)
-        progress = report.TrainingProgress(out, quiet=True)
+        progress = progresses.TrainingProgress(out, quiet=True)
         train(progress, 3)
         assert out.file.getvalue() == ""
         assert progress.epochs == 3
@@ -139,7 +140,7 @@ def test_quiet_is_quiet():
 def test_progress_follows_scikit_learns_protocol():
     from sklearn.callback import FitCallback
 
-    assert isinstance(report.TrainingProgress(shown()), FitCallback)
+    assert isinstance(progresses.TrainingProgress(shown()), FitCallback)
 
 
 @pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

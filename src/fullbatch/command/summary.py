@@ -12,7 +12,7 @@ from fullbatch.command.columns import rows_line, short_lines
 from fullbatch.command.printing import console, plural, say
 
 if TYPE_CHECKING:
-    from fullbatch.command.report import TrainingProgress
+    from fullbatch.command.progress import TrainingProgress
 
 OF_THE_RECORD = (
     "held_out", "guess", "weight", "held_out_by", "held_out_rows", "held_out_chose", "ended", "left_out", "not_scored",

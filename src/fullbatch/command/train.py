@@ -70,7 +70,7 @@ from fullbatch.errors import FullbatchError, InputError, TableError
 from fullbatch.tables.fit import USUAL, Settings
 
 if TYPE_CHECKING:
-    from fullbatch.command.report import TrainingProgress
+    from fullbatch.command.progress import TrainingProgress
     from fullbatch.sources.stored import Store
     from fullbatch.tables.raw import RawTable
 
@@ -328,7 +328,7 @@ def train(
     options = dict(locals())
     if resume is not None:
         return train(context, **going_on(context, resume, get_type_hints(train)))
-    from fullbatch.command.report import TrainingProgress
+    from fullbatch.command.progress import TrainingProgress
 
     kept = kept_by(context, options)
     rows: Any = "full" if batch_size == "full" else int(batch_size) if batch_size else None
