@@ -153,6 +153,23 @@ FB_EXPORT int64_t fb_tiles_without_zeros(const void* step_or_trainer);
 // ``key``, both of which are brought forward. n: at most 2^32. Returns an enum fb_status.
 FB_EXPORT int fb_shuffle(uint32_t* key, int32_t* position, void* order, int64_t bytes, int64_t n);
 
+// Mappings of files (mappings.cpp): memory in which a file's bytes are read as they lie in the system's cache. A page that the
+// file no longer has, or that the disk fails to read, is zeros there, and the mapping is not whole from then on.
+typedef struct fb_mapping fb_mapping;
+// Why there is none: SIGBUS cannot be guarded here; the file's system is not a local one; no memory, or too many mappings.
+enum fb_refusal { FB_NOT_REFUSED, FB_UNGUARDED, FB_NOT_LOCAL, FB_NO_MAPPING };
+
+// A mapping of so many bytes at a time, on the file as it is now; NULL with an enum fb_refusal. One that has the whole file is for
+// any threads, any other is moved for one thread. It keeps no descriptor.
+FB_EXPORT fb_mapping* fb_mapping_new(int descriptor, int64_t bytes, int32_t* refused);
+FB_EXPORT const void* fb_mapping_base(const fb_mapping* mapping);
+// Where in the mapping these bytes of the file are, until the next look. Negative where they are to be read in another way: the
+// mapping is not whole, the file has changed, SIGBUS is blocked in this thread or has a later handler, or they are too many.
+FB_EXPORT int64_t fb_mapping_look(fb_mapping* mapping, int descriptor, int64_t offset, int64_t bytes);
+// Whether all that was looked at so far was there to the end: no page was missing, and the file has not changed since.
+FB_EXPORT int fb_mapping_whole(const fb_mapping* mapping, int descriptor);
+FB_EXPORT void fb_mapping_free(fb_mapping* mapping);
+
 // y[i] = f(x[i]) for i < n: for the tests of accuracy.
 FB_EXPORT int fb_map(int isa, int dtype, int function, const void* x, void* y, int64_t n);
 

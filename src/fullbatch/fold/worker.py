@@ -11,7 +11,7 @@ from fullbatch.core.network import Network
 from fullbatch.fold.blocks import Block
 from fullbatch.fold.tree import Node, powers
 from fullbatch.machine import arrays
-from fullbatch.sources import Examples, Where, close, expect, sparse_reader
+from fullbatch.sources import Examples, Where, close, expect, in_place_reader, is_whole, sparse_reader
 
 Operation = Literal["gradient", "cost", "predict"]
 
@@ -28,7 +28,8 @@ class Worker:
         self.step: Any = steps.make(network, examples.X.like, block, step)
         X: Any = examples.X
         coded = X.coded_reader() if self.step.takes_codes else None
-        self.read_X = coded or sparse_reader(X, self.step.takes_sparse) or X.reader()
+        in_place = in_place_reader(X) if step == steps.NativeStep.name else None
+        self.read_X = coded or sparse_reader(X, self.step.takes_sparse) or in_place or X.reader()
         self.read_Y = examples.Y.reader() if examples.Y is not None else None
         self.weight = examples.weight
         self.wide, self.xp = arrays.widest_float(examples.X.like), arrays.namespace(examples.X.like)
@@ -45,6 +46,12 @@ class Worker:
 
         first : how many of the fold's examples are before the block's
         """
+        part = self._work(operation, where, first)
+        while not is_whole(self.read_X):  # What was made of it is dropped; the next reading says why, or is right.
+            part = self._work(operation, where, first)
+        return part
+
+    def _work(self, operation: Operation, where: Where, first: int) -> Any:
         if operation == "predict":
             return self.step.predict(self.read_X(where))
         X, Y, weight = self.read(where)

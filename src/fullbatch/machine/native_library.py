@@ -123,6 +123,11 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "fb_descend": (c_int64, (c_void_p, c_int, POINTER(Blocks), POINTER(Descent))),
     "fb_shuffle": (c_int, (c_void_p, POINTER(c_int32), c_void_p, c_int64, c_int64)),
+    "fb_mapping_new": (c_void_p, (c_int, c_int64, POINTER(c_int32))),
+    "fb_mapping_base": (c_void_p, (c_void_p,)),
+    "fb_mapping_look": (c_int64, (c_void_p, c_int, c_int64, c_int64)),
+    "fb_mapping_whole": (c_int, (c_void_p, c_int)),
+    "fb_mapping_free": (None, (c_void_p,)),
     "fb_map": (c_int, (c_int, c_int, c_int, c_void_p, c_void_p, c_int64)),
 }
 

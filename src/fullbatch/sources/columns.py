@@ -20,7 +20,8 @@ class Columns(Protocol):
     many zeros may have a ``sparse_reader(share)`` too, for steps that take SciPy's sparse arrays: its blocks as CSC, or
     None where more than that share of the numbers is not zero. One whose examples lie in memory may have an
     ``in_memory()``, their Layout, for whoever reads single examples in any order. A source of category codes may have
-    ``entries``, the numbers and codes of an example, and a ``coded_reader()`` of Coded blocks.
+    ``entries``, the numbers and codes of an example, and a ``coded_reader()`` of Coded blocks. One that is a file may
+    have an ``in_place_reader()``, whose blocks are looked at where they lie: ``is_whole`` is asked after each.
     """
 
     @property
@@ -113,6 +114,18 @@ def sparse_reader(X: Columns, share: float) -> Reader | None:
     """A reader of sparse blocks, where the source has one for this share of numbers that are not zero."""
     make = getattr(X, "sparse_reader", None)
     return make(share) if make is not None and share > 0 else None
+
+
+def in_place_reader(X: Columns) -> Reader | None:
+    """A reader of blocks as they lie in a file, where the source has one, for steps that keep nothing of a block."""
+    make = getattr(X, "in_place_reader", None)
+    return None if make is None else make()
+
+
+def is_whole(reader: Reader | None) -> bool:
+    """Whether a reader's last block was there until now. Where not, it is void, and asked for again."""
+    ask = getattr(reader, "is_whole", None)
+    return ask is None or bool(ask())
 
 
 def entries(X: Columns) -> int:

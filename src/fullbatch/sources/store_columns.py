@@ -10,8 +10,9 @@ import numpy as np
 
 from fullbatch.sources.columns import Array, Columns, Examples, Reader, Where, length
 from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader, coded
+from fullbatch.sources.in_place import InPlaceReader
 from fullbatch.sources.memory import Dense, OneHot
-from fullbatch.sources.store_parts import AnyPart, StoredArrays
+from fullbatch.sources.store_parts import AnyPart, Part, Reweighted, StoredArrays
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class StoredTable:
             return OneHotReader(self._rows(), self.n)
         read = self.part.reader("numbers")
         return lambda where: read(where).T
+
+    def in_place_reader(self) -> Reader | None:
+        part = self.part.part if isinstance(self.part, Reweighted) else self.part
+        return InPlaceReader(part) if isinstance(part, Part) and "codes" not in part.kinds else None
 
     def sparse_reader(self, share: float) -> Reader | None:
         entries = self.entries or self.part.kinds["numbers"][1]
@@ -84,12 +89,12 @@ class StoredTarget:
 
     def reader(self) -> Reader:
         read, dtype = self.part.reader("y"), self.part.kinds["numbers"][0]
-
-        def block(where: Where) -> Array:
-            y = target_of(read(where), self.classes, dtype)
-            return y.reader()(slice(0, y.m))
-
-        return block
+        if not self.classes:
+            return lambda where: read(where)[np.newaxis, :]
+        if self.n == 1:
+            return lambda where: read(where).astype(dtype)[np.newaxis, :]
+        eye = np.eye(self.n, dtype=dtype)
+        return lambda where: eye.take(read(where), axis=0).T
 
 
 def target_of(y: np.ndarray, classes: int, dtype: Any) -> Columns:

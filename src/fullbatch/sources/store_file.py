@@ -9,9 +9,9 @@ The rows to learn from come first, then the held-out ones, in leaves of their ow
 have the same number of rows. The schema's metadata holds the rest as JSON, under "fullbatch-store"; the metadata of a
 record batch holds the CRC-32 of its leaf: of the bytes of its columns, one after another.
 
-Rows are read with pread into buffers that each reader owns, a block at a time, which stay in the core's cache. A memory
-map would spare the copy, an eighth of a full batch of 28-64-1, but a file that is cut short under one ends the process,
-and the first touch of its pages takes longer than the copy.
+Rows are read with pread into buffers that each reader owns, a block at a time, which stay in the core's cache. To copy
+them takes an eighth of a full batch of 28-64-1, so the native step looks at numbers where they lie (in_place.py), in
+mappings that outlive a file that is cut short (machine/mappings.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fullbatch.errors import StoreError
+from fullbatch.machine import mappings, memory
 from fullbatch.machine.plain_values import from_json, is_count, listed, require
+from fullbatch.machine.read_ahead import ReadAhead
 from fullbatch.machine.safe_output import open_regular
 
 KEY = b"fullbatch-store"
@@ -39,6 +41,7 @@ TASKS = ("classify", "regress")
 PARTS = ("train", "held_out")  # in the order of their leaves
 FORMAT_VERSION = 2  # in 1 no column had bins; raised as saving/model_file.py says
 FIELDS = ("numbers", "codes", "y", "weight")  # in the order in which they lie in a leaf
+MAPPED = 2**25  # bytes that a thread maps at a time of a file that does not stay mapped
 AT_ONCE = 2**20  # bytes that are read at a time where a whole leaf is checked
 
 
@@ -77,26 +80,64 @@ class StoreFile:
             raise
         self.checked = bytearray(len(self.leaves))
         self.checking = threading.Lock()
-        self.ahead = -1  # the leaf up to which the system was asked to read ahead
+        self.ahead = ReadAhead(self.handle)
+        self.whole: mappings.Mapping | None = None  # of the whole file, once one is asked for
 
     def close(self) -> None:
+        self.ahead.close()
         self._close()
+        self.whole = None
 
     def read(self, name: str, leaf: int, start: int, out: np.ndarray) -> None:
         """The rows of a leaf from ``start`` on, as many as ``out`` has, which is contiguous."""
+        self._pread(out, self._offset(name, leaf, start))
+
+    def mapping(self) -> tuple[mappings.Mapping | None, str]:
+        """A mapping for a thread, in which blocks can be looked at; or None and why they are to be read.
+
+        It is of the whole file, for all threads, where that takes no more than half of what is free: its pages stay
+        mapped from one full batch to the next, as the file's, which the system takes back when it needs memory.
+        """
+        self._check_open()
+        with self.checking:
+            if self.whole is None or mappings.why_not():
+                size = os.fstat(self.handle).st_size
+                if 2 * size > memory.free():
+                    return mappings.mapping(self.handle, MAPPED + 2 * self.bytes_of(0))
+                self.whole, why = mappings.mapping(self.handle, size)
+                return self.whole, why
+            return self.whole, ""
+
+    def look(self, mapping: mappings.Mapping, name: str, leaf: int) -> np.ndarray | None:
+        """A field of a leaf's rows as it lies in a mapping; None where it is to be read.
+
+        It is the file's if ``is_whole`` says so after the last look at it.
+        """
+        (dtype, width), offset = self.kinds[name], self._offset(name, leaf, 0)
+        return mapping.look(self.handle, offset, (self.leaves[leaf].rows, *([width] if width else [])), dtype)
+
+    def is_whole(self, mapping: mappings.Mapping) -> bool:
+        """Whether all that was looked at in a mapping so far was in the file to the end."""
+        return self._close.alive and mapping.is_whole(self.handle)
+
+    def _offset(self, name: str, leaf: int, start: int) -> int:
+        """Where a field of a leaf's row begins, of a leaf that is compared with its checksum first."""
+        self._check_open()
         if not self.checked[leaf]:
             self._check(leaf)
         dtype, width = self.kinds[name]
-        self._pread(out, self.leaves[leaf].offsets[name] + start * dtype.itemsize * max(width, 1))
+        return self.leaves[leaf].offsets[name] + start * dtype.itemsize * max(width, 1)
 
     def expect(self, leaf: int) -> None:
         """Have the system read this leaf, which comes soon, while others are worked on."""
-        if leaf == self.ahead or leaf >= len(self.leaves) or not hasattr(os, "posix_fadvise") or not self._close.alive:
-            return
-        self.ahead = leaf
-        spans = list(self._spans(leaf))
-        first = spans[0][0]
-        os.posix_fadvise(self.handle, first, spans[-1][0] + spans[-1][1] - first, os.POSIX_FADV_WILLNEED)
+        if leaf < len(self.leaves) and self._close.alive:
+            spans = list(self._spans(leaf))
+            first = spans[0][0]
+            self.ahead.expect(first, spans[-1][0] + spans[-1][1] - first)
+
+    def bytes_of(self, leaf: int) -> int:
+        """How many bytes a leaf has."""
+        return sum(size for _, size in self._spans(leaf))
 
     def _check(self, leaf: int) -> None:
         """Compare a leaf with its checksum; StoreError, which names the leaf, where they differ."""
@@ -123,14 +164,21 @@ class StoreFile:
             yield offsets[name], rows * dtype.itemsize * max(width, 1)
 
     def _pread(self, out: np.ndarray, offset: int) -> None:
-        if not self._close.alive:
-            raise StoreError(f"the store {self.path} is closed.")
+        self._check_open()
         view = out.reshape(-1).data.cast("B") if out.size else memoryview(b"")
         while view:
-            count = os.preadv(self.handle, [view], offset)
+            try:
+                count = os.preadv(self.handle, [view], offset)
+            except OSError as error:
+                reason = error.strerror or error
+                raise StoreError(f"the store {self.path} cannot be read at byte {offset}: {reason}.") from None
             if not count:
                 raise StoreError(f"{self.path} was cut short while it was read: it ends at byte {offset}.")
             view, offset = view[count:], offset + count
+
+    def _check_open(self) -> None:
+        if not self._close.alive:
+            raise StoreError(f"the store {self.path} is closed.")
 
 
 def _opened(path: Path) -> int:

@@ -13,6 +13,8 @@ import numpy as np
 from fullbatch.sources.columns import Where, length
 from fullbatch.sources.store_file import FIELDS, StoreFile
 
+AHEAD = 2**25  # bytes that are read ahead of a reader in sequence, and one leaf more
+
 
 class StoredArrays(NamedTuple):
     """Rows of a store in memory.
@@ -93,16 +95,34 @@ class Part:
         if leaf < self.leaves:
             self.file.expect(self.first + leaf)
 
+    def expect_after(self, leaf: int) -> None:
+        """Have the system read the leaves after this one: whoever reads goes on in sequence."""
+        for following in range(leaf + 1, leaf + 2 + AHEAD // self.file.bytes_of(self.first)):
+            self.expect(following)
+
     def reader(self, name: str) -> Callable[[Where], np.ndarray]:
         """Gives a field of some rows, in a buffer of its own that is good until the next call."""
         dtype, width = self.file.kinds[name]
         buffer = np.empty((0, *([width] if width else [])), dtype)
+        held = -1  # the leaf that is in the buffer as a whole, of a field of one value a row
 
         def read(where: Where) -> np.ndarray:
-            nonlocal buffer
+            nonlocal buffer, held
             m = length(where)
+            if not width and isinstance(where, slice):
+                leaf, start = divmod(where.start, self.leaf)
+                if start + m <= self.leaf:
+                    if leaf != held:
+                        held, first = -1, leaf * self.leaf
+                        buffer = np.empty(min(self.leaf, self.m - first), dtype)
+                        self.fill(name, slice(first, first + len(buffer)), buffer)
+                        held = leaf
+                    return buffer[start : start + m]
+            held = -1
             if len(buffer) < m:
                 buffer = np.empty((m, *buffer.shape[1:]), dtype)
+            if name == FIELDS[0] and isinstance(where, slice) and where.start % self.leaf == 0:
+                self.expect_after(where.start // self.leaf)
             self.fill(name, where, buffer[:m])
             return buffer[:m]
 
@@ -118,8 +138,6 @@ class Part:
         while row < where.stop:
             leaf, start = divmod(row, self.leaf)
             count = min(self.leaf - start, where.stop - row)
-            if start == 0 and name == FIELDS[0]:
-                self.expect(leaf + 1)
             self.file.read(name, self.first + leaf, start, out[done : done + count])
             done, row = done + count, row + count
 

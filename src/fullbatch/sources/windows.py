@@ -135,9 +135,10 @@ class Window:
             start = starts[number]
             for field in self.fields.values():
                 field[: len(left)] = field[left]
-            count = self._load(len(left), leaves[start : start + part.window])
-            for leaf in leaves[start + part.window : start + 2 * part.window].tolist():
-                part.expect(leaf)
+            this, following = (leaves[at : at + part.window] for at in (start, start + part.window))
+            self._expect(this)
+            count = self._load(len(left), this)
+            self._expect(following)
             indices = np.concatenate([np.arange(len(left)), len(left) + order.rows(number, count)])
             whole = len(indices) if number == len(starts) - 1 else len(indices) // size * size
             if whole and before + whole > done:
@@ -162,6 +163,10 @@ class Window:
             number -= 1
             needed -= counts[number]
         return number, chunks[number], (int(ends[number - 1]) if number else 0) - chunks[number]
+
+    def _expect(self, leaves: np.ndarray) -> None:
+        for leaf in leaves.tolist():
+            self.part.expect(leaf)
 
     def _load(self, at: int, leaves: np.ndarray) -> int:
         """Read leaves into the buffer, from row ``at`` on; how many rows they have."""

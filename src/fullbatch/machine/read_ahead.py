@@ -1,0 +1,82 @@
+"""Parts of a file that come soon, read into the system's cache meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+
+from fullbatch.machine.threads import Helpers
+
+PIECE = 2**22  # bytes that are asked for at a time: to close the file waits for them
+
+
+class ReadAhead:
+    """Has the system read parts of an open file, one after another, in a thread that lives as long as this is open.
+
+    It sends them to the null device: the kernel reads as it does for ``cat``, in large pieces, and copies nothing. To
+    advise it (``POSIX_FADV_WILLNEED``) fills the cache with single pages, in ten times the processor's time, and to
+    read or to map those takes longer ever after.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.helpers = Helpers(1, "fullbatch-ahead")
+        self.coming: set[int] = set()  # where parts begin that are asked for and not there yet
+        self.files: list[int] = []  # the file once more, whose reading nobody else disturbs, and the null device
+        self.closed = False
+        self._close = weakref.finalize(self, _close_all, self.files)
+
+    def expect(self, start: int, size: int) -> None:
+        """These bytes come soon; it returns at once."""
+        if start in self.coming or self._are_there(start, size):
+            return
+        if sys.platform != "linux":
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self.descriptor, start, size, os.POSIX_FADV_WILLNEED)
+            return
+        self.coming.add(start)
+        self.helpers.submit(self._read, start, size)
+
+    def close(self) -> None:
+        """Nothing is read any more when it returns."""
+        self.closed = True
+        self.helpers.close(cancel=True)
+        self._close()
+
+    def _are_there(self, start: int, size: int) -> bool:
+        """Whether the first and the last of these bytes are in the cache."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return False
+        try:
+            for at in (start, start + size - 1):
+                os.preadv(self.descriptor, [bytearray(1)], at, os.RWF_NOWAIT)
+        except OSError:  # they are not, or the file system cannot say
+            return False
+        return True
+
+    def _read(self, start: int, size: int) -> None:
+        try:
+            if not self.files:
+                self.files.append(_once_more(self.descriptor))
+                self.files.append(os.open(os.devnull, os.O_WRONLY))
+            file, null = self.files
+            at, end = start, start + size
+            while at < end and not self.closed and (sent := os.sendfile(null, file, at, min(PIECE, end - at))):
+                at += sent
+        except (OSError, ValueError):  # Whoever reads these bytes is told what is wrong with them.
+            pass
+        finally:
+            self.coming.discard(start)
+
+
+def _once_more(descriptor: int) -> int:
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    except OSError:
+        return os.dup(descriptor)
+
+
+def _close_all(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())

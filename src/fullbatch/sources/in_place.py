@@ -1,0 +1,60 @@
+"""A reader of a store's numbers as they lie in the file, where that can be done, and of copies where not."""
+
+from __future__ import annotations
+
+from fullbatch.machine.mappings import Mapping
+from fullbatch.sources.columns import Array, Where
+from fullbatch.sources.store_parts import Part
+
+
+class InPlaceReader:
+    """Blocks (k, m) of numbers for steps that look at a block and keep nothing of it.
+
+    A block may turn to zeros while it is looked at, where the file is cut short or the disk fails. So ``is_whole`` is
+    asked when the step is done; where it is not, the block is asked for again, and read, which says what is wrong.
+
+    mapped : how many blocks were not copied
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part, self.read = part, part.reader("numbers")
+        self.mapping: Mapping | None = None
+        self.leaf, self.rows = -1, None  # the last leaf that was looked at; None: it is read
+        self.may_map, self.looked, self.mapped = True, False, 0
+
+    def __call__(self, where: Where) -> Array:
+        rows = self._look(where) if self.may_map and isinstance(where, slice) else None
+        self.looked = rows is not None
+        if rows is None:
+            return self.read(where).T
+        self.mapped += 1
+        return rows.T
+
+    def is_whole(self) -> bool:
+        """Whether the last block was there until now. Where it was not, no other is looked at in its place."""
+        if not self.looked:
+            return True
+        if self.mapping is not None and self.part.file.is_whole(self.mapping):
+            return True
+        self.close()
+        self.may_map = self.looked = False
+        return False
+
+    def close(self) -> None:
+        self.mapping, self.leaf, self.rows = None, -1, None
+
+    def _look(self, where: slice) -> Array | None:
+        leaf, start = divmod(where.start, self.part.leaf)
+        stop = start + where.stop - where.start
+        if leaf != self.leaf:
+            self.part.expect_after(leaf)
+            self.leaf, self.rows = leaf, self._leaf(leaf)
+        return None if self.rows is None or stop > len(self.rows) else self.rows[start:stop]
+
+    def _leaf(self, leaf: int) -> Array | None:
+        if self.mapping is None:
+            self.mapping, _ = self.part.file.mapping()
+            self.may_map = self.mapping is not None
+        if self.mapping is None:
+            return None
+        return self.part.file.look(self.mapping, "numbers", self.part.first + leaf)
