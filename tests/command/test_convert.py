@@ -103,6 +103,10 @@ def test_info_and_columns_of_a_store(run, store):
     assert "town" in out
     status, out, _ = run("info", store, "--json")
     assert json.loads(out)["seed"] == 0
+    assert json.loads(out)["in_place"] == {
+        "used": False,
+        "why_not": "its categories become ones and zeros, block by block",
+    }
     status, out, _ = run("columns", store)
     assert status == 0
     assert "small whole numbers" in out or "whole numbers" in out

@@ -444,6 +444,21 @@ def test_the_command_says_so_on_one_line(copy, mapped, what, tmp_path):
     assert int(done.stdout.split()[-1]) > 1
 
 
+def test_info_says_how_full_batches_read(path, mapped, monkeypatch, capsys):
+    import json
+
+    from fullbatch.command import app
+
+    for value, used in (("", True), ("off", False)):
+        monkeypatch.setenv(mappings.VARIABLE, value)
+        assert app.main(["info", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["in_place"]
+        assert found == {"used": used, "why_not": "" if used else "switched off by FULLBATCH_MAP=off"}
+        assert app.main(["info", str(path)]) == 0
+        text = capsys.readouterr().out
+        assert ("where they lie" in text, "copy its numbers" in text) == (used, not used)
+
+
 def test_threads_share_a_file_that_stays_mapped(path, mapped):
     with open_store(path) as store:
         readers = [InPlaceReader(store.train) for _ in range(3)]

@@ -71,12 +71,20 @@ def _store_info(path: Path, as_json: bool) -> None:
     from fullbatch.tables.from_store import report_of
 
     with open_store(path) as store:
+        why_not = store.why_not_in_place()
         if as_json:
-            print_json(summary(store.content))
+            print_json({**summary(store.content), "in_place": {"used": not why_not, "why_not": why_not}})
             return
         out = console(sys.stdout)
         print_columns(out, report_of(store), f"{path}, of those to learn from")
-        out.print(facts([*facts_of(store.content), ("made by", f"fullbatch {store.content['fullbatch']}")]))
+        made_by = ("made by", f"fullbatch {store.content['fullbatch']}")
+        out.print(facts([*facts_of(store.content), made_by, ("full batches", _in_place_text(why_not))]))
+
+
+def _in_place_text(why_not: str) -> str:
+    if why_not:
+        return f"copy its numbers: {why_not}"
+    return "look at its numbers where they lie (FULLBATCH_MAP can be off)"
 
 
 def _model_info(path: Path, as_json: bool) -> None:

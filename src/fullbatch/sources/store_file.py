@@ -73,6 +73,8 @@ class StoreFile:
         self.path = path
         self.handle = _opened(path)
         self._close = weakref.finalize(self, os.close, self.handle)
+        self.ahead = ReadAhead(self.handle)
+        self.whole: mappings.Mapping | None = None  # of the whole file, once one is asked for
         try:
             self.content, self.kinds, self.leaves = _layout(path, os.fstat(self.handle).st_size)
         except BaseException:
@@ -80,8 +82,6 @@ class StoreFile:
             raise
         self.checked = bytearray(len(self.leaves))
         self.checking = threading.Lock()
-        self.ahead = ReadAhead(self.handle)
-        self.whole: mappings.Mapping | None = None  # of the whole file, once one is asked for
 
     def close(self) -> None:
         self.ahead.close()

@@ -98,6 +98,12 @@ class Store:
         """Whether a training from it can have dropout."""
         return True
 
+    def why_not_in_place(self) -> str:
+        """Why full batches copy its numbers, where the native step runs; empty where they are looked at in the file."""
+        if "codes" in self.file.kinds:
+            return "its categories become ones and zeros, block by block"
+        return self.file.mapping()[1]
+
     def examples(self, part: AnyPart, place: Any = None) -> Examples:
         """The rows of a part, read as a fold needs them.
 
