@@ -129,6 +129,7 @@ class ScalingPoint(Shaped, kw_only=True):
     """``seconds`` and the rates are None where no round was quiet."""
 
     backend: str
+    device: str  # which no default stands for: a step is compared with the limits of its own
     step: str
     threads: Whole
     dtype: Literal["float32", "float64"]
