@@ -241,7 +241,8 @@ def _change_json(content: Any, draw: random.Random) -> None:
         case 2:
             at.insert(key, at[draw.choice(keys)])
         case 3 if isinstance(at[key], (int, float)) and not isinstance(at[key], bool):
-            at[key] = draw.choice([-at[key], at[key] + 1, at[key] * 1000, at[key] / 2])
+            thousand = at[key] * 1000 if abs(at[key]) < 1e300 else at[key]  # infinity is none of JSON's numbers
+            at[key] = draw.choice([-at[key], at[key] + 1, thousand, at[key] / 2])
         case _:
             at[key] = json.loads(json.dumps(draw.choice(HOSTILE)))
 
