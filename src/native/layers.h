@@ -337,8 +337,9 @@ void backward_nonzero(
 
 // Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
 // asked for while the one before is read, and comes during its computing. A narrow layer computes so little that it reads
-// nearly without a pause, and rows that follow one another are asked for by the processor itself: there it took 1.05 to
-// 1.4 times as long with this, 1 to 2 tiles ahead and into any cache. Into the nearest cache others were slower too.
+// nearly without a pause, and rows that follow one another are asked for by the processor itself. A logistic regression of 4
+// million rows on two cores of a quiet Zen 4 took 17.3 ms with this and 18.0 without on AVX-512, 17.6 and 17.0 on AVX2; four
+// rows at a time in place of a vector of them took 16.5. Into the nearest cache others were slower too.
 template <class T>
 FB_INLINE void fetch(const T* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache

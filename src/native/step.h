@@ -189,7 +189,8 @@ Rows<T> read_tile(const fb_examples* from, const Layer<T>& layer, int64_t first,
     const int64_t next = smaller(TILE, from->m - first - rows);  // examples
     if (narrow && from->x_feature == 1 && !by_feature) {
         Rows<T> in_place = {X, from->x_example, IN_PLACE};
-        in_place.ahead = from->x_example == n ? 0 : next;  // a processor sees by itself that one comes after the other
+        // A processor sees by itself that one row comes after the other, but not as far ahead as the wider vectors read.
+        in_place.ahead = from->x_example == n && FB_VECTOR_BYTES < 64 ? 0 : next;
         return in_place;
     }
     if (by_feature && layer.pile != nullptr) {
