@@ -14,6 +14,7 @@ HEAVY = [
     "sklearn",
     "scipy",
     "pyarrow",
+    "click",
     "typer",
     "rich",
     "matplotlib",

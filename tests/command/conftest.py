@@ -16,6 +16,12 @@ from fullbatch.command import app
 QUICK = ("--hidden", "8", "--epochs", "12", "--batch-size", "32", "--learning-rate", "0.02")
 
 
+def with_others(options: tuple[str, ...], others: tuple[object, ...]) -> tuple[object, ...]:
+    """Options of one value each, but for those that are among others, and these."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return (*(word for pair in pairs if pair[0] not in others for word in pair), *others)
+
+
 def people(m: int = 400, seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
     town = rng.choice(["Bonn", "Kiel", "Ulm"], m)

@@ -10,9 +10,9 @@ import pytest
 from pyarrow import csv
 
 import fullbatch as fb
-from command.conftest import QUICK, people, write
+from command.conftest import QUICK, people, with_others, write
 
-FEW = ("--hidden", "8", "--epochs", "3", "--learning-rate", "0.02")
+FEW = ("--target", "pays", "--hidden", "8", "--epochs", "3", "--learning-rate", "0.02")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def trained(run, table, tmp_path):
     """Train on the people with more options: what is printed, what is said, and the model."""
 
     def trained(*options):
-        status, out, err = run("train", table, "--target", "pays", *FEW, "--model", tmp_path / "m.model", *options)
+        status, out, err = run("train", table, *with_others(FEW, ("--model", tmp_path / "m.model", *options)))
         assert status == 0, err
         return " ".join(out.split()), err, fb.load(tmp_path / "m.model")
 
@@ -185,7 +185,7 @@ def test_a_rare_class_is_not_hidden_by_accuracy(run, tmp_path):
     ],
 )
 def test_options_that_cannot_be(fails, table, tmp_path, options, says):
-    said = fails("train", table, "--target", "pays", *FEW, "--model", tmp_path / "m.model", "-q", *options)
+    said = fails("train", table, *with_others(FEW, ("--model", tmp_path / "m.model", "-q", *options)))
     assert re.search(re.escape(says), said), said
     assert list(tmp_path.iterdir()) == []
 
@@ -215,8 +215,8 @@ def test_no_row_is_left_when_those_without_a_target_are(fails, tmp_path):
 
 
 def test_held_out_files_that_cannot_be(fails, table, folder, tmp_path):
-    arguments = ("train", table, "--target", "pays", *FEW, "--model", tmp_path / "m.model", "--validation")
-    said = fails(*arguments, folder / "people.csv")
+    arguments = ("train", table, *FEW, "--validation")
+    said = fails(*arguments, folder / "people.csv", "--model", tmp_path / "m.model")
     assert "has other columns than" in said
     assert "it lacks 'day', 'user' and 'w'" in said
     assert "the same file" in fails(*arguments, table)

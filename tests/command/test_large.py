@@ -78,7 +78,8 @@ def test_what_does_not_go_with_it(fails, folder, tmp_path, monkeypatch):
 def test_one_or_two_full_batches_read_the_files_to_the_bits_of_memory(run, folder, monkeypatch):
     monkeypatch.setattr(stream, "ROWS", 70)
     data, model = folder / "people.parquet", folder / "straight.model"
-    asked = ("train", data, "--target", "pays", "--hidden", "4", "--solver", "gd", "--epochs", "2", "--json")
+    rest = ("train", data, "--target", "pays", "--hidden", "4", "--solver", "gd", "--json")
+    asked = (*rest, "--epochs", "2")
     found = run(*asked, "--memory", "1kB", "--model", model, "--weight", "age")
     assert found[0] == 0
     assert "its files are read in each iteration, and no store is made" in found[2]
@@ -87,7 +88,7 @@ def test_one_or_two_full_batches_read_the_files_to_the_bits_of_memory(run, folde
     import fullbatch as fb
 
     assert fb.load(model).record_["data"]["store"]["memory"] == 1000
-    assert "a store is made" in run(*asked, "--memory", "1kB", "--epochs", "3")[2]
+    assert "a store is made" in run(*rest, "--memory", "1kB", "--epochs", "3")[2]
     assert sorted(path.name for path in folder.glob("*.store")) == []
 
 

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import typer
+import click
 
-from fullbatch.command.options import MACHINE
+from fullbatch.command.clicking import option
+from fullbatch.command.options import MACHINE, not_negative
 from fullbatch.command.selection import Selection
 from fullbatch.errors import InputError, TableError
 
-WAIT = 60.0
-Cluster = Annotated[
-    str | None,
-    typer.Option(
+OPTIONS = (
+    option(
         "--cluster",
         metavar="ADDRESS",
         help="Have the workers of a Dask scheduler do it, as tcp://host:8786; local starts some here.",
-        show_default=False,
-        rich_help_panel=MACHINE,
+        panel=MACHINE,
     ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Workers of --cluster local, as 4.", show_default="one a core", rich_help_panel=MACHINE
+    option(
+        "--workers",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Workers of --cluster local, as 4.",
+        show_default="one a core",
+        panel=MACHINE,
     ),
-]
-Wait = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=0.0, help="For a worker of a cluster that has none.", rich_help_panel=MACHINE),
-]
+    option(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        check=not_negative,
+        help="For a worker of a cluster that has none.",
+        panel=MACHINE,
+    ),
+)
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--cluster`` and its kin, in their order."""
+    for one in reversed(OPTIONS):
+        command = one(command)
+    return command
 
 
 @contextmanager

@@ -5,26 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from fullbatch.command.options import (
-    DATA,
-    TASKS,
-    AsJson,
-    Categorical,
-    DataArgument,
-    DateFormat,
-    Decimal,
-    Drop,
-    Format,
-    KeepMissingWords,
-    Missing,
-    Numeric,
-    OnlyColumns,
-    one_of,
-)
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, option
+from fullbatch.command.options import DATA, TASKS, one_of
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, refuse_options, table_or_store
 from fullbatch.command.standard_input import at_hand, called
@@ -44,32 +32,41 @@ PLURALS = {
 }
 
 
+@click.command(cls=Command, epilog="Example: fullbatch columns flights.parquet --target late")
+@options.data_argument
+@option("--target", metavar="COLUMN", help="The column to predict.", panel=DATA)
+@option(
+    "--task",
+    metavar="NAME",
+    check=one_of(TASKS),
+    help="classify or regress.",
+    show_default="by the target column",
+    panel=DATA,
+)
+@options.categorical
+@options.numeric
+@options.drop
+@options.only_columns
+@options.missing
+@options.keep_missing_words
+@options.decimal
+@options.date_format
+@options.form
+@options.as_json
 def columns(
-    data: DataArgument,
-    target: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False, rich_help_panel=DATA),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="classify or regress.",
-            callback=one_of(TASKS),
-            show_default="by the target column",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    categorical: Categorical = None,
-    numeric: Numeric = None,
-    drop: Drop = None,
-    only: OnlyColumns = None,
-    missing: Missing = None,
-    keep_missing_words: KeepMissingWords = False,
-    decimal: Decimal = ".",
-    date_format: DateFormat = None,
-    form: Format = None,
-    as_json: AsJson = False,
+    data: Path,
+    target: str | None,
+    task: str | None,
+    categorical: list[str] | None,
+    numeric: list[str] | None,
+    drop: list[str] | None,
+    only: list[str] | None,
+    missing: list[str] | None,
+    keep_missing_words: bool,
+    decimal: str,
+    date_format: list[str] | None,
+    form: str | None,
+    as_json: bool,
 ) -> None:
     """Show how the columns of a table are understood, and what is doubtful about them, without training."""
     from fullbatch.tables.raw import RawTable

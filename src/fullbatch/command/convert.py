@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, argument, flag, option
 from fullbatch.command.options import (
     DATA,
     DEFAULT,
@@ -16,21 +18,6 @@ from fullbatch.command.options import (
     OUTPUT,
     SCORED,
     TASKS,
-    AsJson,
-    Categorical,
-    DateFormat,
-    Decimal,
-    Drop,
-    Format,
-    Group,
-    KeepMissingWords,
-    LogTarget,
-    LossOfNumbers,
-    Missing,
-    Numeric,
-    OnlyColumns,
-    SplitBy,
-    Weight,
     check_distinct,
     one_of,
     share_or_file,
@@ -43,69 +30,101 @@ from fullbatch.command.standard_input import at_hand
 EVERY = 5.0  # seconds between two lines of progress where no terminal is
 
 
+@click.command(cls=Command, epilog="Example: fullbatch convert flights.parquet --target late --out late.store")
+@argument(
+    "data",
+    metavar="DATA...",
+    nargs=-1,
+    type=Path,
+    required=True,
+    check=list,
+    help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow; "
+    "or -, standard input.",
+)
+@option("--target", metavar="COLUMN", required=True, help="The column to predict.", panel=DATA)
+@option(
+    "--out",
+    metavar="STORE",
+    type=Path,
+    required=True,
+    help="Write the store to this file, as late.store.",
+    panel=OUTPUT,
+)
+@option(
+    "--task",
+    metavar="NAME",
+    check=one_of(TASKS),
+    help="classify or regress.",
+    show_default="by the target column",
+    panel=DATA,
+)
+@option(
+    "--validation",
+    metavar="X|FILE",
+    default=str(DEFAULT.validation),
+    help="Share of the rows to hold out, or a table of them.",
+    panel=SCORED,
+)
+@options.form
+@option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Of the order of the rows and of what is held out.",
+    panel=OUTPUT,
+)
+@option(
+    "--dtype", metavar="NAME", default=DEFAULT.dtype, check=one_of(DTYPES), help=f"{' or '.join(DTYPES)}.", panel=OUTPUT
+)
+@option(
+    "--max-levels",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=DEFAULT.max_levels,
+    help="Levels per category column; rarer ones share one.",
+    panel=DATA,
+)
+@options.categorical
+@options.numeric
+@options.weight
+@options.split_by
+@options.group
+@options.loss_of_numbers
+@options.log_target
+@options.drop
+@options.only_columns
+@options.missing
+@options.keep_missing_words
+@options.decimal
+@options.date_format
+@options.as_json
+@flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
 def convert(
-    data: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DATA",
-            help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow; "
-            "or -, standard input.",
-        ),
-    ],
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)],
-    out: Annotated[
-        Path, typer.Option(metavar="STORE", help="Write the store to this file, as late.store.", rich_help_panel=OUTPUT)
-    ],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="classify or regress.",
-            callback=one_of(TASKS),
-            show_default="by the target column",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    validation: Annotated[
-        str,
-        typer.Option(
-            metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
-        ),
-    ] = str(DEFAULT.validation),
-    form: Format = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, help="Of the order of the rows and of what is held out.", rich_help_panel=OUTPUT
-        ),
-    ] = 0,
-    dtype: Annotated[
-        str,
-        typer.Option(metavar="NAME", help=f"{' or '.join(DTYPES)}.", callback=one_of(DTYPES), rich_help_panel=OUTPUT),
-    ] = DEFAULT.dtype,
-    max_levels: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, help="Levels per category column; rarer ones share one.", rich_help_panel=DATA
-        ),
-    ] = DEFAULT.max_levels,
-    categorical: Categorical = None,
-    numeric: Numeric = None,
-    weight: Weight = None,
-    split_by: SplitBy = None,
-    group: Group = None,
-    loss: LossOfNumbers = None,
-    log_target: LogTarget = False,
-    drop: Drop = None,
-    only: OnlyColumns = None,
-    missing: Missing = None,
-    keep_missing_words: KeepMissingWords = False,
-    decimal: Decimal = ".",
-    date_format: DateFormat = None,
-    as_json: AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=OUTPUT)
-    ] = False,
+    data: list[Path],
+    target: str,
+    out: Path,
+    task: str | None,
+    validation: str,
+    form: str | None,
+    seed: int,
+    dtype: str,
+    max_levels: int,
+    categorical: list[str] | None,
+    numeric: list[str] | None,
+    weight: str | None,
+    split_by: str | None,
+    group: str | None,
+    loss: str | None,
+    log_target: bool,
+    drop: list[str] | None,
+    only: list[str] | None,
+    missing: list[str] | None,
+    keep_missing_words: bool,
+    decimal: str,
+    date_format: list[str] | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write a table as a store: encoded, its rows in random order, to train from without having it in memory."""
     held_out = share_or_file(validation)
@@ -123,7 +142,7 @@ def convert(
             content = _write(paths, out, target, selection, asked, quiet=quiet)
         except KeyboardInterrupt:
             say("interrupted; nothing of the store is kept.")
-            raise typer.Exit(128 + signals.received) from None
+            raise click.exceptions.Exit(128 + signals.received) from None
     seconds = time.perf_counter() - started
     if as_json:
         print_json({**summary(content), "store": str(out), "bytes": out.stat().st_size, "seconds": seconds})

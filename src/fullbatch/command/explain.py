@@ -5,34 +5,56 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from fullbatch.command.options import DataArguments, Metric, ModelArgument, Weight
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, option
 from fullbatch.command.printing import console, say, status
 
 if TYPE_CHECKING:
     from fullbatch.explaining.explanation import Importance
 
 
+@click.command(cls=Command, epilog="Example: fullbatch explain late.fullbatch test.parquet --out explained")
+@options.model_argument
+@options.data_arguments
+@option("--out", metavar="FOLDER", type=Path, required=True, help="Write a page, plots (PNG) and tables (CSV) here.")
+@options.metric
+@options.weight
+@option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(min=2),
+    help="Permute so many rows, drawn at random.",
+    show_default="at most 10,000",
+)
+@option("--repeats", metavar="N", type=click.IntRange(min=1), default=5, help="Permute each column so often.")
+@option(
+    "--columns",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=6,
+    help="Show the dependence on so many leading columns.",
+)
+@option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Of the rows that are drawn and of the permutations.",
+)
 def explain(
-    model: ModelArgument,
-    data: DataArguments,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write a page, plots (PNG) and tables (CSV) here.")],
-    metric: Metric = None,
-    weight: Weight = None,
-    rows: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=2, help="Permute so many rows, drawn at random.", show_default="at most 10,000"),
-    ] = None,
-    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Permute each column so often.")] = 5,
-    columns: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Show the dependence on so many leading columns.")
-    ] = 6,
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Of the rows that are drawn and of the permutations.")
-    ] = 0,
+    model: Path,
+    data: list[Path],
+    out: Path,
+    metric: str | None,
+    weight: str | None,
+    rows: int | None,
+    repeats: int,
+    columns: int,
+    seed: int,
 ) -> None:
     """Show what a model makes of its columns, on rows that it did not learn from, and where it is wrong."""
     from fullbatch.command.use import load_table_model, named

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from fullbatch.command.options import ModelArgument, check_distinct
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, option
+from fullbatch.command.options import check_distinct
 from fullbatch.command.printing import plural, say, status
 from fullbatch.errors import InputError
 
@@ -17,18 +19,16 @@ if TYPE_CHECKING:
 ENDING = ".onnx"
 
 
-def export(
-    model: ModelArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the ONNX model to this file, .onnx.")],
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE",
-            help="Ask onnxruntime and the model for the rows of a table, and print how far they differ.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
+@click.command(cls=Command, epilog="Example: fullbatch export late.fullbatch --out late.onnx --check test.parquet")
+@options.model_argument
+@option("--out", metavar="FILE", type=Path, required=True, help="Write the ONNX model to this file, .onnx.")
+@option(
+    "--check",
+    metavar="TABLE",
+    type=Path,
+    help="Ask onnxruntime and the model for the rows of a table, and print how far they differ.",
+)
+def export(model: Path, out: Path, check: Path | None) -> None:
     """Write a model as an ONNX graph: raw columns in, labels and probabilities or numbers out."""
     from fullbatch.machine.safe_output import check_output, replacing
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, argument
 from fullbatch.command.columns import rows_line
-from fullbatch.command.options import AsJson
 from fullbatch.command.printing import console, plural, print_json
 from fullbatch.version import __version__
 
 PACKAGES = (
-    "numpy", "scipy", "scikit-learn", "pyarrow", "array-api-compat", "safetensors", "threadpoolctl", "typer",
+    "numpy", "scipy", "scikit-learn", "pyarrow", "array-api-compat", "safetensors", "threadpoolctl", "click",
     "rich", "matplotlib",
 )  # fmt: skip
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of these names, by the CUDA that it is for.
 
 
-def info(
-    model: Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL", help="A model file, or a store: show how it was made.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+@click.command(cls=Command, epilog="Example: fullbatch info late.fullbatch")
+@argument("model", metavar="[MODEL]", type=Path, required=False, help="A model file, or a store: show how it was made.")
+@options.as_json
+def info(model: Path | None, as_json: bool) -> None:
     """What this machine has: versions, devices, steps. With MODEL: its columns, settings and scores."""
     if model is not None:
         from fullbatch.sources.store_file import is_store
@@ -46,7 +44,7 @@ def info(
     ]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
     absent = ", ".join(name for name, version in found["versions"].items() if not version)
-    blas = "; ".join(f"{one['name']} {one['version']}, {plural(one['threads'], 'thread')}" for one in found["blas"])
+    blas = "; ".join(map(_blas_text, found["blas"]))
     pairs = [
         ("fullbatch", f"{found['fullbatch']} on Python {found['python']}, {found['system']}"),
         *devices,
@@ -147,9 +145,6 @@ def _environment() -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    import scipy.linalg  # noqa: F401  # SciPy brings a BLAS of its own, which is found once it is loaded.
-    from threadpoolctl import threadpool_info
-
     from fullbatch import steps
     from fullbatch.machine import native_library, places
     from fullbatch.machine.threads import thread_count
@@ -161,7 +156,6 @@ def _environment() -> dict[str, Any]:
             return None
 
     auto = places.place("auto")
-    libraries = threadpool_info()
     native = native_library.isa()
     return {
         "fullbatch": __version__,
@@ -170,11 +164,7 @@ def _environment() -> dict[str, Any]:
         "devices": [vars(device) for device in places.devices()],
         "auto": auto.name,
         "threads": thread_count(None),
-        "blas": [
-            {"name": one["internal_api"], "version": one.get("version"), "threads": one["num_threads"]}
-            for one in libraries
-            if one["user_api"] == "blas"
-        ],
+        "blas": _blas(),
         "steps": {name: _first_line(sys.modules[step.__module__].__doc__) for name, step in steps.STEPS.items()},
         "native": {
             "isa": native and native[1],
@@ -184,6 +174,27 @@ def _environment() -> dict[str, Any]:
         "versions": {package: installed(package) for package in PACKAGES}
         | {"cupy": next(filter(None, map(installed, CUPY_PACKAGES)), None)},
     }
+
+
+def _blas() -> list[dict[str, Any]]:
+    """What is loaded; and SciPy's, by its own words: to load it would take half of the time of ``info``."""
+    import scipy
+    from threadpoolctl import threadpool_info
+
+    found = [
+        {"name": one["internal_api"], "version": one.get("version"), "threads": one["num_threads"]}
+        for one in threadpool_info()
+        if one["user_api"] == "blas"
+    ]
+    built = scipy.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    if built.get("name") and "scipy.linalg" not in sys.modules:
+        found.append({"name": built["name"], "version": built.get("version"), "threads": None})
+    return found
+
+
+def _blas_text(one: dict[str, Any]) -> str:
+    threads = "SciPy's" if one["threads"] is None else plural(one["threads"], "thread")
+    return f"{one['name']} {one['version']}, {threads}"
 
 
 def _native_text(isa: str | None, usable: Sequence[str], why_not: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-import typer
+import click
 
 from fullbatch.command.options import check_distinct
 from fullbatch.command.printing import say
@@ -60,7 +60,7 @@ class Kept:
             raise InputError(f"{files}, written since the training began: {error}") from None
 
 
-def going_on(context: typer.Context, path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+def going_on(context: click.Context, path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the training that a checkpoint keeps, with those that may be others now.
 
     types : of the command's parameters, by name
@@ -114,7 +114,7 @@ def _check_same_file(checkpoint: Path, resumed: Path) -> None:
         raise InputError(f"--resume {resumed} is kept in the same file; leave --checkpoint {checkpoint} away.")
 
 
-def kept_by(context: typer.Context, options: Mapping[str, Any]) -> Kept:
+def kept_by(context: click.Context, options: Mapping[str, Any]) -> Kept:
     """What keeps this training, as its options say, and is told them."""
     path = options["checkpoint"]
     if path is None:
@@ -195,7 +195,7 @@ def warnings_said() -> Iterator[None]:
         yield
 
 
-def _is_typed(context: typer.Context, name: str) -> bool:
+def _is_typed(context: click.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return name != "resume" and source is not None and source.name == "COMMANDLINE"
 

@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import typer
+import click
 
+from fullbatch.command.clicking import argument, flag, option, several
 from fullbatch.core import activations
 from fullbatch.core.losses import OF_NUMBERS
 from fullbatch.errors import InputError
@@ -25,14 +26,13 @@ DTYPES = ("float32", "float64")
 PRECISIONS = ("tf32",)
 
 
-# The functions that typer calls with what was typed, or with None where nothing was. They hand it on, or raise
-# BadParameter.
+# Checks of what was typed, or of None where nothing was. They hand it on, or raise BadParameter.
 
 
 def one_of(known: Sequence[str]) -> Callable[[str | None], str | None]:
     def check(value: str | None) -> str | None:
         if value is not None and value not in known:
-            raise typer.BadParameter(f"{value!r} is unknown; the known ones are {', '.join(known)}.")
+            raise click.BadParameter(f"{value!r} is unknown; the known ones are {', '.join(known)}.")
         return value
 
     return check
@@ -40,19 +40,19 @@ def one_of(known: Sequence[str]) -> Callable[[str | None], str | None]:
 
 def positive(value: float | None) -> float | None:
     if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
+        raise click.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
     return value
 
 
 def not_negative(value: float | None) -> float | None:
     if value is not None and not 0 <= value < math.inf:
-        raise typer.BadParameter(f"{value:g} is out of range; give 0 or a larger number.")
+        raise click.BadParameter(f"{value:g} is out of range; give 0 or a larger number.")
     return value
 
 
 def share(value: float | None) -> float | None:
     if value is not None and not 0 <= value < 1:
-        raise typer.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
+        raise click.BadParameter(f"{value:g} is out of range; give a share of at least 0 and less than 1.")
     return value
 
 
@@ -63,7 +63,7 @@ def share_or_file(value: str) -> float | Path:
     except ValueError:
         return Path(value)
     if not 0 <= number < 1:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value} is out of range; give a share of at least 0 and less than 1, or a file.",
             param_hint="'--validation'",
         )
@@ -79,7 +79,7 @@ def probability(value: str | None) -> float | Literal["auto"] | None:
     except ValueError:
         number = math.nan
     if not 0 < number < 1:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value!r} is no threshold; give a probability above 0 and below 1, or auto.", param_hint="'--threshold'"
         )
     return number
@@ -102,12 +102,12 @@ def class_weights(value: str | None, classes: Sequence[Any] | None) -> Any:
             name = f"{name}={number}," if name else f"{number},"
             continue
         if name.strip() in found:
-            raise typer.BadParameter(
+            raise click.BadParameter(
                 f"it gives class {name.strip()!r} two weights; expected one.", param_hint="'--class-weight'"
             )
         found[name.strip()], name = weight, ""
     if name or not found:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value!r} gives no weights; give balanced, or a number for each class: 'no=1,yes=5'.",
             param_hint="'--class-weight'",
         )
@@ -128,7 +128,7 @@ def layer_sizes(value: str | None) -> tuple[int, ...] | None:
         return ()
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= 10**6 for part in parts):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value!r} is not a list of layer sizes; give units per layer, as 64,32, or none.", param_hint="'--hidden'"
         )
     return tuple(int(part) for part in parts)
@@ -143,7 +143,7 @@ def dropout_rates(value: str | None) -> float | tuple[float, ...] | None:
     except ValueError:
         rates = (math.nan,)
     if not all(0 <= rate < 1 for rate in rates):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value!r} is no rate of dropout; give one of at least 0 and below 1, as 0.2, or one for each hidden "
             "layer, as 0.2,0.5.",
             param_hint="'--dropout'",
@@ -157,7 +157,7 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "g
 def table_size(value: str | None) -> str | None:
     """Memory of a table, in bytes: "2GB"."""
     if value is not None and (memory_size(value, "--memory") or 0) <= 1:
-        raise typer.BadParameter(f"{value!r} is no amount of bytes; give one, such as 2GB.", param_hint="'--memory'")
+        raise click.BadParameter(f"{value!r} is no amount of bytes; give one, such as 2GB.", param_hint="'--memory'")
     return value
 
 
@@ -171,7 +171,7 @@ def memory_size(value: str | None, option: str = "--device-memory") -> float | N
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{value!r} is no amount of memory; give bytes, such as 8GB, or a share above 0 and up to 1, such as 0.5.",
             param_hint=f"'{option}'",
         )
@@ -180,7 +180,7 @@ def memory_size(value: str | None, option: str = "--device-memory") -> float | N
 
 def batch_size_text(value: str | None) -> str | None:
     if value is not None and value != "full" and not (value.isascii() and value.isdecimal() and int(value) > 0):
-        raise typer.BadParameter(f"{value!r} is no batch size; give a whole number of at least 1, or full.")
+        raise click.BadParameter(f"{value!r} is no batch size; give a whole number of at least 1, or full.")
     return value
 
 
@@ -211,140 +211,70 @@ def date_formats(values: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]
 
 DEFAULT = Settings()
 # The panels of the help, whose columns have a width of their own each; an option without one says how the command runs.
-DATA = "Data: which columns, and how they are read"
+DATA = "Data (which columns, and how they are read)"
 NETWORK = "Network"
 TRAINING = "Training"
 SCORED = "Weights, held-out rows and scores"
 MACHINE = "Machine"
 OUTPUT = "Output"
-Categorical = Annotated[
-    list[str] | None,
-    typer.Option(metavar="A,B", help="Columns that are categories.", show_default=False, rich_help_panel=DATA),
-]
-Numeric = Annotated[
-    list[str] | None,
-    typer.Option(metavar="C,D", help="Columns that are numbers.", show_default=False, rich_help_panel=DATA),
-]
-Drop = Annotated[
-    list[str] | None,
-    typer.Option(metavar="E,F", help="Columns to leave out.", show_default=False, rich_help_panel=DATA),
-]
-OnlyColumns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--columns", metavar="G,H", help="Learn from these columns alone.", show_default=False, rich_help_panel=DATA
-    ),
-]
-Missing = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="WORDS",
-        help="More words for a missing value, as unknown,n.a.",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
-KeepMissingWords = Annotated[
-    bool,
-    typer.Option(
-        "--keep-missing-words", help="NA and its like are texts; only empty cells are missing.", rich_help_panel=DATA
-    ),
-]
-Decimal = Annotated[
-    str,
-    typer.Option(
-        metavar="MARK",
-        help="Before the decimals of numbers: . or a comma.",
-        callback=one_of((".", ",")),
-        rich_help_panel=DATA,
-    ),
-]
-DateFormat = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--date-format",
-        metavar="[COLUMN=]F",
-        help="A format of dates, as born=%d/%m/%Y.",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
-Weight = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN", help="What each row counts; no feature.", show_default=False, rich_help_panel=SCORED
-    ),
-]
-Metric = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Score by a name of scikit-learn's scoring too, such as f1.",
-        show_default=False,
-        rich_help_panel=SCORED,
-    ),
-]
-SplitBy = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="Hold out the last rows by this number or date.",
-        show_default=False,
-        rich_help_panel=SCORED,
-    ),
-]
-Group = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="Hold out whole groups, its values; no feature.",
-        show_default=False,
-        rich_help_panel=SCORED,
-    ),
-]
-LossOfNumbers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Of a number: {', '.join(OF_NUMBERS)}.",
-        callback=one_of(OF_NUMBERS),
-        show_default=DEFAULT.loss,
-        rich_help_panel=NETWORK,
-    ),
-]
-LogTarget = Annotated[
-    bool,
-    typer.Option("--log-target", help="Learn the logarithm of a target that is a number.", rich_help_panel=NETWORK),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object on one line instead of tables.", rich_help_panel=OUTPUT),
-]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that train wrote.")]
-DataArguments = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="DATA",
-        help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow.",
-    ),
-]
-DataArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA", help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store."
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help=f"Of standard input, as DATA -: {', '.join(FORMATS)}.",
-        callback=one_of(FORMATS),
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
+categorical = several("--categorical", metavar="A,B", help="Columns that are categories.", panel=DATA)
+numeric = several("--numeric", metavar="C,D", help="Columns that are numbers.", panel=DATA)
+drop = several("--drop", metavar="E,F", help="Columns to leave out.", panel=DATA)
+only_columns = several("--columns", "only", metavar="G,H", help="Learn from these columns alone.", panel=DATA)
+missing = several("--missing", metavar="WORDS", help="More words for a missing value, as unknown,n.a.", panel=DATA)
+keep_missing_words = flag(
+    "--keep-missing-words", help="NA and its like are texts; only empty cells are missing.", panel=DATA
+)
+decimal = option(
+    "--decimal",
+    metavar="MARK",
+    default=".",
+    check=one_of((".", ",")),
+    help="Before the decimals of numbers: . or a comma.",
+    panel=DATA,
+)
+date_format = several("--date-format", metavar="[COLUMN=]F", help="A format of dates, as born=%d/%m/%Y.", panel=DATA)
+weight = option("--weight", metavar="COLUMN", help="What each row counts; no feature.", panel=SCORED)
+metric = option(
+    "--metric", metavar="NAME", help="Score by a name of scikit-learn's scoring too, such as f1.", panel=SCORED
+)
+split_by = option("--split-by", metavar="COLUMN", help="Hold out the last rows by this number or date.", panel=SCORED)
+group = option("--group", metavar="COLUMN", help="Hold out whole groups, its values; no feature.", panel=SCORED)
+loss_of_numbers = option(
+    "--loss",
+    metavar="NAME",
+    check=one_of(OF_NUMBERS),
+    help=f"Of a number: {', '.join(OF_NUMBERS)}.",
+    show_default=DEFAULT.loss,
+    panel=NETWORK,
+)
+log_target = flag("--log-target", help="Learn the logarithm of a target that is a number.", panel=NETWORK)
+as_json = flag("--json", "as_json", help="Print one JSON object on one line instead of tables.", panel=OUTPUT)
+model_argument = argument("model", metavar="MODEL", type=Path, required=True, help="A model file that train wrote.")
+data_arguments = argument(
+    "data",
+    metavar="DATA...",
+    nargs=-1,
+    type=Path,
+    required=True,
+    check=list,
+    help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow.",
+)
+data_argument = argument(
+    "data",
+    metavar="DATA",
+    type=Path,
+    required=True,
+    help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store.",
+)
+form = option(
+    "--format",
+    "form",
+    metavar="NAME",
+    check=one_of(FORMATS),
+    help=f"Of standard input, as DATA -: {', '.join(FORMATS)}.",
+    panel=DATA,
+)
 BY_ROWS = "by the number of rows"
 
 

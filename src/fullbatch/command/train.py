@@ -9,12 +9,13 @@ from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-import typer
+import click
 
-from fullbatch.command import large
-from fullbatch.command.cluster import WAIT, AtCluster, Cluster, Wait, Workers, at_cluster, table_on
+from fullbatch.command import large, options
+from fullbatch.command.clicking import Command, argument, flag, option
+from fullbatch.command.cluster import AtCluster, at_cluster, cluster_options, table_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
 from fullbatch.command.options import (
@@ -31,22 +32,6 @@ from fullbatch.command.options import (
     SOLVERS,
     TASKS,
     TRAINING,
-    AsJson,
-    Categorical,
-    DateFormat,
-    Decimal,
-    Drop,
-    Format,
-    Group,
-    KeepMissingWords,
-    LogTarget,
-    LossOfNumbers,
-    Metric,
-    Missing,
-    Numeric,
-    OnlyColumns,
-    SplitBy,
-    Weight,
     batch_size_text,
     check_distinct,
     class_weights,
@@ -77,257 +62,266 @@ if TYPE_CHECKING:
 OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regression
 
 
+@click.command(cls=Command, epilog="Example: fullbatch train flights.parquet --target late --model late.fullbatch")
+@argument(
+    "data",
+    metavar="[DATA]",
+    type=Path,
+    required=False,
+    help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store. "
+    "Without it: handwritten digits.",
+)
+@option("--target", metavar="COLUMN", help="The column to predict, as late.", panel=DATA)
+@option(
+    "--hidden",
+    metavar="N,N",
+    help="Units of each hidden layer, as 64,32; none: logistic or linear regression.",
+    show_default="128,64; 256,128 for few rows of several classes",
+    panel=NETWORK,
+)
+@option(
+    "--activation",
+    metavar="NAME",
+    default=DEFAULT.activation,
+    check=one_of(ACTIVATIONS),
+    help=f"{', '.join(ACTIVATIONS)}.",
+    panel=NETWORK,
+)
+@option(
+    "--dropout",
+    metavar="X|X,X",
+    help="Share of the hidden units that each step leaves out, as 0.2; or one for each layer.",
+    show_default="0.1 for classes of few rows, else 0",
+    panel=NETWORK,
+)
+@option(
+    "--solver",
+    metavar="NAME",
+    default=DEFAULT.solver,
+    check=one_of(SOLVERS),
+    help=f"{', '.join(SOLVERS)}.",
+    panel=TRAINING,
+)
+@option(
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Passes over the rows, as 20.",
+    show_default=BY_ROWS,
+    panel=TRAINING,
+)
+@option(
+    "--batch-size",
+    metavar="N|full",
+    check=batch_size_text,
+    help="Rows per step, as 1000.",
+    show_default=BY_ROWS,
+    panel=TRAINING,
+)
+@option(
+    "--learning-rate",
+    metavar="X",
+    type=float,
+    check=positive,
+    help="Size of the first steps, as 0.001.",
+    show_default="by the solver",
+    panel=TRAINING,
+)
+@option(
+    "--l2",
+    metavar="X",
+    type=float,
+    check=not_negative,
+    help="L2 penalty, as 0.01.",
+    show_default=BY_ROWS,
+    panel=TRAINING,
+)
+@option("--device", metavar="NAME", default=DEFAULT.device, help="auto, cpu, cuda or cuda:N.", panel=MACHINE)
+@option(
+    "--device-memory",
+    metavar="N",
+    help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.",
+    show_default="all",
+    panel=MACHINE,
+)
+@option(
+    "--dtype", metavar="NAME", default=DEFAULT.dtype, check=one_of(DTYPES), help="float32 or float64.", panel=MACHINE
+)
+@option(
+    "--precision",
+    metavar="NAME",
+    check=one_of(PRECISIONS),
+    help="tf32: a GPU's fast products, off by about 1e-3.",
+    show_default="the dtype's",
+    panel=MACHINE,
+)
+@option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    default=DEFAULT.random_state,
+    help="Of all random choices.",
+    panel=TRAINING,
+)
+@option(
+    "--validation",
+    metavar="X|FILE",
+    default=str(DEFAULT.validation),
+    help="Share of the rows to hold out, or a table of them.",
+    panel=SCORED,
+)
+@options.split_by
+@options.group
+@options.weight
+@option(
+    "--class-weight",
+    metavar="TEXT",
+    help="balanced, or weights as in 'no=1,yes=5'.",
+    show_default="1 each",
+    panel=SCORED,
+)
+@option(
+    "--patience",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="End after N epochs that are no better on held-out rows.",
+    show_default="all epochs",
+    panel=SCORED,
+)
+@options.metric
+@option(
+    "--threshold",
+    metavar="X|auto",
+    help="Predict the second of two classes from this probability on.",
+    show_default="the likelier class",
+    panel=SCORED,
+)
+@option(
+    "--task",
+    metavar="NAME",
+    check=one_of(TASKS),
+    help="classify or regress.",
+    show_default="by the target column",
+    panel=DATA,
+)
+@options.loss_of_numbers
+@option("--quantile", metavar="X", type=float, help="That the loss quantile predicts, as 0.9.", panel=NETWORK)
+@options.log_target
+@options.categorical
+@options.numeric
+@options.drop
+@options.only_columns
+@options.missing
+@options.keep_missing_words
+@options.decimal
+@options.date_format
+@options.form
+@option(
+    "--max-levels",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=DEFAULT.max_levels,
+    help="Levels per category column; rarer ones share one.",
+    panel=DATA,
+)
+@option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="CPU threads, as 2.",
+    show_default="all cores",
+    panel=MACHINE,
+)
+@option(
+    "--memory",
+    metavar="SIZE",
+    check=table_size,
+    help="A larger table is learned from by a store, which is made first; by its files, for 1 or 2 iterations.",
+    show_default="2GB",
+    panel=MACHINE,
+)
+@option("--store", metavar="FOLDER", type=Path, help="Keep that store in this folder.", panel=MACHINE)
+@cluster_options
+@option(
+    "--checkpoint",
+    metavar="FILE",
+    type=Path,
+    help="Keep the training there while it runs, as late.ckpt.",
+    panel=TRAINING,
+)
+@option(
+    "--checkpoint-every",
+    metavar="SECONDS",
+    type=float,
+    default=60.0,
+    check=not_negative,
+    help="Between two writings.",
+    panel=TRAINING,
+)
+@option("--resume", metavar="FILE", type=Path, help="Go on with the training that a checkpoint keeps.", panel=TRAINING)
+@option("--model", metavar="FILE", type=Path, help="Write the model to this file, as late.fullbatch.", panel=OUTPUT)
+@option("--plot", metavar="FILE.png", type=Path, help="Draw the cost of each epoch, as costs.png.", panel=OUTPUT)
+@options.as_json
+@flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
+@click.pass_context
 def train(
-    context: typer.Context,
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store. "
-            "Without it: handwritten digits.",
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="The column to predict, as late.", show_default=False, rich_help_panel=DATA
-        ),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N",
-            help="Units of each hidden layer, as 64,32; none: logistic or linear regression.",
-            show_default="128,64; 256,128 for few rows of several classes",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    activation: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help=f"{', '.join(ACTIVATIONS)}.", callback=one_of(ACTIVATIONS), rich_help_panel=NETWORK
-        ),
-    ] = DEFAULT.activation,
-    dropout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X|X,X",
-            help="Share of the hidden units that each step leaves out, as 0.2; or one for each layer.",
-            show_default="0.1 for classes of few rows, else 0",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    solver: Annotated[
-        str,
-        typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", callback=one_of(SOLVERS), rich_help_panel=TRAINING),
-    ] = DEFAULT.solver,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Passes over the rows, as 20.", show_default=BY_ROWS, rich_help_panel=TRAINING
-        ),
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|full",
-            help="Rows per step, as 1000.",
-            callback=batch_size_text,
-            show_default=BY_ROWS,
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Size of the first steps, as 0.001.",
-            callback=positive,
-            show_default="by the solver",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    l2: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="L2 penalty, as 0.01.",
-            callback=not_negative,
-            show_default=BY_ROWS,
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)
-    ] = DEFAULT.device,
-    device_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Most to take of a GPU: bytes, 8GB, or a share as 0.5.",
-            show_default="all",
-            rich_help_panel=MACHINE,
-        ),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float32 or float64.", callback=one_of(DTYPES), rich_help_panel=MACHINE)
-    ] = DEFAULT.dtype,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="tf32: a GPU's fast products, off by about 1e-3.",
-            callback=one_of(PRECISIONS),
-            show_default="the dtype's",
-            rich_help_panel=MACHINE,
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of all random choices.", rich_help_panel=TRAINING)
-    ] = DEFAULT.random_state,
-    validation: Annotated[
-        str,
-        typer.Option(
-            metavar="X|FILE", help="Share of the rows to hold out, or a table of them.", rich_help_panel=SCORED
-        ),
-    ] = str(DEFAULT.validation),
-    split_by: SplitBy = None,
-    group: Group = None,
-    weight: Weight = None,
-    class_weight: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="balanced, or weights as in 'no=1,yes=5'.",
-            show_default="1 each",
-            rich_help_panel=SCORED,
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="End after N epochs that are no better on held-out rows.",
-            show_default="all epochs",
-            rich_help_panel=SCORED,
-        ),
-    ] = None,
-    metric: Metric = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X|auto",
-            help="Predict the second of two classes from this probability on.",
-            show_default="the likelier class",
-            rich_help_panel=SCORED,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="classify or regress.",
-            callback=one_of(TASKS),
-            show_default="by the target column",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    loss: LossOfNumbers = None,
-    quantile: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", help="That the loss quantile predicts, as 0.9.", show_default=False, rich_help_panel=NETWORK
-        ),
-    ] = None,
-    log_target: LogTarget = False,
-    categorical: Categorical = None,
-    numeric: Numeric = None,
-    drop: Drop = None,
-    only: OnlyColumns = None,
-    missing: Missing = None,
-    keep_missing_words: KeepMissingWords = False,
-    decimal: Decimal = ".",
-    date_format: DateFormat = None,
-    form: Format = None,
-    max_levels: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, help="Levels per category column; rarer ones share one.", rich_help_panel=DATA
-        ),
-    ] = DEFAULT.max_levels,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="CPU threads, as 2.", show_default="all cores", rich_help_panel=MACHINE),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="A larger table is learned from by a store, which is made first; by its files, for 1 or 2 iterations.",
-            callback=table_size,
-            show_default="2GB",
-            rich_help_panel=MACHINE,
-        ),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Keep that store in this folder.", show_default=False, rich_help_panel=MACHINE
-        ),
-    ] = None,
-    cluster: Cluster = None,
-    workers: Workers = None,
-    wait: Wait = WAIT,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Keep the training there while it runs, as late.ckpt.",
-            show_default=False,
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.0, help="Between two writings.", rich_help_panel=TRAINING)
-    ] = 60.0,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Go on with the training that a checkpoint keeps.",
-            show_default=False,
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the model to this file, as late.fullbatch.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.png",
-            help="Draw the cost of each epoch, as costs.png.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=OUTPUT)
-    ] = False,
+    context: click.Context,
+    data: Path | None,
+    target: str | None,
+    hidden: str | None,
+    activation: str,
+    dropout: str | None,
+    solver: str,
+    epochs: int | None,
+    batch_size: str | None,
+    learning_rate: float | None,
+    l2: float | None,
+    device: str,
+    device_memory: str | None,
+    dtype: str,
+    precision: str | None,
+    seed: int,
+    validation: str,
+    split_by: str | None,
+    group: str | None,
+    weight: str | None,
+    class_weight: str | None,
+    patience: int | None,
+    metric: str | None,
+    threshold: str | None,
+    task: str | None,
+    loss: str | None,
+    quantile: float | None,
+    log_target: bool,
+    categorical: list[str] | None,
+    numeric: list[str] | None,
+    drop: list[str] | None,
+    only: list[str] | None,
+    missing: list[str] | None,
+    keep_missing_words: bool,
+    decimal: str,
+    date_format: list[str] | None,
+    form: str | None,
+    max_levels: int,
+    threads: int | None,
+    memory: str | None,
+    store: Path | None,
+    cluster: str | None,
+    workers: int | None,
+    wait: float,
+    checkpoint: Path | None,
+    checkpoint_every: float,
+    resume: Path | None,
+    model: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train a network on a table, and score it on rows that were held out."""
     options = dict(locals())
     if resume is not None:
-        return train(context, **going_on(context, resume, get_type_hints(train)))
+        again: Any = train.callback
+        return again(**going_on(context, resume, get_type_hints(again)))
     from fullbatch.command.progress import TrainingProgress
 
     kept = kept_by(context, options)
@@ -372,7 +366,7 @@ def train(
     found = {**summary_of(estimator, progress), "data": name, "read_seconds": read_seconds, "interrupted": bool(stop)}
     _say({**found, "model": model and str(model)}, data, plot, as_json=as_json, quiet=quiet)
     if stop:
-        raise typer.Exit(128 + stop)
+        raise click.exceptions.Exit(128 + stop)
     return None
 
 
@@ -578,7 +572,7 @@ def _fit(
         except KeyboardInterrupt:
             if not hasattr(estimator, "network_"):  # Else it came when the network was trained, and only scores lack.
                 say("interrupted before the training began; there is no model to keep.")
-                raise typer.Exit(128 + signals.received) from None
+                raise click.exceptions.Exit(128 + signals.received) from None
         except ValueError as error:  # Where scikit-learn's contract fixes the words, the estimators raise it plain.
             raise error if isinstance(error, FullbatchError) else InputError(str(error)) from error
         signals.raising = False  # Nothing may come between the model and its file.

@@ -6,23 +6,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from fullbatch.command.cluster import WAIT, Cluster, Wait, Workers, check_workers, workers_at
+from fullbatch.command import options
+from fullbatch.command.clicking import Command, flag, option, several
+from fullbatch.command.cluster import check_workers, cluster_options, workers_at
 from fullbatch.command.columns import rows_line
 from fullbatch.command.keeping import warnings_said
-from fullbatch.command.options import (
-    AsJson,
-    DataArguments,
-    Format,
-    Metric,
-    ModelArgument,
-    Weight,
-    check_distinct,
-    column_names,
-)
+from fullbatch.command.options import check_distinct, column_names
 from fullbatch.command.printing import console, print_json, say, status
 from fullbatch.command.standard_input import at_hand, called
 from fullbatch.errors import InputError, TableError
@@ -33,20 +26,29 @@ if TYPE_CHECKING:
     from fullbatch.tables.network import TableNetwork
 
 
-Strict = Annotated[bool, typer.Option("--strict", help="A level that training had not is an error.")]
+strict = flag("--strict", help="A level that training had not is an error.")
 
 
+@click.command(cls=Command, epilog="Example: fullbatch evaluate late.fullbatch test.parquet")
+@options.model_argument
+@options.data_arguments
+@options.weight
+@options.metric
+@options.as_json
+@strict
+@options.form
+@cluster_options
 def evaluate(
-    model: ModelArgument,
-    data: DataArguments,
-    weight: Weight = None,
-    metric: Metric = None,
-    as_json: AsJson = False,
-    strict: Strict = False,
-    form: Format = None,
-    cluster: Cluster = None,
-    workers: Workers = None,
-    wait: Wait = WAIT,
+    model: Path,
+    data: list[Path],
+    weight: str | None,
+    metric: str | None,
+    as_json: bool,
+    strict: bool,
+    form: str | None,
+    cluster: str | None,
+    workers: int | None,
+    wait: float,
 ) -> None:
     """Score a model on a table that has the target column; or on the held-out rows of a store."""
     from fullbatch.command.report import one_class_line, print_scores
@@ -132,22 +134,26 @@ def _scores(
     return scores
 
 
+@click.command(cls=Command, epilog="Example: fullbatch predict late.fullbatch new.csv --out predictions.csv")
+@options.model_argument
+@options.data_arguments
+@option(
+    "--out", metavar="FILE", type=Path, help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"
+)
+@several("--keep", metavar="A,B", help="Columns of DATA that are written too, as they are.")
+@strict
+@options.form
+@cluster_options
 def predict(
-    model: ModelArgument,
-    data: DataArguments,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="A,B", help="Columns of DATA that are written too, as they are.", show_default=False),
-    ] = None,
-    strict: Strict = False,
-    form: Format = None,
-    cluster: Cluster = None,
-    workers: Workers = None,
-    wait: Wait = WAIT,
+    model: Path,
+    data: list[Path],
+    out: Path | None,
+    keep: list[str] | None,
+    strict: bool,
+    form: str | None,
+    cluster: str | None,
+    workers: int | None,
+    wait: float,
 ) -> None:
     """Predict each row of a table: a column `prediction`, and `probability_<class>` for each class."""
     from fullbatch.machine.safe_output import check_output, replacing
