@@ -23,6 +23,7 @@ from bench.timing import Contender, Rules, take_turns, two_threads, wall
 
 OURS, ESTIMATOR, ONNX, SKLEARN = "fullbatch", "fullbatch, estimator", "onnxruntime", "scikit-learn"
 EXPORTED, BY_HAND = "exported", "by hand"
+LABEL, PROBABILITIES = "label", "probabilities"  # the outputs of a graph
 THREADS = 2  # of onnxruntime
 TOLERANCE = 2e-6  # between probabilities in float32
 PARTS = ("bulk", "row", "graph")
@@ -125,10 +126,9 @@ def graph_by_hand(ours: Any, model: Model, *, label: bool) -> Any:
     values: list[Any] = []
     A = "X"
 
-    def node(op: str, *inputs: str, **attributes: Any) -> str:
-        out = f"{op}_{len(nodes)}"
-        nodes.append(helper.make_node(op, inputs, [out], **attributes))
-        return out
+    def node(op: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [out or f"{op}_{len(nodes)}"], **attributes))
+        return str(nodes[-1].output[0])
 
     def constant(value: Any) -> str:
         values.append(numpy_helper.from_array(np.ascontiguousarray(value), f"constant_{len(values)}"))
@@ -148,20 +148,20 @@ def graph_by_hand(ours: Any, model: Model, *, label: bool) -> Any:
         elif activation == "silu":
             A = node("Mul", A, node("Sigmoid", A))
     if model.classes > 2:
-        A = node("Softmax", A, axis=1)
-    else:
+        A = node("Softmax", A, axis=1, out=PROBABILITIES)
+    elif model.classes == 2:
         A = node("Sigmoid", A)
-        if model.classes == 2:
-            A = node("Concat", node("Sub", constant(np.ones(1, model.dtype)), A), A, axis=1)
-    nodes.append(helper.make_node("Identity", [A], ["probabilities"]))
-    outputs = [helper.make_tensor_value_info("probabilities", kind, ["N", None])]
+        A = node("Concat", node("Sub", constant(np.ones(1, model.dtype)), A), A, axis=1, out=PROBABILITIES)
+    else:
+        A = node("Sigmoid", A, out=PROBABILITIES)
+    outputs = [helper.make_tensor_value_info(PROBABILITIES, kind, ["N", None])]
     if label:
-        if model.classes:
-            found = node("Gather", constant(np.asarray(ours.classes_, np.int64)), node("ArgMax", A, axis=1, keepdims=0))
+        if model.classes:  # which are numbered from 0
+            node("ArgMax", A, axis=1, keepdims=0, out=LABEL)
         else:
-            found = node("Cast", node("Greater", A, constant(np.full(1, 0.5, model.dtype))), to=TensorProto.INT64)
-        nodes.append(helper.make_node("Identity", [found], ["label"]))
-        outputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, None))
+            half = constant(np.full(1, 0.5, model.dtype))
+            node("Cast", node("Greater", A, half), to=TensorProto.INT64, out=LABEL)
+        outputs.append(helper.make_tensor_value_info(LABEL, TensorProto.INT64, None))
     given = [helper.make_tensor_value_info("X", kind, ["N", model.inputs])]
     made = helper.make_graph(nodes, "by hand", given, outputs, values)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -267,6 +267,6 @@ def graphs(case: str, m: int) -> dict[str, Callable[[], Any]]:
     X = np.random.default_rng(1).normal(size=(m, model.inputs)).astype(model.dtype)
     protos = {EXPORTED: fb.to_onnx(ours), BY_HAND: graph_by_hand(ours, model, label=True)}
     sessions = {name: session(proto) for name, proto in protos.items()}
-    for output in ("probabilities", "label"):
+    for output in (PROBABILITIES, LABEL):
         agreed({name: partial(one.run, [output], {"X": X}) for name, one in sessions.items()})
     return {name: partial(one.run, None, {"X": X}) for name, one in sessions.items()}

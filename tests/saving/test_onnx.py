@@ -66,7 +66,7 @@ def test_every_activation_runs_in_both_dtypes_far_out_too(onnx, activation, dtyp
     X = np.array([[-1e4, -90, -20, -1, 0, 1e-3, 2, 25, 1e4]], dtype)
     made = trace(network, params, 1, (), lambda yhat, xp: {"yhat": yhat})
     found = asked(made, **{NUMBERS: X.T})["yhat"]
-    expected = network.forward(params, X).A[-1].T
+    expected = network.forward(params, X).A[-1][0]
     assert found.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=2e-5 if dtype == "float32" else 1e-13, atol=0)
     assert (found[expected > 0] > 0).all()
@@ -86,7 +86,7 @@ def test_a_shorter_activation_has_the_numbers_of_the_pass(onnx, activation, dtyp
 
     def traced():
         made = tracing.trace(network, layers, 1, (), lambda yhat, xp: {"yhat": yhat})
-        return made, asked(made, **{tracing.NUMBERS: X[:, np.newaxis]})["yhat"][:, 0]
+        return made, asked(made, **{tracing.NUMBERS: X[:, np.newaxis]})["yhat"]
 
     made, found = traced()
     expected = ACTIVATIONS[activation].g(X[np.newaxis], np)[0]
@@ -102,6 +102,49 @@ def test_a_shorter_activation_has_the_numbers_of_the_pass(onnx, activation, dtyp
     np.testing.assert_allclose(again, expected, **tolerance)
     is_shorter = (activation, dtype) in tracing.SHORTER
     assert nodes < len(plain.graph.node) if is_shorter else nodes == len(plain.graph.node)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("output", "units", "nodes"), [("sigmoid", 1, 7), ("sigmoid", 3, 7), ("softmax", 3, 1)])
+def test_a_shorter_output_has_the_numbers_of_the_pass(onnx, output, units, nodes, dtype):
+    """A sigmoid to the bit, a softmax to its last digits, in the tails too; and it is what the graph has."""
+    from fullbatch.saving.onnx import tracing
+
+    network, one = Network([1, units], (), output), np.eye(units, 1, dtype=dtype)
+    far = [700, 87.5, 20, 10, 1, 1e-3, 1e-30]
+    X = np.concatenate([np.linspace(-20, 20, 4001), far, np.negative(far), [0, np.nan]]).astype(dtype)
+
+    def traced():
+        made = tracing.trace(network, [(one, one[:, 0] * 0)], 1, (), lambda yhat, xp: {"yhat": yhat})
+        kinds = [node.op_type for node in made.graph.node if node.op_type not in ("Constant", "Identity")]
+        return kinds, asked(made, **{tracing.NUMBERS: X[:, np.newaxis]})["yhat"]
+
+    kinds, found = traced()
+    assert len(kinds) == nodes + 2 + (units == 1), kinds  # and a product, a bias, the Squeeze of one unit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracing, "OUTPUTS", {})
+        more, plain = traced()
+    assert more.count("Exp") == kinds.count("Exp") + 1
+    expected = network.forward([(one, one * 0)], X[np.newaxis]).A[-1].T
+    tolerance = {"rtol": 5e-7, "atol": 5e-39} if dtype == "float32" else {"rtol": 1e-14, "atol": 1e-307}
+    np.testing.assert_allclose(found, expected[:, 0] if units == 1 else expected, **tolerance)
+    if output == "sigmoid":
+        np.testing.assert_array_equal(found, plain)
+
+
+@pytest.mark.parametrize(
+    ("classes", "looked_up"), [([0, 1, 2], False), ([1, 2, 3], True), ([0, 2, 4], True), (["a", "b", "c"], True)]
+)
+def test_labels_that_are_numbers_from_0_are_not_looked_up(onnx, classes, looked_up):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    y = np.array(classes)[np.digitize(X[:, 0], [-0.4, 0.4])]
+    model = fb.LogisticRegression().fit(X, y)
+    made = fb.to_onnx(model)
+    assert ("Gather" in [node.op_type for node in made.graph.node]) == looked_up
+    found = asked(made, X=X)["label"]
+    assert found.dtype == (object if isinstance(classes[0], str) else np.int64)
+    assert found.tolist() == model.predict(X).tolist()
+    assert len(set(found.tolist())) == 3
 
 
 @pytest.mark.parametrize("hidden", [(), (6,)])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fullbatch.core.activations import SCIKIT_LEARNS
-from fullbatch.core.classes import probabilities
 from fullbatch.core.network import Network
 from fullbatch.core.parameters import unflatten
 from fullbatch.errors import InputError
@@ -167,10 +166,8 @@ class Parts:
 
     def _numbers(self, yhat: Any, xp: Any) -> dict[str, Any]:
         if self.encoding is not None:
-            yhat = self.encoding.target_scale.decoded(xp.astype(yhat, xp.float64), xp)
-        else:
-            yhat = xp.astype(yhat, getattr(xp, self.layers[0][0].dtype.name))
-        return {"prediction": xp.only_unit(yhat) if self.network.sizes[-1] == 1 else yhat}
+            return {"prediction": self.encoding.target_scale.decoded(xp.astype(yhat, xp.float64), xp)}
+        return {"prediction": xp.astype(yhat, getattr(xp, self.layers[0][0].dtype.name))}
 
     def _labels(self, yhat: Any, xp: Any) -> dict[str, Any]:
         return {"label": xp.astype(yhat > 0.5, xp.int64), "probabilities": yhat}
@@ -179,13 +176,13 @@ class Parts:
         assert self.classes is not None
         if self.network.output.name == "softmax":
             codes = xp.argmax(yhat, axis=0)
-        elif self.threshold is not None:
-            codes = xp.astype(xp.only_unit(yhat) >= self.threshold, xp.int64)
-        else:
-            codes = xp.astype(xp.only_unit(yhat) > 0.5, xp.int64)
-        one = len(self.classes) == 1
-        proba = xp.ones_like(yhat) if one else probabilities(yhat, axis=1)
-        return {"label": xp.take(xp.asarray(self.classes), 0 * codes if one else codes), "probabilities": proba}
+            numbered = self.classes.dtype == np.int64 and (self.classes == np.arange(len(self.classes))).all()
+            return {"label": codes if numbered else xp.take(xp.asarray(self.classes), codes), "probabilities": yhat}
+        yes = yhat > 0.5 if self.threshold is None else yhat >= self.threshold
+        no_label, yes_label = (xp.asarray(self.classes[[i]]) for i in (0, -1))  # the same of one class
+        columns = [1 - yhat, yhat] if len(self.classes) == 2 else [xp.ones_like(yhat)]
+        proba = xp.concat([xp.expand_dims(column, axis=1) for column in columns], axis=1)
+        return {"label": xp.where(yes, yes_label, no_label), "probabilities": proba}
 
     def _inputs(self) -> list[Any]:
         if self.encoding is None:
