@@ -11,13 +11,13 @@ times in milliseconds: the median of the rounds, the least, and the CPU time of 
 --speedup gives each worker as many rows as it computes for TIMES empty rounds, and compares with one process that has
 all of them. ``efficiency`` is the share of the ideal speed-up by the clock, which needs a machine with nothing else to
 do; ``efficiency_cpu`` is the same by CPU time as if the driver worked only while no worker does, on any machine.
+Workers are started as ``client="local"`` does it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -175,13 +175,10 @@ def main() -> None:
     import distributed
 
     with (
-        distributed.LocalCluster(
-            n_workers=args.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False, direct_to_workers=True) as direct,
-        distributed.Client(cluster) as client,
-        connected(client) as workers,
+        connected("local", workers=args.workers) as workers,
+        distributed.Client(workers.client.cluster, set_as_default=False, direct_to_workers=True) as direct,
     ):
+        client = workers.client
         for name in args.only or HIDDEN:
             load = {"load": round(os.getloadavg()[0], 1)}
             if args.rounds:

@@ -13,7 +13,8 @@ from callbacks import At
 from fullbatch.errors import ArrayTypeError, InputError, TableError
 from fullbatch.fold import tree
 from fullbatch.fold.fold import Fold
-from fullbatch.sources.pieces import Block, BlockRows
+from fullbatch.sources.pieces import Block, BlockRows, as_block
+from fullbatch.steps.native import in_elements
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 da = pytest.importorskip("dask.array")
@@ -38,6 +39,18 @@ def test_an_array_of_one_partition_has_the_bits_of_this_process(client):
         np.testing.assert_array_equal(one, other)
     assert "leaves follow the partitions" in model.note_
     assert model.classes_.tolist() == ["down", "up"]
+
+
+def test_a_partition_that_begins_at_any_byte_is_copied_once_and_no_other():
+    X, y = rows()
+    raw = np.empty(X.nbytes + 8, np.uint8)
+    odd = raw[8 - raw.ctypes.data % 8 - 3 :][: X.nbytes].view(X.dtype).reshape(X.shape)
+    odd[:] = X
+    assert not odd.flags.aligned
+    block = as_block(0, odd, y, None, classify=True)
+    assert in_elements(block.X, block.X.dtype)
+    np.testing.assert_array_equal(block.X, X)
+    assert as_block(0, X, y, None, classify=True).X is X
 
 
 def test_partitions_are_leaves_of_their_own_in_their_order(client):

@@ -56,7 +56,8 @@ def as_block(number: int, X: Any, y: Any, weight: Any, classify: bool) -> Block:
                 raise InputError("its weights must be finite and not negative, one for each row.")
     except (ValueError, TypeError) as error:
         raise InputError(f"partition {number}: {error}") from None
-    return Block(np.ascontiguousarray(table), target, weight)
+    # What came through a network may begin at any byte: each iteration would copy it once more, block by block.
+    return Block(np.require(table, requirements=["C_CONTIGUOUS", "ALIGNED"]), target, weight)
 
 
 def _check_finite(name: str, table: np.ndarray) -> None:
