@@ -177,8 +177,8 @@ def test_dates_and_decimals_are_understood_and_kept(run, sales, tmp_path):
     for content, said in (
         ("day;price\n2024-02-02;4,5\n", "column 'day' must hold dates as '%d.%m.%Y', but row 1 has '2024-02-02'"),
         (
-            "day;price\n02.02.2024;4,5\n02.02.2024;1.234,5\n",
-            "column 'price' must hold numbers, but row 2 has '1.234,5'",
+            "day;price\n02.02.2024;1.234,5\n02.02.2024;1,234.5\n",
+            "column 'price' must hold numbers, but row 2 has '1,234.5'",
         ),
         ("day,price\n02.02.2024,4\n", "which separates the values"),
     ):

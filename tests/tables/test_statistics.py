@@ -44,7 +44,7 @@ def test_texts_and_their_shapes():
     assert found.kind == "text"
     assert found.shapes["number"] == Shape(2, (2, "x"))
     assert found.shapes["date"] == Shape(3, (0, "1.5"))
-    assert found.shapes["marked"].count == 4  # 1.5 too
+    assert found.shapes["marked"].count == 5  # 1.5 and 1e3 too
     assert of(["1", None, "2"]).shapes["number"] == Shape(2, None)
 
 

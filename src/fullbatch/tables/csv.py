@@ -23,7 +23,7 @@ from fullbatch.tables.indexes import NAMELESS, RowNumbers
 from fullbatch.tables.raw import USUAL_CONVENTIONS, Builder, Conventions, MissingWords, check_names, require
 from fullbatch.tables.row_numbers import rows_from
 from fullbatch.tables.rows import Rows, quotes
-from fullbatch.tables.statistics import is_number, number_of
+from fullbatch.tables.written import is_number, number_of
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 FAMILIES = {

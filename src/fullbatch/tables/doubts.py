@@ -15,6 +15,7 @@ import numpy as np
 
 from fullbatch.tables.dates import PROPOSED, fitting
 from fullbatch.tables.statistics import ColumnStatistics
+from fullbatch.tables.written import number_written
 
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawColumn
@@ -35,7 +36,7 @@ _UNITS = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanosecon
 _SHAPES = {
     "number": ("numbers", "--numeric"),
     "date": ("dates or times", None),
-    "marked": ("numbers with a comma, a currency or a percent sign", None),
+    "marked": ("numbers with a comma, a currency, a percent sign or brackets", "--numeric"),
 }
 _COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 
@@ -142,8 +143,11 @@ def _shapes(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: 
         zeros = shape == "number" and any(level[:1] == "0" and level[1:2].isdecimal() for level in counted.levels)
         if len(counted.levels) > FEW_LEVELS and not zeros:
             what = f"it is a category of {len(counted.levels):,} levels, and all of them are {called}"
+            readable = shape == "number" or all(
+                number_written(text, column.decimal) is not None for text in counted.levels
+            )
             unknown = "--date-format says how to read them" if shape == "date" else "write them in the usual form"
-            as_numbers = f"{_option(option, name)} reads them as such" if option else unknown
+            as_numbers = f"{_option(option, name)} reads them as such" if option and readable else unknown
             yield Doubt(name, None, None, what, f"{as_numbers}, {_option('--categorical', name)} is quiet about it")
             return
 
@@ -162,6 +166,9 @@ def _dates_or_commas(
         return Doubt(name, None, None, what, f"{ways} reads them, {quiet}")
     if shape == "marked" and (cure := _decimal_commas(name, column, list(counted.levels), delimiter)):
         what = "it is a category, though all of its texts are numbers with a comma before the decimals"
+        if all(number_written(text) is not None for text in counted.levels):
+            what += ", or between thousands"
+            cure = f"{cure} with decimals, {_option('--numeric', name)} with thousands"
         return Doubt(name, None, None, what, f"{cure}, {quiet}")
     return None
 

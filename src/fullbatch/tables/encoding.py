@@ -54,8 +54,9 @@ from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables import bins
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.sound import require_sound
-from fullbatch.tables.statistics import ColumnStatistics, Folding, number_of
+from fullbatch.tables.statistics import ColumnStatistics, Folding
 from fullbatch.tables.target import TargetScale
+from fullbatch.tables.written import number_of, number_written
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -721,7 +722,7 @@ def numbers_of(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> np.n
     values = column.values
     if column.levels is not None:
         _refuse_text(name, column, otherwise)
-        levels = [number_of(level, column.decimal) for level in column.levels]
+        levels = [number_written(level, column.decimal) for level in column.levels]
         values = np.array([*levels, np.nan, np.nan], np.float64)[values]
         if column.beyond is not None:
             values[column.values == len(levels) + 1] = column.beyond
@@ -742,7 +743,7 @@ def _sum(values: np.ndarray) -> float:
 
 def _refuse_text(name: str, column: RawColumn, otherwise: str = OTHERWISE) -> None:
     """TableError for the first row whose text is no number."""
-    bad = [number_of(level, column.decimal) is None for level in column.levels or ()]
+    bad = [number_written(level, column.decimal) is None for level in column.levels or ()]
     unknown = column.beyond is None and column.stray is None
     rows = np.flatnonzero(np.array([*bad, False, unknown])[column.values]).tolist()
     if column.stray is not None:

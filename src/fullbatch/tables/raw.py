@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fullbatch.errors import InputError, TableError
 from fullbatch.tables.dates import ALWAYS, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
-from fullbatch.tables.statistics import number_of
+from fullbatch.tables.written import number_of, number_written
 
 if TYPE_CHECKING:
     from fullbatch.tables.encoding import TableEncoding
@@ -315,7 +315,9 @@ class Builder:
         different, back = np.unique(positions[rows], return_inverse=True)
         texts = [str(self._dictionary[int(position)]).strip() for position in different]
         if self.readings is None:
-            numbers_so_far = all(number_of(level, self.conventions.decimal) is not None for level in self.codes or ())
+            numbers_so_far = all(
+                number_written(level, self.conventions.decimal) is not None for level in self.codes or ()
+            )
             self.readings = [*([NUMBER] if numbers_so_far else []), *self._formats()]
         wrong = np.ones(len(texts), bool)
         for reading in list(self.readings):
@@ -333,7 +335,7 @@ class Builder:
         """Numbers or seconds (k,), NaN where a text is none."""
         if reading != NUMBER:
             return seconds_of(pa.array(texts, pa.string()), reading)
-        return np.array([number_of(text, self.conventions.decimal) for text in texts], np.float64)
+        return np.array([number_written(text, self.conventions.decimal) for text in texts], np.float64)
 
     def _formats(self) -> list[str]:
         """The formats of dates that all of the texts so far have."""

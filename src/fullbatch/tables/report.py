@@ -108,6 +108,7 @@ def report(
         found = report(table.select(rows), target, task=task, categorical=categorical, numeric=numeric, binned=binned)
         return found.of_rows(rows, gaps)
     names = input_names(table, target, categorical, numeric)
+    table = replace(table, columns={name: _declared(name, one, numeric) for name, one in table.columns.items()})
     counted = {name: ColumnStatistics.of(column) for name, column in table.columns.items()}
     for name, one in counted.items():
         if one.least == -np.inf or one.greatest == np.inf:
@@ -132,6 +133,13 @@ def report(
     columns = [with_bins(one) if one.name in binned else one for one in columns]
     gone = [ColumnReport(name, "left out", why, "", 0, ()) for name, why in table.left_out.items()]
     return TableReport(table.m, (*columns, *gone), told, tuple(doubts))
+
+
+def _declared(name: str, column: RawColumn, numeric: Collection[str]) -> RawColumn:
+    """The column, numbers where it is declared to be some. TableError for the first text that is none."""
+    if column.levels is None or name not in numeric:
+        return column
+    return replace(column, values=numbers_of(name, column), levels=None, beyond=None, stray=None)
 
 
 def _binned(table: RawTable, counted: Mapping[str, ColumnStatistics], names: Sequence[str]) -> list[str]:

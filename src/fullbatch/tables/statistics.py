@@ -18,6 +18,7 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.fold.tree import Node, Tree
+from fullbatch.tables.written import is_marked, is_number
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn
@@ -28,12 +29,11 @@ LEAF = 65_536  # So many values are counted at a time where the order of their s
 WIDE = 64  # Of numbers in a larger range, levels are not kept there.
 EXACT = 2.0**53  # Up to here a float64 tells each whole number from the next.
 
-_MARKED = r"[-+(]?\s?[$€£¥]?\s?(\d{1,3}([., '’]\d{3})+|\d+)([.,]\d+)?\)?\s?[%$€£¥]?"
 _DATE = r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2}))"
 _TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?[AaPp]\.?[Mm]\.?)?(Z|\s?[-+]\d{2}:?\d{2})?"
-# What a text can be beside a level. "marked" numbers have a decimal comma, thousands, a currency or a percent sign.
-_PATTERNS = {"marked": re.compile(_MARKED), "date": re.compile(f"{_DATE}([ T]{_TIME})?|{_TIME}")}
-SHAPES = ("number", *_PATTERNS)
+_DATES = re.compile(f"{_DATE}([ T]{_TIME})?|{_TIME}")
+# What a text can be beside a level. "marked" numbers are those that ``number_written`` reads by either decimal mark.
+SHAPES = ("number", "marked", "date")
 
 
 @dataclass(frozen=True)
@@ -230,32 +230,13 @@ def _of_codes(column: RawColumn) -> ColumnStatistics:
     if column.kind == "text":
         has_shape: dict[str, Callable[[str], Any]] = {
             "number": partial(is_number, decimal=column.decimal),
-            **_HAS_SHAPE,
+            "marked": is_marked,
+            "date": _DATES.fullmatch,
         }
         shapes = {shape: _shape(has, column, counts) for shape, has in has_shape.items()}
     return ColumnStatistics(
         m, missing, column.kind, levels=kept, beyond=beyond, unread=unread, shapes=shapes, counting=False
     )
-
-
-def number_of(text: str | bool, decimal: str = ".") -> float | None:
-    """The number that a text is, as Python reads it, but with this decimal mark; None: it is none."""
-    if isinstance(text, str) and decimal != ".":
-        if "." in text:
-            return None
-        text = text.replace(decimal, ".")
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def is_number(text: str, decimal: str = ".") -> bool:
-    """Whether a text is a number."""
-    return number_of(text, decimal) is not None
-
-
-_HAS_SHAPE: dict[str, Callable[[str], Any]] = {shape: pattern.fullmatch for shape, pattern in _PATTERNS.items()}
 
 
 def _shape(has: Callable[[str], Any], column: RawColumn, counts: Sequence[int]) -> Shape:
