@@ -337,9 +337,8 @@ void backward_nonzero(
 
 // Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
 // asked for while the one before is read, and comes during its computing. A narrow layer computes so little that it reads
-// nearly without a pause, and rows that follow one another are asked for by the processor itself. A logistic regression of 4
-// million rows on two cores of a quiet Zen 4 took 17.3 ms with this and 18.0 without on AVX-512, 17.6 and 17.0 on AVX2; four
-// rows at a time in place of a vector of them took 16.5. Into the nearest cache others were slower too.
+// nearly without a pause, and rows that follow one another are asked for by the processor itself: to ask for them once more
+// takes a logistic regression a twentieth longer, and into the nearest cache a quarter.
 template <class T>
 FB_INLINE void fetch(const T* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache
@@ -357,20 +356,23 @@ void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t ro
         const bool whole = v < vectors - 1 || (FB_VECTOR_BYTES < 64 && tail == lanes);  // AVX-512 reads both alike
         return whole ? loadu(a + v * lanes) : load_first(a + v * lanes, tail);
     };
+    constexpr int TOGETHER = 4;
     int64_t e = 0;
-    for (; e + lanes <= rows; e += lanes) {
+    for (; e + TOGETHER <= rows; e += TOGETHER) {
         const T* a = in.p + e * in.step;
         if (CUT && e < in.ahead) {
-            const int64_t next = smaller(lanes, in.ahead - e);
+            const int64_t next = smaller(TOGETHER, in.ahead - e);
 #pragma GCC unroll 1
             for (int64_t r = 0; r < next; r++) fetch(a + (rows + r) * in.step, n);
         }
-        const auto dot = [&](int r) __attribute__((always_inline)) {
-            V<T> s = {};
-            for (int v = 0; v < vectors; v++) s = fma(load(w + v * lanes), row(a + r * in.step, v), s);
-            return s;
-        };
-        store(z + e, sums_of_each(dot, V<T>{}) + broadcast(b));
+        V<T> s[TOGETHER] = {};
+        for (int v = 0; v < vectors; v++) {
+            const V<T> weights = load(w + v * lanes);
+#pragma GCC unroll 4
+            for (int r = 0; r < TOGETHER; r++) s[r] = fma(weights, row(a + r * in.step, v), s[r]);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < TOGETHER; r++) z[e + r] = sum(s[r]) + b;
     }
     for (; e < rows; e++) {
         V<T> s = {};
@@ -387,63 +389,22 @@ void dot_products(const Layer<T>& layer, const T* w, T b, Rows<T> in, int64_t ro
     else dot_products<T, CUT, 0>(layer, w, b, in, rows, z);
 }
 
-// Adds vectors as ``sum`` adds the lanes of one: halves first.
-template <class T, int COUNT = vec<T>::lanes>
-FB_INLINE V<T> sum_of_all(V<T>* parts) {
-#pragma GCC unroll 4
-    for (int half = COUNT / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-        for (int r = 0; r < half; r++) parts[r] += parts[r + half];
-    }
-    return parts[0];
-}
-
-// The same of a tile that lies by feature, to the bit: what one lane adds for one example there, a vector adds for as many
-// examples as it has lanes here. So X may lie by rows or by columns.
-template <class T>
-void dot_products_by_feature(const Layer<T>& layer, const T* w, T b, Rows<T> in, T* z) {
-    constexpr int lanes = vec<T>::lanes;
-    for (int e = 0; e < TILE; e += lanes) {
-        V<T> parts[lanes] = {};
-        for (int v = 0; v < layer.vectors; v++) {
-            const int64_t first = int64_t(v) * lanes, left = layer.inputs - first;
-            const T* x = in.p + first * in.step + e;
-#pragma GCC unroll 16
-            for (int r = 0; r < lanes; r++, x += in.step) {
-                if (r >= left) break;
-                parts[r] = fma(broadcast(w[first + r]), load(x), parts[r]);
-            }
-        }
-        store(z + e, sum_of_all<T>(parts) + broadcast(b));
-    }
-}
-
 template <class T>
 void forward_narrow(const Layer<T>& layer, Rows<T> in, T* Z, int64_t rows) {
     for (int64_t j = 0; j < layer.units; j++) {
         const T* w = layer.W + j * layer.vectors * vec<T>::lanes;
         T* z = Z + j * TILE;
-        if (in.layout == BY_FEATURE) dot_products_by_feature(layer, w, layer.b[j], in, z);
-        else if (in.layout == IN_PLACE) dot_products<T, true>(layer, w, layer.b[j], in, rows, z);
+        if (in.layout == IN_PLACE) dot_products<T, true>(layer, w, layer.b[j], in, rows, z);
         else dot_products<T, false>(layer, w, layer.b[j], in, rows, z);
     }
 }
 
-// How many sums of its own a tile has for an input: of examples e, e + ADDENDS, ... one. They do not wait for one another, and
-// are as many as two vectors of inputs leave registers for.
-template <class T>
-constexpr int ADDENDS = vec<T>::lanes < 8 ? vec<T>::lanes : 8;
-
-template <class T>
-struct addends_of {
-    typedef T type __attribute__((vector_size(ADDENDS<T> * sizeof(T))));
-};
-
-// sums += dz A for one tile of examples, of vectors first ... last of the inputs. The examples are added as the lanes of a
-// vector of ADDENDS of them would be, so that a tile that lies by feature gives the same bits.
+// sums += dz A for one tile of examples, of vectors first ... last of the inputs. Each has two sums, of the even and of the odd
+// examples, for the adds of one wait for one another. With eight the loads of a tile were made by so many instructions that the
+// processor no longer saw by itself what is read next: a sixth longer.
 template <class T, bool CUT, int VN>
 FB_INLINE void add_outer(const Layer<T>& layer, Rows<T> in, const T* dz, int64_t rows, int first, T* sums) {
-    constexpr int lanes = vec<T>::lanes, parts = ADDENDS<T>;
+    constexpr int lanes = vec<T>::lanes;
     const int64_t left = layer.inputs - int64_t(first + VN - 1) * lanes;
     const int tail = int(left < lanes ? left : lanes);
     const auto vector = [&](const T* a, int v) __attribute__((always_inline)) {
@@ -451,24 +412,17 @@ FB_INLINE void add_outer(const Layer<T>& layer, Rows<T> in, const T* dz, int64_t
         const bool whole = v < VN - 1 || (FB_VECTOR_BYTES < 64 && tail == lanes);  // AVX-512 reads both alike
         return whole ? loadu(a + (first + v) * lanes) : load_first(a + (first + v) * lanes, tail);
     };
-    V<T> s[VN][parts] = {};
+    V<T> even[VN] = {}, odd[VN] = {};
     const T* a = in.p;
     int64_t e = 0;
-    for (; e + parts <= rows; e += parts) {
-#pragma GCC unroll 8
-        for (int r = 0; r < parts; r++, a += in.step) {
-            const V<T> d = broadcast(dz[e + r]);
-            for (int v = 0; v < VN; v++) s[v][r] = fma(d, vector(a, v), s[v][r]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < parts; r++, a += in.step) {
-        if (e + r >= rows) break;
-        for (int v = 0; v < VN; v++) s[v][r] = fma(broadcast(dz[e + r]), vector(a, v), s[v][r]);
+    for (; e + 2 <= rows; e += 2, a += 2 * in.step) {
+        for (int v = 0; v < VN; v++) even[v] = fma(broadcast(dz[e]), vector(a, v), even[v]);
+        for (int v = 0; v < VN; v++) odd[v] = fma(broadcast(dz[e + 1]), vector(a + in.step, v), odd[v]);
     }
     for (int v = 0; v < VN; v++) {
+        if (e < rows) even[v] = fma(broadcast(dz[e]), vector(a, v), even[v]);
         T* to = sums + (first + v) * lanes;
-        store(to, load(to) + sum_of_all<T, parts>(s[v]));
+        store(to, load(to) + (even[v] + odd[v]));
     }
 }
 
@@ -479,17 +433,6 @@ void weights_narrow(const Layer<T>& layer, Rows<T> in, const T* dZ, int64_t rows
     for (int64_t j = 0; j < layer.units; j++) {
         const T* dz = dZ + j * TILE;
         T* sums = dW + j * layer.vectors * lanes;
-        if (in.layout == BY_FEATURE) {
-            const int64_t stop = layer.inputs < int64_t(last) * lanes ? layer.inputs : int64_t(last) * lanes;
-            for (int64_t i = int64_t(first) * lanes; i < stop; i++) {
-                using Part = typename addends_of<T>::type;
-                Part s = {};
-                for (int e = 0; e < TILE; e += ADDENDS<T>)
-                    s = fma(load_as<Part>(dz + e), load_as<Part>(in.p + i * in.step + e), s);
-                sums[i] += sum_of<T, sizeof s>(&s);
-            }
-            continue;
-        }
         int v = first;
         for (; v + 2 <= last; v += 2) {
             if (in.layout == IN_PLACE) add_outer<T, true, 2>(layer, in, dz, rows, v, sums);

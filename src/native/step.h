@@ -178,7 +178,7 @@ FB_INLINE void copy_row(const T* x, int64_t x_feature, int64_t n, T* to) {
 // X of the examples first ... first + rows. A wide layer reads it many times, so it is copied: rows of the caller's array
 // may lie so far apart that they share a cache set, and their ends are not filled up with zeros. Of a table of columns the
 // tile keeps that order. A narrow layer reads it twice for each of its few units: the copy would take a third of its time.
-// A layer that takes tiles gets rows from both.
+// A layer that takes tiles gets rows from both, and so does a narrow one there.
 template <class T>
 Rows<T> read_tile(const fb_examples* from, const Layer<T>& layer, int64_t first, int64_t rows, T* tile) {
     const int64_t n = layer.inputs;
@@ -189,11 +189,10 @@ Rows<T> read_tile(const fb_examples* from, const Layer<T>& layer, int64_t first,
     const int64_t next = smaller(TILE, from->m - first - rows);  // examples
     if (narrow && from->x_feature == 1 && !by_feature) {
         Rows<T> in_place = {X, from->x_example, IN_PLACE};
-        // A processor sees by itself that one row comes after the other, but not as far ahead as the wider vectors read.
-        in_place.ahead = from->x_example == n && FB_VECTOR_BYTES < 64 ? 0 : next;
+        in_place.ahead = from->x_example == n ? 0 : next;
         return in_place;
     }
-    if (by_feature && layer.pile != nullptr) {
+    if (by_feature && (narrow || layer.pile != nullptr)) {
         turn_columns(X, from->x_feature, n, rows, tile, row_step<T>(n));
         for (int64_t i = 0; i < n; i++) fetch(X + i * from->x_feature + rows, next);
         return {tile, row_step<T>(n), BY_EXAMPLE};

@@ -158,11 +158,21 @@ void scale_turned(const Layer<T>& layer, const T* factors) {
     }
 }
 
-// Rows of a tile from the columns of a table.
+// Rows of a tile from the columns of a table, filled up to whole vectors with zeros.
 template <class T>
 void turn_columns(const T* X, int64_t x_feature, int64_t n, int64_t rows, T* to, int64_t step) {
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t e = 0; e < rows; e++) to[e * step + i] = X[i * x_feature + e];
+    constexpr int lanes = vec<T>::lanes;
+    for (int64_t i = 0; i < n; i += lanes) {
+        for (int64_t e = 0; e < rows; e += lanes) {
+            const int width = int(smaller(lanes, n - i)), height = int(smaller(lanes, rows - e));
+            V<T> square[lanes];
+            for (int k = 0; k < lanes; k++) {
+                const T* x = X + (i + k) * x_feature + e;
+                square[k] = k >= width ? V<T>{} : height == lanes ? loadu(x) : load_first(x, height);
+            }
+            transpose(square);
+            for (int k = 0; k < height; k++) store(to + (e + k) * step + i, square[k]);
+        }
     }
 }
 

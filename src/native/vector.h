@@ -222,49 +222,43 @@ FB_INLINE T sum_of(const void* v) {
 FB_INLINE float sum(V<float> v) { return sum_of<float, sizeof v>(&v); }
 FB_INLINE double sum(V<double> v) { return sum_of<double, sizeof v>(&v); }
 
-// Of as many vectors as one has lanes, each with the same bits. ``of(i)`` makes the i-th when it is wanted: two at a time.
-#if defined(__AVX512F__)
-template <class Vector>
-FB_INLINE V<float> sums_of_each(Vector of, V<float>) {
-    constexpr __mmask16 all = 0xffff;
-    V<float> x[4];  // of four vectors, four lanes each: 0, 2, 1, 3
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        V<float> y[2];  // of two, eight lanes each
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k++) {
-            const __m512 a = of(4 * i + 2 * k), b = of(4 * i + 2 * k + 1);
-            y[k] =
-                V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0x44)) + V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0xee));
-        }
-        const __m512 a = y[0], b = y[1];
-        x[i] = V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0x88)) + V<float>(_mm512_maskz_shuffle_f32x4(all, a, b, 0xdd));
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {  // of eight, two each
-        const __m512 a = x[2 * i], b = x[2 * i + 1];
-        x[i] = V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0x44)) + V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0xee));
-    }
-    const __m512 a = x[0], b = x[1];
-    const V<float> sums =
-        V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0x88)) + V<float>(_mm512_maskz_shuffle_ps(all, a, b, 0xdd));
-    const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return V<float>(_mm512_maskz_permutexvar_ps(all, in_order, __m512(sums)));
-}
-#else
-template <class Vector>
-FB_INLINE V<float> sums_of_each(Vector of, V<float> sums) {
-    for (int i = 0; i < vec<float>::lanes; i++) sums[i] = sum(of(i));
-    return sums;
-}
+// As many vectors as one has lanes: the rows for the columns. Number 2 i and 2 i + 1 become what two rows have, half a square
+// apart, one from each in turn; once for each bit of a place.
+#if defined(__clang__)
+#define FB_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else  // GCC has the other one from 12 on
+#define FB_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a < b){__VA_ARGS__})
 #endif
-template <class Vector>
-FB_INLINE V<double> sums_of_each(Vector of, V<double> sums) {
-    for (int i = 0; i < vec<double>::lanes; i++) sums[i] = sum(of(i));
-    return sums;
+template <class Vec>
+FB_INLINE void interleave(Vec a, Vec b, Vec* to) {
+    constexpr int lanes = sizeof(Vec) / sizeof(a[0]);
+    if constexpr (lanes == 2) {
+        to[0] = FB_SHUFFLE(a, b, 0, 2);
+        to[1] = FB_SHUFFLE(a, b, 1, 3);
+    } else if constexpr (lanes == 4) {
+        to[0] = FB_SHUFFLE(a, b, 0, 4, 1, 5);
+        to[1] = FB_SHUFFLE(a, b, 2, 6, 3, 7);
+    } else {
+        static_assert(lanes == 8);
+        to[0] = FB_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        to[1] = FB_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+}
+#undef FB_SHUFFLE
+template <class Vec>
+FB_INLINE void transpose(Vec* x) {
+    constexpr int lanes = sizeof(Vec) / sizeof(x[0][0]);
+#pragma GCC unroll 4
+    for (int bit = 1; bit < lanes; bit *= 2) {
+        Vec y[lanes];
+#pragma GCC unroll 8
+        for (int i = 0; i < lanes / 2; i++) interleave(x[i], x[i + lanes / 2], y + 2 * i);
+#pragma GCC unroll 8
+        for (int i = 0; i < lanes; i++) x[i] = y[i];
+    }
 }
 
-// 16 by 16 numbers, the rows for the columns.
+// The same of 16 by 16 numbers.
 #if defined(__AVX512F__)
 FB_INLINE void transpose(V<float>* x) {
     V<float> y[16];

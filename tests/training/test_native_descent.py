@@ -12,10 +12,12 @@ import fullbatch as fb
 from conftest import ISAS, use
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import NonFiniteError
+from fullbatch.fold import fold as fold_module
+from fullbatch.fold import tree as tree_module
 from fullbatch.fold.fold import Fold
 from fullbatch.fold.tree import Node, Tree
 from fullbatch.machine import native_library
-from fullbatch.sources import Dense, Examples
+from fullbatch.sources import Dense, Examples, OneHot
 from fullbatch.steps.native import NativeBlocks, NativeStep
 from fullbatch.training.objective import Objective
 from reference import problem
@@ -107,11 +109,13 @@ def test_what_lies_otherwise_has_the_same_outcome(wrong, runs):
         assert both(runs, fb.Network(SIZES, output="softmax"), params, X, Y, **settings)[1] == 0
 
 
-@pytest.mark.parametrize(("m", "threads", "calls"), [(300, 1, 1), (40_000, 2, 2), (40_000, 1, 1)])
+@pytest.mark.parametrize(("m", "threads", "calls"), [(300, 1, 1), (40_000, 2, 2), (40_000, 1, 2)])
 def test_small_gradients_are_one_call_of_c_to_the_bit(m, threads, calls, monkeypatch):
     made = []
-    plain = NativeBlocks.gradient
-    monkeypatch.setattr(NativeBlocks, "gradient", lambda self, *args: made.append(0) or plain(self, *args))
+    plain = NativeBlocks.gradients
+    monkeypatch.setattr(
+        NativeBlocks, "gradients", lambda self, *args: made.append(len(self.calls)) or plain(self, *args)
+    )
     params, X, Y = problem(SIZES, m, "softmax", dtype="float32")
     weight, theta = np.random.default_rng(1).random(m).astype("float32"), theta_of(params)
     with Fold(fb.Network(SIZES, output="softmax"), Examples(Dense(X), Dense(Y), weight), threads=threads) as fold:
@@ -120,10 +124,55 @@ def test_small_gradients_are_one_call_of_c_to_the_bit(m, threads, calls, monkeyp
             found = fold.gradient(theta)
             assert found.vector.tobytes() == expected.vector.tobytes()
             assert (found.loss, found.weight) == (expected.loss, expected.weight)
-        assert len(made) == calls
+        assert made == [1] * calls
         fold.gradient(theta, slice(0, 100))
         fold.rest()
         assert fold.gradient(theta).vector.tobytes() == expected.vector.tobytes()
+
+
+@pytest.mark.parametrize(("together", "calls"), [(1, 6), (2, 3), (4, 2), (8, 1)])
+@pytest.mark.parametrize("layout", ["rows", "columns", "backwards"])
+def test_a_large_gradient_is_a_few_calls_of_c_to_the_bit(together, calls, layout, monkeypatch):
+    """Of leaves of 256 examples, so many in a call; the last leaf and the last call are not full."""
+    monkeypatch.setattr(tree_module, "MOST_EXAMPLES", 256)
+    monkeypatch.setattr(fold_module, "NATIVE_LIMIT", together * 256 * (3 * 40 + 40 * 2))
+    monkeypatch.setattr(fold_module, "FEWEST", 1)
+    made = []
+    plain = NativeBlocks.gradients
+    monkeypatch.setattr(
+        NativeBlocks, "gradients", lambda self, *args: made.append(len(self.calls)) or plain(self, *args)
+    )
+    params, X, Y = problem(SIZES, 5 * 256 + 77, "softmax", dtype="float32")
+    weight, theta = np.random.default_rng(1).random(X.shape[1]).astype("float32"), theta_of(params)
+    X = {"rows": np.asfortranarray(X), "columns": np.ascontiguousarray(X), "backwards": X[:, ::-1].copy()[:, ::-1]}[
+        layout
+    ]
+    for threads in (1, 2):
+        with Fold(fb.Network(SIZES, output="softmax"), Examples(Dense(X), Dense(Y), weight), threads=threads) as fold:
+            expected = fold._tree("gradient", theta, None).total()
+            found = fold.gradient(theta)
+            assert found.vector.tobytes() == expected.vector.tobytes()
+            assert (found.loss, found.weight) == (expected.loss, expected.weight)
+    assert made == [calls, calls]
+
+
+@pytest.mark.parametrize(("made", "ready"), [(2**24, True), (0, False)])
+def test_classes_become_ones_and_zeros_as_a_whole_only_where_these_are_few(made, ready, monkeypatch):
+    monkeypatch.setattr(fold_module, "MADE", made)
+    params, X, Y = problem(SIZES, 3000, "softmax", dtype="float32")
+    theta = theta_of(params)
+    for target in (Dense(Y), OneHot(Y.argmax(axis=0), 2, np.dtype("float32"))):
+        with Fold(fb.Network(SIZES, output="softmax"), Examples(Dense(X), target), threads=2) as fold:
+            expected = fold._tree("gradient", theta, None).total()
+            assert (fold.in_calls(2) is not None) == (ready or isinstance(target, Dense))
+            assert fold.gradient(theta).vector.tobytes() == expected.vector.tobytes()
+
+
+def test_long_blocks_are_not_held_together_by_a_call():
+    """Threads would wait for one another at the end of each."""
+    like = Dense(np.broadcast_to(np.float32(0), (300, 200_000)))
+    with Fold(fb.Network([300, 2000, 1]), Examples(like, Dense(np.zeros((1, 200_000), "float32"))), threads=2) as fold:
+        assert fold.in_calls(2) is None
 
 
 # --- Estimators -----------------------------------------------------------------------------------------------------
@@ -238,7 +287,8 @@ def test_ctrl_c_ends_a_run(runs):
 def test_blocks_are_added_as_the_fold_adds_them(leaves):
     params, X, Y = problem(SIZES, 90, "softmax")
     network, theta, count = fb.Network(SIZES, output="softmax"), theta_of(params), leaves[-1]
-    parts = [(X[:, 10 * i : 10 * i + 10], Y[:, 10 * i : 10 * i + 10], None) for i in range(count)]
+    starts = [10 * i for i in range(count + 1)]
+    parts = [(X[:, i : i + 10], Y[:, i : i + 10], None) for i in starts[:-1]]
     steps = [NativeStep(network, X, 10) for _ in range(2)]
     steps[0].load(theta)
     tree = Tree()
@@ -249,8 +299,10 @@ def test_blocks_are_added_as_the_fold_adds_them(leaves):
             total = block if total is None else total + block
         tree.add(Node(k, 1, total))
     expected = tree.total()
+    X, Y = X[:, : 10 * count], Y[:, : 10 * count]
     for threads in (1, 2):
-        total = NativeBlocks(steps, parts, leaves).gradient(theta, threads)
+        (first, together, total), *more = NativeBlocks(steps, X, Y, None, starts, leaves, 8).gradients(theta, threads)
+        assert (first, together, more) == (0, len(leaves) - 1, [])
         assert total.vector.tobytes() == expected.vector.tobytes()
         assert (total.loss, total.weight) == (expected.loss, expected.weight)
 
@@ -259,15 +311,21 @@ def test_wrong_calls_are_refused():
     params, X, Y = problem(SIZES, 70, "softmax")
     network, theta = fb.Network(SIZES, output="softmax"), theta_of(params)
     step = NativeStep(network, X, 70)
-    blocks = NativeBlocks([step], [(X, Y, None)], [0, 1])
+    blocks = NativeBlocks([step], X, Y, None, [0, 70], [0, 1], 1)
+    ((_, _, total),) = blocks.gradients(theta, 1)
     with Objective(network, Examples(Dense(X), Dense(Y))) as objective:
-        assert objective.cost_and_gradient(theta)[1].tobytes() == (blocks.gradient(theta, 1).vector / 70).tobytes()
+        assert objective.cost_and_gradient(theta)[1].tobytes() == (total.vector / 70).tobytes()
     settings = {"tol": 0.0, "last": np.inf, "seconds": 1.0}
     for wrong in (native_library.Rule(kind=3), native_library.Rule(kind=-1), native_library.Rule(fixed_biases=1)):
         with pytest.raises(ValueError, match="refused"):
             blocks.descend(wrong, (theta,), 1.0, 1, **settings)
+    (_, _, right) = blocks.calls[0]
     for leaves in ([0, 0], [1, 1], [0, 1, 1]):
+        bounds = np.array(leaves, np.int64)
+        wrong = native_library.Blocks(right.examples, bounds.ctypes.data, len(leaves) - 1, right.work)
+        blocks.calls[0] = (0, 1, wrong)
         with pytest.raises(ValueError, match="refused"):
-            NativeBlocks([step], [(X, Y, None)], leaves).gradient(theta, 1)
+            list(blocks.gradients(theta, 1))
+    other = NativeBlocks([step, NativeStep(fb.Network([3, 2]), X, 70)], X, Y, None, [0, 70], [0, 1], 1)
     with pytest.raises(ValueError, match="refused"):
-        NativeBlocks([step, NativeStep(fb.Network([3, 2]), X, 70)], [(X, Y, None)], [0, 1]).gradient(theta, 2)
+        list(other.gradients(theta, 2))

@@ -203,6 +203,20 @@ class Plan:
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, Sequence[Block]] = (0, [])
 
+    def edges(self) -> tuple[list[int], list[int]]:
+        """Where the blocks of all examples begin, and with which of them the leaves do; both with the end as well."""
+        blocks = self.blocks()
+        of_leaf = blocks.edges if isinstance(blocks, OfLeaves) else []
+        full = range(blocks.leaves if isinstance(blocks, OfLeaves) else 0)
+        rest = blocks.rest if isinstance(blocks, OfLeaves) else blocks
+        starts = [leaf * self.leaf + start for leaf in full for start in of_leaf[:-1]]
+        leaves = [leaf * (len(of_leaf) - 1) for leaf in full]
+        for index, block in enumerate(rest, len(starts)):
+            if not leaves or block.leaf == len(leaves):
+                leaves.append(index)
+            starts.append(block.where.start)
+        return [*starts, self.m], [*leaves, len(starts)]
+
     def are_all(self, where: Where) -> bool:
         """Whether these are all examples, in their order."""
         return where is None or (isinstance(where, slice) and (where.start, where.stop) == (0, self.m))

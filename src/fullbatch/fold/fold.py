@@ -16,7 +16,7 @@ from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.errors import InputError
-from fullbatch.fold.blocks import Plan, multiply_adds
+from fullbatch.fold.blocks import NATIVE_LIMIT, Plan, multiply_adds
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
 from fullbatch.fold.tree import Node, Tree, in_leaves
@@ -31,7 +31,10 @@ from fullbatch.steps.native import NativeBlocks, NativeStep
 if TYPE_CHECKING:
     from fullbatch.fold.cluster import OnCluster, ShardPlan
 
-SMALL = 2**28  # multiply-adds forward, some 10 ms: beyond it the interpreter does not show, and Ctrl-C would wait
+# Leaves in a call of the native step for blocks that lie in memory. Where it would have fewer, and is not the only one,
+# blocks are so long that the interpreter between them does not show, and threads would wait for one another at its end.
+FEWEST = 8
+MADE = 2**24  # numbers of a Y that does not lie in memory, and is made as a whole for them
 
 
 class Fold:
@@ -136,20 +139,24 @@ class Fold:
 
         dropout : of these examples as one batch; for a fold that was made for it
         """
-        if dropout is None and (blocks := self._small(where)) is not None:
-            return blocks.gradient(theta, self.threads)
+        if dropout is None and (blocks := self._ready(where)) is not None:
+            tree = Tree()
+            # The last call's leaves may be no power of two: they are what is left over, added from the smallest up.
+            for first, leaves, part in blocks.gradients(theta, self.threads):
+                tree.add(Node(first, leaves, part))
+            of_calls: GradientSum = tree.total()
+            return of_calls
         total: GradientSum = self._tree("gradient", theta, where, dropout=dropout).total()
         return total
 
-    def _small(self, where: Where) -> NativeBlocks | None:
-        """All blocks for one call of the native step, where the interpreter's time for each of them would show."""
+    def _ready(self, where: Where) -> NativeBlocks | None:
+        """All blocks for calls of the native step: the interpreter's time for each of them would show."""
         if self.step_name != NativeStep.name or not isinstance(self.plan, Plan) or not self.plan.are_all(where):
             return None
         if self._blocks is None and self._gradients < 2:
             self._gradients += 1  # to make ready for a single block takes longer than one gradient saves by it
-            work = self.examples.m * multiply_adds(self.network)
-            if work <= SMALL and (self._gradients > 1 or self.threads > 1):
-                self._blocks, self._gradients = self.in_one_call(self.threads), 2
+            if self._gradients > 1 or len(self.plan.blocks()) > 1:
+                self._blocks, self._gradients = self.in_calls(self.threads), 2
         return self._blocks
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
@@ -169,22 +176,26 @@ class Fold:
         loss, weight = self._tree("cost", theta, where).total()
         return loss, weight
 
-    def in_one_call(self, threads: int) -> NativeBlocks | None:
-        """All blocks as the native step sums them in one call, where they are few and lie in memory; else None."""
-        engine = self.engine
-        if self.step_name != NativeStep.name or not isinstance(engine, OnThreads):
+    def in_calls(self, threads: int) -> NativeBlocks | None:
+        """All blocks as the native step sums them in a few calls, or in one, where they lie in memory; else None."""
+        engine, plan = self.engine, self.plan
+        if self.step_name != NativeStep.name or not isinstance(engine, OnThreads) or not isinstance(plan, Plan):
             return None
-        blocks, layout = self.plan.blocks(), in_memory(self.examples.X)
-        if layout is None or layout.numbers is None or layout.codes is not None or layout.through is not None:
+        Y = self.examples.Y
+        if Y is None or not _lie(self.examples.X) or (not _lie(Y) and Y.n * Y.m > MADE):
             return None
-        if self.examples.Y is None or not NativeBlocks.fit(self.network, len(blocks)):
+        starts, leaves = plan.edges()
+        together, work = 1, min(plan.leaf, plan.m) * multiply_adds(self.network)
+        while 2 * together * work <= NATIVE_LIMIT and NativeBlocks.fit(self.network, 2 * together * leaves[1]):
+            together *= 2
+        too_long = work > NATIVE_LIMIT or not NativeBlocks.fit(self.network, leaves[1])
+        if too_long or together < min(len(leaves) - 1, FEWEST):
             return None
-        workers = engine.workers(min(threads, len(blocks)))
-        parts = [workers[0].read(block.where) for block in blocks]
-        if not all(NativeBlocks.in_place(*part, workers[0].step.dtype) for part in parts):
+        workers = engine.workers(min(threads, len(starts) - 1))
+        X, Y, weight = workers[0].read(slice(0, plan.m))
+        if not NativeBlocks.in_place(X, Y, weight, workers[0].step.dtype):
             return None
-        leaves = [0, *(i + 1 for i, block in enumerate(blocks) if block.last)]
-        return NativeBlocks([worker.step for worker in workers], parts, leaves)
+        return NativeBlocks([worker.step for worker in workers], X, Y, weight, starts, leaves, together)
 
     def _tree(
         self, operation: Operation, theta: Any, where: Where, first: int = 0, dropout: Dropout | None = None
@@ -219,3 +230,9 @@ class Fold:
 
         self.engine.run("predict", theta, self.plan.blocks(), keep)
         return out[0] if len(out) == 1 else arrays.namespace(*out).concat(out, axis=-1)
+
+
+def _lie(source: Columns) -> bool:
+    """Whether a source's numbers lie in memory, all of them and no others."""
+    layout = in_memory(source)
+    return layout is not None and layout.numbers is not None and layout.codes is None and layout.through is None

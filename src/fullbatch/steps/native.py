@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -127,36 +127,54 @@ class NativeStep:
 
 
 class NativeBlocks:
-    """Blocks of examples as they lie in memory, all summed in one call of C: what a fold of short blocks is.
+    """Blocks of examples as they lie in memory, summed in one call of C or in a few.
 
-    steps : one for each thread;  parts : X, Y and the weights or None of each block, as C can take them (``in_place``)
+    steps : one for each thread;  X, Y, weight : of all examples, as C can take them (``in_place``)
+    starts : where block k begins: with example starts[k]; the last number is how many examples there are
     leaves : where leaf k begins: with block leaves[k]; the last number is how many blocks there are
+    together : the leaves of a call, a power of two
     """
 
-    MOST = 64  # blocks: each has a gradient of its own
-    BYTES = 2**23  # of all their gradients
+    BYTES = 2**23  # of the gradients of a call: each of its blocks has one
 
     def __init__(
-        self, steps: Sequence[NativeStep], parts: Sequence[tuple[Any, Any, Any]], leaves: Sequence[int]
-    ) -> None:
-        first = steps[0]
-        self.steps, self.network, self.dtype, self.size = tuple(steps), first.network, first.dtype, first.size
-        self.library = first.library
+        self, steps: Sequence[NativeStep], X: Any, Y: Any, weight: Any,
+        starts: Sequence[int], leaves: Sequence[int], together: int,
+    ) -> None:  # fmt: skip
+        step = steps[0]
+        self.steps, self.network, self.dtype, self.size = tuple(steps), step.network, step.dtype, step.size
+        self.library = step.library
         self.handles = (ctypes.c_void_p * len(steps))(*(step.handle for step in steps))
-        blocks = (Block * len(parts))()
-        self.kept: list[Any] = []  # what C looks at
-        for block, (X, Y, weight) in zip(blocks, parts, strict=True):
-            block.m = X.shape[1]
-            self.kept += put_X(block, X, self.dtype, self.network.sizes[0])
-            self.kept += put_targets(block, Y, weight, self.dtype, (self.network.sizes[-1], block.m))
-        starts, work = np.array(leaves, np.int64), np.empty((2 + self.size) * len(parts) + self.size)
-        self.blocks = Blocks(ctypes.addressof(blocks), starts.ctypes.data, len(starts) - 1, work.ctypes.data)
-        self.kept += [blocks, starts, work]
+        whole, edges = Block(m=X.shape[1]), np.array(starts, np.int64)
+        self.kept: list[Any] = put_X(whole, X, self.dtype, self.network.sizes[0])  # what C looks at
+        self.kept += put_targets(whole, Y, weight, self.dtype, (self.network.sizes[-1], whole.m))
+        examples = np.repeat(np.frombuffer(bytes(whole), np.dtype(Block)), len(edges) - 1)
+        pointers = [
+            ("X", "x_example"),
+            ("Y", "y_example"),
+            *([("weight", "weight_example")] if weight is not None else []),
+        ]
+        for pointer, stride in pointers:
+            examples[pointer] = getattr(whole, pointer) + edges[:-1] * (self.dtype.itemsize * getattr(whole, stride))
+        examples["m"] = np.diff(edges)
+        last = len(leaves) - 1
+        firsts = range(0, last, together)
+        longest = max(leaves[min(first + together, last)] - leaves[first] for first in firsts)
+        work = np.empty((2 + self.size) * longest + self.size)
+        # Of each call the first leaf, how many it has, and its blocks as C sees them.
+        self.calls: list[tuple[int, int, Blocks]] = []
+        for first in firsts:
+            bounds = np.array(leaves[first : first + together + 1], np.int64)
+            blocks, held = examples[bounds[0] :], len(bounds) - 1
+            bounds -= bounds[0]
+            self.calls.append((first, held, Blocks(blocks.ctypes.data, bounds.ctypes.data, held, work.ctypes.data)))
+            self.kept.append(bounds)
+        self.kept += [examples, work]
 
     @classmethod
     def fit(cls, network: Network, blocks: int) -> bool:
-        """Whether so many blocks are few enough."""
-        return blocks <= cls.MOST and 8 * blocks * count(network.sizes) <= cls.BYTES
+        """Whether so many blocks are few enough for a call."""
+        return 8 * blocks * count(network.sizes) <= cls.BYTES
 
     @staticmethod
     def in_place(X: Any, Y: Any, weight: Any, dtype: np.dtype) -> bool:
@@ -164,26 +182,30 @@ class NativeBlocks:
         given = [array for array in (X, Y, weight) if array is not None]
         return all(isinstance(array, np.ndarray) and in_elements(array, dtype) for array in given)
 
-    def gradient(self, theta: Any, threads: int) -> GradientSum:
-        """The sum over all blocks, as the fold adds it."""
-        theta, vector = np.ascontiguousarray(theta, self.dtype), np.empty(self.size)
+    def gradients(self, theta: Any, threads: int) -> Iterator[tuple[int, int, GradientSum]]:
+        """Of each call its first leaf, how many it has, and the sum over them as the fold adds it."""
+        theta = np.ascontiguousarray(theta, self.dtype)
         loss, weight = ctypes.c_double(), ctypes.c_double()
-        failed = self.library.fb_blocks_gradient(
-            self.handles,
-            min(threads, len(self.steps)),
-            self.blocks,
-            theta.ctypes.data,
-            vector.ctypes.data,
-            loss,
-            weight,
-        )
-        NativeStep.check(failed, [])
-        return GradientSum(np.float64(loss.value), vector, weight.value, self.network.sizes)
+        for first, leaves, blocks in self.calls:
+            vector = np.empty(self.size)
+            failed = self.library.fb_blocks_gradient(
+                self.handles,
+                min(threads, len(self.steps)),
+                blocks,
+                theta.ctypes.data,
+                vector.ctypes.data,
+                loss,
+                weight,
+            )
+            NativeStep.check(failed, [])
+            yield first, leaves, GradientSum(np.float64(loss.value), vector, weight.value, self.network.sizes)
 
     def descend(
         self, rule: Rule, moment: Sequence[Any], rate: float, updates: int, *, tol: float, last: float, seconds: float
     ) -> tuple[list[float], Sequence[Any], Sequence[Any]]:
         """Updates of theta by all blocks, see ``fb_descend``: J before each, what came of them, what was before.
+
+        All blocks are to be one call's.
 
         moment : theta, and the velocity where the rule has one;  rate : of each of so many updates, at most
         """
@@ -200,7 +222,7 @@ class NativeBlocks:
             len(sizes) - 1, ctypes.addressof(sizes), ctypes.addressof(rule), rates.ctypes.data, updates,
             tol, last, seconds, theta, velocity, theta_2, velocity_2, costs.ctypes.data,
         )  # fmt: skip
-        done = self.library.fb_descend(self.handles, len(self.steps), self.blocks, how)
+        done = self.library.fb_descend(self.handles, len(self.steps), self.calls[0][2], how)
         NativeStep.check(min(done, 0), [])
         return costs[:done].tolist(), *((other, now) if done % 2 else (now, other))
 
