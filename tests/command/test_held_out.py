@@ -11,6 +11,7 @@ from pyarrow import csv
 
 import fullbatch as fb
 from command.conftest import QUICK, people, with_others, write
+from fullbatch.errors import InputError
 
 FEW = ("--target", "pays", "--hidden", "8", "--epochs", "3", "--learning-rate", "0.02")
 
@@ -176,6 +177,10 @@ def test_a_rare_class_is_not_hidden_by_accuracy(run, tmp_path):
         (("--metric", "f11"), "'f11' is no metric of scikit-learn's scoring; near are f1"),
         (("--metric", "r2_"), "no metric"),
         (("--metric", "neg_mean_gamma_deviance"), "'neg_mean_gamma_deviance' does not fit here"),
+        (("--metric", "r2"), "'r2' does not fit here: it is of numbers, and classes are predicted"),
+        (("--metric", "neg_median_absolute_error"), "it is of numbers"),
+        (("--target", "income", "--metric", "accuracy"), "'accuracy' does not fit here"),
+        (("--target", "income", "--metric", "rand_score"), "'rand_score' does not fit here"),
         (("--threshold", "1"), "'1' is no threshold"),
         (("--threshold", "half"), "'half' is no threshold"),
         (("--threshold", "auto", "--validation", "0"), "threshold 'auto' needs held-out rows"),
@@ -245,3 +250,49 @@ def test_names_of_classes_may_have_the_signs_of_the_option(run, tmp_path):
     arguments = ("--target", "y", *QUICK, "-q", "--class-weight", "<=50K=1,a,b=c=2", "--model", tmp_path / "m.model")
     assert run("train", data, *arguments)[0] == 0
     assert fb.load(tmp_path / "m.model").class_weight == {"<=50K": 1.0, "a,b=c": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        ("0.0001", "a validation share of 0.0001 of 400 rows holds out none; give a larger one, or 0"),
+        ("0.9999", "a validation share of 0.9999 of 400 rows leaves 1 to learn from, and two at least are needed"),
+    ],
+)
+def test_a_share_that_leaves_a_side_without_rows(fails, table, tmp_path, share, says):
+    asked = (table, "--target", "income", "--task", "regress", "--validation", share)
+    assert says in fails("train", *asked, "--model", tmp_path / "m.model")
+    assert says in fails("train", *asked, "--model", tmp_path / "m.model", "--memory", "1kB", "-q").splitlines()[-1]
+    assert says in fails("convert", *asked, "--out", tmp_path / "t.store")
+    estimator = fb.TableRegressor(validation=float(share), epochs=1)
+    with pytest.raises(InputError, match=re.escape(says)):
+        estimator.fit(str(table), target="income")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_held_out_rows_where_the_usual_share_has_none(run, fails, tmp_path):
+    data = write(tmp_path / "tiny.csv", "x,y\n1,a\n2,b\n3,a\n4,b\n5,a\n")
+    for option, name in (("--patience", "patience"), ("--threshold", "threshold='auto'")):
+        value = "3" if option == "--patience" else "auto"
+        said = fails("train", data, "--target", "y", option, value)
+        assert f"{name} needs held-out rows, and of 5 rows none is held out" in said
+    status, out, _ = run("train", data, "--target", "y", "--epochs", "2")
+    assert status == 0
+    assert "No rows were held out, so there are no scores to show." in out
+
+
+def test_a_negative_held_out_target_of_poisson(fails, run, table, tmp_path):
+    """By train, in memory and by a store, and by convert: the row of the file of its own is named."""
+    data = write(tmp_path / "t.csv", "x,y\n" + "".join(f"{i},{i % 7}\n" for i in range(60)))
+    own = write(tmp_path / "own.csv", "x,y\n1,\n2,3\n3,-1\n4,2\n")
+    asked = (data, "--target", "y", "--task", "regress", "--loss", "poisson", "--validation", own)
+    says = "own.csv: target 'y': the loss 'poisson' needs numbers of at least 0, but row 3 has -1"
+    assert says in fails("train", *asked)
+    assert says in fails("convert", *asked, "--out", tmp_path / "t.store")
+    assert says in run("train", *asked, "--memory", "0.1kB", "--model", tmp_path / "m.model")[2]
+    assert (
+        run("convert", data, "--target", "y", "--task", "regress", "--validation", own, "--out", tmp_path / "t.store")[
+            0
+        ]
+        == 0
+    )

@@ -68,3 +68,20 @@ def test_date_formats():
     assert date_formats(["a=%Y", "a=%Y"]) == ({"a": "%Y"}, ())
     with pytest.raises(InputError, match="two formats"):
         date_formats(["a=%Y", "a=%y"])
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("columns",), ("train", "--target", "y"), ("info",), ("evaluate",), ("evaluate", "x.model"), ("predict",),
+        ("predict", "x.model"), ("convert", "--target", "y", "--out", "s"),
+        ("convert", "d.csv", "--target", "y", "--out"),
+        ("train", "d.csv", "--target", "y", "--validation"), ("train", "d.csv", "--target", "y", "--model"),
+        ("train", "--resume"), ("explain", "x.model"), ("export", "x.model", "--out"),
+    ],
+)  # fmt: skip
+def test_an_empty_name_is_not_this_folder(fails, tmp_path, monkeypatch, args, empty):
+    monkeypatch.chdir(tmp_path)
+    assert "the name is empty; give a file or a folder" in fails(*args, empty)
+    assert list(tmp_path.iterdir()) == []

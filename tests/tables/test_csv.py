@@ -293,3 +293,45 @@ def test_rows_that_nobody_reads_on_wait_for_no_thread(tmp_path, monkeypatch):
         blocks.close()
     reader.join(timeout=60)  # it ends by itself
     assert not reader.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("a   b  c\n1   2.5 x\n22  3   y\n", {"a": [1, 22], "b": [2.5, 3.0], "c": ["x", "y"]}),
+        ("  a b\r\n  1 2  \r\n 22 3\r\n", {"a": [1, 22], "b": [2, 3]}),  # a column of fixed width, Windows' line ends
+        ("a b who\n1 2 \"a  b\"\n3 NA \"c\"\n", {"a": [1, 3], "b": [2, None], "who": ["a  b", "c"]}),
+        (' 18.0   8\t"a b"\n 15.0   9\t"c d"\n 16.0   7\t"e"\n', {"18.0": [15, 16], "8": [9, 7], "a b": ["c d", "e"]}),
+        ("# x y\n1e0 2e0\n2e0 3e0\n", {"#x": [1.0, 2.0], "y": [2.0, 3.0]}),  # as numpy.savetxt writes it
+        ('"x" "y"\n"1" 5 6.5\n"2" 7 8.5\n', {"": [1, 2], "x": [5, 7], "y": [6.5, 8.5]}),  # as R's write.table does
+        ('"x" "y"\n"anna" 5 6.5\n"otto" 7 8.5\n', {"": ["anna", "otto"], "x": [5, 7], "y": [6.5, 8.5]}),
+        # These are no such tables.
+        ("name\tage\nJohn Smith\t5\nAnn Lee\t6\n", {"name": ["John Smith", "Ann Lee"], "age": [5, 6]}),
+        ("a\t\tb\n1\t\t2\n3\t4\t5\n", {"a": [1, 3], "": [None, 4], "b": [2, 5]}),
+        ("note\nred car 5\nblue van 7\n", {"note": ["red car 5", "blue van 7"]}),
+        ("full name\nJohn Smith\nAnn Lee\n", {"full name": ["John Smith", "Ann Lee"]}),
+        ("when\n2024-01-31 10:20:00\n2024-02-01 10:20:00\n", {"when": ["2024-01-31 10:20:00", "2024-02-01 10:20:00"]}),
+        ("a b,c d\n1 2,3 4\n5 6,7 8\n", {"a b": ["1 2", "5 6"], "c d": ["3 4", "7 8"]}),
+    ],
+)  # fmt: skip
+def test_values_that_runs_of_blanks_separate(csv, content, columns):
+    texts = [name for name, values in columns.items() if any(isinstance(value, str) for value in values)]
+    table = read_table(csv(content), keep=[""] if "" in columns else ())
+    assert table.names == tuple(columns)
+    for name, values in columns.items():
+        if name == "when":
+            assert table.column(name).time == "date"
+        elif name in texts or None not in values:
+            assert plain(table, name) == values
+        else:
+            assert [None if value != value else value for value in table.column(name).values.tolist()] == values
+
+
+def test_blocks_of_rows_that_blanks_separate(csv, monkeypatch):
+    """Where blocks end is where rows do, whatever is made of the blanks."""
+    monkeypatch.setattr(rows_of, "CSV_BLOCK", 50)
+    lines = [f"  {i}   {i / 2}  {'ab'[i % 2]} " for i in range(500)]
+    table = read_table(csv("\n".join(["  i   half  who ", *lines])))
+    assert table.column("i").values.tolist() == list(range(500))
+    assert table.column("half").values.tolist() == [i / 2 for i in range(500)]
+    assert plain(table, "who") == ["a", "b"] * 250

@@ -276,3 +276,28 @@ def test_many_rows_and_rare_classes_raise_no_doubt():
     assert [
         one.column for one in report(RawTable.of({**columns, "c": [f"c{v}" for v in columns["c"]]}), "y").doubts
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "doubted"),
+    [
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n6.1,2.9,virginica\n", "5.1"),
+        ("39,State-gov,x\n50,Private,y\n39,State-gov,z\n", "39"),
+        ("year,2010,2011\n1,20.5,21\n2,30,2011\n", None),  # years as names
+        ("0,1,2\n255,0,3\n0,254,1\n3,7,9\n", None),  # a matrix with numbered columns, as pandas writes it
+        ("grade,n\nA,1\nB,2\n", None),
+    ],
+)
+def test_a_file_that_seems_to_have_no_header(csv, content, doubted):
+    doubts = [doubt for doubt in report(read_table(csv(content))).doubts if "no header" in doubt.what]
+    assert [doubt.column for doubt in doubts] == ([doubted] if doubted else [])
+
+
+def test_dates_that_are_declared_categories_are_counted_and_shown_as_dates(csv):
+    table = read_table(csv("when,x\n2024-01-31,1\n2024-02-01,2\n2024-01-31,3\n,4\n"))
+    when, _ = report(table, categorical=["when"]).columns
+    assert (when.kind, when.values, when.missing) == ("category", "2 levels", 1)
+    assert when.examples == ("2024-01-31", "2024-02-01")
+    with pytest.raises(TableError, match="holds dates or times, which are quantities; write what makes a class"):
+        report(table.select(np.arange(3)), "when", task="classify")
+    assert report(table.select(np.arange(3)), "when").target.overrule == ""

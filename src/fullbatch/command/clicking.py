@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,6 +44,13 @@ class Argument(click.Argument):
 def listed(values: Sequence[Any]) -> list[Any] | None:
     """What was given several times; None: it was not given."""
     return list(values) or None
+
+
+def file_path(text: str) -> Path:
+    """The type of files and folders. An empty name, of a variable that is not set, would be this folder."""
+    if not text.strip():
+        raise click.BadParameter("the name is empty; give a file or a folder.")
+    return Path(text)
 
 
 option = partial(click.option, cls=Option)

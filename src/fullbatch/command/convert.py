@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, argument, flag, option
+from fullbatch.command.clicking import Command, argument, file_path, flag, option
 from fullbatch.command.options import (
     DATA,
     DEFAULT,
@@ -35,7 +35,7 @@ EVERY = 5.0  # seconds between two lines of progress where no terminal is
     "data",
     metavar="DATA...",
     nargs=-1,
-    type=Path,
+    type=file_path,
     required=True,
     check=list,
     help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow; "
@@ -45,7 +45,7 @@ EVERY = 5.0  # seconds between two lines of progress where no terminal is
 @option(
     "--out",
     metavar="STORE",
-    type=Path,
+    type=file_path,
     required=True,
     help="Write the store to this file, as late.store.",
     panel=OUTPUT,

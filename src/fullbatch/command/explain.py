@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, option
+from fullbatch.command.clicking import Command, file_path, option
 from fullbatch.command.printing import console, say, status
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.command(cls=Command, epilog="Example: fullbatch explain late.fullbatch test.parquet --out explained")
 @options.model_argument
 @options.data_arguments
-@option("--out", metavar="FOLDER", type=Path, required=True, help="Write a page, plots (PNG) and tables (CSV) here.")
+@option(
+    "--out", metavar="FOLDER", type=file_path, required=True, help="Write a page, plots (PNG) and tables (CSV) here."
+)
 @options.metric
 @options.weight
 @option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, option
+from fullbatch.command.clicking import Command, file_path, option
 from fullbatch.command.options import check_distinct
 from fullbatch.command.printing import plural, say, status
 from fullbatch.errors import InputError
@@ -21,11 +21,11 @@ ENDING = ".onnx"
 
 @click.command(cls=Command, epilog="Example: fullbatch export late.fullbatch --out late.onnx --check test.parquet")
 @options.model_argument
-@option("--out", metavar="FILE", type=Path, required=True, help="Write the ONNX model to this file, .onnx.")
+@option("--out", metavar="FILE", type=file_path, required=True, help="Write the ONNX model to this file, .onnx.")
 @option(
     "--check",
     metavar="TABLE",
-    type=Path,
+    type=file_path,
     help="Ask onnxruntime and the model for the rows of a table, and print how far they differ.",
 )
 def export(model: Path, out: Path, check: Path | None) -> None:

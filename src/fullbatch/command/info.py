@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, argument
+from fullbatch.command.clicking import Command, argument, file_path
 from fullbatch.command.columns import rows_line
 from fullbatch.command.printing import console, plural, print_json
 from fullbatch.version import __version__
@@ -23,7 +23,9 @@ CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")  # CuPy has one of thes
 
 
 @click.command(cls=Command, epilog="Example: fullbatch info late.fullbatch")
-@argument("model", metavar="[MODEL]", type=Path, required=False, help="A model file, or a store: show how it was made.")
+@argument(
+    "model", metavar="[MODEL]", type=file_path, required=False, help="A model file, or a store: show how it was made."
+)
 @options.as_json
 def info(model: Path | None, as_json: bool) -> None:
     """What this machine has: versions, devices, steps. With MODEL: its columns, settings and scores."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from fullbatch.command.clicking import argument, flag, option, several
+from fullbatch.command.clicking import argument, file_path, flag, option, several
 from fullbatch.core import activations
 from fullbatch.core.losses import OF_NUMBERS
 from fullbatch.errors import InputError
@@ -61,7 +61,7 @@ def share_or_file(value: str) -> float | Path:
     try:
         number = float(value)
     except ValueError:
-        return Path(value)
+        return file_path(value)
     if not 0 <= number < 1:
         raise click.BadParameter(
             f"{value} is out of range; give a share of at least 0 and less than 1, or a file.",
@@ -250,12 +250,14 @@ loss_of_numbers = option(
 )
 log_target = flag("--log-target", help="Learn the logarithm of a target that is a number.", panel=NETWORK)
 as_json = flag("--json", "as_json", help="Print one JSON object on one line instead of tables.", panel=OUTPUT)
-model_argument = argument("model", metavar="MODEL", type=Path, required=True, help="A model file that train wrote.")
+model_argument = argument(
+    "model", metavar="MODEL", type=file_path, required=True, help="A model file that train wrote."
+)
 data_arguments = argument(
     "data",
     metavar="DATA...",
     nargs=-1,
-    type=Path,
+    type=file_path,
     required=True,
     check=list,
     help="One or more files of one table, a folder, 'PATTERN' or URL: .csv, .csv.gz, .parquet, .arrow.",
@@ -263,7 +265,7 @@ data_arguments = argument(
 data_argument = argument(
     "data",
     metavar="DATA",
-    type=Path,
+    type=file_path,
     required=True,
     help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store.",
 )

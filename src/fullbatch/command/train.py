@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from fullbatch.command import large, options
-from fullbatch.command.clicking import Command, argument, flag, option
+from fullbatch.command.clicking import Command, argument, file_path, flag, option
 from fullbatch.command.cluster import AtCluster, at_cluster, cluster_options, table_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
@@ -66,7 +66,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
 @argument(
     "data",
     metavar="[DATA]",
-    type=Path,
+    type=file_path,
     required=False,
     help="A file (.csv, .csv.gz, .parquet, .arrow), a folder, 'PATTERN' or URL of some; or a store. "
     "Without it: handwritten digits.",
@@ -240,12 +240,12 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
     show_default="2GB",
     panel=MACHINE,
 )
-@option("--store", metavar="FOLDER", type=Path, help="Keep that store in this folder.", panel=MACHINE)
+@option("--store", metavar="FOLDER", type=file_path, help="Keep that store in this folder.", panel=MACHINE)
 @cluster_options
 @option(
     "--checkpoint",
     metavar="FILE",
-    type=Path,
+    type=file_path,
     help="Keep the training there while it runs, as late.ckpt.",
     panel=TRAINING,
 )
@@ -258,9 +258,13 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
     help="Between two writings.",
     panel=TRAINING,
 )
-@option("--resume", metavar="FILE", type=Path, help="Go on with the training that a checkpoint keeps.", panel=TRAINING)
-@option("--model", metavar="FILE", type=Path, help="Write the model to this file, as late.fullbatch.", panel=OUTPUT)
-@option("--plot", metavar="FILE.png", type=Path, help="Draw the cost of each epoch, as costs.png.", panel=OUTPUT)
+@option(
+    "--resume", metavar="FILE", type=file_path, help="Go on with the training that a checkpoint keeps.", panel=TRAINING
+)
+@option(
+    "--model", metavar="FILE", type=file_path, help="Write the model to this file, as late.fullbatch.", panel=OUTPUT
+)
+@option("--plot", metavar="FILE.png", type=file_path, help="Draw the cost of each epoch, as costs.png.", panel=OUTPUT)
 @options.as_json
 @flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, flag, option, several
+from fullbatch.command.clicking import Command, file_path, flag, option, several
 from fullbatch.command.cluster import check_workers, cluster_options, workers_at
 from fullbatch.command.columns import rows_line
 from fullbatch.command.keeping import warnings_said
@@ -138,7 +138,11 @@ def _scores(
 @options.model_argument
 @options.data_arguments
 @option(
-    "--out", metavar="FILE", type=Path, help="Write .csv, .csv.gz or .parquet.", show_default="CSV on standard output"
+    "--out",
+    metavar="FILE",
+    type=file_path,
+    help="Write .csv, .csv.gz or .parquet.",
+    show_default="CSV on standard output",
 )
 @several("--keep", metavar="A,B", help="Columns of DATA that are written too, as they are.")
 @strict

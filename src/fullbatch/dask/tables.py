@@ -98,6 +98,7 @@ class ClusterTable(Store):
         counts = Counts(stream, found, Holding(rule, stream, found), **kinds, **loss, log=wanted.log_target)
         self.starts = spans.starts_of(counts, stream)
         self._count(counts, names, {**kinds, **loss, "log": wanted.log_target})
+        rule.check_sides(counts.train, counts.held_out)
         self.encoding = TableEncoding.learn(
             counts.table(), wanted.target, task=found.task, **kinds, max_levels=wanted.max_levels, dtype=wanted.dtype,
             **loss, log_target=wanted.log_target, tallies=counts,

@@ -35,6 +35,8 @@ def path_of(path: PathLike, what: str) -> str:
         named = b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         named = False
+    if not text.strip():
+        raise InputError(f"{what} is given by its path, and this one is empty.")
     if not named:
         raise InputError(f"{what} is given by a path with a character that no name of a file can have: {text!a}.")
     return text

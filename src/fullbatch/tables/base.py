@@ -45,13 +45,12 @@ from fullbatch.tables.running_scores import check_counted, kept
 from fullbatch.tables.scores import best_threshold, check_metric, check_two_classes
 from fullbatch.tables.splits import HoldOut, Split
 from fullbatch.tables.store import encoding_of
-from fullbatch.tables.target import refuse_negative
+from fullbatch.tables.target import POISSON, refuse_negative
 from fullbatch.tables.trainer import as_usual_for, chosen_by_held_out, ended, network_of, refuse_divergence
 from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
 
 DEFAULT = Settings()
-POISSON = "poisson"
 CHOSEN = (
     "hidden",
     "dropout",
@@ -219,9 +218,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         encoding = encoding_of(store.content)
         settings = self._settings()
         settings.check(own_rows=False)
-        needs = {"patience": settings.patience is not None, "threshold='auto'": settings.threshold == "auto"}
-        for name in (name for name, asked in needs.items() if asked and not store.held_out.m):
-            raise InputError(f"{name} needs held-out rows, and {store.path} has none.")
+        _check_needs(settings, store.held_out.m > 0, f"{store.path} has none")
         self._check_scores(encoding, settings)
         if not kept(store.held_out.m, len(encoding.classes)):
             check_counted(settings.metric, len(encoding.classes))
@@ -270,7 +267,10 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         if X_val is not None:
             return Split.nothing(rows.table.m, f"those of {name_of_rows(X_val)}")
         rule = HoldOut(settings.validation, settings.split_by, settings.group, settings.random_state)
-        return rule.split(rows.table, target, self._task, rows.kept)
+        split = rule.split(rows.table, target, self._task, rows.kept)
+        rule.check_sides(len(split.train), len(split.held_out))
+        _check_needs(settings, len(split.held_out) > 0, f"of {rows.table.m:,} rows none is held out")
+        return split
 
     def _of_the_user(self, encoding: TableEncoding, X_val: Any, y_val: Any, weight: Any, *, apart: bool) -> Learnable:
         """The rows of X_val that can be scored."""
@@ -488,3 +488,10 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
 def _again(X: Any, table: RawTable) -> Any:
     """What a caller gave, where it can be read once more; of a stream the table."""
     return X if hasattr(X, "__len__") or isinstance(X, os.PathLike) else table
+
+
+def _check_needs(settings: Settings, held_out: bool, why_not: str) -> None:
+    """InputError where there are no held-out rows, and what was asked for needs some."""
+    needs = {"patience": settings.patience is not None, "threshold='auto'": settings.threshold == "auto"}
+    for name in (name for name, asked in needs.items() if asked and not held_out):
+        raise InputError(f"{name} needs held-out rows, and {why_not}.")

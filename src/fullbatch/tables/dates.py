@@ -9,9 +9,11 @@ may be in March or in April, so a day above 12 has to be somewhere. Years of two
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import product
 
@@ -24,6 +26,7 @@ from fullbatch.errors import InputError
 ISO, ISO_TIME = "ISO 8601", "ISO 8601 time"
 ALWAYS = (ISO, ISO_TIME)  # They are read as a CSV reader would, also where nothing is to be concluded from values.
 DAY = 86_400
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999, which datetime has
 
 _NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
 _MONTHS = tuple(name[:3] for name in _NAMES)
@@ -176,6 +179,18 @@ def _check_fields(format: str, fields: Sequence[str]) -> None:
         raise InputError(f"the date format {format!r} has a day and no month; expected %m, %b or %B.")
     if not year and not hour:
         raise InputError(f"{format!r} is no date format; expected one of strptime's, such as %d/%m/%Y or %H:%M.")
+
+
+def said_moment(seconds: float, kind: str) -> str | None:
+    """Seconds as a person writes them: "2024-12-31", "2024-12-31 10:20:00", "10:20:00"; None: no calendar has them.
+
+    kind : "date" or "clock"; a "duration" is no moment
+    """
+    if kind == "duration" or not FIRST_SECOND <= seconds < LAST_SECOND + 1:
+        return None
+    moment = datetime.fromtimestamp(math.floor(seconds), UTC).replace(tzinfo=None)
+    day, clock = moment.isoformat(" ").split()  # strftime writes the year 1 as 1, not as 0001
+    return clock if kind == "clock" else day if seconds % DAY == 0 else f"{day} {clock}"
 
 
 # ---- the parts as seconds ------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,10 @@ import numpy as np
 
 from fullbatch.tables.dates import PROPOSED, fitting
 from fullbatch.tables.statistics import ColumnStatistics
-from fullbatch.tables.written import number_written
+from fullbatch.tables.written import number_of, number_written
 
 if TYPE_CHECKING:
-    from fullbatch.tables.raw import RawColumn
+    from fullbatch.tables.raw import RawColumn, RawTable
 
 MOSTLY = 0.9  # A text column of which this share are numbers, or dates, is doubted.
 FEW_LEVELS = 32  # Texts that all are numbers are left in peace where they are so few.
@@ -102,6 +103,25 @@ def doubts_of_column(
 def _all_differ(counted: ColumnStatistics) -> bool:
     """Whether each of many rows has a level of its own, which numbers may have, and texts that are read as some."""
     return counted.all_differ and counted.present == counted.rows >= FEW_ROWS
+
+
+def doubts_of_names(table: RawTable, counted: Mapping[str, ColumnStatistics]) -> Iterator[Doubt]:
+    """Names that are values: the first row of a file without a header, which was taken for one."""
+    found = [name for name, one in counted.items() if name.strip() and _is_value(name, table.column(name), one)]
+    if table.delimiter is not None and found and 2 * len(found) >= len(counted):
+        others = f"as are {len(found)} of the {len(counted)} names"
+        what = f"its name is a value such as it holds, {others}: the file seems to have no header"
+        yield Doubt(found[0], None, None, what, "write a line of names above its rows")
+
+
+def _is_value(name: str, column: RawColumn, counted: ColumnStatistics) -> bool:
+    """Whether a column's name is one of its values, or a number with decimals above numbers."""
+    if column.levels is not None:
+        return counted.levels.get(name.strip(), counted.levels.get(name, 0)) > 0
+    number = number_of(name.strip(), column.decimal)
+    if number is None or column.time or not math.isfinite(number):
+        return False
+    return number != round(number) or bool((column.values == number).any())
 
 
 def doubts_of_target(name: str, column: RawColumn, classes: Sequence[tuple[Any, int]]) -> Iterator[Doubt]:

@@ -52,6 +52,7 @@ from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.machine.plain_values import listed
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables import bins
+from fullbatch.tables.dates import said_moment
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.sound import require_sound
 from fullbatch.tables.statistics import ColumnStatistics, Folding
@@ -294,6 +295,8 @@ class TableEncoding:
             if (count := int(np.count_nonzero(new))) and (levels := coded.levels) is not None:
                 code = int(coded.values[int(new.argmax())])
                 first = levels[code] if code < len(levels) else "a text"
+                if coded.time and not isinstance(first, str):
+                    first = said_moment(first, coded.time) or first
                 found[category.name] = (count / len(new), first)
         return found
 
@@ -463,6 +466,11 @@ def decide_task(name: str, column: RawColumn, task: str | None) -> tuple[str, tu
     if task == "regress" and column.levels is not None:
         _refuse_text(name, column, "or train with the task classify")
     number = column.kind == "number"
+    if task == "classify" and column.time:
+        raise TableError(
+            f"target {name!r} holds dates or times, which are quantities; write what makes a class as texts, such as "
+            "the weekday or the month."
+        )
     if task == "regress" or (task is None and number and not is_whole(column)):
         return "regress", ()
     coded = _coded(column)

@@ -18,7 +18,7 @@ from fullbatch.errors import InputError, TableError
 from fullbatch.machine.memory import IN_MEMORY
 from fullbatch.tables.encoding import decide_task, numbers_of
 from fullbatch.tables.scores import check_metric
-from fullbatch.tables.splits import HoldOut
+from fullbatch.tables.splits import USUAL_SHARE, HoldOut
 from fullbatch.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Settings:
         if self.patience is not None and self.solver == "lbfgs":
             raise InputError("patience is of the solvers that go by epochs; lbfgs stops by itself.")
         check_quantile(self.loss, self.quantile)
-        HoldOut(0.1 if own_rows else self.validation, self.split_by, self.group)
+        HoldOut(USUAL_SHARE if own_rows else self.validation, self.split_by, self.group)
         if self.metric is not None:
             check_metric(self.metric)
 

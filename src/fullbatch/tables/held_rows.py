@@ -14,16 +14,22 @@ from fullbatch.tables.fit import said_of_rows
 from fullbatch.tables.in_pieces import RowsInPieces
 from fullbatch.tables.raw import RawTable
 from fullbatch.tables.roles import said_of_classes
+from fullbatch.tables.row_numbers import rows_from
+from fullbatch.tables.target import POISSON, refuse_negative
 
 
 class HeldRows(RowsInPieces):
     """The rows of files that can be scored: those with a target, a weight above 0, and a class that training has.
 
+    loss : what a regression will be trained with
     known : how many these are;  others : of each other class how many rows have it
     """
 
-    def __init__(self, encoding: TableEncoding, paths: Sequence[str | Path], weight: str | None = None) -> None:
+    def __init__(
+        self, encoding: TableEncoding, paths: Sequence[str | Path], weight: str | None = None, loss: str = ""
+    ) -> None:
         super().__init__(encoding, [Path(path) for path in paths], scored=True, weight=weight)
+        self.loss = loss
         self.known = 0
         self.others: dict[str, int] = {}
 
@@ -36,10 +42,13 @@ class HeldRows(RowsInPieces):
         """Read all of them once. TableError where they cannot be scored."""
         others: Counter[str] = Counter()
         self.known = 0
-        for table, _ in self._kept(others):
-            self.known += table.m
-        self.others = dict(others)
         first = self.paths[0]
+        try:
+            for table, _ in self._kept(others):
+                self.known += table.m
+        except TableError as error:  # Its rows have numbers of their own, so that it has to be named.
+            raise error if str(first) in str(error) else TableError(f"{first}: {error}") from None
+        self.others = dict(others)
         if not self.known and self.others:
             m = sum(self.others.values())
             raise TableError(f"{first}: {said_of_classes(self.others, m)}; no row is left to score.")
@@ -57,7 +66,12 @@ class HeldRows(RowsInPieces):
 
     def _kept(self, others: Counter[str]) -> Iterator[tuple[RawTable, np.ndarray | None]]:
         for piece in self._tables():
-            table, weight, _ = self._counting(piece)
+            m = self.m
+            table, weight, rows = self._counting(piece)
+            if self.loss == POISSON:  # whose cost has no place for them; others can tell how far they are
+                target = str(self.encoding.target)
+                with rows_from(m, rows):
+                    refuse_negative(target, table.column(target), POISSON, log=False)
             known, found = self.encoding.known_classes(table)
             others.update(found)
             if found:

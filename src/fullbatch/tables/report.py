@@ -5,17 +5,16 @@ The report is plain: dataclasses whose ``to_dict`` JSON can hold, and which a mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.tables import bins
-from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_target
+from fullbatch.tables.dates import said_moment
+from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_names, doubts_of_target
 from fullbatch.tables.encoding import (
     MOST_CLASSES,
     date_parts,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # So many values of a column are shown,
 LONGEST = 24  # each of so many characters at most,
 LOOKED_AT = 200  # and looked for in so many of the first rows, or of those that have one.
-FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999, which datetime has
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def report(
     for name, one in counted.items():
         if one.least == -np.inf or one.greatest == np.inf:
             numbers_of(name, table.column(name))  # It names the row.
-    doubts: list[Doubt] = []
+    doubts: list[Doubt] = [*doubts_of_names(table, counted)]
     told, goal = None, None
     if target is not None:
         told = _target(target, table.column(target), counted[target], task)
@@ -172,6 +170,9 @@ def column_report(
     classes : of the target, how many; None: an input column;  leveled : whether it is a number and a category too
     """
     kind, why = _kind(name, column, counted, forced, leveled)
+    if column.time and kind == "category" and not counted.levels:  # Dates are counted where it is asked for.
+        different = np.unique(column.values[~column.missing]).tolist()
+        counted = replace(counted, levels=dict.fromkeys(different, 1), beyond=0)
     shown = _levels(counted) if kind in ("category", "boolean") or classes else _range(column, counted)
     return ColumnReport(name, kind if classes is None else "target", why, shown, counted.missing, _examples(column))
 
@@ -242,10 +243,8 @@ def _shown(column: RawColumn, value: Any) -> str:
     if isinstance(value, (str, bool)):
         text = str(value).lower() if isinstance(value, bool) else value
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    if column.time and column.time != "duration" and FIRST_SECOND <= value < LAST_SECOND + 1:
-        moment = datetime.fromtimestamp(math.floor(value), UTC).replace(tzinfo=None)
-        day, clock = moment.isoformat(" ").split()  # strftime writes the year 1 as 1, not as 0001
-        return clock if column.time == "clock" else day if value % 86_400 == 0 else f"{day} {clock}"
+    if column.time and (moment := said_moment(value, column.time)):
+        return moment
     if abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"
     return f"{value:,.6g}"
@@ -259,7 +258,8 @@ def _target(name: str, column: RawColumn, counted: ColumnStatistics, asked: str 
     own = asked is None or _own_task(name, column) == asked
     if task == "regress":
         why = _why_regression(column, counted) if own else "by --task"
-        return TargetReport(name, task, why, "--task classify makes each value a class", ())
+        overrule = "" if column.time else "--task classify makes each value a class"
+        return TargetReport(name, task, why, overrule, ())
     why = _why_classes(column, classes) if own else "by --task"
     levels = counted.levels
     if set(levels) != set(classes) and column.levels is None:  # A target of fractions, which are not counted.

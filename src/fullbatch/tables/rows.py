@@ -21,11 +21,21 @@ LONGEST_ROW = 1 << 26  # A row, or the header, may be longer than a block, but n
 _SAMPLE = 1 << 16  # bytes in which header and separator are looked for
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 _TOLD = re.compile(rb'"?sep=([\t !#-/:-@\[-^`{-~])"?[\r\n]')
+_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|NA|NaN|nan|[?.]")  # or a word for a missing one
+_MARGINS, _MARKED = re.compile(rb"^[ \t]+|[ \t]+(?=\r?$)", re.MULTILINE), re.compile(rb"^#[ \t]+", re.MULTILINE)
+_BLANKS, _BLANKS_OR_TEXT = re.compile(rb"[ \t]+"), re.compile(rb'("[^"\n]*")|[ \t]+')
 _NUMBER_OR_DATE = re.compile(rb"[-+]?\d[\d.,:/ TZ+-]*(?:[eE][-+]?\d+)?")
 
 
+# Of rows that blanks separate: a name for each value, or for all but the first.
+EVEN, SHORT_HEADER = "even", "short header"
+
+
 class Rows:
-    """The rows of one CSV file: ``header`` (its bytes), ``delimiter``, and ``blocks()`` of what comes after it."""
+    """The rows of one CSV file: ``header`` (its bytes), ``delimiter``, and ``blocks()`` of what comes after it.
+
+    Where runs of blanks separate the values, as in tables of fixed width, both have a tab in place of each run.
+    """
 
     def __init__(self, path: Path, compression: str | None) -> None:
         self.path = path
@@ -38,12 +48,23 @@ class Rows:
             while len(start) <= LONGEST_ROW and start.count(b"\n") < 2 and (more := stream.read(len(start))):
                 start += more
         self.bom = 3 if start.startswith(b"\xef\xbb\xbf") else 0
-        self.delimiter, first, self.end = _header(start[self.bom :])
-        self.header = start[self.bom :][first : self.end]
+        start = start[self.bom :]
+        self.blanks = _separated_by_blanks(start)
+        text = _with_tabs(start) if self.blanks else start
+        self.delimiter, first, self.end = _header(text)
+        self.header = text[first : self.end]
+        if self.blanks:
+            lines = text[: self.end].count(b"\n")
+            self.end = sum(map(len, start.split(b"\n")[:lines])) + lines
+            if self.blanks == SHORT_HEADER:
+                self.header = b'""\t' + self.header
         self.end += self.bom
 
     def blocks(self) -> Iterator[bytes]:
         """All rows, in blocks of about CSV_BLOCK bytes. TableError where a row does not end."""
+        return map(_with_tabs, self._blocks()) if self.blanks else self._blocks()
+
+    def _blocks(self) -> Iterator[bytes]:
         with self._open() as stream:
             skip, rest = self.end, b""
             for part in _ahead(stream):
@@ -145,6 +166,39 @@ def _row_end(data: bytes, delimiter: str) -> int:
         if last < 0 or k < 0 or closes[k] < last:
             return last + 1
         end = int(opens[k])
+
+
+# ---- values that blanks separate -----------------------------------------------------------------
+
+
+def _separated_by_blanks(start: bytes) -> str:
+    """Whether runs of blanks separate the values in the first bytes of a file: EVEN, SHORT_HEADER, or "" for no.
+
+    All lines have as many values so, one column at least holds numbers, and no other separator does as well. A header
+    may lack the name of the first column: those of rows, as R writes them.
+    """
+    lines = [line for line in _QUOTED.sub(b"_", start).replace(b"\r\n", b"\n").split(b"\n") if line.strip()]
+    lines = lines[: -1 if len(lines) > 2 and not start.endswith(b"\n") else None][:200]
+    while len(lines) > 1 and lines[0].startswith(b"#") and lines[1].startswith(b"#"):
+        lines.pop(0)
+    if len(lines) < 2 or b"\r" in start.replace(b"\r\n", b"") or any(mark in lines[0] for mark in b",;|"):
+        return ""
+    names, *rows = [line.removeprefix(b"#").split() for line in lines]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1 or min(len(names), *widths) < 2 or len(names) not in (len(rows[0]), len(rows[0]) - 1):
+        return ""
+    if b"\t" in lines[0] and not all(line[:1] == b" " or b"  " in line for line in lines):
+        return ""  # Tabs do it, between texts that may have blanks.
+    numbers = [all(map(_NUMBER.fullmatch, column)) for column in zip(*rows, strict=True)]
+    if not any(numbers) or (len(numbers) == 2 and not all(numbers)):
+        return ""  # A single column of short texts has as many words in each row too.
+    return EVEN if len(names) == len(numbers) else SHORT_HEADER
+
+
+def _with_tabs(rows: bytes) -> bytes:
+    """These rows with a tab in place of each run of blanks that is not within quotes, and none at their ends."""
+    rows = _MARKED.sub(b"#", _MARGINS.sub(b"", rows))
+    return _BLANKS_OR_TEXT.sub(lambda found: found[1] or b"\t", rows) if b'"' in rows else _BLANKS.sub(b"\t", rows)
 
 
 # ---- where the header is -------------------------------------------------------------------------

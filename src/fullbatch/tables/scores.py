@@ -12,6 +12,7 @@ import numpy as np
 
 from fullbatch.errors import InputError
 
+NUMBERS = np.array([1.25, 2.5, 5.0])  # on which a metric is tried
 NOTHING = float("nan")  # a score that is not defined: that of the order of rows, where all are of one class
 
 
@@ -115,8 +116,19 @@ def check_metric(metric: str, k: int | None = None) -> None:
         others = f"near are {', '.join(near)}" if near else "its user guide lists them, accuracy, f1 and r2 among them"
         raise InputError(f"{metric!r} is no metric of scikit-learn's scoring; {others}.")
     if k is not None:  # What does not fit fails on any predictions, so that nobody trains for hours to hear of it.
-        right = np.arange(2 * k) % k if k else np.array([1.25, 2.5, 5.0])
+        right = np.arange(2 * k) % k if k else NUMBERS
         score_by(metric, 0.4 * np.eye(k)[right] + 0.6 / k if k else right, right)
+        if k and _scores_numbers(metric):
+            raise InputError(f"the metric {metric!r} does not fit here: it is of numbers, and classes are predicted.")
+
+
+def _scores_numbers(metric: str) -> bool:
+    """Whether a metric takes what is no class; of classes it would score the numbers by which they are counted."""
+    try:
+        score_by(metric, NUMBERS, NUMBERS)
+    except InputError:
+        return False
+    return True
 
 
 def score_by(
@@ -138,8 +150,10 @@ def score_by(
     weights = {} if weight is None else {"sample_weight": weight}
     try:
         with _undefined_in_silence():
+            # Those of clusterings warn where they are given numbers, and score each as a cluster of its own.
+            warnings.filterwarnings("error", message="Clustering metrics expects discrete values")
             return float(get_scorer(metric)(known(predicted, threshold), predicted, target, **weights))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, UserWarning) as error:
         raise InputError(f"the metric {metric!r} does not fit here: {str(error).splitlines()[0]}") from error
 
 

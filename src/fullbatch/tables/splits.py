@@ -19,6 +19,7 @@ from fullbatch.tables.encoding import MOST_CLASSES, is_whole
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawColumn, RawTable
 
+USUAL_SHARE = 0.1
 GROUP_BINS = 2**16  # Groups go by bins of their hash, so that their rows are counted in little memory.
 
 
@@ -32,7 +33,7 @@ class HoldOut:
     seed : of what is drawn
     """
 
-    share: float = 0.1
+    share: float = USUAL_SHARE
     by: str | None = None
     group: str | None = None
     seed: int = 0
@@ -62,6 +63,19 @@ class HoldOut:
         else:
             held_out, how = _drawn(_strata(table, target, task), self.share, self.seed), "drawn at random"
         return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), how)
+
+    def check_sides(self, train: int, held_out: int) -> None:
+        """InputError where a share that was asked for leaves one of the two sides without rows.
+
+        The usual share may hold out none of a handful of rows, which the scores tell then.
+        """
+        if self.share in (0.0, USUAL_SHARE):
+            return
+        share = f"a validation share of {self.share:g} of {train + held_out:,} rows"
+        if not held_out:
+            raise InputError(f"{share} holds out none; give a larger one, or 0 to learn from all.")
+        if train < 2:
+            raise InputError(f"{share} leaves {train} to learn from, and two at least are needed; give a smaller one.")
 
 
 @dataclass(frozen=True)

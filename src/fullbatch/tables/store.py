@@ -201,6 +201,7 @@ def learn(
     found = counted_target(pieces, wanted, task, conventions, tell)
     counts = Counts(pieces, found, Holding(rule, pieces, found), **kinds, loss=loss, log=log_target)
     counts.read(names, tell)
+    rule.check_sides(counts.train, counts.held_out)
     encoding = TableEncoding.learn(
         counts.table(), target, task=found.task, **kinds, max_levels=max_levels, dtype=dtype, loss=loss,
         log_target=log_target, tallies=counts,
@@ -214,7 +215,7 @@ def learn(
 
 def _own(paths: Sequence[str], encoding: TableEncoding, counts: Counts) -> HeldRows:
     """The rows of these files as the held-out ones of the counts."""
-    own = HeldRows(encoding, paths, counts.target.of.weight)
+    own = HeldRows(encoding, paths, counts.target.of.weight, counts.loss)
     with own:
         own.count()
     counts.held_out, counts.others = own.known, own.others

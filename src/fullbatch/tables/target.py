@@ -47,6 +47,7 @@ from fullbatch.tables.statistics import ColumnStatistics
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawColumn
 
+POISSON = "poisson"
 PER_MEAN = 100.0
 MOST = 350.0  # Of a logarithm that is scaled back: e^350 has a square that is still a number.
 
