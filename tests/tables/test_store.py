@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars
@@ -323,6 +327,60 @@ def test_a_checksum_is_compared_once(path):
         store.to_arrays()
         assert list(store.file.checked) == [1, 0]
         store.file.leaves.clear()  # what is checked is not looked up for that any more
+
+
+def test_leaves_are_compared_in_several_threads_at_once(path, monkeypatch):
+    together, crc32 = threading.Barrier(2), zlib.crc32
+
+    def with_the_other(*given):
+        together.wait(60)  # a BrokenBarrierError, were the other to wait for this one
+        return crc32(*given)
+
+    with fb.open_store(path) as store, ThreadPoolExecutor(2) as threads:
+        monkeypatch.setattr(store_file, "AT_ONCE", 2**30)  # a call for each field, so that both have as many
+        monkeypatch.setattr(zlib, "crc32", with_the_other)
+        list(threads.map(store.file._check, (0, 1)))
+        assert list(store.file.checked) == [1, 1]
+
+
+def test_a_leaf_that_two_threads_need_is_compared_once(path, monkeypatch):
+    calls, crc32 = [], zlib.crc32
+
+    def slowly(*given):
+        calls.append(threading.get_ident())
+        time.sleep(0.01)
+        return crc32(*given)
+
+    with fb.open_store(path) as store, ThreadPoolExecutor(4) as threads:
+        monkeypatch.setattr(zlib, "crc32", slowly)
+        list(threads.map(store.file._check, [0] * 4))
+        assert len(set(calls)) == 1
+
+
+def test_a_leaf_that_is_expected_is_compared_before_anybody_needs_it(path, store, tmp_path):
+    with fb.open_store(path) as other:
+        other.file.expect(0)
+        other.file.wait(0)
+        end = time.monotonic() + 60
+        while other.file.ahead.coming and time.monotonic() < end:
+            time.sleep(0.001)
+        assert list(other.file.checked) == [1, 0]
+    leaf = store.file.leaves[1]
+    with fb.open_store(_changed(path, tmp_path, leaf.offsets["numbers"] + 5, 1)) as changed:
+        changed.file.expect(1)  # which tells nobody
+        changed.file.wait(1)
+        with pytest.raises(StoreError, match="changed: leaf 1 of 2 is damaged"):
+            changed.to_arrays(held_out=True)
+        assert list(changed.file.checked)[1] == 0
+
+
+def test_a_child_of_a_fork_compares_what_a_thread_of_its_parent_was_comparing(path):
+    with fb.open_store(path) as store, store.file.comparing[0]:
+        store.file.process = 0  # as if the lock were held by another's thread
+        checking = threading.Thread(target=store.file._check, args=[0], daemon=True)
+        checking.start()
+        checking.join(60)
+        assert store.file.checked[0]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])

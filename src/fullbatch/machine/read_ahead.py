@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
+from collections.abc import Callable
 
 from fullbatch.machine.threads import Helpers
 
@@ -22,26 +24,49 @@ class ReadAhead:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.helpers = Helpers(1, "fullbatch-ahead")
-        self.coming: set[int] = set()  # where parts begin that are asked for and not there yet
+        self.coming: dict[int, threading.Event] = {}  # where parts begin that are asked for, and whether they are there
+        self.process = os.getpid()
         self.files: list[int] = []  # the file once more, whose reading nobody else disturbs, and the null device
         self.closed = False
         self._close = weakref.finalize(self, _close_all, self.files)
 
-    def expect(self, start: int, size: int) -> None:
-        """These bytes come soon; it returns at once."""
-        if start in self.coming or self._are_there(start, size):
+    def expect(self, start: int, size: int, then: Callable[[], None] | None = None) -> None:
+        """These bytes come soon; it returns at once.
+
+        then : called in the thread when they are there; it raises nothing
+        """
+        if self.process != os.getpid():  # a child of a fork has no such thread
+            return
+        there = start not in self.coming and self._are_there(start, size)
+        if there and then is None:
             return
         if sys.platform != "linux":
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self.descriptor, start, size, os.POSIX_FADV_WILLNEED)
             return
-        self.coming.add(start)
-        self.helpers.submit(self._read, start, size)
+        coming = threading.Event()
+        if self.coming.setdefault(start, coming) is not coming:
+            return
+        if there:
+            coming.set()
+        self.helpers.submit(self._read, start, 0 if there else size, then)
+
+    def wait(self, start: int) -> None:
+        """Come back when what begins here is there, if it is expected.
+
+        Whoever looks at it in a mapping before would have the system read it once more beside the thread, in single
+        pages, whose mapping takes longer ever after.
+        """
+        coming = self.coming.get(start)
+        if coming is not None and self.process == os.getpid():
+            coming.wait()
 
     def close(self) -> None:
         """Nothing is read any more when it returns."""
         self.closed = True
         self.helpers.close(cancel=True)
+        for coming in list(self.coming.values()):  # of parts whose turn never came
+            coming.set()
         self._close()
 
     def _are_there(self, start: int, size: int) -> bool:
@@ -55,7 +80,7 @@ class ReadAhead:
             return False
         return True
 
-    def _read(self, start: int, size: int) -> None:
+    def _read(self, start: int, size: int, then: Callable[[], None] | None = None) -> None:
         try:
             if not self.files:
                 self.files.append(_once_more(self.descriptor))
@@ -67,7 +92,12 @@ class ReadAhead:
         except (OSError, ValueError):  # Whoever reads these bytes is told what is wrong with them.
             pass
         finally:
-            self.coming.discard(start)
+            coming = self.coming.get(start)
+            if coming is not None:
+                coming.set()
+            if then is not None:
+                then()
+            self.coming.pop(start, None)
 
 
 def _once_more(descriptor: int) -> int:

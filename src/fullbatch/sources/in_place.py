@@ -67,7 +67,8 @@ class InPlaceReader:
             self.direct = file.direct()
         if self.direct is not None:
             return file.rows_in(number, "numbers", *self.direct.take(file, number))
-        self.part.expect_after(leaf)
+        self.part.expect_from(leaf)
+        file.wait(number)
         if self.mapping is None:
             self.mapping, _ = file.mapping()
             self.may_look = self.mapping is not None

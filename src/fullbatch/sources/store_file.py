@@ -25,6 +25,8 @@ import threading
 import weakref
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +46,8 @@ PARTS = ("train", "held_out")  # in the order of their leaves
 FORMAT_VERSION = 2  # in 1 no column had bins; raised as saving/model_file.py says
 FIELDS = ("numbers", "codes", "y", "weight")  # in the order in which they lie in a leaf
 MAPPED = 2**25  # bytes that a thread maps at a time of a file that does not stay mapped
-AT_ONCE = 2**20  # bytes that are read at a time where a whole leaf is checked
+AT_ONCE = 2**18  # bytes that are read at a time where a whole leaf is checked: they stay in the core's cache
+COMPARED = 64  # leaves that may be compared with their checksums at a time
 
 
 class Leaf(NamedTuple):
@@ -85,7 +88,8 @@ class StoreFile:
             self.close()
             raise
         self.checked = bytearray(len(self.leaves))
-        self.checking = threading.Lock()
+        self.opening = threading.Lock()  # of a mapping, or of what reads past the cache
+        self.process, self.comparing = os.getpid(), _locks()
 
     def close(self) -> None:
         self.ahead.close()
@@ -105,7 +109,7 @@ class StoreFile:
         mapped from one full batch to the next, as the file's, which the system takes back when it needs memory.
         """
         self._check_open()
-        with self.checking:
+        with self.opening:
             if self.whole is None or mappings.why_not():
                 if self._is_large():
                     return mappings.mapping(self.handle, MAPPED + 2 * self.bytes_of(0))
@@ -118,7 +122,7 @@ class StoreFile:
         self._check_open()
         if mappings.why_not():
             return None
-        with self.checking:
+        with self.opening:
             if not self.asked:
                 self.asked = True
                 if self.whole is None and self._is_large():
@@ -156,23 +160,40 @@ class StoreFile:
         return self.leaves[leaf].offsets[name] + start * dtype.itemsize * max(width, 1)
 
     def expect(self, leaf: int) -> None:
-        """Have the system read this leaf, which comes soon, while others are worked on."""
+        """Have this leaf, which comes soon, read and compared with its checksum while others are worked on."""
         if leaf < len(self.leaves) and self._close.alive:
             first, end = self.extent(leaf)
-            self.ahead.expect(first, end - first)
+            then = None if self.checked[leaf] else partial(self._check_early, leaf)
+            self.ahead.expect(first, end - first, then)
+
+    def wait(self, leaf: int) -> None:
+        """Come back when a leaf is there, if it is expected."""
+        self.ahead.wait(self.extent(leaf)[0])
 
     def bytes_of(self, leaf: int) -> int:
         """How many bytes a leaf has."""
         return sum(size for _, size in self.spans(leaf))
 
-    def _check(self, leaf: int) -> None:
-        """Compare a leaf with its checksum; StoreError, which names the leaf, where they differ."""
-        with self.checking:
+    def _check_early(self, leaf: int) -> None:
+        """The same before anybody asks for the leaf: whoever does is told what is wrong with it."""
+        with suppress(StoreError):
+            self._check(leaf, early=True)
+
+    def _check(self, leaf: int, *, early: bool = False) -> None:
+        """Compare a leaf with its checksum; StoreError, which names the leaf, where they differ.
+
+        early : let it be if the file is to be closed meanwhile
+        """
+        if self.process != os.getpid():  # Of a fork's child: threads that held the locks are not in it.
+            self.process, self.comparing = os.getpid(), _locks()
+        with self.comparing[leaf % COMPARED]:  # Others wait who need the same leaf, and nobody else.
             if self.checked[leaf]:
                 return
             found, buffer = 0, np.empty(AT_ONCE, np.uint8)
             for start, size in self.spans(leaf):
                 for at in range(start, start + size, AT_ONCE):
+                    if early and self.ahead.closed:
+                        return
                     part = buffer[: min(AT_ONCE, start + size - at)]
                     self._pread(part, at)
                     found = zlib.crc32(part.data, found)
@@ -222,6 +243,10 @@ class StoreFile:
     def _check_open(self) -> None:
         if not self._close.alive:
             raise StoreError(f"the store {self.path} is closed.")
+
+
+def _locks() -> list[threading.Lock]:
+    return [threading.Lock() for _ in range(COMPARED)]
 
 
 def _opened(path: Path) -> int:

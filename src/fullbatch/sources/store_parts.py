@@ -95,9 +95,9 @@ class Part:
         if leaf < self.leaves:
             self.file.expect(self.first + leaf)
 
-    def expect_after(self, leaf: int) -> None:
-        """Have the system read the leaves after this one: whoever reads goes on in sequence."""
-        for following in range(leaf + 1, leaf + 2 + AHEAD // self.file.bytes_of(self.first)):
+    def expect_from(self, leaf: int) -> None:
+        """Have the system read this leaf and those after it: whoever reads goes on in sequence."""
+        for following in range(leaf, leaf + 2 + AHEAD // self.file.bytes_of(self.first)):
             self.expect(following)
 
     def reader(self, name: str) -> Callable[[Where], np.ndarray]:
@@ -122,7 +122,7 @@ class Part:
             if len(buffer) < m:
                 buffer = np.empty((m, *buffer.shape[1:]), dtype)
             if name == FIELDS[0] and isinstance(where, slice) and where.start % self.leaf == 0:
-                self.expect_after(where.start // self.leaf)
+                self.expect_from(where.start // self.leaf)
             self.fill(name, where, buffer[:m])
             return buffer[:m]
 
