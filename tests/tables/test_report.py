@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -301,3 +301,129 @@ def test_dates_that_are_declared_categories_are_counted_and_shown_as_dates(csv):
     with pytest.raises(TableError, match="holds dates or times, which are quantities; write what makes a class"):
         report(table.select(np.arange(3)), "when", task="classify")
     assert report(table.select(np.arange(3)), "when").target.overrule == ""
+
+
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize(
+    ("make", "called"),
+    [
+        (lambda i: f"({i}.50)" if i % 3 else f"{i}.50", "numbers with a comma"),  # a bookkeeper's minus
+        (lambda i: f"{i}.50-" if i % 3 else f"{i}.50", "numbers with a comma"),  # SAP's
+        (lambda i: f"\u2212{i}.5", "numbers with a comma"),  # a typesetter's
+        (lambda i: f"$-{i}.50" if i % 3 else f"${i}.50", "numbers with a comma"),
+        (lambda i: f"{i}.50 EUR", "numbers of the unit 'EUR'"),
+        (lambda i: f"{i + 1}\u202f{i % 1000:03}\u202f000", "numbers with a comma"),  # a space that does not break
+        (lambda i: f"{i}.5 kg", "numbers of the unit 'kg'"),
+        (lambda i: f"{i}km/h", "numbers of the unit 'km/h'"),
+        (lambda i: f"{i}.1{'kM'[i % 2]}", "numbers of the unit 'M' or 'k'"),
+        (lambda i: f"{i} days 0{i % 9}:10:20", "durations"),  # as pandas writes a timedelta
+        (lambda i: f"{24 + i}:1{i % 6}:20", "durations"),
+        (lambda i: f"P{i}DT{i % 24}H", "durations"),
+        (lambda i: f"{1900 + i}Q{i % 4 + 1}", "quarters or weeks"),
+        (lambda i: f"{1900 + i}-W{i % 52 + 1:02}", "quarters or weeks"),
+        (lambda i: f"{i % 28 + 1}. März {1950 + i % 50}", "dates or times"),
+        (lambda i: f"2024-0{i % 9 + 1}-{i % 28 + 1:02} 10:20:00 CET", "dates or times"),
+    ],
+)
+def test_texts_in_forms_that_no_number_has(make, called):
+    texts = [make(i) for i in range(M)]
+    (found,) = doubts({"v": texts})
+    assert f"all of them are {called}" in found.what
+    assert "--categorical v is quiet about it" in found.cure
+    assert [doubt for doubt in doubts({"v": texts}, categorical=["v"]) if "all of them" in doubt.what] == []
+
+
+@pytest.mark.parametrize(
+    "make", [lambda i: f"B{i % 50}", lambda i: f"{i % 50}{'ABCD'[i % 4]}", lambda i: f"{i % 9} b {i % 7}"]
+)
+def test_codes_are_no_units(make):
+    assert doubts({"v": [make(i) for i in range(M)]}) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "format"),
+    [
+        (lambda i: f"{i % 28 + 1:02}{MONTHS[i % 12].upper()}2024", "%d%b%Y"),  # SAS
+        (lambda i: f"{i % 28 + 1:02}{MONTHS[i % 12].upper()}2024:10:20:{i % 60:02}", "%d%b%Y:%H:%M:%S"),
+        (lambda i: f"{i % 28 + 1:02}-{MONTHS[i % 12]}-2024", "%d-%b-%Y"),
+        (lambda i: f"{MONTHS[i % 12]} {i % 28 + 1}, 2024", "%b %d, %Y"),
+        (lambda i: f"{i % 28 + 1} {MONTHS[i % 12]} 2024 10:20", "%d %b %Y %H:%M"),
+    ],
+)
+def test_dates_with_names_of_months_are_dates(make, format):
+    texts = [make(i) for i in range(M)]
+    column = report(RawTable.of({"v": texts, "y": Y})).columns[0]
+    assert column.kind == "date"
+    assert column.why.startswith(f"date by {format}: ")
+    table = RawTable.of({"v": texts})
+    assert table.column("v").values[0] == datetime.strptime(texts[0], format).replace(tzinfo=UTC).timestamp()
+
+
+def test_the_zone_as_bigquery_writes_it():
+    table = RawTable.of({"v": [f"2024-0{i % 9 + 1}-{i % 28 + 1:02} 10:20:30 UTC" for i in range(M)]})
+    assert table.column("v").time == "date"
+    assert table.column("v").values[0] == datetime(2024, 1, 1, 10, 20, 30, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda i: f"{i % 28 + 1:02}-{MONTHS[i % 12]}-24", "%d-%b-%y"),  # Oracle
+        (lambda i: f"{MONTHS[i % 12]}-{i % 50 + 10}", "%b-%y"),  # Excel
+        (lambda i: f"{1950 + i % 50}-{i % 12 + 1:02}", "%Y-%m"),
+        (lambda i: f"{i % 12 + 1:02}/{1950 + i % 50}", "%m/%Y"),
+    ],
+)
+def test_dates_of_which_something_is_cut_off(make, option):
+    (found,) = doubts({"v": [make(i) for i in range(M)]})
+    assert found.cure.startswith(f"--date-format v={option} ")
+    assert "two digits" in found.what or "no day" in found.what
+
+
+def test_whole_numbers_that_are_dates(csv):
+    days = [20200101 + i % 12 * 100 + i % 28 for i in range(M)]
+    (found,) = doubts({"v": days})
+    assert found.cure == "--date-format v=%Y%m%d reads them"
+    path = csv("v\n" + "".join(f"{day}\n" for day in days))
+    column = read_table(path, date_format={"v": "%Y%m%d"}).column("v")
+    assert column.values[0] == datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+    (found,) = doubts({"v": [202001 + i % 12 + 100 * (i % 48 // 12) for i in range(M)]})
+    assert found.cure == "--date-format v=%Y%m reads them"
+    assert doubts({"v": [20209999 - i % 300 for i in range(M)]}) == ()
+
+
+@pytest.mark.parametrize(("mark", "usual"), [(-999, 40), (9999, 50), (99, 5), (-99, 9)])
+def test_numbers_that_stand_for_missing_ones(csv, mark, usual):
+    values = [mark if i % 9 == 8 else i % usual for i in range(M)]
+    (found,) = [one for one in doubts({"v": values}) if "mark" in one.what]
+    assert (found.row, found.value) == (9, mark)
+    assert f"{mark} stands in {M // 9} rows, first in row 9" in found.what
+    for form in ("{}", "{}.0"):
+        path = csv("v,n\n" + "".join(f"{form.format(value)},{i % 7}.5\n" for i, value in enumerate(values)))
+        (found,) = report(read_table(path)).doubts
+        option, words, *_ = found.cure.split()
+        assert option == "--missing"
+        table = read_table(path, missing=MissingWords.of(words.split(",")))
+        assert int(table.column("v").missing.sum()) == M // 9
+        assert report(table).doubts == ()
+
+
+def test_large_numbers_that_are_no_amounts():
+    (found,) = doubts({"v": np.array([float(f"{i % 9 + 1}e{i % 80 + 10}") for i in range(M)])})
+    assert "texts such as 4E22, which are read as numbers?" in found.what
+    (found,) = doubts({"v": np.array([10.0**20 + i * 1e6 for i in range(M)])})
+    assert "where a number is not told from the next: an id?" in found.what
+    assert doubts({"v": np.array([1.5e9 * (i % 50) for i in range(M)])}) == ()
+
+
+def test_some_words_among_numbers():
+    """Fewer than nine in ten are numbers, but what else there is are a few words."""
+    words = ["nil", "unknown", "no entry"]
+    texts = [words[i % 3] if i % 4 == 0 else f"{i}.5" for i in range(M)]
+    (found,) = [one for one in doubts({"v": texts}) if "texts" in one.what]
+    assert "because of 3 texts: 75 % of its values are numbers" in found.what
+    assert found.cure.startswith("--missing 'nil,")
+    codes = [f"T{i % 50}" if i % 4 == 0 else f"{i}.5" for i in range(M)]
+    assert [one for one in doubts({"v": codes}) if "texts" in one.what] == []

@@ -31,7 +31,7 @@ FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 t
 _NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
 _MONTHS = tuple(name[:3] for name in _NAMES)
 _WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-_ZONE = r"[-+]\d\d(?::?[0-5]\d)?|Z"
+_ZONE = r"[-+]\d\d(?::?[0-5]\d)?|Z| ?UTC| ?GMT"
 # What each directive matches, as Python's own strptime has it.
 _DIRECTIVES = {
     "Y": r"\d\d\d\d", "y": r"\d\d", "m": r"1[0-2]|0[1-9]|[1-9]", "d": r"3[01]|[12]\d|0[1-9]|[1-9]| [1-9]",
@@ -49,12 +49,20 @@ _LIMITS = {"m": (1, 12), "d": (1, 31), "H": (0, 23), "M": (0, 59), "S": (0, 59)}
 _ORDERS = ("%d{0}%m{0}{1}", "%m{0}%d{0}{1}")
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATES = [order.format(mark, "%Y") for mark in "/.-" for order in _ORDERS] + ["%Y/%m/%d", "%Y.%m.%d"]
+# With the name of the month in English, as SAS ("%d%b%Y"), Oracle, Excel and people write them.
+_DATES += ["%d%b%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"]
+_SAS = ("%d%b%Y:%H:%M:%S", "%d%b%Y:%H:%M:%S.%f")
 # What is concluded from values alone, and what is only proposed.
-KNOWN = (*ALWAYS, *map("".join, product(_DATES, _TIMES)), "%I:%M %p", "%I:%M:%S %p")
-_SHORT = [order.format(mark, "%y") for mark in "/.-" for order in _ORDERS]
-PROPOSED = (*KNOWN, *map("".join, product(_SHORT, _TIMES)))
+KNOWN = (*ALWAYS, *map("".join, product(_DATES, _TIMES)), *_SAS, "%I:%M %p", "%I:%M:%S %p")
+_SHORT = [order.format(mark, "%y") for mark in "/.-" for order in _ORDERS] + ["%d%b%y", "%d-%b-%y", "%d %b %y"]
+_MONTHLY = ("%Y-%m", "%Y/%m", "%m/%Y", "%b-%y", "%b-%Y", "%b %Y", "%B %Y")
+PROPOSED = (*KNOWN, *map("".join, product(_SHORT, _TIMES)), *_MONTHLY)
 # What a text of these begins with, so that a column of names costs nothing.
-_LOOKS_SO = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:[T ]|$)|\d{1,2}:\d")
+_LOOKS_SO = re.compile(
+    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}(?:[T ]|$)|\d{{1,2}}:\d|(?:\d{{1,2}}[- ]?)?(?:{'|'.join(_MONTHS)})"
+    r"|\d{4}[-/]\d{1,2}$|\d{1,2}/\d{4}$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from fullbatch.tables.dates import PROPOSED, fitting
-from fullbatch.tables.statistics import ColumnStatistics
-from fullbatch.tables.written import number_of, number_written
+from fullbatch.tables.dates import PROPOSED, fitting, seconds_of
+from fullbatch.tables.statistics import EXACT, ColumnStatistics
+from fullbatch.tables.written import is_number, number_of, number_written
 
 if TYPE_CHECKING:
     from fullbatch.tables.raw import RawColumn, RawTable
@@ -29,6 +30,7 @@ ALONE = 0.99  # What one column alone must not reach: the area under the curve, 
 BINS = 64
 SIEVE, SURE = 2048, 200_000  # Rows that are looked at first, and where these raise a doubt.
 FEW_OF_A_CLASS = 5
+MOST_WORDS = 12  # So many texts among numbers may stand for missing ones.
 MOST_TRIED = 100  # Of a target of more classes no column is tried alone.
 
 # Integers between these dates may be a time. The units, in seconds.
@@ -39,6 +41,20 @@ _SHAPES = {
     "date": ("dates or times", None),
     "marked": ("numbers with a comma, a currency, a percent sign or brackets", "--numeric"),
 }
+_CLOCK = r"[+-]?\d+:\d\d(:\d\d(\.\d+)?)?"  # 35:20:00, an hour of no day
+_DURATION = re.compile(rf"-?(\d+ days?,? ?)?({_CLOCK})?|-?P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?")
+_PERIOD = re.compile(r"\d{4}[-_ ]?[QWKT]\d{1,2}|[QWKT]\d{1,2}[-_/ ]?\d{4}", re.IGNORECASE)
+# Texts that have an order, and how to write them so that it is seen.
+_ORDERED = {
+    "durations": (_DURATION, "write them as seconds, or another number"),
+    "quarters or weeks": (_PERIOD, "write the first day of each"),
+}
+_UNIT = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s?([^\W\d_]{1,6}|°[CF]|[^\W\d_]{1,3}[²³]|[^\W\d_]{1,3}/[^\W\d_]{1,3})")
+_THOUSANDS = {"k", "K", "M", "B", "G"}
+# What stands for a missing number where no word for it is known, if it lies far from the others and occurs again.
+_SENTINELS = {sign * float(nines) for sign in (1, -1) for nines in ("9" * k for k in range(2, 11))} | {-1.0, -9.0}
+_CALENDAR = (("%Y%m%d", 19_000_101, 21_001_231), ("%Y%m", 190_001, 210_012))
+_FAR = 1e15  # Numbers so many times as large as others of their column are texts such as 4E22, or a slip.
 _COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 
 
@@ -83,9 +99,13 @@ def doubts_of_column(
     if counted.kind is None:
         return
     shapes = list(_shapes(name, column, counted, delimiter)) if counted.kind == "text" and forced is None else []
+    if counted.kind == "text" and forced is None and not shapes:
+        shapes = list(_other_forms(name, column, counted))
     yield from shapes
     if counted.kind == "text" or forced == "--categorical":
         yield from _spellings(name, column, counted)
+    if counted.kind == "number" and forced is None and not column.time and column.levels is None:
+        yield from _unlikely(name, column, counted, delimiter)
     drop = f"{_option('--drop', name)} leaves it out"
     if counted.counting and counted.rows >= FEW_ROWS:
         what = f"it counts the rows, from {counted.start}: an index, which knows how the table was sorted"
@@ -172,6 +192,41 @@ def _shapes(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: 
             return
 
 
+def _other_forms(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
+    """Texts that are durations, quarters, weeks or numbers of a unit; and numbers among which some words stand."""
+    levels = {str(level): count for level, count in counted.levels.items()}
+    quiet = f"{_option('--categorical', name)} is quiet about it"
+    numbers = {text for text in levels if is_number(text, column.decimal)}
+    words = sorted(levels.keys() - numbers, key=lambda text: (-levels[text], text))
+    share = sum(levels[one] for one in numbers) / max(1, counted.present)
+    if 0 < len(words) <= MOST_WORDS and len(numbers) > FEW_LEVELS and share > 0.5:
+        row = _row_of(column, words[0])
+        what = (
+            f"it is a category, because of {len(words)} texts: {_percent(share)} of its values are numbers, and most "
+            f"of the others are {words[0]!r}, first in row {row:,}"
+        )
+        cure = f"{_option('--missing', ','.join(words))} reads them as missing"
+        yield Doubt(name, row, words[0], what, f"{cure}, {quiet}")
+        return
+    units = {found[1] if (found := _UNIT.fullmatch(text)) else "" for text in levels}
+    if known := _of_an_order(name, list(levels)):
+        yield known
+    elif len(levels) > FEW_LEVELS and "" not in units and (len(units) == 1 or units <= _THOUSANDS):
+        shown = " or ".join(map(repr, sorted(units)))
+        what = f"it is a category of {len(levels):,} levels, and all of them are numbers of the unit {shown}"
+        cure = "write the numbers alone, and the unit into the column's name"
+        yield Doubt(name, None, None, what, f"{cure}, {quiet}")
+
+
+def _of_an_order(name: str, levels: Sequence[str]) -> Doubt | None:
+    """Texts all of which are durations, or quarters or weeks."""
+    for called, (pattern, cure) in _ORDERED.items():
+        if len(levels) > FEW_LEVELS and all(map(pattern.fullmatch, levels)):
+            what = f"it is a category of {len(levels):,} levels, and all of them are {called}, whose order is not seen"
+            return Doubt(name, None, None, what, f"{cure}, {_option('--categorical', name)} is quiet about it")
+    return None
+
+
 def _dates_or_commas(
     name: str, column: RawColumn, counted: ColumnStatistics, shape: str, delimiter: str | None
 ) -> Doubt | None:
@@ -181,9 +236,12 @@ def _dates_or_commas(
         ways = " or ".join(_option("--date-format", f"{name}={text}") for text in formats)
         why = "no day is above 12, so that days and months cannot be told apart" if len(formats) > 1 else ""
         short = "years have two digits" if any("%y" in text for text in formats) else ""
-        because = " and ".join(filter(None, [short, why])) or "of other texts"
+        no_day = "they have no day" if not any("%d" in text for text in formats) else ""
+        because = " and ".join(filter(None, [short, no_day, why])) or "of other texts"
         what = f"it is a category, though all of its texts are dates or times, because {because}"
         return Doubt(name, None, None, what, f"{ways} reads them, {quiet}")
+    if shape == "date" and (known := _of_an_order(name, list(counted.levels))):
+        return known
     if shape == "marked" and (cure := _decimal_commas(name, column, list(counted.levels), delimiter)):
         what = "it is a category, though all of its texts are numbers with a comma before the decimals"
         if all(number_written(text) is not None for text in counted.levels):
@@ -230,6 +288,49 @@ def _row_of(column: RawColumn, level: Any) -> int:
 
 
 # ---- numbers -------------------------------------------------------------------------------------
+
+
+def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: str | None) -> Iterator[Doubt]:
+    """Numbers that are days of a calendar, that stand for missing ones, or that are ids."""
+    least, greatest = counted.least, counted.greatest
+    if least is None or greatest is None or least == greatest or not math.isfinite(greatest - least):
+        return
+    for format, first, last in _CALENDAR:
+        if first <= least and greatest <= last and _are_dates(column, format):
+            what = f"it is a number, and all of its values are dates, from {least:.0f} to {greatest:.0f}"
+            yield Doubt(name, None, None, what, f"{_option('--date-format', f'{name}={format}')} reads them")
+            return
+    for one in sorted({least, greatest} & _SENTINELS):
+        others = column.values[~column.missing & (column.values != one)]
+        count, low, high = counted.present - len(others), float(others.min()), float(others.max())
+        if count > 1 and min(abs(one - low), abs(one - high)) > 2 * max(high - low, 1.0):
+            row = _row_of(column, one)
+            what = (
+                f"{one:.0f} stands in {_rows(count)}, first in row {row:,}, and all others go from {low:g} to {high:g}:"
+                " a mark for a missing number?"
+            )
+            words = _option("--missing", f"{one:.0f},{one:.1f}")  # which are texts, and so of files of texts
+            cure = "write such values as missing ones" if delimiter is None else f"{words} reads it as missing"
+            yield Doubt(name, row, one, what, cure)
+            return
+    if greatest >= _FAR:
+        sizes = np.abs(column.values[~column.missing & (column.values != 0)].astype(np.float64))
+        usual = np.median(sizes)
+        if greatest > _FAR * usual or sizes.min() * _FAR < usual:
+            what = f"its numbers go from {least:g} to {greatest:g}: texts such as 4E22, which are read as numbers?"
+            yield Doubt(name, None, None, what, f"{_option('--categorical', name)} keeps them as texts")
+        elif greatest >= EXACT and not counted.whole and (sizes == np.floor(sizes)).all():
+            what = f"its whole numbers are as large as {greatest:g}, where a number is not told from the next: an id?"
+            yield Doubt(name, None, None, what, f"{_option('--drop', name)} leaves it out")
+
+
+def _are_dates(column: RawColumn, format: str) -> bool:
+    """Whether many different whole numbers are dates, 20241231."""
+    different = np.unique(column.values[~column.missing])
+    if len(different) < FEW_ROWS or (different != np.floor(different)).any():
+        return False
+    texts = pa.array([f"{value:.0f}" for value in different[:MOST_COMPARED]])
+    return not np.isnan(seconds_of(texts, format)).any()
 
 
 def _epoch(name: str, counted: ColumnStatistics) -> Iterator[Doubt]:

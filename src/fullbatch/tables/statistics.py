@@ -29,9 +29,18 @@ LEAF = 65_536  # So many values are counted at a time where the order of their s
 WIDE = 64  # Of numbers in a larger range, levels are not kept there.
 EXACT = 2.0**53  # Up to here a float64 tells each whole number from the next.
 
-_DATE = r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2}))"
-_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?[AaPp]\.?[Mm]\.?)?(Z|\s?[-+]\d{2}:?\d{2})?"
-_DATES = re.compile(f"{_DATE}([ T]{_TIME})?|{_TIME}")
+_MONTH = (  # in English, German, French, Spanish and Italian, as they begin
+    "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|jän|mär|mrz|mai|okt|dez|fév|avr|jui|aoû|déc|ene|abr|ago|dic"
+    "|gen|mag|giu|lug|set|ott)"
+)
+_YEAR = r"(19|20)\d{2}"
+_DATE = (
+    r"(\d{4}(?P<first>[-/.])\d{1,2}(?P=first)\d{1,2}|\d{1,2}(?P<last>[-/.])\d{1,2}(?P=last)(\d{4}|\d{2})"
+    rf"|\d{{1,2}}[-. ]*{_MONTH}[^\W\d]*[-., ]*\d{{2,4}}|{_MONTH}[^\W\d]*[-., ]*(\d{{1,2}},? )?\d{{2,4}}"
+    rf"|{_YEAR}[-/](0[1-9]|1[0-2])|(0?[1-9]|1[0-2])/{_YEAR})"
+)
+_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?[AaPp]\.?[Mm]\.?)?(Z|\s?[-+]\d{2}:?\d{2}|\s?[A-Z]{2,4})?"
+_DATES = re.compile(f"{_DATE}([ T:]{_TIME})?|{_TIME}", re.IGNORECASE)
 # What a text can be beside a level. "marked" numbers are those that ``number_written`` reads by either decimal mark.
 SHAPES = ("number", "marked", "date")
 
