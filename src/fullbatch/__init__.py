@@ -87,7 +87,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)  # the next time it is found without this
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -83,16 +83,16 @@ def check_alike(X: Any, others: Mapping[str, Any]) -> None:
         raise ArrayTypeError(
             f"X has dtype {found}; it must be float32 or float64. Convert it: {conversion('X', X, 'float32')}."
         )
-    xp = arrays.namespace(X)
+    xp, on_host = arrays.namespace(X), arrays.is_numpy(X)
     for name, array in others.items():
         if array is None:
             continue
-        if arrays.namespace(array) is not xp:
+        if type(array) is not type(X) and arrays.namespace(array) is not xp:
             raise ArrayTypeError(
                 f"X is an array of {arrays.library_name(X)} and {name} of {arrays.library_name(array)}; "
                 "put both into one library."
             )
-        if arrays.apart(X, array):
+        if not on_host and arrays.apart(X, array):
             raise ArrayTypeError(
                 f"X is on device {arrays.device_name(X)} and {name} on {arrays.device_name(array)}; "
                 "put both on one device."
@@ -107,7 +107,7 @@ def check_alike(X: Any, others: Mapping[str, Any]) -> None:
 
 def known(size: Any) -> bool:
     """Whether an axis's size is a number. It is not where a library has yet to compute it, or traces for any size."""
-    return isinstance(size, Integral)
+    return type(size) is int or isinstance(size, Integral)
 
 
 def check_known(name: str, array: Any) -> None:

@@ -132,18 +132,17 @@ def refuse_equal_units(theta: Any, sizes: Sequence[int]) -> None:
 def flatten(params: Params) -> Any:
     """All parameters as one vector: W[1], b[1], W[2], b[2], ... each row after row."""
     xp = arrays.namespace(params[0].W)
-    return xp.concat([xp.reshape(array, (-1,)) for layer in params for array in layer])
+    return xp.concat([arrays.reshaped(array, (-1,)) for layer in params for array in layer])
 
 
 def unflatten(theta: Any, sizes: Sequence[int]) -> Params:
     """The layers of a vector that ``flatten`` made: views of it where the library has views."""
-    xp = arrays.namespace(theta)
     layers, start = [], 0
     for layer_shapes in shapes(sizes):
         pair = []
         for shape in layer_shapes:
             stop = start + prod(shape)
-            pair.append(xp.reshape(theta[start:stop], shape))
+            pair.append(arrays.reshaped(theta[start:stop], shape))
             start = stop
         layers.append(Layer(*pair))
     return tuple(layers)

@@ -13,6 +13,7 @@ run (the array step), blocks are cut inside leaves there too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple, overload
 
@@ -79,7 +80,12 @@ def block_size(
 
 def multiply_adds(network: Network) -> int:
     """Of one example, forward."""
-    return sum(n * fan_in for fan_in, n in pairwise(network.sizes))
+    return _multiply_adds(network.sizes)
+
+
+@lru_cache(maxsize=64)
+def _multiply_adds(sizes: tuple[int, ...]) -> int:
+    return sum(n * fan_in for fan_in, n in pairwise(sizes))
 
 
 def _numbers(step: str, network: Network, entries: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fullbatch.core.dropout import Dropout
@@ -28,11 +28,12 @@ class OnThreads:
         self.make_worker, self.threads, self.holds_blas = make_worker, threads, holds_blas
         self._workers: list[Worker] = []
         self._helpers = Helpers(threads - 1, "fullbatch")
-        self._open = ExitStack()
+        self._hold: AbstractContextManager[None] = nullcontext()
 
     def __enter__(self) -> OnThreads:
         if self.holds_blas:
-            self._open.enter_context(one_blas_thread())
+            self._hold = one_blas_thread()
+        self._hold.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -40,7 +41,8 @@ class OnThreads:
         try:
             self.rest()
         finally:
-            self._open.close()
+            hold, self._hold = self._hold, nullcontext()  # it may be left twice
+            hold.__exit__(None, None, None)
 
     def rest(self) -> None:
         """Give back the memory of the workers."""

@@ -191,10 +191,10 @@ def put_columns(out: np.ndarray, where: Any, made: np.ndarray) -> None:
 
 def floats(*values: Any) -> list[float]:
     """Numbers and arrays of shape () as Python floats; of CuPy they are read back together, in one wait for the GPU."""
-    there = [i for i, value in enumerate(values) if is_cupy(value)]
-    if len(there) < 2:
-        return [float(value) for value in values]
     cupy = cupy_if_loaded()
+    there = [] if cupy is None else [i for i, value in enumerate(values) if is_cupy(value)]
+    if cupy is None or len(there) < 2:
+        return [float(value) for value in values]
     read = dict(zip(there, cupy.stack([values[i].astype("float64") for i in there]).get().tolist(), strict=True))
     return [read[i] if i in read else float(value) for i, value in enumerate(values)]
 
@@ -212,6 +212,11 @@ def quiet() -> Any:
 def cupy_if_loaded() -> Any:
     """The CuPy module where something has imported it already, else None."""
     return sys.modules.get("cupy")
+
+
+def reshaped(array: Any, shape: tuple[int, ...]) -> Any:
+    """The same numbers in another shape; NumPy's method takes a fourth of the time of its function."""
+    return array.reshape(shape) if is_numpy(array) else namespace(array).reshape(array, shape)
 
 
 def zeros_like(array: Any) -> Any:

@@ -20,6 +20,8 @@ def is_plain(array: Any) -> bool:
 
 def plain(array: Any) -> Any:
     """The array as the passes have it: NumPy's own type, or torch's without its record for autograd."""
+    if type(array) is np.ndarray:
+        return array
     return array.view(np.ndarray) if type(array) is np.memmap else arrays.detached(array)
 
 

@@ -165,6 +165,12 @@ def isa() -> tuple[int, str] | None:
     raise InputError(f"{VARIABLE}={forced} cannot be used on this machine, which has {known}; set one of them or off.")
 
 
+def in_use() -> tuple[ctypes.CDLL, int] | None:
+    """The library and the number of ``isa``, or None. The environment, which is slow, is read once."""
+    library, chosen = _open()[0], isa()
+    return None if library is None or chosen is None else (library, chosen[0])
+
+
 _held: ContextVar[str | None] = ContextVar("held instruction set", default=None)
 
 

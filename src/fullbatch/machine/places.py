@@ -42,13 +42,16 @@ class Place:
         """Makes it CUDA's current device, where CuPy computes; elsewhere nothing need be done."""
         return self.device if self.is_cuda else nullcontext()
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> AbstractContextManager[Any]:
         """``current``, around a whole call of a user's: memory that runs out there is a DeviceError.
 
         In a pass the fold goes on with smaller blocks instead. What comes here has no block: weights, targets, an
         optimiser's state, results.
         """
+        return nullcontext() if self.name == "cpu" else self._computing_there()
+
+    @contextmanager
+    def _computing_there(self) -> Iterator[None]:
         try:
             with self.current():
                 yield
@@ -94,6 +97,9 @@ class Place:
     def empty(self, dtype: Any) -> Any:
         """An array of no elements that stands for this place and dtype."""
         return self.put(np.empty((0, 0), dtype=dtype))
+
+
+CPU = Place("cpu", np)
 
 
 @dataclass(frozen=True)
@@ -149,10 +155,10 @@ def place(device: str) -> Place:
 
     Raises InputError for another name, and DeviceError, with the reason and the cure, for a GPU that cannot be used.
     """
+    if device == "cpu":
+        return CPU
     check_device(device)
     device = device.partition(",")[0]
-    if device == "cpu":
-        return Place("cpu", np)
     if device == "auto":
         try:
             return _cuda_place(None)
@@ -191,7 +197,7 @@ def home(X: Any, device: str | None) -> Place:
 
     Raises ArrayTypeError for device="cpu" and an array that lies elsewhere: it is not copied in silence.
     """
-    if device is not None:
+    if device not in (None, "cpu"):
         check_device(device)
         if "," in device:
             raise InputError(f"device={device!r}: the fit of an estimator takes several, with X on the host; name one.")
@@ -211,7 +217,7 @@ def home(X: Any, device: str | None) -> Place:
 def place_of(array: Any) -> Place:
     """The place where an array lies already."""
     if arrays.is_numpy(array):
-        return Place("cpu", np)
+        return CPU
     device = arrays.device_of(array)
     named = f"{arrays.library_name(array)} {arrays.device_name(array)}".rstrip()
     return Place(f"cuda:{device.id}" if arrays.is_cupy(array) else named, arrays.namespace(array), device)

@@ -71,10 +71,11 @@ def choose(network: Network, like: Any, precision: str = "", *, dropout: bool = 
     entries : of an example, where X can be read as Coded blocks
     """
     few = 0 < entries <= CodedStep.takes_codes * network.sizes[0]
-    able = (name for name, step in STEPS.items() if step.takes_tf32 or precision != "tf32")
-    able = (name for name in able if STEPS[name].takes_dropout or not dropout)
-    able = (name for name in able if few or not STEPS[name].takes_codes)
-    return next(name for name in able if STEPS[name].can_run(network, like))
+    for name, step in STEPS.items():
+        allowed = (step.takes_tf32 or precision != "tf32") and (step.takes_dropout or not dropout)
+        if allowed and (few or not step.takes_codes) and step.can_run(network, like):
+            return name
+    raise AssertionError("the array step can always run")
 
 
 def segment(name: str, network: Network, m: int = 0) -> int:

@@ -229,12 +229,13 @@ class NativeBlocks:
 
 def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
     """The library, and a network as fb_step_new and fb_trainer_new take it; C counts a dtype by its bytes."""
-    library, isa = native_library.load(), native_library.isa()
-    if library is None or isa is None:
+    in_use = native_library.in_use()
+    if in_use is None:
         raise RuntimeError(f"the native step cannot run: {native_library.why_not()}")
+    library, isa = in_use
     names = tuple(str(activation.name) for activation in network.activations)
     shape = _shape(network.sizes, names, network.output.name, network.loss.slopes)
-    return library, (isa[0], np.dtype(dtype).itemsize, *shape)
+    return library, (isa, np.dtype(dtype).itemsize, *shape)
 
 
 @lru_cache(maxsize=64)
@@ -260,7 +261,8 @@ def put_X(block: Block, X: Any, dtype: np.dtype, n: int) -> list[Any]:
         raise ValueError(f"X has the shape {X.shape} for a network of {n} inputs.")
     if isinstance(X, np.ndarray):
         X = X if in_elements(X, dtype) else np.array(X, dtype)
-        block.X, (block.x_feature, block.x_example) = X.ctypes.data, _strides(X)
+        feature, example = X.strides
+        block.X, block.x_feature, block.x_example = X.ctypes.data, feature // X.itemsize, example // X.itemsize
         return [X]
     # CSC of features by examples is CSR of examples by features.
     ends, stored = int(X.indptr[-1]), min(len(X.data), len(X.indices))
@@ -277,19 +279,18 @@ def put_targets(block: Block, Y: Any, weight: Any, dtype: np.dtype, shape: tuple
     if Y.shape != shape or (weight is not None and weight.shape != shape[1:]):
         raise ValueError(f"Y {Y.shape}, weights {None if weight is None else weight.shape} where Y is to be {shape}.")
     Y = Y if in_elements(Y, dtype) else np.array(Y, dtype)
-    block.Y, (block.y_unit, block.y_example) = Y.ctypes.data, _strides(Y)
+    unit, example = Y.strides
+    block.Y, block.y_unit, block.y_example = Y.ctypes.data, unit // Y.itemsize, example // Y.itemsize
     if weight is None:
         return [Y]
     weight = weight if in_elements(weight, dtype) else np.array(weight, dtype)
-    block.weight, (block.weight_example,) = weight.ctypes.data, _strides(weight)
+    block.weight, block.weight_example = weight.ctypes.data, weight.strides[0] // weight.itemsize
     return [Y, weight]
 
 
 def in_elements(array: np.ndarray, dtype: np.dtype) -> bool:
     """Whether C can take the array as it lies: of this dtype, and its strides are whole elements."""
-    whole = array.dtype == dtype and all(stride % dtype.itemsize == 0 for stride in array.strides)
-    return bool(whole and array.flags.aligned)
-
-
-def _strides(array: np.ndarray) -> tuple[int, ...]:
-    return tuple(stride // array.itemsize for stride in array.strides)
+    flags = array.flags
+    if array.dtype != dtype or not flags.aligned:
+        return False
+    return flags.forc or all(stride % dtype.itemsize == 0 for stride in array.strides)

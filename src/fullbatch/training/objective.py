@@ -8,7 +8,6 @@ db[l] = (1/m) sum_i s_i db_i[l]                                 biases are not p
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -54,7 +53,7 @@ class Objective:
             "budget": budget,
             "dropout": dropout,
         }
-        self._within = ExitStack()
+        self._others: list[Objective] = []
         self.network, self.examples = network, examples
         self.intercept = intercept
         self._is_weight: Any = None
@@ -64,12 +63,16 @@ class Objective:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._within.close()
-        self.fold.__exit__(*error)
+        try:
+            while self._others:
+                self._others.pop().__exit__(*error)
+        finally:
+            self.fold.__exit__(*error)
 
     def over(self, examples: Examples) -> Objective:
         """The same of other examples; it is closed with this one."""
-        return self._within.enter_context(Objective(self.network, examples, l2=self.l2, **self.limits))
+        self._others.append(Objective(self.network, examples, l2=self.l2, **self.limits).__enter__())
+        return self._others[-1]
 
     def cost(self, theta: Any, where: Where = None) -> float:
         """J on the examples that ``where`` selects (all if None); it may be infinite or NaN."""
