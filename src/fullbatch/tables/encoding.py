@@ -52,7 +52,6 @@ from fullbatch.errors import InputError, ModelFileError, TableError
 from fullbatch.machine.plain_values import listed
 from fullbatch.sources.encoded import EncodedTable
 from fullbatch.tables import bins
-from fullbatch.tables.dates import said_moment
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.sound import require_sound
 from fullbatch.tables.statistics import ColumnStatistics, Folding
@@ -296,6 +295,8 @@ class TableEncoding:
                 code = int(coded.values[int(new.argmax())])
                 first = levels[code] if code < len(levels) else "a text"
                 if coded.time and not isinstance(first, str):
+                    from fullbatch.tables.dates import said_moment  # here, because it brings Arrow
+
                     first = said_moment(first, coded.time) or first
                 found[category.name] = (count / len(new), first)
         return found
