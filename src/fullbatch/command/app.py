@@ -50,7 +50,7 @@ COMMANDS = {
     name="fullbatch",
     help="Train neural networks on tall tables: CSV or Parquet in, a model file out.",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.option("--version", is_flag=True, help="Print the version and leave.")
 @click.pass_context
