@@ -117,12 +117,19 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+COLD = {
+    "cold": "cold from the store",
+    "large": "cold, of a file that memory cannot hold",
+    "first": "cold, with checksums",
+}
+
+
 def rounds(folder: Path, given: Given, count: int = 5) -> dict[str, Any]:
     """A full batch in memory, from the store in the page cache, from the disk, and reading alone, in turn.
 
     Seconds and CPU seconds of each, medians; each is looked at within the same round. The page cache of a store is
     dropped before each cold reading, of which the machine may have a cache of its own. What is mapped is not dropped:
-    for those the store is opened anew. "cold, past the cache" is what a file has that memory cannot hold.
+    for those the store is opened anew.
     """
     import fullbatch as fb
     from fullbatch.machine import memory
@@ -153,7 +160,7 @@ def rounds(folder: Path, given: Given, count: int = 5) -> dict[str, Any]:
                 memory.free = lambda: 0.0
                 with fb.open_store(path) as large, _full_batch(net, _checked(large), theta) as from_store:
                     _forget(path)
-                    timed("cold, past the cache", from_store)
+                    timed("cold, of a file that memory cannot hold", from_store)
                 memory.free = free
                 with fb.open_store(path) as new, _full_batch(net, new.examples(new.train), theta) as from_store:
                     _forget(path)
@@ -164,8 +171,7 @@ def rounds(folder: Path, given: Given, count: int = 5) -> dict[str, Any]:
     medians = {name: np.median(times, axis=0).tolist() for name, times in found.items()}
     warm = np.array(medians["in memory"]) / medians["from the store"]
     slower = max(medians["from the store"][0], medians["cold reading"][0])
-    kinds = {"cold": "cold from the store", "past_the_cache": "cold, past the cache", "first": "cold, with checksums"}
-    ratios = {kind: slower / medians[name][0] for kind, name in kinds.items()}
+    ratios = {kind: slower / medians[name][0] for kind, name in COLD.items()}
     return {"wall_and_cpu": medians, "warm": warm.tolist(), **ratios}
 
 

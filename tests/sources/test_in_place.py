@@ -13,7 +13,6 @@ import pytest
 
 from fullbatch.errors import StoreError
 from fullbatch.machine import mappings
-from fullbatch.sources.direct import AHEAD, BESIDE, DirectLeaves
 from fullbatch.sources.in_place import InPlaceReader
 from fullbatch.sources.stored import open_store
 from fullbatch.tables import store as stores
@@ -48,13 +47,6 @@ def mapped(path, monkeypatch):
         pytest.skip(f"no file is mapped here: {why}")
 
 
-def needs_direct(path):
-    with open_store(path) as store, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fullbatch.machine.memory.free", lambda: 0.0)
-        if store.file.direct() is None:
-            pytest.skip("nothing is read directly here")
-
-
 def gradient_of(path, threads=2, network=None):
     """Cost, gradient, another cost, predictions; and how many blocks were not copied."""
     from fullbatch.core.network import Network
@@ -68,20 +60,13 @@ def gradient_of(path, threads=2, network=None):
         assert (again[0], again[1].tobytes()) == (J, gradient.tobytes())
         predicted = objective.fold.predict(theta)
         bits = J, gradient.tobytes(), objective.cost(theta), predicted.tobytes()
-        return bits, sum(getattr(worker.read_X, "in_place", 0) for worker in objective.fold.engine._workers)
+        return bits, sum(getattr(worker.read_X, "mapped", 0) for worker in objective.fold.engine._workers)
 
 
-WAYS = ("kept", "direct", "moved")
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_it_has_the_bits_of_reading_for_any_threads(path, mapped, way, monkeypatch):
-    """The whole file stays mapped; or its leaves are read past the cache; or each thread moves a mapping over it."""
-    monkeypatch.setattr("fullbatch.machine.memory.free", lambda: 1e12 if way == "kept" else 0.0)
-    if way == "moved":
-        monkeypatch.setattr(DirectLeaves, "of", lambda descriptor: None)
-    elif way == "direct":
-        needs_direct(path)
+@pytest.mark.parametrize("kept", [True, False])
+def test_it_has_the_bits_of_reading_for_any_threads(path, mapped, kept, monkeypatch):
+    """Kept: the whole file stays mapped; else each thread moves a mapping of its own over it."""
+    monkeypatch.setattr("fullbatch.machine.memory.free", lambda: 1e12 if kept else 0.0)
     found = [gradient_of(path, threads) for threads in (1, 2, 3)]
     monkeypatch.setenv(mappings.VARIABLE, "off")
     read = [gradient_of(path, threads) for threads in (1, 2)]
@@ -115,72 +100,6 @@ def test_mappings_are_counted_and_given_back(mapped, path):
         assert mappings.mapping(file.fileno(), 2**12)[0] is not None
 
 
-@pytest.fixture
-def direct(path, mapped, monkeypatch):
-    """Leaves are read directly, whatever the memory."""
-    needs_direct(path)
-    monkeypatch.setattr("fullbatch.machine.memory.free", lambda: 0.0)
-
-
-def test_leaves_are_read_once_in_a_pass_and_few_are_held(path, direct, monkeypatch):
-    read, plain = [], DirectLeaves._read
-    monkeypatch.setattr(
-        DirectLeaves, "_read", lambda self, file, leaf, *to: (read.append(leaf), plain(self, file, leaf, *to))[1]
-    )
-    with open_store(path) as store:
-        readers = [InPlaceReader(store.train) for _ in range(3)]
-        for start in range(0, store.train.m, LEAF):
-            rows = slice(start, min(start + LEAF, store.train.m))
-            expected = store.train.reader("numbers")(rows)
-            assert all(np.array_equal(reader(rows).T, expected) for reader in readers)
-            held = readers[0].direct.held
-            assert 0 < len(held) <= AHEAD + BESIDE
-            assert held[start // LEAF].users == 3
-        assert sorted(read) == list(range(len(store.file.leaves)))  # those that are held out came with the last ones
-        for reader in readers:
-            reader.close()
-        assert not any(one.users for one in held.values())
-    assert not held
-
-
-def test_a_leaf_with_another_checksum_is_named_each_time(path, direct, tmp_path):
-    damaged = tmp_path / "damaged"
-    with open_store(path) as store:
-        at = store.file.leaves[3].offsets["numbers"] + 40
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    damaged.write_bytes(content)
-    with open_store(damaged) as store:
-        reader = InPlaceReader(store.train)
-        expected = store.train.reader("numbers")(slice(0, LEAF)).copy()
-        for _ in range(2):
-            with pytest.raises(StoreError, match=r"leaf 3 of .* is damaged: its checksum"):
-                reader(slice(3 * LEAF, 4 * LEAF))
-            assert np.array_equal(reader(slice(0, LEAF)).T, expected)
-
-
-def test_while_all_buffers_are_looked_at_there_is_one_more(path, direct):
-    with open_store(path) as store:
-        readers = [InPlaceReader(store.train) for _ in range(10)]
-        found = [reader(slice(i * LEAF, i * LEAF + 9)) for i, reader in enumerate(readers)]
-        read = store.train.reader("numbers")
-        assert all(np.array_equal(one.T, read(slice(i * LEAF, i * LEAF + 9))) for i, one in enumerate(found))
-        assert len(readers[0].direct.held) >= 10
-
-
-def test_where_nothing_is_read_directly_a_mapping_moves(path, direct, monkeypatch):
-    def refused(*_):
-        raise OSError(22, "Invalid argument")
-
-    with open_store(path) as store:
-        monkeypatch.setattr("fullbatch.sources.direct.os.preadv", refused)
-        assert store.file.direct() is None
-        monkeypatch.undo()
-        reader = InPlaceReader(store.train)
-        reader(slice(0, 9))
-        assert (reader.direct, reader.in_place) == (None, 1)
-
-
 def test_what_is_read_in_its_place_and_why(path, monkeypatch):
     with open_store(path) as store:
         monkeypatch.setenv(mappings.VARIABLE, "off")
@@ -209,7 +128,7 @@ def test_a_thread_that_blocks_the_signal_reads(path, mapped):
 
         def read():
             reader(slice(0, 10))
-            counts.append(reader.in_place)
+            counts.append(reader.mapped)
 
         read()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGBUS])
@@ -243,7 +162,7 @@ def test_a_file_that_was_touched_is_read(path, mapped, tmp_path):
         assert not reader.is_whole()
         assert np.array_equal(reader(slice(0, 100)), expected)
         assert reader.is_whole()
-        assert reader.in_place == 1
+        assert reader.mapped == 1
 
 
 # --- A file that is cut short while a step looks at it: each in a process of its own ----------------------------------
@@ -255,16 +174,13 @@ from fullbatch.core.network import Network
 from fullbatch.core.parameters import flatten
 from fullbatch.errors import StoreError
 from fullbatch.fold import tree
-from fullbatch.sources.direct import DirectLeaves
 from fullbatch.sources.stored import open_store
 from fullbatch.steps.native import NativeStep
 from fullbatch.training.objective import Objective
 import fullbatch.machine.memory as memory
 
-path, size, way = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-memory.free = lambda: 1e12 if way == "kept" else 0.0
-if way == "moved":
-    DirectLeaves.of = lambda descriptor: None
+path, size, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "kept"
+memory.free = lambda: 1e12 if kept else 0.0
 tree.leaf_size = lambda n: 256
 calls = []
 
@@ -272,14 +188,14 @@ def cutting(name):
     plain = getattr(NativeStep, name)
     def call(self, *given):
         calls.append(name)
-        if len(calls) == 12:
+        if len(calls) == 20:
             assert reader_of(objective) > 0
             os.truncate(path, size)
         return plain(self, *given)
     setattr(NativeStep, name, call)
 
 def reader_of(objective):
-    return sum(worker.read_X.in_place for worker in objective.fold.engine._workers)
+    return sum(worker.read_X.mapped for worker in objective.fold.engine._workers)
 
 def run(call, *given):
     try:
@@ -314,7 +230,7 @@ def copy(path, tmp_path):
     return copy
 
 
-def cut(copy, size, way, operation):
+def cut(copy, size, kept, operation):
     script = f"""{CUT}
 with open_store(path) as store:
     with Objective(net, store.examples(store.train), threads=2) as objective:
@@ -323,18 +239,16 @@ with open_store(path) as store:
         {RUNS[operation]}
 print(len(calls))
 """
-    return child(script, copy, size, way).stdout.splitlines()
+    return child(script, copy, size, "kept" if kept else "moved").stdout.splitlines()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("operation", list(RUNS))
-def test_a_file_that_is_cut_short_under_a_step_is_an_error(copy, mapped, way, operation):
-    if way == "direct":
-        needs_direct(copy)
-    lines = cut(copy, 4096, way, operation)
-    # Block 12 is in the second round: the first one's result is right, and nothing comes of the other.
+def test_a_file_that_is_cut_short_under_a_step_is_an_error(copy, mapped, kept, operation):
+    lines = cut(copy, 4096, kept, operation)
+    # Block 20 is in the second round: the first one's result is right, and nothing comes of the other.
     assert lines[-2] == f"{copy} was cut short while it was read: it ends at byte {lines[-2].split()[-1]}"
-    assert int(lines[-1]) >= 12
+    assert int(lines[-1]) >= 20
 
 
 @pytest.mark.parametrize("less", [1, 100, 4000])
@@ -343,7 +257,7 @@ def test_a_file_that_ends_within_a_page_is_an_error_too(copy, mapped, less):
     with open_store(copy) as store:
         leaf = store.file.leaves[store.train.leaves - 1]
         end = leaf.offsets["numbers"] + leaf.rows * K * 4
-    lines = cut(copy, end - less, "kept", "gradient")
+    lines = cut(copy, end - less, True, "gradient")
     assert "was cut short while it was read" in lines[-2]
 
 

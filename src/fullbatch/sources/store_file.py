@@ -11,8 +11,7 @@ record batch holds the CRC-32 of its leaf: of the bytes of its columns, one afte
 
 Rows are read with pread into buffers that each reader owns, a block at a time, which stay in the core's cache. To copy
 them takes an eighth of a full batch of 28-64-1, so the native step looks at numbers where they lie (in_place.py), in
-mappings that outlive a file that is cut short (machine/mappings.py); of a file that memory cannot hold it looks at them
-in the few buffers that leaves are read into past the system's cache (direct.py).
+mappings that outlive a file that is cut short (machine/mappings.py).
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from fullbatch.machine import mappings, memory
 from fullbatch.machine.plain_values import from_json, is_count, listed, require
 from fullbatch.machine.read_ahead import ReadAhead
 from fullbatch.machine.safe_output import open_regular
-from fullbatch.sources.direct import DirectLeaves
 
 KEY = b"fullbatch-store"
 CHECKSUM = b"crc32"
@@ -80,8 +78,6 @@ class StoreFile:
         self._close = weakref.finalize(self, os.close, self.handle)
         self.ahead = ReadAhead(self.handle)
         self.whole: mappings.Mapping | None = None  # of the whole file, once one is asked for
-        self.past_cache: DirectLeaves | None = None
-        self.asked = False  # for these
         try:
             self.content, self.kinds, self.leaves = _layout(path, os.fstat(self.handle).st_size)
         except BaseException:
@@ -93,10 +89,8 @@ class StoreFile:
 
     def close(self) -> None:
         self.ahead.close()
-        if self.past_cache is not None:
-            self.past_cache.close()
         self._close()
-        self.whole = self.past_cache = None
+        self.whole = None
 
     def read(self, name: str, leaf: int, start: int, out: np.ndarray) -> None:
         """The rows of a leaf from ``start`` on, as many as ``out`` has, which is contiguous."""
@@ -111,27 +105,12 @@ class StoreFile:
         self._check_open()
         with self.opening:
             if self.whole is None or mappings.why_not():
-                if self._is_large():
+                size = os.fstat(self.handle).st_size
+                if 2 * size > memory.free():
                     return mappings.mapping(self.handle, MAPPED + 2 * self.bytes_of(0))
-                self.whole, why = mappings.mapping(self.handle, os.fstat(self.handle).st_size)
+                self.whole, why = mappings.mapping(self.handle, size)
                 return self.whole, why
             return self.whole, ""
-
-    def direct(self) -> DirectLeaves | None:
-        """What reads leaves past the system's cache, of a file that memory cannot hold; None: the cache may have it."""
-        self._check_open()
-        if mappings.why_not():
-            return None
-        with self.opening:
-            if not self.asked:
-                self.asked = True
-                if self.whole is None and self._is_large():
-                    self.past_cache = DirectLeaves.of(self.handle)
-            return self.past_cache
-
-    def _is_large(self) -> bool:
-        """Whether the file takes more than half of the memory that is free."""
-        return 2 * os.fstat(self.handle).st_size > memory.free()
 
     def look(self, mapping: mappings.Mapping, name: str, leaf: int) -> np.ndarray | None:
         """A field of a leaf's rows as it lies in a mapping; None where it is to be read.
@@ -140,12 +119,6 @@ class StoreFile:
         """
         (dtype, width), offset = self.kinds[name], self._offset(name, leaf, 0)
         return mapping.look(self.handle, offset, (self.leaves[leaf].rows, *([width] if width else [])), dtype)
-
-    def rows_in(self, leaf: int, name: str, buffer: np.ndarray, begin: int) -> np.ndarray:
-        """A field of a leaf's rows in a buffer that begins with that byte of the file."""
-        dtype, width = self.kinds[name]
-        shape = (self.leaves[leaf].rows, *([width] if width else []))
-        return np.ndarray(shape, dtype, buffer, self.leaves[leaf].offsets[name] - begin)
 
     def is_whole(self, mapping: mappings.Mapping) -> bool:
         """Whether all that was looked at in a mapping so far was in the file to the end."""
@@ -162,17 +135,17 @@ class StoreFile:
     def expect(self, leaf: int) -> None:
         """Have this leaf, which comes soon, read and compared with its checksum while others are worked on."""
         if leaf < len(self.leaves) and self._close.alive:
-            first, end = self.extent(leaf)
+            first, end = self._extent(leaf)
             then = None if self.checked[leaf] else partial(self._check_early, leaf)
             self.ahead.expect(first, end - first, then)
 
     def wait(self, leaf: int) -> None:
         """Come back when a leaf is there, if it is expected."""
-        self.ahead.wait(self.extent(leaf)[0])
+        self.ahead.wait(self._extent(leaf)[0])
 
     def bytes_of(self, leaf: int) -> int:
         """How many bytes a leaf has."""
-        return sum(size for _, size in self.spans(leaf))
+        return sum(size for _, size in self._spans(leaf))
 
     def _check_early(self, leaf: int) -> None:
         """The same before anybody asks for the leaf: whoever does is told what is wrong with it."""
@@ -190,30 +163,26 @@ class StoreFile:
             if self.checked[leaf]:
                 return
             found, buffer = 0, np.empty(AT_ONCE, np.uint8)
-            for start, size in self.spans(leaf):
+            for start, size in self._spans(leaf):
                 for at in range(start, start + size, AT_ONCE):
                     if early and self.ahead.closed:
                         return
                     part = buffer[: min(AT_ONCE, start + size - at)]
                     self._pread(part, at)
                     found = zlib.crc32(part.data, found)
-            self.compare(leaf, found)
+            if found != self.leaves[leaf].checksum:
+                raise StoreError(
+                    f"{self.path}: leaf {leaf} of {len(self.leaves)} is damaged: its checksum is {found:08x} and not "
+                    f"{self.leaves[leaf].checksum:08x}; copy the store anew, or convert the table again."
+                )
+            self.checked[leaf] = 1
 
-    def compare(self, leaf: int, found: int) -> None:
-        """StoreError, which names the leaf, where this is not its checksum."""
-        if found != self.leaves[leaf].checksum:
-            raise StoreError(
-                f"{self.path}: leaf {leaf} of {len(self.leaves)} is damaged: its checksum is {found:08x} and not "
-                f"{self.leaves[leaf].checksum:08x}; copy the store anew, or convert the table again."
-            )
-        self.checked[leaf] = 1
-
-    def extent(self, leaf: int) -> tuple[int, int]:
+    def _extent(self, leaf: int) -> tuple[int, int]:
         """The bytes at which a leaf begins and ends."""
-        spans = list(self.spans(leaf))
+        spans = list(self._spans(leaf))
         return spans[0][0], sum(spans[-1])
 
-    def spans(self, leaf: int) -> Iterator[tuple[int, int]]:
+    def _spans(self, leaf: int) -> Iterator[tuple[int, int]]:
         """Where each field of a leaf begins, and how many bytes it has."""
         rows, offsets, _ = self.leaves[leaf]
         for name, (dtype, width) in self.kinds.items():
@@ -223,22 +192,14 @@ class StoreFile:
         self._check_open()
         view = out.reshape(-1).data.cast("B") if out.size else memoryview(b"")
         while view:
-            count = self.read_into(self.handle, view, offset)
+            try:
+                count = os.preadv(self.handle, [view], offset)
+            except OSError as error:
+                reason = error.strerror or error
+                raise StoreError(f"the store {self.path} cannot be read at byte {offset}: {reason}.") from None
+            if not count:
+                raise StoreError(f"{self.path} was cut short while it was read: it ends at byte {offset}.")
             view, offset = view[count:], offset + count
-
-    def read_into(self, descriptor: int, view: memoryview, offset: int) -> int:
-        """How many bytes were read there, at least one."""
-        try:
-            count = os.preadv(descriptor, [view], offset)
-        except OSError as error:
-            reason = error.strerror or error
-            raise StoreError(f"the store {self.path} cannot be read at byte {offset}: {reason}.") from None
-        if not count:
-            raise self.cut_short(offset)
-        return count
-
-    def cut_short(self, end: int) -> StoreError:
-        return StoreError(f"{self.path} was cut short while it was read: it ends at byte {end}.")
 
     def _check_open(self) -> None:
         if not self._close.alive:
