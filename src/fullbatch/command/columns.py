@@ -12,7 +12,7 @@ import click
 
 from fullbatch.command import options
 from fullbatch.command.clicking import Command, option
-from fullbatch.command.options import DATA, TASKS, one_of
+from fullbatch.command.options import DATA
 from fullbatch.command.printing import console, plural, print_json, say
 from fullbatch.command.selection import Selection, refuse_options, table_or_store
 from fullbatch.command.standard_input import at_hand, called
@@ -35,14 +35,7 @@ PLURALS = {
 @click.command(cls=Command, epilog="Example: fullbatch columns flights.parquet --target late")
 @options.data_argument
 @option("--target", metavar="COLUMN", help="The column to predict.", panel=DATA)
-@option(
-    "--task",
-    metavar="NAME",
-    check=one_of(TASKS),
-    help="classify or regress.",
-    show_default="by the target column",
-    panel=DATA,
-)
+@options.task
 @options.categorical
 @options.numeric
 @options.drop

@@ -10,14 +10,12 @@ from typing import Any
 import click
 
 from fullbatch.command import options
-from fullbatch.command.clicking import Command, argument, file_path, flag, option
+from fullbatch.command.clicking import Command, argument, file_path, option
 from fullbatch.command.options import (
     DATA,
     DEFAULT,
     DTYPES,
     OUTPUT,
-    SCORED,
-    TASKS,
     check_distinct,
     one_of,
     share_or_file,
@@ -50,21 +48,8 @@ EVERY = 5.0  # seconds between two lines of progress where no terminal is
     help="Write the store to this file, as late.store.",
     panel=OUTPUT,
 )
-@option(
-    "--task",
-    metavar="NAME",
-    check=one_of(TASKS),
-    help="classify or regress.",
-    show_default="by the target column",
-    panel=DATA,
-)
-@option(
-    "--validation",
-    metavar="X|FILE",
-    default=str(DEFAULT.validation),
-    help="Share of the rows to hold out, or a table of them.",
-    panel=SCORED,
-)
+@options.task
+@options.validation
 @options.form
 @option(
     "--seed",
@@ -77,14 +62,7 @@ EVERY = 5.0  # seconds between two lines of progress where no terminal is
 @option(
     "--dtype", metavar="NAME", default=DEFAULT.dtype, check=one_of(DTYPES), help=f"{' or '.join(DTYPES)}.", panel=OUTPUT
 )
-@option(
-    "--max-levels",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=DEFAULT.max_levels,
-    help="Levels per category column; rarer ones share one.",
-    panel=DATA,
-)
+@options.max_levels
 @options.categorical
 @options.numeric
 @options.weight
@@ -99,7 +77,7 @@ EVERY = 5.0  # seconds between two lines of progress where no terminal is
 @options.decimal
 @options.date_format
 @options.as_json
-@flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
+@options.quiet
 def convert(
     data: list[Path],
     target: str,

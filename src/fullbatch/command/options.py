@@ -249,6 +249,30 @@ loss_of_numbers = option(
     panel=NETWORK,
 )
 log_target = flag("--log-target", help="Learn the logarithm of a target that is a number.", panel=NETWORK)
+task = option(
+    "--task",
+    metavar="NAME",
+    check=one_of(TASKS),
+    help="classify or regress.",
+    show_default="by the target column",
+    panel=DATA,
+)
+max_levels = option(
+    "--max-levels",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=DEFAULT.max_levels,
+    help="Levels per category column; rarer ones share one.",
+    panel=DATA,
+)
+validation = option(
+    "--validation",
+    metavar="X|FILE",
+    default=str(DEFAULT.validation),
+    help="Share of the rows to hold out, or a table of them.",
+    panel=SCORED,
+)
+quiet = flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
 as_json = flag("--json", "as_json", help="Print one JSON object on one line instead of tables.", panel=OUTPUT)
 model_argument = argument(
     "model", metavar="MODEL", type=file_path, required=True, help="A model file that train wrote."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from fullbatch.command import large, options
-from fullbatch.command.clicking import Command, argument, file_path, flag, option
+from fullbatch.command.clicking import Command, argument, file_path, option
 from fullbatch.command.cluster import AtCluster, at_cluster, cluster_options, table_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
@@ -30,7 +30,6 @@ from fullbatch.command.options import (
     PRECISIONS,
     SCORED,
     SOLVERS,
-    TASKS,
     TRAINING,
     batch_size_text,
     check_distinct,
@@ -163,13 +162,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
     help="Of all random choices.",
     panel=TRAINING,
 )
-@option(
-    "--validation",
-    metavar="X|FILE",
-    default=str(DEFAULT.validation),
-    help="Share of the rows to hold out, or a table of them.",
-    panel=SCORED,
-)
+@options.validation
 @options.split_by
 @options.group
 @options.weight
@@ -196,14 +189,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
     show_default="the likelier class",
     panel=SCORED,
 )
-@option(
-    "--task",
-    metavar="NAME",
-    check=one_of(TASKS),
-    help="classify or regress.",
-    show_default="by the target column",
-    panel=DATA,
-)
+@options.task
 @options.loss_of_numbers
 @option("--quantile", metavar="X", type=float, help="That the loss quantile predicts, as 0.9.", panel=NETWORK)
 @options.log_target
@@ -216,14 +202,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
 @options.decimal
 @options.date_format
 @options.form
-@option(
-    "--max-levels",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=DEFAULT.max_levels,
-    help="Levels per category column; rarer ones share one.",
-    panel=DATA,
-)
+@options.max_levels
 @option(
     "--threads",
     metavar="N",
@@ -266,7 +245,7 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
 )
 @option("--plot", metavar="FILE.png", type=file_path, help="Draw the cost of each epoch, as costs.png.", panel=OUTPUT)
 @options.as_json
-@flag("--quiet", "-q", help="No progress and no tables.", panel=OUTPUT)
+@options.quiet
 @click.pass_context
 def train(
     context: click.Context,

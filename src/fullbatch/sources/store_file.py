@@ -84,7 +84,7 @@ class StoreFile:
             self.close()
             raise
         self.checked = bytearray(len(self.leaves))
-        self.opening = threading.Lock()  # of a mapping, or of what reads past the cache
+        self.opening = threading.Lock()  # of a mapping
         self.process, self.comparing = os.getpid(), _locks()
 
     def close(self) -> None:
