@@ -1,7 +1,7 @@
 """The benchmark harness: ``python -m bench scaling | peers | training | profile | plot | readme``.
 
     __main__.py    starts the command
-    command.py     the command                                                   (typer)
+    command.py     the command                                                   (click)
     readme.py      the README's tables, from results/*.json
     plots.py       the pictures, from results/*.json                             (matplotlib)
     render.py      figures, tables and words of a result, for all that show it   (rich)

@@ -6,7 +6,6 @@ An error is one line and exit 2; Ctrl-C keeps the points measured so far and is 
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import shlex
@@ -18,11 +17,11 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import click
 import msgspec
-import typer
 
 from bench import (
     accuracy,
@@ -46,21 +45,35 @@ from bench.problem import Shape
 from bench.results import Result, chosen, file_name, is_drawn_from, load_all, make_room, of_gpu, writable
 from bench.runs import Run
 from bench.timing import Rules
+from fullbatch.command.clicking import Command, Option, listed
+from fullbatch.command.options import positive
 from fullbatch.command.signals import stopping_with
 from fullbatch.errors import FullbatchError, InputError
 from fullbatch.machine.threads import thread_count
 
-app = typer.Typer(
-    name="python -m bench",
-    help="Measure fullbatch: as m grows, beside its peers, and to accuracy on real data.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DTYPES, PARTS = ("float32", "float64"), ("step", "epoch", "both")
 typed: ContextVar[str] = ContextVar("typed")  # the command line, for the result
+
+
+class InOrder(click.Group):
+    """Its commands stand in the help as they stand here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands]
+
+
+@click.group(
+    cls=InOrder,
+    help="Measure fullbatch: as m grows, beside its peers, and to accuracy on real data.",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.pass_context
+def app(context: click.Context) -> int:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+    return BAD_INPUT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,13 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stopping_with(KeyboardInterrupt, signal.SIGTERM):  # docker stop: what was measured is kept
             status = app(arguments, prog_name="python -m bench", standalone_mode=False)
-        if status == INTERRUPTED:  # ours, or typer's, which makes an exit of Ctrl-C and says nothing
-            return _fail("interrupted.", INTERRUPTED)
-        return status if isinstance(status, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted.", INTERRUPTED) if status == INTERRUPTED else int(status or 0)
+    except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted.", INTERRUPTED)
     except FullbatchError as error:
         return _fail(str(error), BAD_INPUT)
+    except click.ClickException as error:
+        return _fail(error.format_message(), BAD_INPUT)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -86,12 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name != "matplotlib":
             raise
         return _fail("matplotlib is not installed; for the pictures: pip install 'fullbatch[bench]'", BAD_INPUT)
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # whichever click it is from; the help has been printed
-            return BAD_INPUT
-        if hasattr(error, "format_message"):  # typer's errors of usage
-            return _fail(error.format_message(), BAD_INPUT)
-        raise
 
 
 def _fail(message: str, status: int) -> int:
@@ -109,60 +116,70 @@ def _count(given: str | int) -> int:
     except ValueError:
         value = math.nan
     if not (value.is_integer() and 1 <= value <= 1e12):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{given!r} is no count of examples; give a whole number of at least 1, for example 1e6."
         )
     return int(value)
 
 
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is out of range; give a number larger than 0.")
-    return value
-
-
 def _quiet(value: float) -> float:
-    """Not by typer's own range, which some of its versions let NaN through."""
+    """Not by a range of Click's, which lets NaN through."""
     if not 0 <= value <= 2:
-        raise typer.BadParameter(f"{value:g} is out of range; give a number from 0 to 2.")
+        raise click.BadParameter(f"{value:g} is out of range; give a number from 0 to 2.")
     return value
 
 
-def _folder(given: str | Path) -> Path:
-    if not str(given).strip():  # as a Path it would be this folder
-        raise typer.BadParameter("the name is empty; give a folder, '.' for this one.")
+def _folder(given: str) -> Path:
+    if not given.strip():  # as a Path it would be this folder
+        raise click.BadParameter("the name is empty; give a folder, '.' for this one.")
     return Path(given)
 
 
 def _cores(value: int | None) -> int | None:
     if value is not None and value > thread_count(None):
-        raise typer.BadParameter(f"{value} threads are more than the {thread_count(None)} that can run at once here.")
+        raise click.BadParameter(f"{value} threads are more than the {thread_count(None)} that can run at once here.")
     return value
 
 
-option = typer.Option
-in_folder = partial(option, metavar="FOLDER", parser=_folder)
-counted = partial(option, metavar="M", parser=_count)
-Several = list[str] | None
+def among(known: Iterable[str], what: str, help: str, **others: Any) -> Option:
+    """The option of names, of which none stands for all that are known."""
+    return Option([f"--{what}"], multiple=True, help=help, check=lambda given: chosen(given, known, what), **others)
 
-Out = Annotated[Path, in_folder(help="Where the JSON and the plot go.")]
-Name = Annotated[str | None, option(metavar="NAME", help="Of the files, without an ending. (default: the command's)")]
-Resume = Annotated[bool, option("--resume", help="Go on with the run that is there: same settings, revision, machine.")]
-Rounds = Annotated[int, option(min=1, help="Rounds to keep, at most.")]
-Quiet = Annotated[
-    float,
-    option(callback=_quiet, help="Drop a round in which two threads give less than this times one, up to 2; 0: none."),
-]
-Quick = Annotated[bool, option("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")]
-Budget = Annotated[
-    float, option(metavar="SECONDS", callback=_positive, help="For all of it; what would take longer is left out.")
-]
-Batch = Annotated[list[int] | None, option(min=2, help="A batch size of the epoch; may be repeated.")]
-Part = Annotated[str, option(metavar="PART", help="step, epoch or both.")]
-Peer = Annotated[Several, option(help="A peer of the step; may be repeated.")]
-Shapes = Annotated[Several, option(help="A network, e.g. 28-64-1; may be repeated.")]
-Seeds = Annotated[int, option(min=1, help="How many.")]
-Results = Annotated[Path, in_folder(help="With the JSON files.")]
+
+def one_of(known: Sequence[str], what: str, **others: Any) -> Option:
+    return Option([f"--{what}"], check=lambda given: chosen([given], known, what)[0], **others)
+
+
+def option(*names: str, **others: Any) -> Option:
+    return Option(names, **others)
+
+
+flag = partial(option, is_flag=True)
+several = partial(option, multiple=True, check=listed)
+folder = partial(option, metavar="FOLDER", type=_folder)
+count = partial(option, metavar="M", type=_count)
+whole = partial(option, type=click.IntRange(min=1))
+seconds = partial(option, metavar="SECONDS", type=float, check=positive)
+budget = partial(seconds, "--budget", help="For all of it; what would take longer is left out.")
+
+OUT = folder("--out", default="bench-results", help="Where the JSON and the plot go.")
+QUICK = flag("--quick", help="A try in seconds: tiny sizes, no pauses. Figures not worth quoting.")
+QUIET = option(
+    "--quiet", type=float, default=1.6, check=_quiet,
+    help="Drop a round in which two threads give less than this times one, up to 2; 0: none.",
+)  # fmt: skip
+OF_RUNS = (
+    OUT,
+    option("--name", metavar="NAME", help="Of the files, without an ending. (default: the command's)"),
+    flag("--resume", help="Go on with the run that is there: same settings, revision, machine."),
+)
+OF_ROUNDS = (whole("--rounds", default=7, help="Rounds to keep, at most."), QUIET, QUICK)
+BATCH = several("--batch", type=click.IntRange(min=2), help="A batch size of the epoch; may be repeated.")
+PART = one_of(PARTS, "part", metavar="PART", default="both", help="step, epoch or both.")
+PEER = "A peer of the step; may be repeated."
+SHAPES = several("--shape", "shapes", help="A network, e.g. 28-64-1; may be repeated.")
+SEEDS = whole("--seeds", default=3, help="How many.")
+RESULTS = folder("--results", default="bench/results", help="With the JSON files.")
 
 
 # --- A run ----------------------------------------------------------------------------------------------------
@@ -178,9 +195,7 @@ def _kind(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 
 
-def _measure(
-    module: ModuleType, settings: Any, out: Out = Path("bench-results"), name: Name = None, resume: Resume = False
-) -> int:
+def _measure(module: ModuleType, settings: Any, out: Path, name: str | None, resume: bool) -> int:
     """Run the module into a result that is written after each point, draw it, and show it."""
     kind = _kind(module)
     path = writable(out) / f"{file_name(kind if name is None else name)}.json"
@@ -232,32 +247,43 @@ def _drawn(draw: Callable[[], list[Path]], say: Callable[[str], None]) -> list[P
     return []
 
 
-def _rules(untimed: int, rounds: Rounds = 7, quiet: Quiet = 1.6, quick: Quick = False) -> Rules:
+def _rules(untimed: int, rounds: int, quiet: float, quick: bool) -> Rules:
     return Rules.quick() if quick else Rules(rounds=rounds, least=min(3, rounds), quiet=quiet, untimed=untimed)
 
 
-def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Of a function's arguments those with a default."""
-    return [one for one in inspect.signature(function, eval_str=True).parameters.values() if one.default != one.empty]
+Does = Callable[..., Any]
 
 
-def _runs(module: ModuleType, untimed: int | None = None) -> Callable[..., Any]:
+def _command(name: str, *options: Option) -> Callable[[Does], Does]:
+    """The command of that name: the function gets the options, and gives the exit status."""
+
+    def made(does: Does) -> Does:
+        def run(**given: Any) -> int:
+            try:
+                return int(does(**given))
+            except KeyboardInterrupt:  # of which Click would make an empty line
+                return INTERRUPTED
+
+        app.add_command(Command(name, callback=run, params=[*options], help=does.__doc__))
+        return does
+
+    return made
+
+
+def _runs(module: ModuleType, *options: Option, untimed: int | None = None) -> Callable[[Does], Does]:
     """The command of the module's name, of a function that gives the settings of its run, with the options of all runs.
 
     untimed : of a run of rounds, which has their options too, the calls before a timed one; its function gets the rules
     """
 
-    def command(settings_of: Callable[..., Any]) -> Callable[..., Any]:
+    def command(settings_of: Does) -> Does:
         def run(out: Path, name: str | None, resume: bool, **given: Any) -> int:
             if untimed is not None:
                 given["rules"] = _rules(untimed, given.pop("rounds"), given.pop("quiet"), given["quick"])
-            return _measure(module, settings_of(**given), out, name, resume)
+            return _measure(module, settings_of(SimpleNamespace(**given)), out, name, resume)
 
-        options = [*_options(_measure), *_options(settings_of), *([] if untimed is None else _options(_rules))]
-        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in options}
         run.__doc__ = settings_of.__doc__
-        return app.command(_kind(module))(run)
+        return _command(_kind(module), *OF_RUNS, *options, *(() if untimed is None else OF_ROUNDS))(run)
 
     return command
 
@@ -273,151 +299,138 @@ def _shapes(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(Shape.parse(one).name for one in given))
 
 
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
 # --- The commands: what each is told, as the settings of its run -------------------------------------------------
 
 
-@_runs(scaling, untimed=1)
-def of_scaling(
-    rules: Rules,
-    quick: bool,
-    shape: Shapes = None,
-    backend: Annotated[
-        Several, option(help=f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)")
-    ] = None,
-    first: Annotated[int, counted("--from", help="The smallest m.")] = scaling.FIRST,
-    last: Annotated[
-        int | None, counted("--to", help="The largest m. (default: 1e7, or as far as memory reaches)")
-    ] = None,
-    dtype: Annotated[str, option(help="float32 or float64.")] = "float32",
-    threads: Annotated[int | None, option(min=1, callback=_cores, help="On the CPU. (default: all cores)")] = None,
-    budget: Budget = 480.0,
-    memory: Annotated[bool, option("--memory/--no-memory", help="Measure peak memory too.")] = True,
-) -> scaling.Settings:
+@_runs(
+    scaling,
+    SHAPES,
+    among(BACKENDS, "backend", f"{', '.join(BACKENDS)}; may be repeated. (default: all that work)"),
+    count("--from", "first", default=scaling.FIRST, help="The smallest m."),
+    count("--to", "last", help="The largest m. (default: 1e7, or as far as memory reaches)"),
+    one_of(DTYPES, "dtype", default="float32", help="float32 or float64."),
+    whole("--threads", check=_cores, help="On the CPU. (default: all cores)"),
+    budget(default=480.0),
+    option("--memory/--no-memory", default=True, help="Measure peak memory too."),
+    untimed=1,
+)
+def of_scaling(given: Any) -> scaling.Settings:
     """One full-batch cost and gradient for m from 10^3 to 10^7, on each backend that works here."""
-    settings = scaling.Settings(
-        shapes=_shapes(shape or (scaling.SHAPES[:2] if quick else scaling.SHAPES)),
-        backends=chosen(backend, BACKENDS, "backend"),
-        first=first,
-        last=max(30_000, first) if last is None and quick else last,
-        dtype=chosen([dtype], DTYPES, "dtype")[0],
-        threads=threads, budget=budget, memory=memory, quick=quick, rules=rules,
-    )  # fmt: skip
+    few, last = (scaling.SHAPES[:2], max(30_000, given.first)) if given.quick else (scaling.SHAPES, None)
+    told = {**vars(given), "shapes": _shapes(given.shapes or few), "last": given.last or last}
+    settings = scaling.Settings(backends=told.pop("backend"), **told)
     settings.usable()  # else an error now, before anything is said
     return settings
 
 
-@_runs(peers, untimed=2)
-def of_peers(
-    rules: Rules,
-    quick: bool,
-    case: Annotated[Several, option(help="A network of the step, e.g. 28-64-1; may be repeated.")] = None,
-    peer: Peer = None,
-    batch: Batch = None,
-    part: Part = "both",
-    allocator: Annotated[Several, option(help="default or keeping; may be repeated.")] = None,
-    budget: Budget = 1200.0,
-) -> peers.Settings:
+@_runs(
+    peers,
+    several("--case", help="A network of the step, e.g. 28-64-1; may be repeated."),
+    among(dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer", PEER),
+    BATCH,
+    PART,
+    among(peers.ALLOCATORS, "allocator", "default or keeping; may be repeated."),
+    budget(default=1200.0),
+    untimed=2,
+)
+def of_peers(given: Any) -> peers.Settings:
     """The same step, and the same epoch of Adam, by what people would use instead."""
-    chosen([part], PARTS, "part")
-    names = chosen(peer, dict.fromkeys([*peers.PEERS, *minibatch.CONTENDERS]), "peer")
+    quick, part, case = given.quick, given.part, given.case
     cases = chosen(case, peers.CASES, "case")[: 1 if quick and not case else None]
-    batches = _batches(batch, quick) if part != "step" else ()
+    batches = _batches(given.batch, quick) if part != "step" else ()
     # A part in which none of the chosen has a place would time fullbatch beside nobody.
-    cases = cases if part != "epoch" and set(names) & set(peers.PEERS) else ()
-    batches = batches if set(names) & set(minibatch.CONTENDERS) else ()
+    cases = cases if part != "epoch" and set(given.peer) & set(peers.PEERS) else ()
+    batches = batches if set(given.peer) & set(minibatch.CONTENDERS) else ()
     if not cases and not batches:
         there = minibatch.CONTENDERS if part == "epoch" else peers.PEERS
         raise InputError(f"none of the chosen peers takes part in the {part}; these do: {'; '.join(there)}.")
-    return peers.Settings(
-        cases=cases, batches=batches, peers=tuple(dict.fromkeys([peers.OURS, *names])),
-        allocators=chosen(allocator, peers.ALLOCATORS, "allocator"),
-        budget=budget, scale=0.01 if quick else 1.0, rules=rules,
-    )  # fmt: skip
+    names = tuple(dict.fromkeys([peers.OURS, *given.peer]))
+    return peers.Settings(cases, names, batches, given.allocator, given.budget, 0.01 if quick else 1.0, given.rules)
 
 
-@_runs(accuracy)
-def of_accuracy(
-    shape: Annotated[str, option(help="A network, e.g. 28-64-1.")] = accuracy.Settings.shape,
-    rows: Annotated[int, counted(help="Examples.")] = accuracy.Settings.m,
-    peer: Peer = None,
-    budget: Budget = accuracy.Settings.budget,
-    quick: Quick = False,
-) -> accuracy.Settings:
+@_runs(
+    accuracy,
+    option("--shape", default=accuracy.Settings.shape, help="A network, e.g. 28-64-1."),
+    count("--rows", default=accuracy.Settings.m, help="Examples."),
+    among(peers.PEERS, "peer", PEER),
+    budget(default=accuracy.Settings.budget),
+    QUICK,
+)
+def of_accuracy(given: Any) -> accuracy.Settings:
     """How far one gradient in float32 over 10^7 rows is off, by each, against float64."""
-    return accuracy.Settings(_shapes([shape])[0], 1000 if quick else rows, chosen(peer, peers.PEERS, "peer"), budget)
+    m = 1000 if given.quick else given.rows
+    return accuracy.Settings(_shapes([given.shape])[0], m, given.peer, given.budget)
 
 
-@_runs(serving, untimed=2)
-def of_serving(
-    rules: Rules,
-    quick: bool,
-    part: Annotated[Several, option(metavar="PART", help="bulk, row or graph; may be repeated. (default: all)")] = None,
-    budget: Budget = serving.Settings.budget,
-) -> serving.Settings:
+@_runs(
+    serving,
+    among(serving.PARTS, "part", "bulk, row or graph; may be repeated. (default: all)", metavar="PART"),
+    budget(default=serving.Settings.budget),
+    untimed=2,
+)
+def of_serving(given: Any) -> serving.Settings:
     """Asking a model: many rows, one row, and its ONNX graph beside one that is written by hand."""
-    return serving.Settings(chosen(part, serving.PARTS, "part"), budget, 0.001 if quick else 1.0, rules)
+    return serving.Settings(given.part, given.budget, 0.001 if given.quick else 1.0, given.rules)
 
 
-@_runs(profile, untimed=2)
-def of_profile(
-    rules: Rules, quick: bool, shape: Shapes = None, batch: Batch = None, part: Part = "both", budget: Budget = 300.0
-) -> profile.Settings:
+@_runs(profile, SHAPES, BATCH, PART, budget(default=300.0), untimed=2)
+def of_profile(given: Any) -> profile.Settings:
     """Where the time of fullbatch's own step and epoch goes: parts, by measurement."""
-    chosen([part], PARTS, "part")
-    shapes = _shapes(shape or peers.CASES) if part != "epoch" else ()
-    batches = _batches(batch, quick) if part != "step" else ()
-    return profile.Settings(shapes, batches, budget, 0.01 if quick else 1.0, rules)
+    shapes = _shapes(given.shapes or peers.CASES) if given.part != "epoch" else ()
+    batches = _batches(given.batch, given.quick) if given.part != "step" else ()
+    return profile.Settings(shapes, batches, given.budget, 0.01 if given.quick else 1.0, given.rules)
 
 
-@_runs(training)
-def of_training(
-    data: Annotated[Path | None, in_folder(help="With the files of the data sets; without it: digits.")] = None,
-    dataset: Annotated[Several, option(help="A data set; may be repeated. (default: all of the folder)")] = None,
-    contender: Annotated[Several, option(help="Who trains; may be repeated.")] = None,
-    seeds: Seeds = 3,
-    budget: Budget = 480.0,
-    quiet: Quiet = 1.6,
-) -> training.Settings:
+@_runs(
+    training,
+    folder("--data", help="With the files of the data sets; without it: digits."),
+    several("--dataset", help="A data set; may be repeated. (default: all of the folder)"),
+    among(training.CONTENDERS, "contender", "Who trains; may be repeated."),
+    SEEDS,
+    budget(default=480.0),
+    QUIET,
+)
+def of_training(given: Any) -> training.Settings:
     """Seconds until the held-out log-loss of scikit-learn's MLP is reached, on real data."""
-    names = datasets.available(dataset, data)
-    who = dict.fromkeys([training.SKLEARN, training.OURS, *chosen(contender, training.CONTENDERS, "contender")])
-    rules = replace(training.RULES, quiet=quiet)
-    return training.Settings(names, None if data is None else str(data), tuple(who), seeds, budget, rules)
+    names = datasets.available(given.dataset, given.data)
+    who = tuple(dict.fromkeys([training.SKLEARN, training.OURS, *given.contender]))
+    rules = replace(training.RULES, quiet=given.quiet)
+    return training.Settings(names, _text(given.data), who, given.seeds, given.budget, rules)
 
 
-@_runs(tables)
-def of_tables(
-    data: Annotated[Path | None, in_folder(help="With the files of some tables; without it: the others.")] = None,
-    table: Annotated[Several, option(help="A table; may be repeated. (default: all)")] = None,
-    contender: Annotated[Several, option(help="Who learns; may be repeated.")] = None,
-    seeds: Seeds = 3,
-    limit: Annotated[
-        float, option(metavar="SECONDS", callback=_positive, help="Of a fit; what it has then counts, marked.")
-    ] = tables.LIMIT,
-    budget: Budget = tables.Settings.budget,
-    quick: Quick = False,
-) -> tables.Settings:
+@_runs(
+    tables,
+    folder("--data", help="With the files of some tables; without it: the others."),
+    several("--table", help="A table; may be repeated. (default: all)"),
+    among(tables.CONTENDERS, "contender", "Who learns; may be repeated."),
+    SEEDS,
+    seconds("--limit", default=tables.LIMIT, help="Of a fit; what it has then counts, marked."),
+    budget(default=tables.Settings.budget),
+    QUICK,
+)
+def of_tables(given: Any) -> tables.Settings:
     """Held-out loss, seconds and memory on twelve real tables, beside boosted trees and scikit-learn's MLP."""
-    known = [name for name, about in tables.TABLES.items() if data is not None or about.source != tables.FILES]
-    return tables.Settings(
-        chosen(table or known, tables.TABLES, "table"), None if data is None else str(data),
-        tuple(dict.fromkeys([tables.OURS, *chosen(contender, tables.CONTENDERS, "contender")])),
-        seeds, budget, *((5.0, 1000) if quick else (limit,)),
-    )  # fmt: skip
+    known = [name for name, about in tables.TABLES.items() if given.data is not None or about.source != tables.FILES]
+    names, who = chosen(given.table or known, tables.TABLES, "table"), dict.fromkeys([tables.OURS, *given.contender])
+    least = (5.0, 1000) if given.quick else (given.limit,)
+    return tables.Settings(names, _text(given.data), tuple(who), given.seeds, given.budget, *least)
 
 
-@app.command("gpu")
-def gpu_command(
-    out: Out = Path("bench-results"),
-    budget: Budget = gpu.SECONDS,
-    part: Annotated[
-        Several,
-        option(
-            metavar="NAME",
-            help=f"A further part instead, into gpu-NAME.json; may be repeated. In the order of worth: {gpu.listed()}.",
-        ),
-    ] = None,
-) -> int:
+@_command(
+    "gpu",
+    OUT,
+    budget(default=gpu.SECONDS),
+    several(
+        "--part",
+        metavar="NAME",
+        help=f"A further part instead, into gpu-NAME.json; may be repeated. In the order of worth: {gpu.listed()}.",
+    ),
+)
+def gpu_command(out: Path, budget: float, part: list[str] | None) -> int:
     """All that a card can tell, in nine minutes: times, peers, streaming, precision, as m grows, and the tests."""
     if part:
         for one in [gpu.further(name) for name in dict.fromkeys(part)]:
@@ -431,8 +444,8 @@ def gpu_command(
     return 0
 
 
-@app.command("plot")
-def plot_command(results: Results = Path("bench/results")) -> int:
+@_command("plot", RESULTS)
+def plot_command(results: Path) -> int:
     """Draw the pictures of all results of a folder anew."""
     loaded = load_all(results)
     writable(results)
@@ -451,8 +464,8 @@ def plot_command(results: Results = Path("bench/results")) -> int:
     return 0
 
 
-@app.command("show")
-def show_command(results: Results = Path("bench/results")) -> int:
+@_command("show", RESULTS)
+def show_command(results: Path) -> int:
     """Print the tables of all results of a folder."""
     for path, result in load_all(results):
         print(f"\n{path}: {result.command}")
@@ -460,18 +473,17 @@ def show_command(results: Results = Path("bench/results")) -> int:
     return 0
 
 
-@app.command("readme")
-def readme_command(
-    results: Results = Path("bench/results"),
-    file: Annotated[
-        list[Path] | None, option("--readme", metavar="FILE", help="A page with marks; may be repeated.")
-    ] = None,
-    check: Annotated[bool, option("--check", help="Write nothing; exit 1 where the file is not up to date.")] = False,
-) -> int:
+@_command(
+    "readme",
+    RESULTS,
+    several("--readme", "pages", metavar="FILE", type=Path, help="A page with marks; may be repeated."),
+    flag("--check", help="Write nothing; exit 1 where the file is not up to date."),
+)
+def readme_command(results: Path, pages: list[Path] | None, check: bool) -> int:
     """Make the marked sections of README.md and of the pages in docs/ anew from the results."""
     if not check:
         plot_command(results)
-    for page in file or readme.PAGES:
+    for page in pages or readme.PAGES:
         current = readme.update(page, results, check=check)
         if check and not current:
             return _fail(f"{page} is not what {results} gives; run: python -m bench readme", FAILED)
