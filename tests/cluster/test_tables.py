@@ -99,6 +99,26 @@ def test_files_have_the_encoding_the_bits_and_the_scores_of_one_process(files, s
             assert model.record_[name] == expected.record_[name], name
 
 
+def test_marks_for_missing_values_are_gaps_on_workers_too(tmp_path, small_leaves):
+    """As of one process, and with the bits of a table that has the gaps."""
+    table = columns()
+    gaps = np.random.default_rng(1).random(ROWS) < 0.2
+    table["a"][gaps] = -999
+    how = {"hidden": (4,), "drop": ["price"], "solver": "lbfgs", "epochs": 2}
+    parquet.write_table(pa.table(table), tmp_path / "marked.parquet", row_group_size=330)
+    with_gaps = {**table, "a": pa.array(table["a"], mask=gaps)}
+    parquet.write_table(pa.table(with_gaps), tmp_path / "gaps.parquet", row_group_size=330)
+    expected = fb.TableClassifier(**how).fit(tmp_path / "gaps.parquet", target="late")
+    model = fb.TableClassifier(**how, missing=["-999"])
+    marked = [str(tmp_path / "marked.parquet")]
+    model.fit(ClusterTable.of_files(marked, Wanted.of(model, "late"), InProcess(3)))
+    assert_same(model.estimator_, expected.estimator_)
+    assert model.record_["held_out"] == expected.record_["held_out"]
+    without = fb.TableClassifier(**how)
+    without.fit(ClusterTable.of_files(marked, Wanted.of(without, "late"), InProcess(3)))
+    assert without.loss_curve_ != expected.loss_curve_
+
+
 def test_a_regression_of_the_logarithm(files, small_leaves):
     how = {"hidden": (3,), "solver": "lbfgs", "epochs": 2, "log_target": True, "loss": "absolute_error", "drop": ["w"]}
     expected = fb.TableRegressor(**how).fit(files, target="price")
@@ -210,6 +230,17 @@ def test_what_cannot_be_used(files, tmp_path, monkeypatch, small_leaves):
     monkeypatch.setattr("fullbatch.tables.spans.MOST_LEVELS", 3)
     with pytest.raises(TableError, match="'town' has 3 different texts or more, which a cluster does not count"):
         fit_files(files)
+
+
+def test_a_share_without_rows_is_refused_before_anything_is_trained(files, small_leaves):
+    workers = InProcess(2)
+    with pytest.raises(InputError, match=r"a validation share of 1e-05 of 2,\d\d\d rows holds out none; give a larger"):
+        fit_files(files, workers, validation=1e-5)
+    assert workers.calls == workers.made == 0
+    model, table = fb.TableRegressor(validation=1 - 1e-5), list(map(str, files))
+    with pytest.raises(InputError, match=r"of 3,000 rows leaves \d to learn from, and two at least are needed"):
+        ClusterTable.of_files(table, Wanted.of(model, "price"), InProcess(2))
+    assert fit_files(files, validation=0.0, epochs=1).record_["held_out"] is None
 
 
 def test_what_is_asked_of_a_table_s_estimator(monkeypatch, files):

@@ -6,9 +6,11 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
-from command.conftest import QUICK, write
+from command.conftest import QUICK, people, write
 from fullbatch.command.columns import print_columns
 from fullbatch.command.printing import console
 
@@ -226,3 +228,24 @@ def test_what_contradicts_itself(run, tmp_path, command, options, said):
     status, _, err = run(command, path, "--target", "y", *options)
     assert (status, err.count("\n")) == (2, 1)
     assert said in err
+
+
+def test_a_mark_among_numbers_is_missing_in_files_of_any_kind(run, tmp_path):
+    table = people().set_column(1, "age", pa.array([-999 if i % 5 == 0 else 20 + i % 50 for i in range(400)]))
+    csv.write_csv(table, tmp_path / "marked.csv")
+    parquet.write_table(table, tmp_path / "marked.parquet")
+    said = {}
+    for path in (tmp_path / "marked.csv", tmp_path / "marked.parquet"):
+        status, out, err = run("columns", path, "--target", "pays", "--json", "--missing", "-999")
+        assert status == 0
+        assert "mark" not in err
+        assert {one["name"]: one["missing"] for one in json.loads(out)["columns"]}["age"] == 80
+        doubted = run("columns", path, "--target", "pays")[2]
+        assert "column 'age': -999 stands in 80 rows, first in row 1" in doubted
+        assert "--missing -999 reads it as missing" in doubted
+        model = tmp_path / f"{path.suffix}.model"
+        how = ("--target", "pays", "--missing", "-999", "--model", model)
+        assert run("train", path, *how, *QUICK)[0] == 0
+        said |= {(model.name, other.name): run("predict", model, other)[1] for other in tmp_path.glob("marked.*")}
+    assert len(set(said.values())) == 1
+    assert len(said) == 4

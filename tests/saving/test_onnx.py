@@ -462,3 +462,26 @@ def test_the_one_row_finds_what_the_checker_does_not(onnx):
     onnx.checker.check_model(made, full_check=True)
     with pytest.raises(Exception, match="LeakyRelu"):
         try_it(made)
+
+
+def test_marks_for_missing_values_are_gaps_in_the_graph(onnx):
+    rng = np.random.default_rng(0)
+    gaps = rng.random((3, 300)) < 0.2
+    far = np.datetime64("9999-12-31", "s")
+    table = {
+        "x": np.where(gaps[0], -999, rng.normal(size=300)),
+        "level": np.where(gaps[1], -999, rng.integers(0, 5, 300)),
+        "day": np.where(gaps[2], far, np.datetime64("2020-01-01", "s") + rng.integers(0, 10**8, 300)),
+        "paid": rng.random(300) < 0.5,
+        "late": np.where(gaps[0] | (rng.random(300) < 0.3), "yes", "no"),
+    }
+    model = fb.TableClassifier(**QUICK, missing=["-999", "9999-12-31", "1"]).fit(table, target="late")
+    given = {name: values for name, values in table.items() if name != "late"}
+    feeds = {
+        **given, "level": given["level"].astype(float), "day": given["day"].astype("datetime64[s]").astype(np.int64)
+    }  # fmt: skip
+    found = asked(fb.to_onnx(model), **feeds)["probabilities"]
+    np.testing.assert_allclose(found, model.predict_proba(given), atol=5e-7)
+    gone = asked(fb.to_onnx(model), **{**feeds, "x": np.where(gaps[0], np.nan, feeds["x"])})["probabilities"]
+    np.testing.assert_array_equal(gone, found)
+    assert {column["name"]: column["missing"] for column in model.columns_}["paid"] == 0

@@ -221,7 +221,9 @@ categorical = several("--categorical", metavar="A,B", help="Columns that are cat
 numeric = several("--numeric", metavar="C,D", help="Columns that are numbers.", panel=DATA)
 drop = several("--drop", metavar="E,F", help="Columns to leave out.", panel=DATA)
 only_columns = several("--columns", "only", metavar="G,H", help="Learn from these columns alone.", panel=DATA)
-missing = several("--missing", metavar="WORDS", help="More words for a missing value, as unknown,n.a.", panel=DATA)
+missing = several(
+    "--missing", metavar="WORDS", help="More words or numbers for a missing value, as unknown,-999.", panel=DATA
+)
 keep_missing_words = flag(
     "--keep-missing-words", help="NA and its like are texts; only empty cells are missing.", panel=DATA
 )

@@ -64,6 +64,7 @@ class Wanted:
         own = ("max_levels", "dtype", "validation", "split_by", "group", "loss", "log_target")
         named = {name: getattr(settings, name) for name in own}
         kinds: dict[str, Any] = {name: tuple(getattr(estimator, name)) for name in ("categorical", "numeric", "drop")}
+        more = {"conventions": Conventions(estimator._missing_words()), **more}
         return cls(target, estimator._task, weight, seed=settings.random_state, **named, **kinds, **more)
 
     @property

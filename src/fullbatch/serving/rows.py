@@ -72,7 +72,7 @@ class RowEncoding:
         for category in encoding.categories:
             self.codes.append(_Codes.at(category, start))
             start += category.width
-        self.missing_words = _missing_words(encoding)
+        self.missing_words, self.marks = _missing_of(encoding)
         self.readers = [self._reader(name) for name in encoding.feature_names]
         letter = "f" if encoding.dtype == "float32" else "d"
         self.put_numbers = Struct(f"={self.first}{letter}").pack_into
@@ -112,6 +112,7 @@ class RowEncoding:
     def _number(self, name: str, own: list[tuple[int, _Codes]], slow: Any) -> Any:
         position, indicator = self.position[name], self.indicator.get(name)
         center, factor, put = self.center[position], self.factor[position], self._put_number
+        marks, moments = self.marks
 
         def read(value: Any, numbers: list[float], codes: list[int]) -> None:
             kind = type(value)
@@ -121,8 +122,11 @@ class RowEncoding:
                 value = NAN
             elif kind is datetime.datetime and value.tzinfo is None:
                 value = _seconds(value)
+                value = NAN if value in moments else value
             elif kind is not float:
                 return slow(value, numbers, codes)
+            if marks and kind is not datetime.datetime and value in marks:
+                value = NAN
             z = (value - center) * factor
             if -TAIL <= z <= TAIL:
                 numbers[position] = z
@@ -164,10 +168,10 @@ class RowEncoding:
 
     def _level(self, j: int, own: _Codes, slow: Any) -> Any:
         """Of a category of numbers or booleans."""
-        position = own.of
+        position, marks = own.of, self.marks.numbers
 
         def read(value: Any, numbers: list[float], codes: list[int]) -> None:
-            if value is None or value != value:
+            if value is None or value != value or (type(value) is not bool and value in marks):
                 codes[j] = own.missing
             elif type(value) in (bool, int, float):
                 codes[j] = position.get(value, own.other)
@@ -216,10 +220,12 @@ def _column(encoding: TableEncoding, name: str, value: Any) -> Any:
     return as_table({name: [value]}, text=encoding.text_names, conventions=Conventions.of(encoding)).column(name)
 
 
-def _missing_words(encoding: TableEncoding) -> frozenset[str]:
+def _missing_of(encoding: TableEncoding) -> tuple[frozenset[str], Any]:
+    """The words and the values that stand for a missing one."""
     from fullbatch.tables.raw import Conventions
 
-    return Conventions.of(encoding).missing.everywhere
+    conventions = Conventions.of(encoding)
+    return conventions.missing.everywhere, conventions.marks
 
 
 def _seconds(moment: datetime.datetime) -> float:

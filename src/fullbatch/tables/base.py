@@ -37,7 +37,7 @@ from fullbatch.tables.given import (
 )
 from fullbatch.tables.large import Given, OfFiles
 from fullbatch.tables.network import TableNetwork
-from fullbatch.tables.raw import RawTable
+from fullbatch.tables.raw import MissingWords, RawTable
 from fullbatch.tables.report import report
 from fullbatch.tables.roles import Roles
 from fullbatch.tables.row_numbers import rows_from
@@ -84,6 +84,8 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         "split_by": [str, None],
         "group": [str, None],
         "drop": ["array-like"],
+        "missing": ["array-like"],
+        "keep_missing_words": ["boolean"],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "metric": [str, None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
@@ -174,7 +176,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         settings.check(own_rows=X_val is not None)
         if (large := OfFiles.of(X, self.drop, settings)) is not None:
             return self._fit_files(large, given, resume)
-        whole, name = with_target(table_of(X, self.drop), y, target)
+        whole, name = with_target(table_of(X, self.drop, self._missing_words()), y, target)
         column = sample_weight if isinstance(sample_weight, str) else None
         self._check_held_out(X_val, y_val, sample_weight_val, column)
         roles = Roles(name, column, self.split_by, self.group, tuple(self.drop))
@@ -208,7 +210,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
     def _fit_files(self, large: OfFiles, given: Given, resume: Any) -> Any:
         """Learn from files that are not read into memory as a whole."""
         warnings.warn(large.said(), TableWarning, stacklevel=4)
-        with large.store(given, drop=tuple(self.drop), **self._columns()) as store:
+        with large.store(given, drop=tuple(self.drop), missing=self._missing_words(), **self._columns()) as store:
             self._fit_store(store, resume)
         self.record_["data"] |= {"files": record.files(large.paths), "store": large.decided_by}
         return self
@@ -300,6 +302,9 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         if rates is not None and not isinstance(rates, Real):
             rates = tuple(map(float, rates))
         return Settings(**{**values, "hidden": hidden, "dropout": rates, "random_state": int(seed)})
+
+    def _missing_words(self) -> MissingWords:
+        return MissingWords.of(self.missing, keep=self.keep_missing_words)
 
     def _columns(self) -> dict[str, Any]:
         """What decides how columns are understood."""

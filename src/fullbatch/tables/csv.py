@@ -400,7 +400,8 @@ class _Column:
                 self.again = block
                 self.builder.forget()
         self.family = family
-        self.gaps |= array.null_count > 0
+        # Among whole numbers 999 is missing too where the word for it is 999.0, and among texts it is not.
+        self.gaps |= array.null_count > 0 or bool(self.builder.marks.numbers)
         self.builder.add(array)
         self.builder.integer &= family in (None, "whole", "number")
 

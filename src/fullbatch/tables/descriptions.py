@@ -46,6 +46,11 @@ PARAMETERS = {
         Columns that are numbers, whatever they look like, and nothing beside: neither levels nor bins.""",
     "drop": """sequence of str
         Columns that are not learned from.""",
+    "missing": """sequence of str
+        More words for a missing value. One that is a number or a date, such as "-999", stands for it among numbers or
+        dates too, whatever the table is, in training and after.""",
+    "keep_missing_words": """bool
+        NA and its like are texts; besides ``missing`` only what is empty is missing.""",
     "class_weight": """dict {class: weight}, "balanced" or None
         It multiplies ``sample_weight``, as in ``MLPClassifier``, and counts where held-out rows choose the epoch.""",
     "threshold": """float, "auto" or None

@@ -105,7 +105,7 @@ def doubts_of_column(
     if counted.kind == "text" or forced == "--categorical":
         yield from _spellings(name, column, counted)
     if counted.kind == "number" and forced is None and not column.time and column.levels is None:
-        yield from _unlikely(name, column, counted, delimiter)
+        yield from _unlikely(name, column, counted)
     drop = f"{_option('--drop', name)} leaves it out"
     if counted.counting and counted.rows >= FEW_ROWS:
         what = f"it counts the rows, from {counted.start}: an index, which knows how the table was sorted"
@@ -290,7 +290,7 @@ def _row_of(column: RawColumn, level: Any) -> int:
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: str | None) -> Iterator[Doubt]:
+def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
     """Numbers that are days of a calendar, that stand for missing ones, or that are ids."""
     least, greatest = counted.least, counted.greatest
     if least is None or greatest is None or least == greatest or not math.isfinite(greatest - least):
@@ -309,9 +309,7 @@ def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics, delimiter
                 f"{one:.0f} stands in {_rows(count)}, first in row {row:,}, and all others go from {low:g} to {high:g}:"
                 " a mark for a missing number?"
             )
-            words = _option("--missing", f"{one:.0f},{one:.1f}")  # which are texts, and so of files of texts
-            cure = "write such values as missing ones" if delimiter is None else f"{words} reads it as missing"
-            yield Doubt(name, row, one, what, cure)
+            yield Doubt(name, row, one, what, f"{_option('--missing', f'{one:.0f}')} reads it as missing")
             return
     if greatest >= _FAR:
         sizes = np.abs(column.values[~column.missing & (column.values != 0)].astype(np.float64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def as_table(
     for what is no table or a column that is of no one type.
     """
     if isinstance(X, RawTable):
-        return X if columns is None else RawTable({name: X.column(name) for name in columns}, X.m)
+        X = X if columns is None else replace(X, columns={name: X.column(name) for name in columns})
+        return X.with_missing(conventions.missing)
     if paths := paths_of(X):
         return read_by_conventions(paths, conventions, columns, text)
     if hasattr(X, "nnz") and hasattr(X, "toarray"):

@@ -41,7 +41,9 @@ def check_parameters(estimator: Any, store: Store, given: dict[str, Any], defaul
                 f"{name}={asked!r} was decided when {store.path} was made{f' ({own!r})' if own != () else ''}; convert "
                 "the table anew for another."
             )
-    of_tables: dict[str, Any] = {"split_by": None, "group": None, "drop": ()}
+    of_tables: dict[str, Any] = {
+        "split_by": None, "group": None, "drop": (), "missing": (), "keep_missing_words": False
+    }  # fmt: skip
     for name, usually in of_tables.items():
         asked = getattr(estimator, name, usually)
         if (tuple(asked) if usually == () else asked) not in (usually, store.content.get(name, usually)):

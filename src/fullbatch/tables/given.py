@@ -17,7 +17,7 @@ from fullbatch.tables.fit import Learnable
 from fullbatch.tables.frames import as_table, paths_of
 from fullbatch.tables.indexes import INDEX
 from fullbatch.tables.network import read_as
-from fullbatch.tables.raw import RawTable
+from fullbatch.tables.raw import Conventions, MissingWords, RawTable
 from fullbatch.tables.roles import said_of_classes, scorable
 
 MOST_UNREAD = 3  # named in a warning
@@ -64,9 +64,9 @@ def with_target(table: RawTable, y: Any, target: str | None) -> tuple[RawTable, 
     return beside(table, y, name), name
 
 
-def table_of(X: Any, drop: Collection[str]) -> RawTable:
+def table_of(X: Any, drop: Collection[str], missing: MissingWords) -> RawTable:
     """X as a raw table. A TableWarning names the columns left out for what they hold, but for those in ``drop``."""
-    table = as_table(X, drop=drop)
+    table = as_table(X, drop=drop, conventions=Conventions(missing))
     unread = {name: why for name, why in table.left_out.items() if name not in drop and why != INDEX}
     if unread:
         said = "; ".join(f"{name!r}: {why}" for name, why in list(unread.items())[:MOST_UNREAD])
@@ -79,7 +79,7 @@ def beside(table: RawTable, y: Any, name: str, text: Sequence[str] = ()) -> RawT
     y = on_host("y", y)
     if getattr(y, "ndim", 1) == 2 or (hasattr(y, "__array__") and not hasattr(y, "__arrow_c_stream__")):
         y = column_or_1d(y, warn=True)
-    column = as_table({name: y}, text=text).columns[name]
+    column = as_table({name: y}, text=text, conventions=Conventions(table.missing)).columns[name]
     if len(column.values) != table.m:
         raise TableError(f"X has {table.m} rows and y {len(column.values)}; each row has a target.")
     return replace(table, columns={**table.columns, name: column})

@@ -6,13 +6,14 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from fullbatch.errors import InputError, TableError
-from fullbatch.tables.dates import ALWAYS, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
+from fullbatch.tables.dates import ALWAYS, ISO, USUAL_DATES, DateFormats, fitting_seconds, kind_of, seconds_of
 from fullbatch.tables.written import number_of, number_written
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ NUMBER = "number"  # how texts can be read, beside formats of dates
 class MissingWords:
     """The texts that stand for a missing value, without the spaces that may be around them.
 
+    A word that is a number or a date stands for that value too, however it is stored: see ``marks``.
+
     everywhere : in the text columns of any file and everywhere in a CSV file
     among_numbers : in the columns of numbers and dates of a CSV file
     """
@@ -45,8 +48,13 @@ class MissingWords:
     @classmethod
     def of(cls, words: Collection[str] = (), *, keep: bool = False) -> MissingWords:
         """The usual words and these; with ``keep`` these alone, and the empty text."""
-        given = frozenset(map(str.strip, words))
+        given = frozenset(str(word).strip() for word in ([words] if isinstance(words, str) else words))
         return cls(given | {""}, frozenset()) if keep else cls(MISSING | given)
+
+    @classmethod
+    def given(cls, words: MissingWords | Collection[str]) -> MissingWords:
+        """What a caller gives: words beside the usual ones, or all of them."""
+        return words if isinstance(words, MissingWords) else cls.of(words)
 
     def unusual(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Both sets, sorted, as a model keeps them; None: they are the usual ones."""
@@ -66,6 +74,34 @@ class MissingWords:
 USUAL = MissingWords()
 
 
+class Marks(NamedTuple):
+    """Values that stand for a missing one: among numbers, and among the seconds of dates."""
+
+    numbers: frozenset[float] = frozenset()
+    moments: frozenset[float] = frozenset()
+
+    def without(self, values: np.ndarray, time: str) -> np.ndarray:
+        """Numbers, or what ``RawColumn.time`` says, with NaN where one of them stands; else the same array."""
+        marks = self.moments if time == "date" else frozenset() if time else self.numbers
+        if not marks:
+            return values
+        found = np.zeros(len(values), bool)
+        for mark in marks:
+            if values.dtype.kind == "f":
+                with np.errstate(over="ignore"):
+                    found |= values == values.dtype.type(mark)  # -999.9 is another number in 32 bits than in 64.
+            elif mark.is_integer():
+                found |= values == int(mark)
+        return np.where(found, np.nan, values) if found.any() else values
+
+
+@lru_cache(maxsize=16)
+def _marks(words: frozenset[str], decimal: str) -> Marks:
+    numbers = {number for word in words if (number := number_of(word, decimal)) is not None and number == number}
+    dates = [fitting_seconds([word], ISO) for word in words - MISSING]
+    return Marks(frozenset(numbers), frozenset(float(one[0]) for one in dates if one is not None))
+
+
 @dataclass(frozen=True)
 class Conventions:
     """How the values of a table are written, as far as that is not the same everywhere.
@@ -82,6 +118,11 @@ class Conventions:
     def __post_init__(self) -> None:
         if self.decimal not in (".", ","):
             raise InputError(f"the decimal mark is {self.decimal!r}; expected '.' or ','.")
+
+    @property
+    def marks(self) -> Marks:
+        """The values that the words for a missing one are, as numbers and as dates."""
+        return Marks() if self.missing == USUAL else _marks(self.missing.everywhere, self.decimal)
 
     @classmethod
     def of(cls, encoding: TableEncoding) -> Conventions:
@@ -202,10 +243,33 @@ class RawTable:
                 raise TableError(f"{what} {name!r} was left out: {self.left_out[name]}.")
         require(names, self.names, what)
 
+    def with_missing(self, missing: MissingWords) -> RawTable:
+        """The table in which these words stand for a missing value too."""
+        if missing in (self.missing, USUAL):
+            return self
+        both = MissingWords(self.missing.everywhere | missing.everywhere, self.missing.among_numbers)
+        marks = Conventions(both, self.decimal).marks
+        columns = {name: _with_missing(column, both.everywhere, marks) for name, column in self.columns.items()}
+        return replace(self, columns=columns, missing=both)
+
     def select(self, rows: np.ndarray) -> RawTable:
         """The rows with these indices, in this order. Codes and numbers are copied, levels are shared."""
         columns = {name: column.select(rows) for name, column in self.columns.items()}
         return replace(self, columns=columns, m=len(rows))
+
+
+def _with_missing(column: RawColumn, words: Collection[str], marks: Marks) -> RawColumn:
+    """The column with gaps where a word or a mark stood. A level without rows is left, as of rows that were chosen."""
+    if column.levels is None:
+        return replace(column, values=marks.without(column.values, column.time))
+    numbers = marks.moments if column.time else marks.numbers
+    gone = [level in words if isinstance(level, str) else level in numbers and level not in (True, False)
+            for level in column.levels]  # fmt: skip
+    if not any(gone):
+        return column
+    final = np.arange(len(gone) + 2, dtype=column.values.dtype)
+    final[np.flatnonzero(gone)] = len(gone)
+    return replace(column, values=final[column.values])
 
 
 # ---- columns, batch by batch ---------------------------------------------------------------------
@@ -222,6 +286,7 @@ class Builder:
         self.text = text
         self.conventions = conventions
         self.missing = conventions.missing
+        self.marks = conventions.marks
         self.format = None if text else conventions.dates.named.get(name)
         self.m = 0
         self.chunks: list[np.ndarray] = []
@@ -260,7 +325,7 @@ class Builder:
             self.codes = {False: 0, True: 1}
             self.chunks.append(np.where(_valid(array), _bits(array, 1), _MISSING_CODE).astype(np.uint16))
         else:
-            numbers = _numbers(array, self.name)
+            numbers = self.marks.without(_numbers(array, self.name), _kind_of_time(array.type))
             self.time = _kind_of_time(array.type) or self.time
             self.integer = self.integer and not _is_time(array.type) and _whole(numbers)
             self.chunks.append(_smallest(numbers))
@@ -273,9 +338,9 @@ class Builder:
         dictionary, indices = array.dictionary, array.indices
         if self._dictionary is None or not dictionary.equals(self._dictionary):
             full = len(self.codes) >= MOST_LEVELS and pa.types.is_string(dictionary.type)
-            entries = (
-                self._codes_when_full(dictionary) if full else list(map(self._code, _levels(dictionary, self.name)))
-            )
+            marks = self.marks.moments if _is_time(dictionary.type) else self.marks.numbers
+            levels = [None if level in marks else level for level in _levels(dictionary, self.name)] if not full else []
+            entries = self._codes_when_full(dictionary) if full else list(map(self._code, levels))
             # The code at the end is for no entry: ``take`` refuses an empty array, which a batch of nulls would give.
             self._dictionary_codes = np.append(np.array(entries, np.uint16), np.uint16(_MISSING_CODE))
             self._dictionary = dictionary
@@ -305,7 +370,7 @@ class Builder:
                 f"column {self.name!r} must hold dates as {format!r}, but row {self.m + int(rows[0]) + 1} has "
                 f"{text!r}; correct it, or give the format that all of its values have."
             )
-        return np.where(valid, found.take(positions, mode="clip"), np.nan)
+        return np.where(valid, self.marks.without(found, self.time).take(positions, mode="clip"), np.nan)
 
     def _keep_beyond(self, positions: np.ndarray, codes: np.ndarray) -> None:
         """Keep as numbers, or dates, what this batch has beyond MOST_LEVELS, until a text comes that is none."""
@@ -409,7 +474,7 @@ class Builder:
         levels = (False, True) if boolean else levels
         beyond = self._beyond(NUMBER)
         column = RawColumn(values, levels, beyond=beyond, stray=self.stray, decimal=self.conventions.decimal)
-        return _numbers_if_decimal(column, self.missing) if self.codes_only else column
+        return _numbers_if_decimal(column, self.missing, self.marks) if self.codes_only else column
 
     def _beyond(self, reading: str) -> np.ndarray | None:
         return np.concatenate(self.beyond[reading]) if reading in (self.readings or ()) else None
@@ -424,7 +489,8 @@ class Builder:
         values = np.append(seconds, [np.nan, np.nan])[codes]
         if (beyond := self._beyond(formats[0])) is not None:
             values[codes == len(levels) + 1] = beyond
-        return RawColumn(values, None, time=kind_of(formats[0]), format=None if formats[0] in ALWAYS else formats[0])
+        values, time = self.marks.without(values, kind_of(formats[0])), kind_of(formats[0])
+        return RawColumn(values, None, time=time, format=None if formats[0] in ALWAYS else formats[0])
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -459,7 +525,7 @@ def _texts_of(numbers: np.ndarray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), texts)
 
 
-def _numbers_if_decimal(column: RawColumn, missing: MissingWords) -> RawColumn:
+def _numbers_if_decimal(column: RawColumn, missing: MissingWords, marks: Marks) -> RawColumn:
     """A column of numbers with leading zeros is one of codes only where all of them are whole: 007, and no 1.5."""
     levels = [level for level in column.levels or () if level not in missing]
     numbers = [number_of(level, column.decimal) for level in levels]
@@ -469,6 +535,7 @@ def _numbers_if_decimal(column: RawColumn, missing: MissingWords) -> RawColumn:
     values = np.array([*known, np.nan, np.nan])[column.values]
     if column.beyond is not None:
         values[column.values == len(known) + 1] = column.beyond
+    values = marks.without(values, "")
     return RawColumn(values, None, _whole(values))
 
 

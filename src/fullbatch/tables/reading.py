@@ -34,7 +34,7 @@ def read_table(
     keep: Collection[str] = (),
     format: str | None = None,
     drop: Collection[str] = (),
-    missing: MissingWords = USUAL,
+    missing: MissingWords | Collection[str] = USUAL,
     decimal: str = ".",
     date_format: str | Sequence[str] | Mapping[str, str] | DateFormats = (),
 ) -> RawTable:
@@ -58,8 +58,9 @@ def read_table(
         "csv", "tsv", "parquet" or "arrow", where no name's ending says it.
     drop : collection of str
         Columns that are not read.
-    missing : MissingWords
-        The texts that stand for a missing value.
+    missing : sequence of str, or MissingWords
+        More words for a missing value, or, as ``MissingWords``, all of them. One that is a number or a date, such as
+        "-999", stands for it among numbers or dates too, in files of any kind.
     decimal : str
         The mark between the whole part of a number and its fraction, "." or ",". The separator of a CSV file has to be
         another one. A number with thousands apart, 1.234,5, is a text.
@@ -97,7 +98,8 @@ def read_table(
         raise TableError(f"the format is {format!r}; expected one of {listed(list(FORMATS), 'or')}.")
     files = files_of(paths)
     dates = DateFormats.of(date_format)
-    table = read_files(files, Wanted(columns, text, keep, format, drop, Conventions(missing, decimal, dates)))
+    conventions = Conventions(MissingWords.given(missing), decimal, dates)
+    table = read_files(files, Wanted(columns, text, keep, format, drop, conventions))
     check_formats(table, dates)
     return table
 

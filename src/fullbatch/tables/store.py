@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ def convert(
     log_target: bool = False,
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
-    missing: MissingWords = USUAL,
+    missing: MissingWords | Collection[str] = USUAL,
     decimal: str = ".",
     date_format: Any = (),
     planned: Callable[[Planned], None] | None = None,
@@ -178,7 +178,7 @@ def learn(
     log_target: bool = False,
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
-    missing: MissingWords = USUAL,
+    missing: MissingWords | Collection[str] = USUAL,
     decimal: str = ".",
     date_format: Any = (),
     tell: Tell | None = None,
@@ -190,7 +190,7 @@ def learn(
     rule = HoldOut(0.0 if own_files else validation, split_by, group, seed)
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
-    conventions = Conventions(missing, decimal, DateFormats.of(date_format))
+    conventions = Conventions(MissingWords.given(missing), decimal, DateFormats.of(date_format))
     alone = split_by is not None and (split_by in drop or (columns is not None and split_by not in columns))
     roles = Roles(target, weight, split_by, group, (str(split_by),) if alone else ())
     pieces = _pieces_of(data, named_in(roles), columns, [name for name in drop if name != split_by], conventions)

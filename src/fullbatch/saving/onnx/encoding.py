@@ -7,7 +7,7 @@ the logarithm of the tail.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fullbatch.saving.onnx.inputs import NO_DATE, Input
 from fullbatch.tables import bins
 from fullbatch.tables.encoding import TAIL, Category, TableEncoding
 from fullbatch.tables.parts import DAY, FARTHEST, HOUR, LEVELS
-from fullbatch.tables.raw import USUAL
+from fullbatch.tables.raw import USUAL, Conventions, Marks
 
 # What onnxruntime makes of None and NaN among Python's texts, and what pandas calls a missing one.
 WORDS_OF_OTHERS = ("None", "nan", "<NA>")
@@ -35,14 +35,18 @@ class Encoded(NamedTuple):
 def encode(graph: Graph, encoding: TableEncoding, inputs: Sequence[Input]) -> Encoded:
     """Add the encoding. The rows are of ``W[1].T[n - c:]``, with a row of zeros after its c rows for "no feature"."""
     kinds = {one.name: one.kind for one in inputs}
-    seconds = {one.name: _as_number(graph, one) for one in inputs if one.kind == "date"}
-    columns = [seconds.get(name, name) for name in encoding.numbers]
+    marks = Conventions.of(encoding).marks
+    truths = {category.name for category in encoding.categories if isinstance((*category.levels, "")[0], bool)}
+    values = {one.name: _without_marks(graph, one, Marks() if one.name in truths else marks) for one in inputs}
+    seconds = {one.name: _as_number(graph, values[one.name]) for one in inputs if one.kind == "date"}
+    columns = [seconds.get(name, values[name]) for name in encoding.numbers]
     first, rows = 0, []
     nothing = sum(category.width for category in encoding.categories)
     for category in encoding.categories:
-        rows.append(_rows(graph, encoding, category, kinds[category.name], first, nothing))
+        column = Input(values[category.name], kinds[category.name])
+        rows.append(_rows(graph, encoding, category, column, first, nothing))
         first += category.width
-    gaps = [_gap(graph, seconds.get(name, name), encoding.dtype) for name in encoding.indicators]
+    gaps = [_gap(graph, seconds.get(name, values[name]), encoding.dtype) for name in encoding.indicators]
     if not columns:
         return Encoded(None, rows)
     scaled = _scaled(graph, encoding, columns)
@@ -76,10 +80,24 @@ def _gap(graph: Graph, column: str, dtype: str) -> str:
     )
 
 
-def _as_number(graph: Graph, date: Input) -> str:
+def _without_marks(graph: Graph, column: Input, marks: Marks) -> str:
+    """The column's value in the graph, a missing one where a number or date stands for that."""
+    known: dict[str, tuple[frozenset[float], Any]] = {
+        "number": (marks.numbers, np.float64), "date": (marks.moments, np.int64)
+    }  # fmt: skip
+    values, type_ = known.get(column.kind, (frozenset(), None))
+    gap = np.float64(np.nan) if column.kind == "number" else np.int64(NO_DATE)
+    value = column.name
+    for mark in sorted(values):
+        stands = graph.op("Equal", value, graph.constant(type_(mark)))
+        value = graph.op("Where", stands, graph.constant(gap), value)
+    return value
+
+
+def _as_number(graph: Graph, date: str) -> str:
     """Seconds as doubles, NaN where the date is missing."""
-    missing = graph.op("Equal", date.name, graph.constant(np.int64(NO_DATE)))
-    return graph.op("Where", missing, graph.constant(np.float64(np.nan)), _cast(graph, date.name, "float64"))
+    missing = graph.op("Equal", date, graph.constant(np.int64(NO_DATE)))
+    return graph.op("Where", missing, graph.constant(np.float64(np.nan)), _cast(graph, date, "float64"))
 
 
 def _cast(graph: Graph, value: str, dtype: str) -> str:
@@ -91,7 +109,7 @@ def _cast(graph: Graph, value: str, dtype: str) -> str:
 # --- Categories ---------------------------------------------------------------------------------------------
 
 
-def _rows(graph: Graph, encoding: TableEncoding, category: Category, kind: str, first: int, nothing: int) -> str:
+def _rows(graph: Graph, encoding: TableEncoding, category: Category, column: Input, first: int, nothing: int) -> str:
     """The row of each value of a category: that of its level, of "other" or "missing", or ``nothing``: (N,) int64.
 
     first : the category's first row
@@ -100,24 +118,24 @@ def _rows(graph: Graph, encoding: TableEncoding, category: Category, kind: str, 
     missing = first + category.width - 1 if category.missing else other
     row = {level: first + i for i, level in enumerate(category.levels)}
     if category.part == bins.NAME:
-        return _rows_of_bins(graph, category, first, nothing)
+        return _rows_of_bins(graph, category, column.name, first, nothing)
     if category.part is not None:
-        return _rows_of_dates(graph, category, row, other)
-    if kind == "boolean":
+        return _rows_of_dates(graph, category, column.name, row, other)
+    if column.kind == "boolean":
         yes, no = (graph.constant(np.int64(row.get(truth, other))) for truth in (True, False))
-        return graph.op("Where", category.name, yes, no)
-    if kind == "text":
+        return graph.op("Where", column.name, yes, no)
+    if column.kind == "text":
         words = encoding.missing_words[0] if encoding.missing_words else USUAL.everywhere
         return _looked_up(
-            graph, category.name, {**dict.fromkeys([*sorted(words), *WORDS_OF_OTHERS], missing), **row}, other
+            graph, column.name, {**dict.fromkeys([*sorted(words), *WORDS_OF_OTHERS], missing), **row}, other
         )
     if any(abs(level) > EXACT for level in category.levels):
         raise InputError(
             f"column {category.name!r} has levels beyond 2^53, which the graph's input, a double, cannot tell apart; "
             "train with the column as texts."
         )
-    found = _looked_up(graph, category.name, {float(level): at for level, at in row.items()}, other)
-    return graph.op("Where", graph.op("IsNaN", category.name), graph.constant(np.int64(missing)), found)
+    found = _looked_up(graph, column.name, {float(level): at for level, at in row.items()}, other)
+    return graph.op("Where", graph.op("IsNaN", column.name), graph.constant(np.int64(missing)), found)
 
 
 def _looked_up(graph: Graph, value: str, rows: Mapping[str | float, int], other: int) -> str:
@@ -142,27 +160,25 @@ def _looked_up(graph: Graph, value: str, rows: Mapping[str | float, int], other:
     return _cast(graph, found, "int64")
 
 
-def _rows_of_bins(graph: Graph, category: Category, first: int, nothing: int) -> str:
+def _rows_of_bins(graph: Graph, category: Category, value: str, first: int, nothing: int) -> str:
     """The rows of a number's bins: as many edges as it is not below; ``nothing`` where it is missing."""
     last = graph.constant(np.array([1], np.int64))
-    passed = graph.op(
-        "GreaterOrEqual", graph.op("Unsqueeze", category.name, last), graph.constant(np.array([category.edges]))
-    )
+    passed = graph.op("GreaterOrEqual", graph.op("Unsqueeze", value, last), graph.constant(np.array([category.edges])))
     count = graph.op("ReduceSum", _cast(graph, passed, "int64"), last, keepdims=0)
     row = graph.op("Add", count, graph.constant(np.int64(first)))
-    return graph.op("Where", graph.op("IsNaN", category.name), graph.constant(np.int64(nothing)), row)
+    return graph.op("Where", graph.op("IsNaN", value), graph.constant(np.int64(nothing)), row)
 
 
-def _rows_of_dates(graph: Graph, category: Category, row: Mapping[int, int], other: int) -> str:
+def _rows_of_dates(graph: Graph, category: Category, value: str, row: Mapping[int, int], other: int) -> str:
     """The rows of a part of dates; of what is no date, the missing one too, ``other``."""
     part = str(category.part)
-    position = _position(graph, category.name, part)
+    position = _position(graph, value, part)
     rows = np.array([row.get(level, other) for level in LEVELS[part]], np.int64)
     found = graph.op("Gather", graph.constant(rows), position)
     # In two steps: the least integer has no absolute value.
     limit = int(FARTHEST)
-    above = graph.op("Greater", category.name, graph.constant(np.int64(-limit)))
-    below = graph.op("Less", category.name, graph.constant(np.int64(limit)))
+    above = graph.op("Greater", value, graph.constant(np.int64(-limit)))
+    below = graph.op("Less", value, graph.constant(np.int64(limit)))
     return graph.op("Where", graph.op("And", above, below), found, graph.constant(np.int64(other)))
 
 
