@@ -8,7 +8,7 @@ of a block for each thread, and a sum for each level of the tree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fullbatch import steps
@@ -16,6 +16,7 @@ from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.errors import InputError
+from fullbatch.fold import leaves
 from fullbatch.fold.blocks import NATIVE_LIMIT, Plan, multiply_adds
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
@@ -23,7 +24,7 @@ from fullbatch.fold.tree import Node, Tree, in_leaves
 from fullbatch.fold.worker import Operation, Worker
 from fullbatch.machine import arrays, cuda
 from fullbatch.machine.threads import thread_count
-from fullbatch.sources import Columns, Examples, Where, entries, in_memory, sparse_reader
+from fullbatch.sources import Columns, Examples, Where, entries, filler, in_memory, leaves_in_place, sparse_reader
 from fullbatch.sources.sharded import Sharded
 from fullbatch.sources.spread import Spread
 from fullbatch.steps.native import NativeBlocks, NativeStep
@@ -67,7 +68,7 @@ class Fold:
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
-        self._blocks: NativeBlocks | None = None
+        self._blocks: NativeBlocks | leaves.Calls | None = None
         self._gradients = 0  # how many were asked for, up to the second
         self.engine: OnThreads | OnDevice | OnCluster
         self.plan: Plan | ShardPlan
@@ -140,23 +141,26 @@ class Fold:
         dropout : of these examples as one batch; for a fold that was made for it
         """
         if dropout is None and (blocks := self._ready(where)) is not None:
+            if isinstance(blocks, leaves.Calls):
+                of_leaves: GradientSum = blocks.total(theta)
+                return of_leaves
             tree = Tree()
             # The last call's leaves may be no power of two: they are what is left over, added from the smallest up.
-            for first, leaves, part in blocks.gradients(theta, self.threads):
-                tree.add(Node(first, leaves, part))
+            for first, together, part in blocks.gradients(theta, self.threads):
+                tree.add(Node(first, together, part))
             of_calls: GradientSum = tree.total()
             return of_calls
         total: GradientSum = self._tree("gradient", theta, where, dropout=dropout).total()
         return total
 
-    def _ready(self, where: Where) -> NativeBlocks | None:
+    def _ready(self, where: Where) -> NativeBlocks | leaves.Calls | None:
         """All blocks for calls of the native step: the interpreter's time for each of them would show."""
         if self.step_name != NativeStep.name or not isinstance(self.plan, Plan) or not self.plan.are_all(where):
             return None
         if self._blocks is None and self._gradients < 2:
             self._gradients += 1  # to make ready for a single block takes longer than one gradient saves by it
             if self._gradients > 1 or len(self.plan.blocks()) > 1:
-                self._blocks, self._gradients = self.in_calls(self.threads), 2
+                self._blocks, self._gradients = self.in_calls(self.threads) or self._leaf_calls(), 2
         return self._blocks
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
@@ -184,18 +188,42 @@ class Fold:
         Y = self.examples.Y
         if Y is None or not _lie(self.examples.X) or (not _lie(Y) and Y.n * Y.m > MADE):
             return None
-        starts, leaves = plan.edges()
-        together, work = 1, min(plan.leaf, plan.m) * multiply_adds(self.network)
-        while 2 * together * work <= NATIVE_LIMIT and NativeBlocks.fit(self.network, 2 * together * leaves[1]):
-            together *= 2
-        too_long = work > NATIVE_LIMIT or not NativeBlocks.fit(self.network, leaves[1])
-        if too_long or together < min(len(leaves) - 1, FEWEST):
+        starts, bounds = plan.edges()
+        together = self._together(bounds)
+        if not together:
             return None
         workers = engine.workers(min(threads, len(starts) - 1))
         X, Y, weight = workers[0].read(slice(0, plan.m))
         if not NativeBlocks.in_place(X, Y, weight, workers[0].step.dtype):
             return None
-        return NativeBlocks([worker.step for worker in workers], X, Y, weight, starts, leaves, together)
+        return NativeBlocks([worker.step for worker in workers], X, Y, weight, starts, bounds, together)
+
+    def _leaf_calls(self) -> leaves.Calls | None:
+        """The same of a file whose leaves can be looked at where they lie, of a step that does."""
+        engine, plan, Y = self.engine, self.plan, self.examples.Y
+        if not isinstance(engine, OnThreads) or not isinstance(plan, Plan) or Y is None or filler(Y) is None:
+            return None
+        X = leaves_in_place(self.examples.X)
+        if X is None or X.leaf != plan.leaf:
+            return None
+        starts, bounds = plan.edges()
+        together = self._together(bounds, leaves.most(Y, plan.leaf))
+        if not together:
+            return None
+        return leaves.Calls(engine, plan, self.examples, X, self.threads, together, starts, bounds)
+
+    def _together(self, bounds: Sequence[int], most: float = math.inf) -> int:
+        """The leaves of a call of the native step, a power of two; 0 where blocks are better worked on one by one.
+
+        bounds : the block with which each leaf begins;  most : the leaves of a call, at most
+        """
+        together, work = 1, min(self.plan.leaf, self.plan.m) * multiply_adds(self.network)
+        while 2 * together <= most and 2 * together * work <= NATIVE_LIMIT:
+            if not NativeBlocks.fit(self.network, 2 * together * bounds[1]):
+                break
+            together *= 2
+        too_long = work > NATIVE_LIMIT or not NativeBlocks.fit(self.network, bounds[1])
+        return 0 if too_long or together < min(len(bounds) - 1, FEWEST) else together
 
     def _tree(
         self, operation: Operation, theta: Any, where: Where, first: int = 0, dropout: Dropout | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -61,6 +62,10 @@ class ReadAhead:
         if coming is not None and self.process == os.getpid():
             coming.wait()
 
+    def is_there(self, start: int, size: int) -> bool:
+        """Whether the first and the last of these bytes are in the cache; true where the file system cannot say."""
+        return self._are_there(start, size, if_unknown=True)
+
     def close(self) -> None:
         """Nothing is read any more when it returns."""
         self.closed = True
@@ -69,15 +74,15 @@ class ReadAhead:
             coming.set()
         self._close()
 
-    def _are_there(self, start: int, size: int) -> bool:
+    def _are_there(self, start: int, size: int, *, if_unknown: bool = False) -> bool:
         """Whether the first and the last of these bytes are in the cache."""
         if not hasattr(os, "RWF_NOWAIT"):
-            return False
+            return if_unknown
         try:
             for at in (start, start + size - 1):
                 os.preadv(self.descriptor, [bytearray(1)], at, os.RWF_NOWAIT)
-        except OSError:  # they are not, or the file system cannot say
-            return False
+        except OSError as error:  # they are not, or the file system cannot say: one in memory
+            return if_unknown and error.errno == errno.EOPNOTSUPP
         return True
 
     def _read(self, start: int, size: int, then: Callable[[], None] | None = None) -> None:

@@ -21,7 +21,8 @@ class Columns(Protocol):
     None where more than that share of the numbers is not zero. One whose examples lie in memory may have an
     ``in_memory()``, their Layout, for whoever reads single examples in any order. A source of category codes may have
     ``entries``, the numbers and codes of an example, and a ``coded_reader()`` of Coded blocks. One that is a file may
-    have an ``in_place_reader()``, whose blocks are looked at where they lie: ``is_whole`` is asked after each.
+    have an ``in_place_reader()``, whose blocks are looked at where they lie: ``is_whole`` is asked after each; and
+    ``leaves_in_place()``, for whoever looks at many leaves at once, beside a target that has a ``filler()``.
     """
 
     @property
@@ -119,6 +120,18 @@ def sparse_reader(X: Columns, share: float) -> Reader | None:
 def in_place_reader(X: Columns) -> Reader | None:
     """A reader of blocks as they lie in a file, where the source has one, for steps that keep nothing of a block."""
     make = getattr(X, "in_place_reader", None)
+    return None if make is None else make()
+
+
+def leaves_in_place(X: Columns) -> Any:
+    """Whole leaves as they lie in a file, where a source has them (``in_place.LeavesInPlace``); else None."""
+    make = getattr(X, "leaves_in_place", None)
+    return None if make is None else make()
+
+
+def filler(Y: Columns) -> Callable[[Where, Array], None] | None:
+    """What puts blocks of a source into an array of the caller's, where it has one."""
+    make = getattr(Y, "filler", None)
     return None if make is None else make()
 
 

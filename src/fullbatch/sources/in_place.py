@@ -7,6 +7,39 @@ from fullbatch.sources.columns import Array, Where
 from fullbatch.sources.store_parts import Part
 
 
+class LeavesInPlace:
+    """Whole leaves of numbers as they lie in a file that is mapped as a whole, for a step that is told of many at once.
+
+    As with ``InPlaceReader``, a leaf may turn to zeros while it is looked at, and ``is_whole`` is asked afterwards.
+    """
+
+    def __init__(self, part: Part, mapping: Mapping) -> None:
+        self.part, self.mapping, self.leaf = part, mapping, part.leaf
+
+    @classmethod
+    def of(cls, part: Part) -> LeavesInPlace | None:
+        """None for a file that is not mapped, or a piece at a time."""
+        mapping, _ = part.file.whole_mapping()
+        return None if mapping is None else cls(part, mapping)
+
+    def look(self, first: int, count: int) -> list[Array] | None:
+        """Of so many leaves the rows of each, (rows, k); None where they are to be read, block by block.
+
+        So are those that were not compared with their checksums yet, or that the system would have to read first: to
+        wait for all of them would take longer than to work on one while another comes.
+        """
+        file = self.part.file
+        leaves = range(self.part.first + first, self.part.first + first + count)
+        if not all(map(file.is_ready, leaves)):
+            return None
+        found = [file.look(self.mapping, "numbers", leaf) for leaf in leaves]
+        return None if any(rows is None for rows in found) else found
+
+    def is_whole(self) -> bool:
+        """Whether all that was looked at was there until now."""
+        return self.part.file.is_whole(self.mapping)
+
+
 class InPlaceReader:
     """Blocks (k, m) of numbers for steps that look at a block and keep nothing of it.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fullbatch.sources.columns import Array, Columns, Examples, Reader, Where, length
 from fullbatch.sources.encoded import EncodedTable, OneHotReader, SparseReader, coded
-from fullbatch.sources.in_place import InPlaceReader
+from fullbatch.sources.in_place import InPlaceReader, LeavesInPlace
 from fullbatch.sources.memory import Dense, OneHot
 from fullbatch.sources.store_parts import AnyPart, Part, Reweighted, StoredArrays
 
@@ -44,6 +44,10 @@ class StoredTable:
     def in_place_reader(self) -> Reader | None:
         part = self.part.part if isinstance(self.part, Reweighted) else self.part
         return InPlaceReader(part) if isinstance(part, Part) and "codes" not in part.kinds else None
+
+    def leaves_in_place(self) -> LeavesInPlace | None:
+        part = self.part.part if isinstance(self.part, Reweighted) else self.part
+        return LeavesInPlace.of(part) if isinstance(part, Part) and "codes" not in part.kinds else None
 
     def sparse_reader(self, share: float) -> Reader | None:
         entries = self.entries or self.part.kinds["numbers"][1]
@@ -95,6 +99,20 @@ class StoredTarget:
             return lambda where: read(where).astype(dtype)[np.newaxis, :]
         eye = np.eye(self.n, dtype=dtype)
         return lambda where: eye.take(read(where), axis=0).T
+
+    def filler(self) -> Callable[[Where, Array], None]:
+        """Puts the numbers that a reader gives of some rows into an array (n, k)."""
+        read = self.part.reader("y")
+
+        def fill(where: Where, out: Array) -> None:
+            y = read(where)
+            if self.n == 1:
+                out[0] = y
+                return
+            for label, row in enumerate(out):
+                np.equal(y, y.dtype.type(label), out=row)
+
+        return fill
 
 
 def target_of(y: np.ndarray, classes: int, dtype: Any) -> Columns:

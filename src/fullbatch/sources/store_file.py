@@ -99,15 +99,23 @@ class StoreFile:
     def mapping(self) -> tuple[mappings.Mapping | None, str]:
         """A mapping for a thread, in which blocks can be looked at; or None and why they are to be read.
 
-        It is of the whole file, for all threads, where that takes no more than half of what is free: its pages stay
-        mapped from one full batch to the next, as the file's, which the system takes back when it needs memory.
+        It is that of the whole file, for all threads, where there is one.
+        """
+        whole, why = self.whole_mapping()
+        return (whole, why) if whole or why else mappings.mapping(self.handle, MAPPED + 2 * self.bytes_of(0))
+
+    def whole_mapping(self) -> tuple[mappings.Mapping | None, str]:
+        """A mapping of the whole file, where that takes no more than half of what is free; or None and why none may be.
+
+        Its pages stay mapped from one full batch to the next, as the file's, which the system takes back when it needs
+        memory.
         """
         self._check_open()
         with self.opening:
             if self.whole is None or mappings.why_not():
                 size = os.fstat(self.handle).st_size
                 if 2 * size > memory.free():
-                    return mappings.mapping(self.handle, MAPPED + 2 * self.bytes_of(0))
+                    return None, ""
                 self.whole, why = mappings.mapping(self.handle, size)
                 return self.whole, why
             return self.whole, ""
@@ -142,6 +150,11 @@ class StoreFile:
     def wait(self, leaf: int) -> None:
         """Come back when a leaf is there, if it is expected."""
         self.ahead.wait(self._extent(leaf)[0])
+
+    def is_ready(self, leaf: int) -> bool:
+        """Whether a leaf is compared with its checksum and in the system's cache: nobody would wait for it."""
+        first, end = self._extent(leaf)
+        return bool(self.checked[leaf]) and self._close.alive and self.ahead.is_there(first, end - first)
 
     def bytes_of(self, leaf: int) -> int:
         """How many bytes a leaf has."""

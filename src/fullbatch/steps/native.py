@@ -185,20 +185,8 @@ class NativeBlocks:
     def gradients(self, theta: Any, threads: int) -> Iterator[tuple[int, int, GradientSum]]:
         """Of each call its first leaf, how many it has, and the sum over them as the fold adds it."""
         theta = np.ascontiguousarray(theta, self.dtype)
-        loss, weight = ctypes.c_double(), ctypes.c_double()
         for first, leaves, blocks in self.calls:
-            vector = np.empty(self.size)
-            failed = self.library.fb_blocks_gradient(
-                self.handles,
-                min(threads, len(self.steps)),
-                blocks,
-                theta.ctypes.data,
-                vector.ctypes.data,
-                loss,
-                weight,
-            )
-            NativeStep.check(failed, [])
-            yield first, leaves, GradientSum(np.float64(loss.value), vector, weight.value, self.network.sizes)
+            yield first, leaves, sum_of(self.steps, threads, blocks, theta)
 
     def descend(
         self, rule: Rule, moment: Sequence[Any], rate: float, updates: int, *, tol: float, last: float, seconds: float
@@ -225,6 +213,18 @@ class NativeBlocks:
         done = self.library.fb_descend(self.handles, len(self.steps), self.calls[0][2], how)
         NativeStep.check(min(done, 0), [])
         return costs[:done].tolist(), *((other, now) if done % 2 else (now, other))
+
+
+def sum_of(steps: Sequence[NativeStep], threads: int, blocks: Blocks, theta: np.ndarray) -> GradientSum:
+    """The sum over blocks of leaves at theta, contiguous and of the steps' dtype, in one call of C."""
+    step, loss, weight = steps[0], ctypes.c_double(), ctypes.c_double()
+    handles = (ctypes.c_void_p * len(steps))(*(each.handle for each in steps))
+    vector = np.empty(step.size)
+    failed = step.library.fb_blocks_gradient(
+        handles, min(threads, len(steps)), blocks, theta.ctypes.data, vector.ctypes.data, loss, weight
+    )
+    NativeStep.check(failed, [])
+    return GradientSum(np.float64(loss.value), vector, weight.value, step.network.sizes)
 
 
 def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
