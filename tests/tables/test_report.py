@@ -104,9 +104,9 @@ def test_one_stray_text_among_numbers():
         (lambda i: f"{i % 28 + 1}.{i % 12 + 1}.2024", "dates"),
         (lambda i: f"{i % 12 + 1:02}/{i % 28 + 1:02}/2024", "dates"),
         (lambda i: f"{i % 12 + 1}:{i % 60:02} AM", "dates"),
-        (lambda i: f"{i % 97},{i % 10}", "numbers with a comma"),
-        (lambda i: f"${i % 97},{i % 1000:03}.50", "numbers with a comma"),
-        (lambda i: f"{i % 97}.5%", "numbers with a comma"),
+        (lambda i: f"{i % 97},{i % 10}", "numbers with"),
+        (lambda i: f"${i % 97},{i % 1000:03}.50", "numbers with signs or marks"),
+        (lambda i: f"{i % 97}.5%", "numbers with signs or marks"),
     ],
 )
 @pytest.mark.parametrize("stray", [True, False])
@@ -303,28 +303,41 @@ def test_dates_that_are_declared_categories_are_counted_and_shown_as_dates(csv):
     assert report(table.select(np.arange(3)), "when").target.overrule == ""
 
 
+WORDS = ["action", "comedy", "drama", "horror", "music", "sport", "war"]
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize(
     ("make", "called"),
     [
-        (lambda i: f"({i}.50)" if i % 3 else f"{i}.50", "numbers with a comma"),  # a bookkeeper's minus
-        (lambda i: f"{i}.50-" if i % 3 else f"{i}.50", "numbers with a comma"),  # SAP's
-        (lambda i: f"\u2212{i}.5", "numbers with a comma"),  # a typesetter's
-        (lambda i: f"$-{i}.50" if i % 3 else f"${i}.50", "numbers with a comma"),
+        (lambda i: f"({i}.50)" if i % 3 else f"{i}.50", "numbers with signs or marks"),  # a bookkeeper's minus
+        (lambda i: f"{i}.50-" if i % 3 else f"{i}.50", "numbers with signs or marks"),  # SAP's
+        (lambda i: f"\u2212{i}.5", "numbers with signs or marks"),  # a typesetter's
+        (lambda i: f"$-{i}.50" if i % 3 else f"${i}.50", "numbers with signs or marks"),
         (lambda i: f"{i}.50 EUR", "numbers of the unit 'EUR'"),
-        (lambda i: f"{i + 1}\u202f{i % 1000:03}\u202f000", "numbers with a comma"),  # a space that does not break
+        (
+            lambda i: f"{i + 1}\u202f{i % 1000:03}\u202f000",
+            "numbers with signs or marks",
+        ),  # unbroken
         (lambda i: f"{i}.5 kg", "numbers of the unit 'kg'"),
         (lambda i: f"{i}km/h", "numbers of the unit 'km/h'"),
         (lambda i: f"{i}.1{'kM'[i % 2]}", "numbers of the unit 'M' or 'k'"),
         (lambda i: f"{i} days 0{i % 9}:10:20", "durations"),  # as pandas writes a timedelta
         (lambda i: f"{24 + i}:1{i % 6}:20", "durations"),
         (lambda i: f"P{i}DT{i % 24}H", "durations"),
-        (lambda i: f"{1900 + i}Q{i % 4 + 1}", "quarters or weeks"),
-        (lambda i: f"{1900 + i}-W{i % 52 + 1:02}", "quarters or weeks"),
+        (lambda i: f"{1900 + i}Q{i % 4 + 1}", "quarters, weeks or the like"),
+        (lambda i: f"{1900 + i}-W{i % 52 + 1:02}", "quarters, weeks or the like"),
         (lambda i: f"{i % 28 + 1}. März {1950 + i % 50}", "dates or times"),
         (lambda i: f"2024-0{i % 9 + 1}-{i % 28 + 1:02} 10:20:00 CET", "dates or times"),
+        (lambda i: f"{i}.25D+0{i % 5}", "numbers with signs or marks in them, such as '0.25D+00'"),
+        (lambda i: f'="{i:05}"', "numbers with signs or marks"),
+        (lambda i: f"{i + 1}/{i + 3}", "numbers with signs or marks"),
+        (lambda i: f"{i % 9 + 1},{i % 90 + 10},{i + 100}", "numbers with signs or marks"),
+        (lambda i: f"{i + 100}".translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")), "numbers"),
+        (lambda i: f"{i % 24}h {i % 60}m", "durations"),
+        (lambda i: f"{1950 + i % 60}/{(51 + i % 60) % 100:02}", "quarters, weeks or the like"),
+        (lambda i: f"{1990 + i // 100}-{i % 100 * 3 + 1:03}", "quarters, weeks or the like"),
+        (lambda i: f"FY{1950 + i % 60}", "quarters, weeks or the like"),
     ],
 )
 def test_texts_in_forms_that_no_number_has(make, called):
@@ -333,6 +346,162 @@ def test_texts_in_forms_that_no_number_has(make, called):
     assert f"all of them are {called}" in found.what
     assert "--categorical v is quiet about it" in found.cure
     assert [doubt for doubt in doubts({"v": texts}, categorical=["v"]) if "all of them" in doubt.what] == []
+
+
+@pytest.mark.parametrize(
+    ("make", "first"),
+    [
+        (lambda i: f"<{i % 40 / 8}" if i % 3 == 1 else f"{i}.5", "<0.125"),
+        (lambda i: f">{i}", ">0"),
+        (lambda i: f"{i}-{i + 10}", "0-10"),
+        (lambda i: f"{i + 1}–{i + 6} kg", "1–6 kg"),
+        (lambda i: f"{i * 10} g" if i % 2 == 0 else f"{i / 10} kg", "0 g"),
+        (lambda i: f"52°{i % 60}'N", "52°0'N"),
+        (lambda i: f"52.{i:04}° N", "52.0000° N"),
+        (lambda i: f"{100 + i % 60}/{60 + i % 40}", "100/60"),
+        (lambda i: f"{i}x{i + 3}", "0x3"),
+        (lambda i: f"{i}.25 ± 0.5", "0.25 ± 0.5"),
+        (lambda i: f"{i}.25{'*' * (i % 4)}", "1.25*"),
+        (lambda i: f"USD {i}", "USD 0"),
+        (lambda i: f"{i}+" if i % 20 else "any", "1+"),
+    ],
+)
+def test_numbers_with_something_beside(make, first):
+    texts = [make(i) for i in range(M)]
+    (found,) = doubts({"v": texts})
+    assert "numbers with something beside (units, bounds, ranges)" in found.what
+    assert (found.row, found.value) == (texts.index(first) + 1, first)
+    assert [doubt for doubt in doubts({"v": texts}, categorical=["v"]) if "beside" in doubt.what] == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: f"555-{1000 + i % 350}",
+        lambda i: f"17-{i % 350:06}",
+        lambda i: f"{10001 + i % 350}-{1000 + i % 350}",
+        lambda i: f"10.0.{i % 7}.{i % 50}",
+        lambda i: f"1.{i % 9}.{i % 13}",
+        lambda i: f"00:1B:44:11:3A:{i % 256:02X}",
+        lambda i: f"{i % 30 + 1}{'ABCDEFGH'[i % 8]}",
+        lambda i: f"SW{i % 20}A {i % 9}AA",
+        lambda i: f"N{10000 + i % 350}{'AB'[i % 2]}",
+        lambda i: f"{i % 150} Main St",
+        lambda i: f"Smith{i % 20}, John{i % 15}",
+        lambda i: f"[{i % 350},]",  # as R names the rows of a matrix
+    ],
+)
+def test_codes_and_names_are_not_doubted(make):
+    assert doubts({"v": [make(i) for i in range(M)]}) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "called"),
+    [
+        (lambda i: json.dumps({"a": i % 99, "b": i % 7}), "JSON"),
+        (lambda i: f"[{i % 99}, {i % 7}]", "JSON"),
+        (lambda i: ";".join(word for j, word in enumerate(WORDS) if i % 128 >> j & 1) or "none", "lists of words"),
+        (lambda i: " | ".join(word for j, word in enumerate(WORDS) if i % 128 >> j & 1) or "none", "lists of words"),
+    ],
+)
+def test_texts_of_parts(make, called):
+    (found,) = doubts({"v": [make(i) for i in range(M)]})
+    assert f"each its whole text, and its texts are {called}" in found.what
+    assert found.cure == "make a column of each part, --categorical v is quiet about it"
+
+
+@pytest.mark.parametrize(
+    ("levels", "one", "other"),
+    [
+        (["München", "Köln", "MÃ¼nchen", "München"], "MÃ¼nchen", "München"),  # UTF-8 that was read as Windows-1252
+        (["München", "Köln", "München", "München"], "München", "München"),
+        (["yes", "no", "yes", "y", "0"], "y", "yes"),
+        (["Oui", "non", "Oui", "1", "non"], "1", "Oui"),
+    ],
+)
+def test_levels_that_are_written_in_two_ways(levels, one, other):
+    (found,) = [
+        doubt for doubt in doubts({"v": [levels[i % len(levels)] for i in range(M)]}) if "written" in doubt.what
+    ]
+    assert found.value == one
+    assert f"is {other!r}" in found.what
+
+
+def test_yes_and_no_alone_and_letters_are_no_two_spellings():
+    assert doubts({"v": [["Y", "N"][i % 3 == 0] for i in range(M)]}) == ()
+    assert doubts({"v": [["F", "N"][i % 3 == 0] for i in range(M)]}) == ()
+    assert doubts({"v": [["yes", "no", "unknown"][i % 7 % 3] for i in range(M)]}) == ()
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "1900-01-01", "1970-01-01"])
+def test_days_that_stand_for_missing_ones(csv, day):
+    days = [day if i % 5 == 4 else f"201{i % 10}-0{i % 9 + 1}-1{i % 9}" for i in range(M)]
+    path = csv("v,n\n" + "".join(f"{one},{i % 7}.5\n" for i, one in enumerate(days)))
+    table = read_table(path)
+    (found,) = report(table).doubts
+    assert (found.row, found.value) == (5, day)
+    assert found.cure == f"--missing {day} reads it as missing"
+    again = read_table(path, missing=[day])
+    assert int(again.column("v").missing.sum()) == M // 5
+    assert report(again).doubts == ()
+    usual = csv("v,n\n" + "".join(f"{one},{i % 7}.5\n" for i, one in enumerate(days) if one != day))
+    assert report(read_table(usual)).doubts == ()
+
+
+def test_a_zero_far_from_all_other_numbers():
+    values = np.array([0.0 if i % 20 == 19 else 60 + i * 7 % 50 for i in range(M)])
+    (found,) = doubts({"v": values})
+    assert (found.row, found.value) == (20, 0)
+    assert "0 stands in 20 rows, first in row 20, and all others go from 60 to 109" in found.what
+    assert "--missing 0 reads it as missing, but in all columns of numbers" in found.cure
+    rng = np.random.default_rng(0)
+    amounts = np.where(rng.random(M) < 0.6, 0, rng.lognormal(7, 1, M))
+    counts = rng.poisson(0.7, M)
+    far = np.where(values == 0, 0, values - 55)  # of a spread as large as what parts them from 0
+    assert doubts({"a": amounts, "b": counts, "c": far}) == ()
+
+
+def test_versions_that_are_read_as_numbers(csv):
+    texts = [f"12.{i % 25}" for i in range(M)]
+    rows = "".join(f"{text},{i % 7}.50\n" for i, text in enumerate(texts))
+    (found,) = report(read_table(csv("v,price\n" + rows))).doubts
+    assert (found.row, found.value) == (11, "12.10")
+    assert "'12.10' in row 11 and '12.1' are the same number" in found.what
+    assert found.cure == "--categorical v keeps them as texts"
+    assert report(read_table(csv("v,price\n" + rows), text=["v"])).doubts == ()
+    where = np.flatnonzero(np.arange(M) % 2 == 0)
+    assert [doubt.row for doubt in report(read_table(csv("v,price\n" + rows)), rows=where).doubts] == [11]
+    odd = report(read_table(csv("v,price\n" + rows)), rows=np.flatnonzero(np.arange(M) % 2 == 1)).doubts
+    assert [doubt.row for doubt in odd] == []
+    semicolons = csv("v;price\n" + rows.replace(",", ";").replace(".", ","))
+    assert [one.value for one in report(read_table(semicolons, decimal=",")).doubts] == ["12,10"]
+
+
+def test_prices_and_numbers_of_python_are_no_versions(csv):
+    rows = "".join(f"{i % 40 / 4:.2f},{i % 40 / 4},{i % 30}0,1.0e{i % 3}\n" for i in range(M))
+    assert report(read_table(csv("a,b,c,d\n" + rows))).doubts == ()
+
+
+@pytest.mark.parametrize("name", ["Total", "grand total:", "Summe"])
+def test_a_row_of_totals_by_its_name(csv, name):
+    rows = "".join(f"{'pqr'[i % 3]},{i % 17}\n" for i in range(M))
+    (found,) = report(read_table(csv(f"town,x\n{rows}{name},\n"))).doubts
+    assert (found.row, found.column, found.value) == (M + 1, "town", name)
+    assert f"the last row, {M + 1}, is called {name!r}" in found.what
+    assert report(read_table(csv(f"town,x\n{name},3\n{rows}{name},3\n"))).doubts == ()
+
+
+def test_a_row_of_totals_by_its_numbers():
+    x, z = np.arange(M) % 17 + 0.5, np.arange(M) % 5
+    table = {"x": np.append(x, x.sum()), "z": np.append(z, z.sum()), "town": ["p", "q"] * (M // 2) + [None]}
+    (found,) = report(RawTable.of(table)).doubts
+    assert (found.column, found.row, found.value) == ("x", M + 1, x.sum())
+    assert "its last row, 401, holds 3,364, the sum of all others" in found.what
+    table["z"][-1] += 1
+    assert "last row" not in str(report(RawTable.of({**table, "w": table["z"]})).doubts)
+    sparse = np.zeros(M)
+    sparse[[7, -1]] = 5.0  # one number is as large as all others, of which there are few
+    assert report(RawTable.of({"x": sparse})).doubts == ()
 
 
 @pytest.mark.parametrize(

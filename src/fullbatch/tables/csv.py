@@ -214,6 +214,12 @@ _LATE_VALUE = re.compile(r"In CSV column #(\d+): .*conversion error to int64: in
 _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
+# A number whose decimals end with a zero and have other digits, as 12.10. Programs write no such zero, or as many
+# decimals in all of a column.
+_ZERO_AT_THE_END = {mark: re.compile(rb"\%b\d*[1-9]\d*0(?:[^\d.]|$)" % mark.encode()) for mark in ".,"}
+_ZERO_BEHIND = re.compile(r"\s*[-+]?\d+[.,]\d*[1-9]\d*0\s*")
+
+
 class _Reader:
     """Reads the blocks of a file into its columns. ``m`` rows have been read."""
 
@@ -259,6 +265,25 @@ class _Reader:
             for array in table.column(name).chunks:
                 with rows_from(first):
                     column.add(array, k)
+        if self.m == table.num_rows:
+            self._find_twins(block)
+
+    def _find_twins(self, block: bytes) -> None:
+        """Find different texts of one number in a column, as versions are; in the first rows alone, for the time."""
+        names = [name for name, column in self.columns.items() if column.family == "number"]
+        block = block[: block.rfind(b"\n", 0, _PART) + 1] if len(block) > _PART else block
+        if not names or not _ZERO_AT_THE_END[self.conventions.decimal].search(block):
+            return
+        table = _parse(block, self.rows.delimiter, self.names, dict.fromkeys(names, _TEXT), names, self.conventions)
+        for name in names:
+            texts = table.column(name).combine_chunks()
+            known: dict[float, str] = {}
+            for text in texts.dictionary.to_pylist():
+                other = known.setdefault(number_of(text, self.conventions.decimal) or 0.0, text)
+                if _ZERO_BEHIND.fullmatch(text) and other != text and len(other) != len(text):
+                    row = texts.indices.index(texts.dictionary.index(text)).as_py()
+                    self.columns[name].builder.twins = (row, text, other)
+                    break
 
     def _table(self, block: bytes) -> pa.Table:
         """The block in the columns' types, which are widened where it contradicts them."""

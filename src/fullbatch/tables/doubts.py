@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fullbatch.tables.dates import PROPOSED, fitting, seconds_of
+from fullbatch.tables.dates import PROPOSED, fitting, said_moment, seconds_of
+from fullbatch.tables.forms import (
+    THOUSANDS,
+    are_numbers_of_things,
+    composed,
+    is_measure,
+    may_be_measures,
+    order_of,
+    spelling,
+    units_of,
+)
 from fullbatch.tables.statistics import EXACT, ColumnStatistics
 from fullbatch.tables.written import is_number, number_of, number_written
 
@@ -39,21 +49,29 @@ _UNITS = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanosecon
 _SHAPES = {
     "number": ("numbers", "--numeric"),
     "date": ("dates or times", None),
-    "marked": ("numbers with a comma, a currency, a percent sign or brackets", "--numeric"),
+    "marked": ("numbers with signs or marks in them", "--numeric"),
 }
-_CLOCK = r"[+-]?\d+:\d\d(:\d\d(\.\d+)?)?"  # 35:20:00, an hour of no day
-_DURATION = re.compile(rf"-?(\d+ days?,? ?)?({_CLOCK})?|-?P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?")
-_PERIOD = re.compile(r"\d{4}[-_ ]?[QWKT]\d{1,2}|[QWKT]\d{1,2}[-_/ ]?\d{4}", re.IGNORECASE)
-# Texts that have an order, and how to write them so that it is seen.
-_ORDERED = {
-    "durations": (_DURATION, "write them as seconds, or another number"),
-    "quarters or weeks": (_PERIOD, "write the first day of each"),
-}
-_UNIT = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s?([^\W\d_]{1,6}|°[CF]|[^\W\d_]{1,3}[²³]|[^\W\d_]{1,3}/[^\W\d_]{1,3})")
-_THOUSANDS = {"k", "K", "M", "B", "G"}
 # What stands for a missing number where no word for it is known, if it lies far from the others and occurs again.
 _SENTINELS = {sign * float(nines) for sign in (1, -1) for nines in ("9" * k for k in range(2, 11))} | {-1.0, -9.0}
+# Days that stand for a missing one, as programs and people write them, if they lie far from the others.
+_NO_DAYS = {
+    datetime(*day, tzinfo=UTC).timestamp()
+    for day in (
+        (1, 1, 1), (1753, 1, 1), (1899, 12, 30), (1899, 12, 31), (1900, 1, 1), (1901, 1, 1), (1970, 1, 1),
+        (2099, 12, 31), (2100, 1, 1), (2199, 12, 31), (2999, 12, 31), (3000, 1, 1), (9999, 1, 1), (9999, 12, 31),
+    )
+}  # fmt: skip
+_A_YEAR = 366 * 86_400.0
+FEW_ZEROS = 0.01  # Zeros among numbers that lie far from it are doubted from this share on,
+FAR_FROM_ZERO = 0.3  # where the least other number is at least so large beside the median,
+DEVIATIONS = 4  # and the mean is so many standard deviations.
+_TOTALS = {
+    "total", "totals", "grand total", "subtotal", "sum", "sums", "average", "gesamt", "summe", "gesamtsumme",
+    "insgesamt", "total général", "total general", "somme", "totale", "totaal", "suma", "итого", "合計", "总计",
+}  # fmt: skip
 _CALENDAR = (("%Y%m%d", 19_000_101, 21_001_231), ("%Y%m", 190_001, 210_012))
+_NO_TOTALS = "leave such a row out of the file if it is one of totals"
+_IN_THE_NAME = "write the numbers alone, and what is the same in all of them into the column's name"
 _FAR = 1e15  # Numbers so many times as large as others of their column are texts such as 4E22, or a slip.
 _COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 
@@ -104,8 +122,10 @@ def doubts_of_column(
     yield from shapes
     if counted.kind == "text" or forced == "--categorical":
         yield from _spellings(name, column, counted)
-    if counted.kind == "number" and forced is None and not column.time and column.levels is None:
-        yield from _unlikely(name, column, counted)
+    if counted.kind == "number" and forced is None and column.levels is None:
+        yield from _far_dates(name, column, counted) if column.time == "date" else ()
+        yield from _unlikely(name, column, counted) if not column.time else ()
+        yield from _two_texts(name, column)
     drop = f"{_option('--drop', name)} leaves it out"
     if counted.counting and counted.rows >= FEW_ROWS:
         what = f"it counts the rows, from {counted.start}: an index, which knows how the table was sorted"
@@ -132,6 +152,32 @@ def doubts_of_names(table: RawTable, counted: Mapping[str, ColumnStatistics]) ->
         others = f"as are {len(found)} of the {len(counted)} names"
         what = f"its name is a value such as it holds, {others}: the file seems to have no header"
         yield Doubt(found[0], None, None, what, "write a line of names above its rows")
+
+
+def doubts_of_the_last_row(table: RawTable, counted: Mapping[str, ColumnStatistics]) -> Iterator[Doubt]:
+    """A last row that has the sums of the others: it says so, or its numbers are these."""
+    if table.m < FEW_ROWS:
+        return
+    last = table.select(np.array([table.m - 1]))
+    sums, found = 0, ("", 0.0)
+    for name, column in last.columns.items():
+        own, value = counted[name], column.values[0]
+        if column.levels is not None and value < len(column.levels):
+            level = column.levels[value]
+            if own.levels.get(level) == 1 and str(level).casefold().strip(" :") in _TOTALS:
+                yield Doubt(name, table.m, level, f"the last row, {table.m:,}, is called {level!r}", _NO_TOTALS)
+                return
+        elif column.levels is None and own.kind == "number" and not column.time and not column.missing[0]:
+            total = float(value)
+            is_sum = own.zeros < own.present - FEW_ROWS // 2 and math.isclose(own.sum, 2 * total, rel_tol=1e-7)
+            if total and is_sum and total in (own.greatest, own.least):
+                sums, found = sums + 1, found if sums else (name, total)
+            elif not own.counting:
+                sums -= 1
+    if sums > 0:
+        name, total = found
+        what = f"its last row, {table.m:,}, holds {total:,.10g}, the sum of all others"
+        yield Doubt(name, table.m, total, what, _NO_TOTALS)
 
 
 def _is_value(name: str, column: RawColumn, counted: ColumnStatistics) -> bool:
@@ -183,6 +229,8 @@ def _shapes(name: str, column: RawColumn, counted: ColumnStatistics, delimiter: 
         zeros = shape == "number" and any(level[:1] == "0" and level[1:2].isdecimal() for level in counted.levels)
         if len(counted.levels) > FEW_LEVELS and not zeros:
             what = f"it is a category of {len(counted.levels):,} levels, and all of them are {called}"
+            marked = next((text for text in counted.levels if not is_number(text, column.decimal)), "")
+            what += f", such as {marked!r}" if shape == "marked" else ""
             readable = shape == "number" or all(
                 number_written(text, column.decimal) is not None for text in counted.levels
             )
@@ -201,30 +249,54 @@ def _other_forms(name: str, column: RawColumn, counted: ColumnStatistics) -> Ite
     share = sum(levels[one] for one in numbers) / max(1, counted.present)
     if 0 < len(words) <= MOST_WORDS and len(numbers) > FEW_LEVELS and share > 0.5:
         row = _row_of(column, words[0])
+        texts = "text" if len(words) == 1 else "texts"
         what = (
-            f"it is a category, because of {len(words)} texts: {_percent(share)} of its values are numbers, and most "
+            f"it is a category, because of {len(words)} {texts}: {_percent(share)} of its values are numbers, and most "
             f"of the others are {words[0]!r}, first in row {row:,}"
         )
         cure = f"{_option('--missing', ','.join(words))} reads them as missing"
         yield Doubt(name, row, words[0], what, f"{cure}, {quiet}")
         return
-    units = {found[1] if (found := _UNIT.fullmatch(text)) else "" for text in levels}
+    if len(levels) <= FEW_LEVELS:
+        return
+    units, called = units_of(levels), composed(list(levels))
     if known := _of_an_order(name, list(levels)):
         yield known
-    elif len(levels) > FEW_LEVELS and "" not in units and (len(units) == 1 or units <= _THOUSANDS):
+    elif "" not in units and (len(units) == 1 or units <= THOUSANDS):
         shown = " or ".join(map(repr, sorted(units)))
         what = f"it is a category of {len(levels):,} levels, and all of them are numbers of the unit {shown}"
-        cure = "write the numbers alone, and the unit into the column's name"
-        yield Doubt(name, None, None, what, f"{cure}, {quiet}")
+        yield Doubt(name, None, None, what, f"{_IN_THE_NAME}, {quiet}")
+    elif called:
+        what = f"it is a category of {len(levels):,} levels, each its whole text, and its texts are {called}"
+        yield Doubt(name, None, None, what, f"make a column of each part, {quiet}")
+    elif known := _measures(name, column, levels, counted.present):
+        yield known
+
+
+def _measures(name: str, column: RawColumn, levels: Mapping[str, int], present: int) -> Doubt | None:
+    """Texts most of which are numbers with something round them."""
+    if not may_be_measures(list(levels), column.decimal):
+        return None
+    found = [text for text in levels if is_measure(text, column.decimal)]
+    share = sum(levels[text] for text in found) / present
+    rest = [text for text in found if not is_number(text, column.decimal)]
+    if share < MOSTLY or not rest or are_numbers_of_things(rest):
+        return None
+    row = _row_of(column, rest[0])
+    what = (
+        f"it is a category of {len(levels):,} levels, and {_percent(share) if share < 1 else 'all'} of its values are "
+        f"numbers with something beside (units, bounds, ranges), as {rest[0]!r} in row {row:,}"
+    )
+    return Doubt(name, row, rest[0], what, f"{_IN_THE_NAME}, {_option('--categorical', name)} is quiet about it")
 
 
 def _of_an_order(name: str, levels: Sequence[str]) -> Doubt | None:
-    """Texts all of which are durations, or quarters or weeks."""
-    for called, (pattern, cure) in _ORDERED.items():
-        if len(levels) > FEW_LEVELS and all(map(pattern.fullmatch, levels)):
-            what = f"it is a category of {len(levels):,} levels, and all of them are {called}, whose order is not seen"
-            return Doubt(name, None, None, what, f"{cure}, {_option('--categorical', name)} is quiet about it")
-    return None
+    """Texts all of which are durations, or quarters, weeks or other periods."""
+    if len(levels) <= FEW_LEVELS or not (known := order_of(levels)):
+        return None
+    called, cure = known
+    what = f"it is a category of {len(levels):,} levels, and all of them are {called}, whose order is not seen"
+    return Doubt(name, None, None, what, f"{cure}, {_option('--categorical', name)} is quiet about it")
 
 
 def _dates_or_commas(
@@ -253,29 +325,30 @@ def _dates_or_commas(
 
 def _decimal_commas(name: str, column: RawColumn, texts: Sequence[str], delimiter: str | None) -> str:
     """The option that reads numbers with decimal commas, if these texts are some and it can; else ""."""
-    if column.decimal != "." or delimiter == "," or not all(map(_COMMA.fullmatch, texts)):
+    if column.decimal != "." or delimiter == "," or not any("," in text for text in texts):
         return ""
-    if not any("," in text for text in texts):
+    if not all(number_written(text, ",") is not None for text in texts):
         return ""
-    also = f" and {_option('--numeric', name)}" if delimiter is None else ""  # There texts are texts.
+    # In a file that is no CSV texts are texts, and 12,5 % is one everywhere.
+    also = f" and {_option('--numeric', name)}" if delimiter is None or not all(map(_COMMA.fullmatch, texts)) else ""
     return f"{_option('--decimal', ',')}{also} reads them as numbers"
 
 
 def _spellings(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
-    """Levels that are one level but for capitals and spaces."""
+    """Levels that are one level but for capitals, spaces, how letters are stored, or the word for true or false."""
     if len(counted.levels) > MOST_COMPARED:
         return
-    same = defaultdict(list)
-    for level in counted.levels:
-        if isinstance(level, str):
-            same["".join(level.casefold().split())].append(level)
+    same, texts = defaultdict(list), [level for level in counted.levels if isinstance(level, str)]
+    plain = spelling(texts)
+    for level in texts:
+        same[plain(level)].append(level)
     for levels in same.values():
         if len(levels) > 1:
             usual, *others = sorted(levels, key=lambda level: (-counted.levels[level], level))
             row = _row_of(column, others[-1])
             what = (
                 f"the level {others[-1]!r} ({_rows(counted.levels[others[-1]])}, the first of them row {row:,}) is "
-                f"{usual!r} ({_rows(counted.levels[usual])}) but for capitals or spaces"
+                f"{usual!r} ({_rows(counted.levels[usual])}) but for how it is written"
             )
             yield Doubt(name, row, others[-1], what, "write both alike if they are the same")
             return
@@ -311,6 +384,7 @@ def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterat
             )
             yield Doubt(name, row, one, what, f"{_option('--missing', f'{one:.0f}')} reads it as missing")
             return
+    yield from _zeros(name, column, counted)
     if greatest >= _FAR:
         sizes = np.abs(column.values[~column.missing & (column.values != 0)].astype(np.float64))
         usual = np.median(sizes)
@@ -320,6 +394,53 @@ def _unlikely(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterat
         elif greatest >= EXACT and not counted.whole and (sizes == np.floor(sizes)).all():
             what = f"its whole numbers are as large as {greatest:g}, where a number is not told from the next: an id?"
             yield Doubt(name, None, None, what, f"{_option('--drop', name)} leaves it out")
+
+
+def _far_dates(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
+    """A day that stands for a missing one, and lies far from all others: 9999-12-31."""
+    for one in sorted(_NO_DAYS.intersection(one for one in (counted.least, counted.greatest) if one is not None)):
+        others = column.values[~column.missing & (column.values != one)]
+        count = counted.present - len(others)
+        if count < 2 or not len(others):
+            continue
+        low, high = float(others.min()), float(others.max())
+        if min(abs(one - low), abs(one - high)) > 2 * max(high - low, _A_YEAR):
+            day, row = str(said_moment(one, "date")), _row_of(column, one)
+            what = (
+                f"{day} stands in {_rows(count)}, first in row {row:,}, and all others go from "
+                f"{said_moment(low, 'date')} to {said_moment(high, 'date')}: a mark for a missing date?"
+            )
+            yield Doubt(name, row, day, what, f"{_option('--missing', day)} reads it as missing")
+            return
+
+
+def _zeros(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[Doubt]:
+    """Zeros in many rows of numbers that otherwise lie in a narrow range far from it, as of a weight."""
+    share = counted.zeros / counted.present
+    if counted.least != 0 or not FEW_ZEROS <= share <= 0.5 or counted.zeros < 2:
+        return
+    values = column.values[:: max(1, len(column.values) // SIEVE)]  # Few are enough for nearly all columns.
+    for found in (values, column.values):
+        others = found[found > 0]
+        if len(others) < 2 or others.min() < FAR_FROM_ZERO * np.median(others):
+            return
+    others = others.astype(np.float64)
+    if len(np.unique(others)) < FEW_LEVELS or others.mean() < DEVIATIONS * others.std():
+        return
+    row = _row_of(column, 0)
+    what = (
+        f"0 stands in {_rows(counted.zeros)}, first in row {row:,}, and all others go from {others.min():g} to "
+        f"{others.max():g}: a mark for a missing number?"
+    )
+    yield Doubt(name, row, 0, what, f"{_option('--missing', 0)} reads it as missing, but in all columns of numbers")
+
+
+def _two_texts(name: str, column: RawColumn) -> Iterator[Doubt]:
+    """Texts that differ and are one number: versions, 12.10 and 12.1."""
+    if column.twins is not None:
+        row, text, other = column.twins
+        what = f"{text!r} in row {row + 1:,} and {other!r} are the same number: are they versions, or codes?"
+        yield Doubt(name, row + 1, text, what, f"{_option('--categorical', name)} keeps them as texts")
 
 
 def _are_dates(column: RawColumn, format: str) -> bool:

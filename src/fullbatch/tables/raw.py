@@ -151,6 +151,7 @@ class RawColumn:
         "" where they are none
     format : of dates that were texts, what these were read by; None: they were none, or as ISO 8601 has them
     decimal : of a text column, the mark with which a text is a number
+    twins : of numbers that were texts, the row of one, it and another text that is the same number: "12.10" and "12.1"
     """
 
     values: np.ndarray
@@ -161,6 +162,7 @@ class RawColumn:
     time: str = ""
     format: str | None = None
     decimal: str = "."
+    twins: tuple[int, str, str] | None = None
 
     @property
     def kind(self) -> str:
@@ -181,14 +183,16 @@ class RawColumn:
     def select(self, rows: np.ndarray) -> RawColumn:
         """The column in these rows (indices). Codes and numbers are copied, levels are shared."""
         values = self.values[rows]
-        beyond, stray = self.beyond, None
+        beyond, stray, twins = self.beyond, None, None
         if beyond is not None and self.levels is not None:
             numbers = np.zeros(len(self.values))
             numbers[self.values == len(self.levels) + 1] = beyond
             beyond = numbers[rows][values == len(self.levels) + 1]
         if self.stray is not None and (there := np.flatnonzero(rows == self.stray[0])).size:
             stray = (int(there[0]), self.stray[1])
-        return replace(self, values=values, beyond=beyond, stray=stray)
+        if self.twins is not None and (there := np.flatnonzero(rows == self.twins[0])).size:
+            twins = (int(there[0]), *self.twins[1:])
+        return replace(self, values=values, beyond=beyond, stray=stray, twins=twins)
 
 
 @dataclass(frozen=True, repr=False)
@@ -298,6 +302,7 @@ class Builder:
         self.beyond: dict[str, list[np.ndarray]] = defaultdict(list)
         self.readings: list[str] | None = None
         self.stray: tuple[int, str] | None = None
+        self.twins: tuple[int, str, str] | None = None  # as ``RawColumn`` has them
         self.codes_only = False  # It is text because of leading zeros alone: numbers if one of them is not whole.
         # Arrow's dictionary of the last batch, and the code of each of its entries: most batches have the same one, so
         # that its texts are looked up once.
@@ -459,7 +464,7 @@ class Builder:
             integer = self.integer and not np.isnan(values).all()
             if integer and values.dtype.kind == "f" and not np.isnan(values).any():
                 values = _smallest(values.astype(np.int64))
-            return RawColumn(values, None, integer, time=self.time, format=self.format)
+            return RawColumn(values, None, integer, time=self.time, format=self.format, twins=self.twins)
         levels: tuple[Any, ...] = tuple(self.codes)
         truths = [str(level).lower() for level in levels]
         boolean = bool(truths) and set(truths) <= {"true", "false"} and not self.text

@@ -14,7 +14,14 @@ import numpy as np
 from fullbatch.errors import TableError
 from fullbatch.tables import bins
 from fullbatch.tables.dates import said_moment
-from fullbatch.tables.doubts import Doubt, Goal, doubts_of_column, doubts_of_names, doubts_of_target
+from fullbatch.tables.doubts import (
+    Doubt,
+    Goal,
+    doubts_of_column,
+    doubts_of_names,
+    doubts_of_target,
+    doubts_of_the_last_row,
+)
 from fullbatch.tables.encoding import (
     MOST_CLASSES,
     date_parts,
@@ -111,7 +118,7 @@ def report(
     for name, one in counted.items():
         if one.least == -np.inf or one.greatest == np.inf:
             numbers_of(name, table.column(name))  # It names the row.
-    doubts: list[Doubt] = [*doubts_of_names(table, counted)]
+    doubts: list[Doubt] = [*doubts_of_names(table, counted), *doubts_of_the_last_row(table, counted)]
     told, goal = None, None
     if target is not None:
         told = _target(target, table.column(target), counted[target], task)

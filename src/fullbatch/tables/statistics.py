@@ -220,7 +220,8 @@ def _numbers_by_level(values: np.ndarray) -> tuple[dict[int, int], int]:
     kept = values
     if len(values) > MOST_COUNTED:
         hashes = _mixed(values.astype(np.uint64) if values.dtype.kind == "u" else values.astype(np.int64).view("u8"))
-        different = np.unique(hashes)
+        hashes_in_order = np.sort(hashes)  # NumPy's ``unique`` of integers takes twenty times as long.
+        different = hashes_in_order[np.append(True, hashes_in_order[1:] != hashes_in_order[:-1])]
         if len(different) > MOST_COUNTED:
             kept = values[hashes <= different[MOST_COUNTED - 1]]
     found, counts = np.unique(kept, return_counts=True)
