@@ -28,8 +28,8 @@
     problem.py     shapes, data made for them, and how far a gradient is off
     machine.py     what it ran on
     forced.py      what forces other kernels on a BLAS: taken away
-    conftest.py    what the cases of test_*.py share
-    test_*.py      pytest-benchmark cases: pytest bench/test_*.py --benchmark-autosave, then --benchmark-compare
+    test_step.py   pytest-benchmark cases, in one table: pytest bench/test_*.py --benchmark-autosave, then
+                   --benchmark-compare; conftest.py is theirs
     tests/         the tests of all this
 
 A file imports only from files listed below it. A figure is worth its conditions: each JSON file says what it ran on, at
