@@ -349,30 +349,26 @@ def work_of(settings: Settings) -> list[Work]:
 def run(settings: Settings, here: Run) -> None:
     """Time all cases under each allocator."""
     here.summary = summary
-    least: dict[str, float] = {}  # seconds of a case at the least, by its name, once it is known
 
     def measured(work: Work, share: float, left: float) -> dict[str, Any]:
         point = _measured(work, settings, share, left)
-        least[work.name] = point["least_seconds"]
+        here.longest[work.name] = point["least_seconds"]
         return point
 
-    def beyond(work: Work, left: float) -> str | None:
-        return _beyond(work, settings, left, least.get(work.name, 0.0))
-
     jobs = [
-        Job(str(work), partial(beyond, work), partial(measured, work))
+        Job(str(work), partial(_beyond, work, here), partial(measured, work))
         for work in work_of(settings)
         if not here.result.has(case=work.name, allocator=work.allocator)
     ]
     one_by_one(here, jobs, describe, quick=settings.scale < 1)
 
 
-def _beyond(work: Work, settings: Settings, left: float, least: float) -> str | None:
+def _beyond(work: Work, here: Run, left: float) -> str | None:
     """Why the work is left out, or None."""
     if ALLOCATORS[work.allocator] is not None and platform.libc_ver()[0] != "glibc":
         return "only glibc can be told to keep memory"
-    if least > left:
-        return f"it takes about {least:,.0f} s, {too_long(settings.budget)}"
+    if (least := here.longest.get(work.name, 0.0)) > left:  # seconds of a case, once they are known
+        return f"it takes about {least:,.0f} s, {too_long(here.budget)}"
     return no_room(bytes_needed(work.shape, work.m), free_memory(), "up to ")
 
 

@@ -15,12 +15,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import forms, gpu, render
 from bench.machine import Machine
+from bench.own import USUAL
 from bench.results import Measured, Result, load_all, of_gpu
 from bench.training import MARGIN
 from fullbatch.errors import InputError
@@ -223,64 +224,46 @@ MOST_ON_FRONT = 8
 
 def _front(source: Source) -> str:
     """The figures that matter, of the first CPU results of each kind, in one table of eight rows at most."""
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, Measured] = {}
     for _, result in source.results:
         if result.points:
             kinds.setdefault(result.kind, result.typed())
-    rows = [*_front_of_peers(kinds.get("peers")), *_front_of_accuracy(kinds.get("accuracy"), kinds.get("peers"))]
-    rows += _front_of_training(kinds.get("training"))
-    rows = [*rows, *_front_of_scaling(kinds.get("scaling"))][:MOST_ON_FRONT]
+    rows = []
+    for what, values, shown in islice(_front_rows(kinds), MOST_ON_FRONT):
+        found = [[v for name in names if (v := values.get(name)) is not None] for names in OTHERS.values()]
+        rows.append([what, *(shown(min(some)) if some else "" for some in found)])
     if not rows:
         return "Not measured yet: `python -m bench peers --out bench/results`."
-    head = ["", *OTHERS]
-    lines = [head, ["---", *["--:"] * len(OTHERS)], *rows]
+    lines = [["", *OTHERS], ["---", *["--:"] * len(OTHERS)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _best(values: dict[str, float | None], shown: Callable[[float], str]) -> list[str]:
-    """For each column the least of those whose best figure it shows."""
-    found = [[v for name in names if (v := values.get(name)) is not None] for names in OTHERS.values()]
-    return [shown(min(some)) if some else "" for some in found]
-
-
-def _front_of_peers(file: Measured | None) -> Iterator[list[str]]:
-    """Times of a step and an epoch."""
-    points = [p for p in (file.points if file else []) if p.allocator == "default"]
-    for p in points:
+def _front_rows(kinds: dict[str, Measured]) -> Iterator[tuple[str, dict[str, Any], Callable[[float], str]]]:
+    """What each row is of, each contender's figure or None, and how a figure is written."""
+    nothing = Measured([], {}, {"times": []})
+    peers, accurate, trained, scaled = (kinds.get(k, nothing) for k in ("peers", "accuracy", "training", "scaling"))
+    default = [p for p in peers.points if p.allocator == "default"]
+    for p in default:
         if p.part == "epoch" or p.case in ON_FRONT:
             what = "one epoch of Adam" if p.part == "epoch" else "one exact gradient"
             times = {name: timing.median if timing else None for name, timing in p.times.items()}
-            yield [f"{what}, {p.case}, {p.m:,} rows, ms", *_best(times, lambda v: render.figures(v, 1e-3))]
-
-
-def _front_of_accuracy(file: Measured | None, peers: Measured | None) -> Iterator[list[str]]:
-    """How far the gradient over the most examples is off; without a run of its own, by that of the peers."""
-    if points := file.points if file else []:
-        shape, m = points[0].shape, points[0].m
-        errors: dict[str, float | None] = {p.contender: p.error_of_gradient for p in points}
-    elif told := [p for p in (peers.points if peers else []) if p.errors and p.allocator == "default"]:
+            yield f"{what}, {p.case}, {p.m:,} rows, ms", times, render.milliseconds
+    # How far the gradient over the most examples is off; without a run of its own, by that of the peers.
+    if points := accurate.points:
+        about, errors = points[0], {p.contender: p.error_of_gradient for p in points}
+        yield f"float32 gradient over {about.m:,} rows, {about.shape}, off by", errors, render.off_by
+    elif told := [p for p in default if p.errors]:
         most = max(told, key=lambda p: p.m)
-        shape, m, errors = most.case, most.m, {**most.errors}
-    else:
-        return
-    yield [f"float32 gradient over {m:,} rows, {shape}, off by", *_best(errors, render.off_by)]
-
-
-def _front_of_training(file: Measured | None) -> Iterator[list[str]]:
-    """Seconds to scikit-learn's loss, of the data set with the most epochs' worth of rows: the last one."""
-    rows = file.summary["times"] if file else []
-    if rows:
+        yield f"float32 gradient over {most.m:,} rows, {most.case}, off by", most.errors, render.off_by
+    # Of the data set with the most epochs' worth of rows: the last one.
+    if rows := trained.summary["times"]:
         data = rows[-1]["data"]
         times = {row["contender"]: row["seconds"] for row in rows if row["data"] == data}
-        yield [f"{data}: to scikit-learn's held-out loss, s", *_best(times, render.figures)]
-
-
-def _front_of_scaling(file: Measured | None) -> Iterator[list[str]]:
-    """What the largest number of rows takes beyond the data."""
-    points = [p for p in (file.points if file else []) if p.backend == "native" and p.extra_bytes and p.seconds]
-    if points:
+        yield f"{data}: to scikit-learn's held-out loss, s", times, render.figures
+    # What the largest number of rows takes beyond the data.
+    if points := [p for p in scaled.points if p.backend == "native" and p.extra_bytes and p.seconds]:
         p = max(points, key=lambda p: p.m)
-        yield [f"{p.shape}, {p.m:,} rows: MB beside the data", render.figures(p.extra_bytes, 1e6), "", "", ""]
+        yield f"{p.shape}, {p.m:,} rows: MB beside the data", {USUAL: p.extra_bytes / 1e6}, render.figures
 
 
 SECTIONS: dict[str, Callable[[Source], str]] = {
