@@ -400,7 +400,7 @@ def _descend(
     fold = objective.fold
     logger.info("gradient_descent: %d updates by the %s step on %s", len(state.costs), fold.step_name, ready.place.name)
     return Run(
-        ready.as_params(state.theta, network), [*state.costs, final], stopped, fold.step_name, fold.threads,
+        ready.as_params(state.theta, network), [*state.costs, final], stopped, fold.step_name, fold.used,
         ready.place.name, fold.precision, fold.note,
     )  # fmt: skip
 

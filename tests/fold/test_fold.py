@@ -416,9 +416,20 @@ def test_a_single_block_runs_in_the_callers_thread():
 def test_a_thread_gets_a_tenth_of_a_millisecond_of_work_or_is_not_started(monkeypatch):
     monkeypatch.undo()  # what the fixture of all tests did
     network, _, X, Y = make(8_000, sizes=[28, 64, 1], output="sigmoid")
-    for m, most in ((600, 1), (1_000, 1), (3_000, 2), (8_000, 7)):
+    for m, most, team in ((200, 1, 1), (600, 1, 2), (1_000, 1, 2), (3_000, 2, 4), (8_000, 7, 4)):
         with Fold(network, Examples(Dense(X[:, :m]), Dense(Y[:, :m])), threads=16) as opened:
-            assert opened.threads == min(most, len(opened.plan.blocks()))
+            assert opened.threads == opened.used == min(most, len(opened.plan.blocks()))
+            if (blocks := opened.in_one_call()) is not None:
+                assert len(blocks.steps) == opened.used == team
+            assert (blocks is not None) == (opened.step_name == "native")
+
+
+def test_threads_that_live_as_long_as_a_training_are_worth_less_work(monkeypatch):
+    monkeypatch.undo()
+    network, params, X, Y = make(1_000, sizes=[28, 64, 1], output="sigmoid")
+    runs = [fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=30, threads=k) for k in (1, 2)]
+    assert runs[0].costs == runs[1].costs
+    assert [run.threads for run in runs] == ([1, 2] if runs[0].step == "native" else [1, 1])
 
 
 def test_numpy_takes_threads_where_its_calls_are_long_enough(twin, monkeypatch):

@@ -9,6 +9,7 @@ Conventions, with n[0] input features and n[l] units in layer l:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import prod, sqrt
 from typing import Any, NamedTuple
@@ -47,9 +48,17 @@ Params = tuple[Layer, ...]
 SCHEMES = ("glorot", "he", "lecun", "normal")
 
 
-def shapes(sizes: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+Shapes = tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+
+
+def shapes(sizes: Sequence[int]) -> Shapes:
     """The shapes of (W[l], b[l]) for l = 1 ... L."""
-    return [((n, fan_in), (n, 1)) for fan_in, n in pairwise(sizes)]
+    return _shapes(tuple(sizes))
+
+
+@lru_cache(maxsize=64)  # a short call asks for them three times
+def _shapes(sizes: tuple[int, ...]) -> Shapes:
+    return tuple(((n, fan_in), (n, 1)) for fan_in, n in pairwise(sizes))
 
 
 def initial(
@@ -91,6 +100,11 @@ def initial(
 
 def count(sizes: Sequence[int]) -> int:
     """The number of parameters."""
+    return _count(tuple(sizes))
+
+
+@lru_cache(maxsize=64)
+def _count(sizes: tuple[int, ...]) -> int:
     return sum(n * (fan_in + 1) for fan_in, n in pairwise(sizes))
 
 

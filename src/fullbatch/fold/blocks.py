@@ -39,11 +39,14 @@ NATIVE_LEAST = 2048
 
 # Of the work that threads share.
 THREAD_WORK = 2**21  # multiply-adds forward, a tenth of a millisecond: less is not worth the start of a thread
+TEAM_WORK = 2**19  # of threads that live as long as a training
 THREAD_EXAMPLES = 128  # Of the native step: to copy a wide network's parameters for a thread takes as long as so many.
 WORTH_A_CALL = 4 * THREAD_WORK  # Two threads that come back after less wait for the interpreter: it costs 12 %.
 LEAF_BLOCKS = 8  # blocks of a full leaf, where each is worth its call: 2, 4 and 8 threads share them evenly
 SHARE = 512  # examples: a mini-batch of more is shared among threads
-NATIVE_SHARE = 2**21  # multiply-adds forward: the native step gives a thread no smaller share of a mini-batch
+# Multiply-adds forward: the native step gives a thread no smaller share of a mini-batch. A small table is cut in two to
+# four for threads that live as long as a training, and meet in a microsecond.
+NATIVE_SHARE, NATIVE_SMALL_SHARE = 2**21, 2**19
 
 # Of a block on a device.
 GPU_BLOCK = 2**29  # bytes of a block's examples: enough to hide the launch of a kernel, small beside any card's memory
@@ -205,7 +208,9 @@ class Plan:
             self.unit = min(self.leaf, segment)
         self.share = SHARE if self.on_cpu and shared else self.block
         if step == "native":
-            self.share = max(self.share, NATIVE_SHARE // multiply_adds(network))
+            each = multiply_adds(network)
+            fourth = max(self.whole * each // 4, NATIVE_SMALL_SHARE)
+            self.share = max(self.share, min(NATIVE_SHARE, fourth) // each)
         self.note = ""  # why bits may differ from those of another run of the same
         self._all: tuple[int, Sequence[Block]] = (0, [])
 
@@ -315,10 +320,10 @@ class Plan:
                 "or choose device='cpu'."
             )
 
-    def worth(self, native: bool) -> int:
-        """How many threads the work is worth on the CPU, at most."""
+    def worth(self, native: bool, least: int) -> int:
+        """How many threads the work is worth on the CPU, at most, with so many multiply-adds for each."""
         each = multiply_adds(self.network)
         if not native and self.block * each < THREAD_WORK:
             return 1  # threads whose NumPy calls are that short wait for the interpreter: 3 times as long at 28-1
         most = self.m // THREAD_EXAMPLES if native else self.m
-        return max(1, min(len(self.blocks()), self.m * each // THREAD_WORK, most))
+        return max(1, min(len(self.blocks()), self.m * each // least, most))

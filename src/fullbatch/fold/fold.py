@@ -16,7 +16,7 @@ from fullbatch.core.dropout import Dropout
 from fullbatch.core.gradient_sum import GradientSum
 from fullbatch.core.network import Network
 from fullbatch.errors import InputError
-from fullbatch.fold import leaves
+from fullbatch.fold import blocks, leaves
 from fullbatch.fold.blocks import NATIVE_LIMIT, Plan, multiply_adds
 from fullbatch.fold.device import OnDevice
 from fullbatch.fold.threads import OnThreads
@@ -48,6 +48,12 @@ class Fold:
     whole : the examples of which these are a share, for nodes of the whole's tree; 0 where they are all
     """
 
+    engine: OnThreads | OnDevice | OnCluster
+    plan: Plan | ShardPlan
+    _blocks: NativeBlocks | leaves.Calls | None = None
+    _asked = False  # whether there are any
+    _most = 1  # threads of a training in one call of C
+
     def __init__(
         self,
         network: Network,
@@ -68,10 +74,7 @@ class Fold:
         like = examples.X.like
         on_cpu = arrays.is_numpy(like)
         self.precision = cuda.check_precision(precision, like)
-        self._blocks: NativeBlocks | leaves.Calls | None = None
-        self._gradients = 0  # how many were asked for, up to the second
-        self.engine: OnThreads | OnDevice | OnCluster
-        self.plan: Plan | ShardPlan
+        self._given = threads
         if isinstance(examples.X, Sharded):
             self._ask_workers(examples.X, threads, dropout)
             return
@@ -90,7 +93,7 @@ class Fold:
             return Worker(network, examples, min(plan.block, examples.m), step, segment)
 
         if on_cpu:
-            worth = plan.worth(self.step_name == NativeStep.name)
+            worth = plan.worth(step == NativeStep.name, blocks.THREAD_WORK)
             self.threads = min(worth, thread_count(threads)) if worth > 1 or threads is not None else 1
             self.engine = OnThreads(make_worker, self.threads, holds_blas=steps.STEPS[self.step_name].uses_blas)
         else:
@@ -112,6 +115,23 @@ class Fold:
         self.plan, self.step_name = self.engine.plan, self.engine.step_name
 
     @property
+    def used(self) -> int:
+        """The most threads that any of it ran on, or may have."""
+        return max(self.threads, self._most)
+
+    def in_one_call(self) -> NativeBlocks | None:
+        """All blocks for a training in one call of C, which starts its threads once, so that less work is worth one."""
+        if self.step_name != NativeStep.name or not isinstance(self.plan, Plan):
+            return None
+        worth = self.plan.worth(True, blocks.TEAM_WORK)
+        team = max(self.threads, min(worth, thread_count(self._given)) if worth > 1 else 1)
+        found = self.in_calls(team)
+        if found is None or len(found.calls) > 1:
+            return None
+        self._most = max(self._most, team)
+        return found
+
+    @property
     def block(self) -> int:
         """The examples of a block, at most."""
         return self.plan.block
@@ -126,12 +146,12 @@ class Fold:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._blocks, self._gradients = None, 0
+        self._blocks, self._asked = None, False
         self.engine.__exit__(*error)
 
     def rest(self) -> None:
         """Give back the memory of the threads' steps; the next call makes them anew."""
-        self._blocks, self._gradients = None, 0
+        self._blocks, self._asked = None, False
         if isinstance(self.engine, OnThreads):
             self.engine.rest()
 
@@ -140,27 +160,25 @@ class Fold:
 
         dropout : of these examples as one batch; for a fold that was made for it
         """
-        if dropout is None and (blocks := self._ready(where)) is not None:
-            if isinstance(blocks, leaves.Calls):
-                of_leaves: GradientSum = blocks.total(theta)
+        if dropout is None and (ready := self._in_few(where)) is not None:
+            if isinstance(ready, leaves.Calls):
+                of_leaves: GradientSum = ready.total(theta)
                 return of_leaves
             tree = Tree()
             # The last call's leaves may be no power of two: they are what is left over, added from the smallest up.
-            for first, together, part in blocks.gradients(theta, self.threads):
+            for first, together, part in ready.gradients(theta, self.threads):
                 tree.add(Node(first, together, part))
             of_calls: GradientSum = tree.total()
             return of_calls
         total: GradientSum = self._tree("gradient", theta, where, dropout=dropout).total()
         return total
 
-    def _ready(self, where: Where) -> NativeBlocks | leaves.Calls | None:
+    def _in_few(self, where: Where) -> NativeBlocks | leaves.Calls | None:
         """All blocks for calls of the native step: the interpreter's time for each of them would show."""
         if self.step_name != NativeStep.name or not isinstance(self.plan, Plan) or not self.plan.are_all(where):
             return None
-        if self._blocks is None and self._gradients < 2:
-            self._gradients += 1  # to make ready for a single block takes longer than one gradient saves by it
-            if self._gradients > 1 or len(self.plan.blocks()) > 1:
-                self._blocks, self._gradients = self.in_calls(self.threads) or self._leaf_calls(), 2
+        if not self._asked:
+            self._blocks, self._asked = self.in_calls(self.threads) or self._leaf_calls(), True
         return self._blocks
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:
@@ -218,7 +236,7 @@ class Fold:
         bounds : the block with which each leaf begins;  most : the leaves of a call, at most
         """
         together, work = 1, min(self.plan.leaf, self.plan.m) * multiply_adds(self.network)
-        while 2 * together <= most and 2 * together * work <= NATIVE_LIMIT:
+        while together < len(bounds) - 1 and 2 * together <= most and 2 * together * work <= NATIVE_LIMIT:
             if not NativeBlocks.fit(self.network, 2 * together * bounds[1]):
                 break
             together *= 2

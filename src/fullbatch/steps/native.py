@@ -9,9 +9,10 @@ side by side.
 from __future__ import annotations
 
 import ctypes
-import weakref
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,15 @@ class NativeStep:
         self.handle = self.library.fb_step_new(*shape)
         if not self.handle:
             raise MemoryError(f"no memory for a network of {network.sizes} units.")
-        freed = weakref.finalize(self, self.library.fb_step_free, self.handle)
-        freed.atexit = False  # a daemon thread may be in it then
         self.loss, self.weight = ctypes.c_double(), ctypes.c_double()
         self.seen: tuple[Any, ...] = ()  # the last block as C sees it, after the arrays that it is of
         self.size = count(network.sizes)
+
+    def __del__(self) -> None:
+        # Not weakref.finalize, which takes as long as the gradient of 50 examples. At the interpreter's end a daemon
+        # thread may be in it.
+        if getattr(self, "handle", None) and not sys.is_finalizing():
+            self.library.fb_step_free(self.handle)
 
     def load(self, theta: Any) -> None:
         theta = np.ascontiguousarray(theta, self.dtype)
@@ -145,18 +150,10 @@ class NativeBlocks:
         self.steps, self.network, self.dtype, self.size = tuple(steps), step.network, step.dtype, step.size
         self.library = step.library
         self.handles = (ctypes.c_void_p * len(steps))(*(step.handle for step in steps))
-        whole, edges = Block(m=X.shape[1]), np.array(starts, np.int64)
+        whole = Block(m=X.shape[1])
         self.kept: list[Any] = put_X(whole, X, self.dtype, self.network.sizes[0])  # what C looks at
         self.kept += put_targets(whole, Y, weight, self.dtype, (self.network.sizes[-1], whole.m))
-        examples = np.repeat(np.frombuffer(bytes(whole), np.dtype(Block)), len(edges) - 1)
-        pointers = [
-            ("X", "x_example"),
-            ("Y", "y_example"),
-            *([("weight", "weight_example")] if weight is not None else []),
-        ]
-        for pointer, stride in pointers:
-            examples[pointer] = getattr(whole, pointer) + edges[:-1] * (self.dtype.itemsize * getattr(whole, stride))
-        examples["m"] = np.diff(edges)
+        examples = (Block * (len(starts) - 1))(*(part_of(whole, *edges, self.dtype) for edges in pairwise(starts)))
         last = len(leaves) - 1
         firsts = range(0, last, together)
         longest = max(leaves[min(first + together, last)] - leaves[first] for first in firsts)
@@ -164,10 +161,10 @@ class NativeBlocks:
         # Of each call the first leaf, how many it has, and its blocks as C sees them.
         self.calls: list[tuple[int, int, Blocks]] = []
         for first in firsts:
-            bounds = np.array(leaves[first : first + together + 1], np.int64)
-            blocks, held = examples[bounds[0] :], len(bounds) - 1
-            bounds -= bounds[0]
-            self.calls.append((first, held, Blocks(blocks.ctypes.data, bounds.ctypes.data, held, work.ctypes.data)))
+            begin, *ends = leaves[first : first + together + 1]
+            bounds, at = (ctypes.c_int64 * (len(ends) + 1))(0, *(end - begin for end in ends)), ctypes.addressof
+            of_call = Blocks(at(examples[begin]), at(bounds), len(ends), work.ctypes.data)
+            self.calls.append((first, len(ends), of_call))
             self.kept.append(bounds)
         self.kept += [examples, work]
 
@@ -250,6 +247,17 @@ def _shape(
         (ctypes.c_int32 * max(len(codes), 1))(*codes),
         OutputLoss(C_OUTPUTS.index(output), slopes is not None, *(slopes or (0.0, 0.0))),
     )
+
+
+def part_of(whole: Block, start: int, stop: int, dtype: np.dtype) -> Block:
+    """Examples ``start`` to ``stop`` - 1 of dense ones."""
+    first, part = start * dtype.itemsize, Block.from_buffer_copy(whole)
+    part.m = stop - start
+    part.X += first * whole.x_example
+    part.Y += first * whole.y_example
+    if whole.weight:
+        part.weight += first * whole.weight_example
+    return part
 
 
 def put_X(block: Block, X: Any, dtype: np.dtype, n: int) -> list[Any]:

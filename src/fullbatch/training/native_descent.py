@@ -38,8 +38,8 @@ class NativeDescent:
             return None
         if state.epoch_examples or objective.dropout is not None or work > LONGEST_WORK:
             return None
-        blocks = fold.in_calls(fold.threads)
-        return None if blocks is None or len(blocks.calls) > 1 else NativeDescent(objective, optimizer, blocks)
+        blocks = fold.in_one_call()
+        return None if blocks is None else NativeDescent(objective, optimizer, blocks)
 
     def __init__(self, objective: Objective, optimizer: Optimizer, blocks: Any) -> None:
         kind, a, _, _ = RULES[optimizer.name](optimizer.numbers)
