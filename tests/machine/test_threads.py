@@ -70,6 +70,41 @@ def test_by_default_all_that_this_process_may_use(monkeypatch):
     assert thread_count(None) == 8
 
 
+@pytest.mark.parametrize("before", ["", "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"])
+@pytest.mark.parametrize("limit", ["", "1", "3", "1000"])
+def test_the_count_of_joblib_is_made_without_importing_it(before, limit):
+    """An import of joblib takes a fifth of the time of a command."""
+    if before and not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no affinity")
+    code = f"import os, sys\n{before}\nfrom fullbatch.machine.threads import thread_count\n"
+    code += "own = thread_count(None)\nassert 'joblib' not in sys.modules\nimport joblib\n"
+    code += "print(own, thread_count(None), joblib.cpu_count())"
+    limits = {"LOKY_MAX_CPU_COUNT": limit} if limit else {}
+    counts = run_python(code, OMP_NUM_THREADS="", **limits).split()
+    assert len(set(counts)) == 1
+    if before or limit == "1":
+        assert counts[0] == "1"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 0),
+        ({"cpu.max": "max 100000\n"}, 0),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "nonsense"}, 0),
+    ],
+)
+def test_the_quota_of_a_cgroup(tmp_path, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert threads._quota(tmp_path) == cores
+
+
 @pytest.mark.parametrize(
     ("value", "count"),
     [("1", 1), ("3", 3), ("3,2", 3), (" 2 ", 2), ("100", 8), ("", 8), ("0", 8), ("-1", 8), ("many", 8)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,18 +146,12 @@ def _text(value: Any) -> str:
 def _environment() -> dict[str, Any]:
     """All that ``info`` shows, as its JSON has it."""
     import platform
-    from importlib.metadata import version
 
     from fullbatch import steps
     from fullbatch.machine import native_library, places
     from fullbatch.machine.threads import thread_count
 
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except ImportError:  # PackageNotFoundError is an ImportError.
-            return None
-
+    installed = _installed()
     auto = places.place("auto")
     native = native_library.isa()
     return {
@@ -173,9 +168,27 @@ def _environment() -> dict[str, Any]:
             "usable": [name for _, name in native_library.isas()],
             "why_not": native_library.why_not(),
         },
-        "versions": {package: installed(package) for package in PACKAGES}
-        | {"cupy": next(filter(None, map(installed, CUPY_PACKAGES)), None)},
+        "versions": {package: installed.get(package) for package in PACKAGES}
+        | {"cupy": next(filter(None, map(installed.get, CUPY_PACKAGES)), None)},
     }
+
+
+def _installed() -> dict[str, str]:
+    """The version of each package that is installed, by its name.
+
+    The names of the folders have both; ``importlib.metadata``, which brings the parser of mails, reads them too.
+    """
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:  # A zip file, or nothing.
+            continue
+        for name in names:
+            package, _, version = name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")
+            if name.endswith((".dist-info", ".egg-info")) and version:
+                found.setdefault(package.lower().replace("_", "-"), version.partition("-py")[0])
+    return found
 
 
 def _blas() -> list[dict[str, Any]]:

@@ -21,8 +21,8 @@ def console(file: Any) -> Console:
     from rich.console import Console
 
     if file.isatty():
-        return Console(file=file, highlight=False)
-    return Console(file=cast("IO[str]", _Trimmed(file)), highlight=False, width=200)
+        return Console(file=file, highlight=False, emoji=False)
+    return Console(file=cast("IO[str]", _Trimmed(file)), highlight=False, emoji=False, width=200)
 
 
 class _Trimmed:

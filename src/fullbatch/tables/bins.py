@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fullbatch.tables.distinct import distinct, tallied
+
 NAME = "bin"  # what the category is called, beside "weekday" and the other parts of dates
 BINS = 64
 REPEATS = 4
@@ -32,18 +34,18 @@ def edges_of(values: np.ndarray) -> tuple[float, ...]:
 
     Bin j has the values from edge j - 1 on, below edge j. Where no more values differ than BINS, each has a bin.
     """
-    different, counts = np.unique(values[np.isfinite(values)].astype(np.float64), return_counts=True)
+    different, counts = tallied(values[np.isfinite(values)].astype(np.float64))
     present = int(counts.sum())
     if len(different) < 3 or REPEATS * len(different) > present:
         return ()
     last = np.arange(len(different) - 1)
     if len(different) > BINS:
         upto = np.cumsum(np.minimum(counts, -(-present // BINS)))
-        last = np.unique(np.searchsorted(upto, np.linspace(0, upto[-1], BINS + 1)[1:-1]))
+        last = distinct(np.searchsorted(upto, np.linspace(0, upto[-1], BINS + 1)[1:-1]))
         last = last[last < len(different) - 1]
     low, high = different[last], different[last + 1]
     edges = low + (high - low) / 2
-    return tuple(np.unique(np.where(edges > low, edges, high)).tolist())
+    return tuple(distinct(np.where(edges > low, edges, high)).tolist())
 
 
 def may_have(time: str | None, rows: int) -> bool:

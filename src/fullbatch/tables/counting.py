@@ -12,6 +12,7 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.tables.bins import Sample
+from fullbatch.tables.distinct import distinct
 from fullbatch.tables.encoding import numbers_of
 from fullbatch.tables.parts import LEVELS, part_of, parts_for
 from fullbatch.tables.quantiles import at_rank
@@ -88,9 +89,9 @@ class TargetCounts:
         self.m, self.kept = self.m + piece.m, self.kept + kept
         values = column.values if keep is None else column.values[keep]
         if self.values is None:
-            self.values = np.unique(values)
+            self.values = distinct(values)
         elif len(self.values) <= MOST_NUMBERS:
-            self.values = np.union1d(self.values, np.unique(values))
+            self.values = distinct(np.concatenate([self.values, distinct(values)]))
 
     def representative(self, column: RawColumn) -> RawColumn:
         """The column, with each of its different values once."""

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fullbatch.tables.dates import PROPOSED, fitting, said_moment, seconds_of
+from fullbatch.tables.distinct import distinct
 from fullbatch.tables.forms import (
     THOUSANDS,
     are_numbers_of_things,
@@ -425,7 +426,7 @@ def _zeros(name: str, column: RawColumn, counted: ColumnStatistics) -> Iterator[
         if len(others) < 2 or others.min() < FAR_FROM_ZERO * np.median(others):
             return
     others = others.astype(np.float64)
-    if len(np.unique(others)) < FEW_LEVELS or others.mean() < DEVIATIONS * others.std():
+    if len(distinct(others)) < FEW_LEVELS or others.mean() < DEVIATIONS * others.std():
         return
     row = _row_of(column, 0)
     what = (
@@ -445,7 +446,7 @@ def _two_texts(name: str, column: RawColumn) -> Iterator[Doubt]:
 
 def _are_dates(column: RawColumn, format: str) -> bool:
     """Whether many different whole numbers are dates, 20241231."""
-    different = np.unique(column.values[~column.missing])
+    different = distinct(column.values[~column.missing])
     if len(different) < FEW_ROWS or (different != np.floor(different)).any():
         return False
     texts = pa.array([f"{value:.0f}" for value in different[:MOST_COMPARED]])

@@ -6,15 +6,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-from fullbatch.tables.written import is_number, number_of, number_written
+from fullbatch.tables.written import Pattern, is_number, number_of, number_written
 
 _CLOCK = r"[+-]?\d+:\d\d(:\d\d(\.\d+)?)?"  # 35:20:00, an hour of no day
-_DURATION = re.compile(
+_DURATION = Pattern(
     rf"-?(\d+ days?,? ?)?({_CLOCK})?|-?P(\d+[YMWD])*(T(\d+(\.\d+)?[HMS])+)?"
     r"|(\d+ ?(d(ays?)?|h(rs?|ours?)?|m(ins?)?|s(ecs?)?),? ?){2,4}"  # 2h 30m
 )
 _YEAR = r"(?:19|20)\d\d"
-_PERIOD = re.compile(
+_PERIOD = Pattern(
     rf"\d{{4}}[-_ ]?[QWKTH]\d{{1,2}}(-[1-7])?|[QWKTH]\d{{1,2}}[-_/ ]?\d{{4}}|{_YEAR}-[0-3]\d\d"
     rf"|(FY ?)?{_YEAR}[-/]\d\d(\d\d)?|FY[ '-]?(\d\d|{_YEAR})",
     re.IGNORECASE,
@@ -25,7 +25,7 @@ ORDERED = {
     "quarters, weeks or the like": (_PERIOD, "write the first day of each"),
 }
 _NUMBER = r"[-+−]?\d+(?:[ ,]\d{3})*(?:[.,]\d+)?"
-_UNIT = re.compile(rf"{_NUMBER}\s?([^\W\d_]{{1,6}}|°[CF]|[^\W\d_]{{1,3}}[²³]|[^\W\d_]{{1,3}}/[^\W\d_]{{1,3}})")
+_UNIT = Pattern(rf"{_NUMBER}\s?([^\W\d_]{{1,6}}|°[CF]|[^\W\d_]{{1,3}}[²³]|[^\W\d_]{{1,3}}/[^\W\d_]{{1,3}})")
 THOUSANDS = {"k", "K", "M", "B", "G"}
 # Units of measures, of which a column may have several: 500 g, 1.5 kg.
 _UNITS = (
@@ -38,11 +38,11 @@ _BOUND = rf"(?:[<>≤≥≈~±]=?|=<|=>)\s?{_ONE}|{_ONE}\s?\+|(?i:under|over|up 
 _BETWEEN = rf"(?P<low>\d+(?:[.,]\d+)?)\s?(?:{_UNITS})?\s?(?:-|–|—|to|\.\.)\s?(?P<high>\d+(?:[.,]\d+)?)\s?(?:{_UNITS})?"
 _TWO = rf"{_ONE}\s?(?:±|\+/-)\s?{_ONE}|\d{{1,3}}\s?[/x×]\s?\d{{1,3}}"  # 120/80
 _ANGLE = r"\d{1,3}\s?°\s?(?:[\d.,]+\s?['′]\s?(?:[\d.,]+\s?[\"″]\s?)?)?[NSEWO]?|\d{1,3}\.\d+\s?°\s?[NSEWO]"
-_MEASURE = re.compile(rf"{_ONE}|{_BOUND}|{_BETWEEN}|{_TWO}|{_ANGLE}|[NSEWO]\s?(?:{_ANGLE})")
+_MEASURE = Pattern(rf"{_ONE}|{_BOUND}|{_BETWEEN}|{_TWO}|{_ANGLE}|[NSEWO]\s?(?:{_ANGLE})")
 SAMPLE = 200  # of the levels of a column
-_DIGITS = re.compile(r"[\d-]+")
+_DIGITS = Pattern(r"[\d-]+")
 
-_PARTS = re.compile(r"\s?[;|,]\s?")
+_PARTS = Pattern(r"\s?[;|,]\s?")
 _TRUE = {"y", "yes", "1", "1.0", "true", "t", "on", "oui", "ja", "j", "si", "sí", "wahr", "vrai"}
 _FALSE = {"n", "no", "0", "0.0", "false", "f", "off", "non", "nein", "falsch", "faux"}
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from fullbatch.tables.distinct import distinct
 from fullbatch.tables.raw import RawTable
 
 INDEX = "it is the index of a pandas table, not one of its columns"
@@ -60,7 +61,7 @@ class RowNumbers:
             grown[: len(self.seen)] = self.seen
             self.seen = grown
         bits = np.left_shift(1, values & 7).astype(np.uint8)
-        if len(np.unique(values)) < len(values) or (self.seen[values >> 3] & bits).any():
+        if len(distinct(values)) < len(values) or (self.seen[values >> 3] & bits).any():
             self.sound = False
         np.bitwise_or.at(self.seen, values >> 3, bits)
 
@@ -85,7 +86,7 @@ def without_row_numbers(table: RawTable, keep: Collection[str]) -> RawTable:
     if first in NAMELESS and len(table.names) > 1:
         column = table.columns[first]
         counts = column.integer and column.values.dtype.kind in "iu"
-        if counts and column.values.min() >= 0 and len(np.unique(column.values)) == table.m:
+        if counts and column.values.min() >= 0 and len(distinct(column.values)) == table.m:
             counted = first
     left_out = index_names(table.names, counted)
     left_out = {name: reason for name, reason in left_out.items() if name not in keep}

@@ -18,7 +18,8 @@ import numpy as np
 
 from fullbatch.errors import TableError
 from fullbatch.fold.tree import Node, Tree
-from fullbatch.tables.written import is_marked, is_number
+from fullbatch.tables.distinct import distinct, tallied
+from fullbatch.tables.written import Pattern, is_marked, is_number
 
 if TYPE_CHECKING:  # Raw tables need Arrow, which takes long to import; a model that is loaded does without it.
     from fullbatch.tables.raw import RawColumn
@@ -40,7 +41,7 @@ _DATE = (
     rf"|{_YEAR}[-/](0[1-9]|1[0-2])|(0?[1-9]|1[0-2])/{_YEAR})"
 )
 _TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?[AaPp]\.?[Mm]\.?)?(Z|\s?[-+]\d{2}:?\d{2}|\s?[A-Z]{2,4})?"
-_DATES = re.compile(f"{_DATE}([ T:]{_TIME})?|{_TIME}", re.IGNORECASE)
+_DATES = Pattern(f"{_DATE}([ T:]{_TIME})?|{_TIME}", re.IGNORECASE)
 # What a text can be beside a level. "marked" numbers are those that ``number_written`` reads by either decimal mark.
 SHAPES = ("number", "marked", "date")
 
@@ -220,11 +221,10 @@ def _numbers_by_level(values: np.ndarray) -> tuple[dict[int, int], int]:
     kept = values
     if len(values) > MOST_COUNTED:
         hashes = _mixed(values.astype(np.uint64) if values.dtype.kind == "u" else values.astype(np.int64).view("u8"))
-        hashes_in_order = np.sort(hashes)  # NumPy's ``unique`` of integers takes twenty times as long.
-        different = hashes_in_order[np.append(True, hashes_in_order[1:] != hashes_in_order[:-1])]
+        different = distinct(hashes)
         if len(different) > MOST_COUNTED:
             kept = values[hashes <= different[MOST_COUNTED - 1]]
-    found, counts = np.unique(kept, return_counts=True)
+    found, counts = tallied(kept)
     return dict(zip(found.tolist(), counts.tolist(), strict=True)), len(values) - len(kept)
 
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+
+class Pattern:
+    """A regular expression that is compiled when it is first asked: most commands ask few of them."""
+
+    def __init__(self, text: str, flags: int = 0) -> None:
+        self._own = text, flags
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = getattr(re.compile(*self._own), name)
+        setattr(self, name, found)
+        return found
+
 
 _SIGN, _MONEY = r"[-+−–]", r"[$€£¥₹]"  # A minus is also U+2212, and in many exports a dash.
 _SPACES = " '’\u00a0\u2009\u202f"  # Between thousands, beside the mark that is not the decimal one.
-_KEPT = re.compile(r'="([^"]*)"')  # ="00123", a text that a spreadsheet is not to make a number of
-_FORTRAN = re.compile(r"([-+]?\d*[.,]?\d*)[dDqQ]([-+]?\d+)")  # 1.5D+03
-_DIGIT = re.compile(r"\d")
-_FRACTION = re.compile(r"([-+−–])?(?:(\d+) )?(\d+) ?/ ?(\d+)")  # 3/4, 3 1/2
+_KEPT = Pattern(r'="([^"]*)"')  # ="00123", a text that a spreadsheet is not to make a number of
+_FORTRAN = Pattern(r"([-+]?\d*[.,]?\d*)[dDqQ]([-+]?\d+)")  # 1.5D+03
+_DIGIT = Pattern(r"\d")
+_FRACTION = Pattern(r"([-+−–])?(?:(\d+) )?(\d+) ?/ ?(\d+)")  # 3/4, 3 1/2
 
 
-def _pattern(decimal: str) -> re.Pattern[str]:
+def _pattern(decimal: str) -> Pattern:
     between = f"[{_SPACES}{',' if decimal == '.' else '.'}]"
     whole = rf"\d{{1,3}}(?:(?P<between>{between})\d{{3}}(?:(?P=between)\d{{3}})*)|\d+"
     if decimal == ".":  # By lakhs and crores: 1,23,45,678.
         whole = rf"\d{{1,2}}(?:,\d\d)+,\d{{3}}|{whole}"
-    return re.compile(
+    return Pattern(
         rf"(?P<open>\()?\s?(?P<sign>{_SIGN})?\s?{_MONEY}?\s?(?P<inner>{_SIGN})?"
         rf"(?P<whole>{whole})?(?:{re.escape(decimal)}(?P<part>\d+))?"
         rf"\s?(?P<per_cent>%)?\s?{_MONEY}?\s?(?P<after>[-−–])?(?P<close>\))?"
