@@ -51,7 +51,7 @@ class Fold:
     engine: OnThreads | OnDevice | OnCluster
     plan: Plan | ShardPlan
     _blocks: NativeBlocks | leaves.Calls | None = None
-    _asked = False  # whether there are any
+    _gradients = 0  # how many were asked for, up to the second
     _most = 1  # threads of a training in one call of C
 
     def __init__(
@@ -146,12 +146,12 @@ class Fold:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._blocks, self._asked = None, False
+        self._blocks, self._gradients = None, 0
         self.engine.__exit__(*error)
 
     def rest(self) -> None:
         """Give back the memory of the threads' steps; the next call makes them anew."""
-        self._blocks, self._asked = None, False
+        self._blocks, self._gradients = None, 0
         if isinstance(self.engine, OnThreads):
             self.engine.rest()
 
@@ -177,8 +177,10 @@ class Fold:
         """All blocks for calls of the native step: the interpreter's time for each of them would show."""
         if self.step_name != NativeStep.name or not isinstance(self.plan, Plan) or not self.plan.are_all(where):
             return None
-        if not self._asked:
-            self._blocks, self._asked = self.in_calls(self.threads) or self._leaf_calls(), True
+        if self._blocks is None and self._gradients < 2:
+            self._gradients += 1  # to make ready for a single block takes longer than one gradient saves by it
+            if self._gradients > 1 or len(self.plan.blocks()) > 1:
+                self._blocks, self._gradients = self.in_calls(self.threads) or self._leaf_calls(), 2
         return self._blocks
 
     def nodes(self, operation: Operation, theta: Any, where: Where, first: int = 0) -> list[Node]:

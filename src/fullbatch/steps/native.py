@@ -54,10 +54,10 @@ class NativeStep:
         self.seen: tuple[Any, ...] = ()  # the last block as C sees it, after the arrays that it is of
         self.size = count(network.sizes)
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Not weakref.finalize, which takes as long as the gradient of 50 examples. At the interpreter's end a daemon
         # thread may be in it.
-        if getattr(self, "handle", None) and not sys.is_finalizing():
+        if getattr(self, "handle", None) and not is_finalizing():
             self.library.fb_step_free(self.handle)
 
     def load(self, theta: Any) -> None:
@@ -148,8 +148,6 @@ class NativeBlocks:
     ) -> None:  # fmt: skip
         step = steps[0]
         self.steps, self.network, self.dtype, self.size = tuple(steps), step.network, step.dtype, step.size
-        self.library = step.library
-        self.handles = (ctypes.c_void_p * len(steps))(*(step.handle for step in steps))
         whole = Block(m=X.shape[1])
         self.kept: list[Any] = put_X(whole, X, self.dtype, self.network.sizes[0])  # what C looks at
         self.kept += put_targets(whole, Y, weight, self.dtype, (self.network.sizes[-1], whole.m))
@@ -207,7 +205,8 @@ class NativeBlocks:
             len(sizes) - 1, ctypes.addressof(sizes), ctypes.addressof(rule), rates.ctypes.data, updates,
             tol, last, seconds, theta, velocity, theta_2, velocity_2, costs.ctypes.data,
         )  # fmt: skip
-        done = self.library.fb_descend(self.handles, len(self.steps), self.calls[0][2], how)
+        step = self.steps[0]
+        done = step.library.fb_descend(handles_of(self.steps), len(self.steps), self.calls[0][2], how)
         NativeStep.check(min(done, 0), [])
         return costs[:done].tolist(), *((other, now) if done % 2 else (now, other))
 
@@ -215,13 +214,17 @@ class NativeBlocks:
 def sum_of(steps: Sequence[NativeStep], threads: int, blocks: Blocks, theta: np.ndarray) -> GradientSum:
     """The sum over blocks of leaves at theta, contiguous and of the steps' dtype, in one call of C."""
     step, loss, weight = steps[0], ctypes.c_double(), ctypes.c_double()
-    handles = (ctypes.c_void_p * len(steps))(*(each.handle for each in steps))
     vector = np.empty(step.size)
     failed = step.library.fb_blocks_gradient(
-        handles, min(threads, len(steps)), blocks, theta.ctypes.data, vector.ctypes.data, loss, weight
+        handles_of(steps), min(threads, len(steps)), blocks, theta.ctypes.data, vector.ctypes.data, loss, weight
     )
     NativeStep.check(failed, [])
     return GradientSum(np.float64(loss.value), vector, weight.value, step.network.sizes)
+
+
+def handles_of(steps: Sequence[NativeStep]) -> Any:
+    """The steps as C takes several."""
+    return (ctypes.c_void_p * len(steps))(*(step.handle for step in steps))
 
 
 def as_c(network: Network, dtype: Any) -> tuple[ctypes.CDLL, tuple[Any, ...]]:
