@@ -453,7 +453,8 @@ FB_INLINE void copy_numbers(const T* x, int64_t n, T* to) {
     for (; i < n; i++) __builtin_memcpy(to + i, x + i, sizeof(T));
 }
 
-// X of some examples in their order, row by row. Those behind them, up to ``ahead``, are asked for.
+// X of some examples in their order, row by row. Those behind them, up to ``ahead``, are asked for: here, though it is a tenth of
+// the time, for to ask for a few of them before each tile of the products took up to 3 % longer.
 template <class T>
 void gather(const Run<T>& run, int64_t n, int64_t first, int64_t rows, int64_t ahead, T* to, int64_t step) {
     for (int64_t e = 0; e < rows; e++) {

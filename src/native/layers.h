@@ -338,7 +338,8 @@ void backward_nonzero(
 // Asks for n numbers to be brought nearer. Memory is read in bursts, a tile of X and then long computing; so each tile is
 // asked for while the one before is read, and comes during its computing. A narrow layer computes so little that it reads
 // nearly without a pause, and rows that follow one another are asked for by the processor itself: to ask for them once more
-// takes a logistic regression a twentieth longer, and into the nearest cache a quarter.
+// takes a logistic regression a twentieth longer, and into the nearest cache a quarter. Where the hidden layer of a tile is larger
+// than the nearest cache, neither its next panel nor W's was worth asking for, nor the next tile panel by panel: up to 2 % longer.
 template <class T>
 FB_INLINE void fetch(const T* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(x + i, 0, 2);  // not into the nearest cache
