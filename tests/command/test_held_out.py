@@ -94,13 +94,32 @@ def test_a_file_of_rows_that_are_held_out(trained, table, tmp_path):
 
 def test_patience_ends_the_training_and_says_where(trained, run, table):
     steps = ("--epochs", "200", "--learning-rate", "0.2", "--batch-size", "10")
-    options = ("--patience", "2", "--validation", "0.3", *steps)
+    options = ("--patience", "2", "--validation", "0.3", "--no-retrain", *steps)
     out, _, model = trained(*options)
-    last, best = model.record_["ended"].values()
+    last, best, _ = model.record_["ended"].values()
     assert last == best + 2 < 200
     assert f"ended in epoch {last} of 200 by --patience; the parameters are those of epoch {best}, the best" in out
     found = json.loads(run("train", table, "--target", "pays", "--hidden", "8", *options, "--json", "-q")[1])
     assert (found["epochs"], found["planned"]) == (last, 200)
+
+
+def test_a_second_training_is_said(trained, run, table):
+    options = ("--epochs", "30", "--learning-rate", "0.2", "--batch-size", "10", "--validation", "0.3")
+    out, err, model = trained(*options)
+    after, second = model.retraining_
+    first, then = (min(part) for part in (model.validation_costs_[:after], model.validation_costs_[after:]))
+    best = model.validation_costs_.index(first) + 1
+    assert (after, second) == (30, max(best, 3))
+    assert f"epoch {best} of 30 was the best on held-out rows: training once more, for {second} epochs\n" in err
+    assert f"epoch {30 + second}/{30 + second}" in err
+    better = f"held-out cost {first:.4f} -> {then:.4f}" if then < first else "which made it no better"
+    assert f"once more from the start for {second} epochs, {better}" in out
+    once = trained("--no-retrain", *options)
+    assert "once more" not in once[0] + once[1]
+    assert once[2].validation_costs_ == model.validation_costs_[:30]
+    found = json.loads(run("train", table, "--target", "pays", "--hidden", "8", *options, "--json", "-q")[1])
+    assert (found["epochs"], found["planned"]) == (30 + second, 30)
+    assert found["ended"]["retraining"] == {"after": 30, "epochs": second, "costs": [first, then]}
 
 
 def test_a_metric_and_a_threshold(trained, run, table, tmp_path):

@@ -72,6 +72,17 @@ def test_every_solver_has_the_bits_of_memory_for_any_threads(store, params):
         assert all(map(np.array_equal, found, [*model.coefs_, *model.intercepts_, np.array(model.loss_curve_)]))
 
 
+def test_a_second_training_has_the_bits_of_memory_for_any_threads(store, monkeypatch):
+    monkeypatch.setattr("fullbatch.estimators.descent.epochs_of_second", lambda best, planned: 3)
+    again = {"early_stopping": True, "scoring": "loss", "learning_rate": "linear", "retrain": True}
+    params = {"solver": "adam", "batch_size": 50, "max_iter": 4, **again}
+    model, found = fitted(store, **params)
+    assert model.retraining_ == [4, 3]
+    assert model.n_iter_ == len(model.loss_curve_) == 7
+    for other in (fitted(store.load(), **params), fitted(store, n_jobs=1, **params), fitted(store, n_jobs=3, **params)):
+        assert all(map(np.array_equal, found, other[1]))
+
+
 def test_native_and_python_batches_see_the_same_rows(store, monkeypatch):
     from fullbatch.training.native_batches import NativeBatches
 

@@ -109,6 +109,11 @@ FITS: dict[str, Any] = {
         {**MLP, "early_stopping": True, "n_iter_no_change": 3, "max_iter": 12},
         (X, LABELS), {},
     ),
+    "adam, retrain": (
+        fb.MLPClassifier,
+        {**MLP, "early_stopping": True, "learning_rate": "linear", "learning_rate_init": 0.1, "retrain": True},
+        (X, LABELS), {},
+    ),
     "adam, early stopping by loss, held out": (
         fb.MLPClassifier,
         {**MLP, "early_stopping": True, "scoring": "loss", "learning_rate": "linear"},
@@ -170,7 +175,25 @@ def test_resumed_is_uninterrupted(name: str, twin: str, path: Path, monkeypatch:
         assert goes_on.notes <= kept.notes + 1
 
 
-@pytest.mark.parametrize("name", ["adam", "adam, early stopping", "gd", "lbfgs"])
+def test_a_cut_anywhere_about_the_start_of_a_second_training_changes_nothing(path: Path) -> None:
+    """From the last batches of the first one on, by a generator of no seed, whose start is drawn again."""
+    kind, params, data, more = FITS["adam, retrain"]
+
+    def made() -> Any:
+        return kind(**{**params, "random_state": np.random.RandomState(3)})
+
+    whole = made().fit(*data, **more)
+    assert whole.retraining_ == [6, 3]
+    kept = Cut(path)
+    made().set_callbacks(kept).fit(*data, **more)
+    each = kept.notes // 9
+    for after in range(6 * each - 2, 6 * each + 5):
+        with pytest.raises(Stop):
+            made().set_callbacks(Cut(path, after)).fit(*data, **more)
+        check_same(whole, made().fit(*data, **more, resume=fb.Checkpoint(path)))
+
+
+@pytest.mark.parametrize("name", ["adam", "adam, early stopping", "adam, retrain", "gd", "lbfgs"])
 def test_ctrl_c_keeps_the_training(name: str, path: Path) -> None:
     """Of an hour between two writings there is a last one; it goes on in another file, cut again and again."""
     kind, params, data, more = FITS[name]
@@ -226,7 +249,9 @@ def test_more_epochs_go_on_where_fewer_were_over(name: str, path: Path) -> None:
     check_same(whole, kind(**params).set_callbacks(kept).fit(*data, **more, resume=kept))
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd, Nesterov, adaptive", "adam, early stopping", "lbfgs", "logistic"])
+@pytest.mark.parametrize(
+    "name", ["adam", "sgd, Nesterov, adaptive", "adam, early stopping", "adam, retrain", "lbfgs", "logistic"]
+)
 def test_a_training_at_its_end_says_so_and_stays(name: str, path: Path) -> None:
     kind, params, data, more = FITS[name]
     kept = fb.Checkpoint(path)

@@ -384,17 +384,40 @@ def test_levels_that_only_held_out_rows_have_are_counted():
 @pytest.mark.parametrize("callbacks", [False, True])
 def test_patience_ends_the_training_after_so_many_epochs_that_are_no_better(patience, callbacks):
     over = {"hidden": (32,), "epochs": 60, "learning_rate": 0.1, "batch_size": 10, "validation": 0.3}
-    model = fb.TableClassifier(**over, patience=patience)
+    model = fb.TableClassifier(**over, patience=patience, retrain=False)
     recorder = Recorder()
     (model.set_callbacks(recorder) if callbacks else model).fit(X, LATE)
     costs = model.validation_costs_
     best = int(np.argmin(costs)) + 1
     assert len(costs) == model.n_iter_ == best + patience < 60
     assert all(min(costs[: i + 1]) == min(costs[i - patience + 1 : i + 1]) for i in range(patience, len(costs) - 1))
-    assert model.record_["ended"] == {"epoch": best + patience, "best": best}
+    assert model.record_["ended"] == {"epoch": best + patience, "best": best, "retraining": None}
     assert model.record_["held_out_chose"] == ["epoch"]
     assert model.record_["held_out"]["cost"] == pytest.approx(min(costs), rel=1e-5)
     assert len(recorder.epochs) == (model.n_iter_ if callbacks else 0)
+
+
+def test_patience_ends_the_first_training_and_not_the_second():
+    over = {"hidden": (32,), "epochs": 60, "learning_rate": 0.1, "batch_size": 10, "validation": 0.3, "patience": 2}
+    one, two = (fb.TableClassifier(**over, retrain=retrain).fit(X, LATE) for retrain in (False, True))
+    costs, first = two.validation_costs_, len(one.validation_costs_)
+    best, second = one.record_["ended"]["best"], max(one.record_["ended"]["best"], 3)
+    assert costs[:first] == one.validation_costs_
+    assert two.retraining_ == [first, second]
+    assert two.record_["ended"] == {
+        "epoch": first + second,
+        "best": int(np.argmin(costs)) + 1,
+        "retraining": {"after": first, "epochs": second, "costs": [min(costs[:first]), min(costs[first:])]},
+    }
+    assert best == first - 2
+    assert two.record_["held_out"]["cost"] == pytest.approx(min(costs), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("other", [{"solver": "lbfgs"}, {"validation": 0}])
+def test_without_epochs_that_held_out_rows_choose_there_is_no_second_training(other):
+    model = fb.TableClassifier(**SMALL | other).fit(X, LATE)
+    assert (model.retrain, model.retraining_, model.record_["ended"]["retraining"]) == (True, None, None)
 
 
 def test_a_metric_is_scored_besides(tmp_path):

@@ -76,6 +76,7 @@ def going_on(context: click.Context, path: Path, types: Mapping[str, Any]) -> di
         raise InputError(f"--resume {path}: it holds no training that `fullbatch train --checkpoint` kept.")
     if wrong := [name for name, value in kept.items() if not _is_of(types[name], value)]:
         raise InputError(f"--resume {path}: its --{_dashed(wrong[0])} is damaged; take an earlier copy of the file.")
+    kept = {"retrain": False, **kept}  # earlier trainings had no second one
     given = {name: value for name, value in context.params.items() if _is_typed(context, name)}
     for name, value in given.items():
         if name not in MAY_CHANGE and _plain(name, value) != kept.get(name):

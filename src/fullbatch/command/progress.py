@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from fullbatch.command.printing import plural
 from fullbatch.command.report import count
+from fullbatch.tables.epochs import best_epoch
 
 MOST_LINES = 25  # So many lines of progress at most are printed where the output is not a terminal.
 
@@ -20,8 +22,8 @@ class TrainingProgress:
 
     It is set up before the first epoch and told of each epoch's end, when the estimator's ``loss_curve_``,
     ``validation_costs_`` and ``t_`` are up to date. ``epochs`` are all of the training, ``before`` those of them that
-    were over when a checkpoint was gone on with; ``examples`` (seen since, each as often as it was seen) and
-    ``seconds`` are new.
+    were over when a checkpoint was gone on with, ``planned`` those that are known to be wanted; ``examples`` (seen
+    since, each as often as it was seen) and ``seconds`` are new.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
@@ -38,14 +40,27 @@ class TrainingProgress:
 
     def setup(self, estimator: Any, context: Any) -> None:
         self._start = time.perf_counter()
-        self.planned = context.max_subtasks
+        self.planned = estimator.record_["chosen"]["epochs"]
         if self.console.is_terminal and not self._quiet:
             self._bar = _bar(self.console)
             self._bar.add_task("", total=self.planned, cost="", rate="")
             self._bar.start()
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        pass
+        again = getattr(estimator, "retraining_", None)
+        if context.max_subtasks != 0 or again is None or self.planned == sum(again):
+            return
+        after, epochs = again
+        self.planned = after + epochs
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=self.planned)
+        best = best_epoch(estimator.validation_costs_[:after])
+        line = (
+            f"epoch {best} of {after} was the best on held-out rows: training once more, for {plural(epochs, 'epoch')}"
+        )
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         if context.max_subtasks != 0:  # The whole fit has its epochs as subtasks; an epoch has none.

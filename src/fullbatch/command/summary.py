@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -46,7 +47,7 @@ def summary_of(estimator: Any, progress: TrainingProgress) -> dict[str, Any]:
         "dropout": record["chosen"]["dropout"],
         "epochs": len(estimator.loss_curve_),
         "epochs_before": progress.before if progress.epochs else len(estimator.loss_curve_),
-        "planned": progress.planned,
+        "planned": record["chosen"]["epochs"],
         "patient": estimator.patience is not None,
         "cost": float(estimator.loss_curve_[-1]) if estimator.loss_curve_ else None,
         **{name: record.get(name) for name in OF_THE_RECORD},
@@ -127,14 +128,25 @@ def _choices(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
     lines = []
     if (best := summary["ended"]["best"]) is not None:
-        last, planned = summary["ended"]["epoch"], summary["planned"]
-        early = summary["patient"] and last < planned
-        ended = f"ended in epoch {last:,} of {planned:,} by --patience; " if early else ""
-        lines.append(("", f"{ended}the parameters are those of epoch {best:,}, the best on the held-out rows"))
+        lines += [("", text) for text in _ended(best, summary)]
     if summary["threshold"] is not None:
         positive = plain(summary["classes"][1])
         lines.append(("threshold", f"{summary['threshold']:.6g}: from this probability on, {positive!r} is predicted"))
     return lines
+
+
+def _ended(best: int, summary: dict[str, Any]) -> list[str]:
+    """Of a training whose epoch held-out rows chose: why it ended, what a second one changed, which epoch is kept."""
+    last, planned, second = summary["ended"]["epoch"], summary["planned"], summary["ended"]["retraining"]
+    first = last if second is None else second["after"]
+    early = summary["patient"] and first < planned
+    ended = f"ended in epoch {first:,} of {planned:,} by --patience; " if early else ""
+    kept = f"the parameters are those of epoch {best:,}, the best on the held-out rows"
+    if second is None:
+        return [ended + kept]
+    before, after = (math.inf if cost is None else cost for cost in second["costs"])
+    outcome = f"held-out cost {before:.4f} -> {after:.4f}" if after < before else "which made it no better"
+    return [f"{ended}once more from the start for {plural(second['epochs'], 'epoch')}, {outcome}", kept]
 
 
 def _rows_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:

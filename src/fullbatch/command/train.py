@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from fullbatch.command import large, options
-from fullbatch.command.clicking import Command, argument, file_path, option
+from fullbatch.command.clicking import Command, argument, file_path, flag, option
 from fullbatch.command.cluster import AtCluster, at_cluster, cluster_options, table_on
 from fullbatch.command.columns import doubt_lines, rows_line
 from fullbatch.command.keeping import going_on, kept_by, warnings_said
@@ -173,6 +173,12 @@ OF_NUMBERS_ALONE = ("loss", "quantile", "log_target")  # parameters of a regress
     show_default="1 each",
     panel=SCORED,
 )
+@flag(
+    "--retrain/--no-retrain",
+    default=DEFAULT.retrain,
+    help="Where the best epoch comes early, train once more for as long.",
+    panel=SCORED,
+)
 @option(
     "--patience",
     metavar="N",
@@ -269,6 +275,7 @@ def train(
     group: str | None,
     weight: str | None,
     class_weight: str | None,
+    retrain: bool,
     patience: int | None,
     metric: str | None,
     threshold: str | None,
@@ -315,7 +322,7 @@ def train(
         "hidden": layer_sizes(hidden), "activation": activation, "dropout": dropout_rates(dropout),
         "solver": solver, "epochs": epochs, "batch_size": rows,
         "learning_rate": learning_rate, "l2": l2, "validation": DEFAULT.validation if file else held_out,
-        "split_by": split_by, "group": group, "patience": patience, "metric": metric,
+        "split_by": split_by, "group": group, "retrain": retrain, "patience": patience, "metric": metric,
         "threshold": probability(threshold), "max_levels": max_levels, "dtype": dtype, "device": device,
         "device_memory": memory_size(device_memory), "precision": precision, "random_state": seed, "n_jobs": threads,
         "memory": memory_size(memory, "--memory") or DEFAULT.memory,

@@ -45,6 +45,7 @@ from fullbatch.sources.spread import Spread
 from fullbatch.sources.stored import Store
 from fullbatch.training.objective import Objective
 from fullbatch.training.optimizers import OPTIMIZERS
+from fullbatch.training.retraining import most_epochs
 
 logger = logging.getLogger("fullbatch")  # silent, unless its user says otherwise
 
@@ -75,6 +76,7 @@ def _named_network(sizes: tuple[int, ...], activation: str, output: str) -> Netw
 class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     """What the three estimators share. A subclass reads y, and may say what L2, hidden layers and start are."""
 
+    retrain = False  # a logistic regression has no such parameter
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
         "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
@@ -90,6 +92,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
+        "retrain": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "scoring": [StrOptions({"loss"}), None],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
@@ -194,6 +197,16 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         """ValueError for parameters of which each is one, but not beside the others."""
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not self.retrain:
+            return
+        if not self.early_stopping or self.learning_rate != "linear" or self.solver not in OPTIMIZERS:
+            raise ValueError(
+                "retrain=True trains once more, for as long as early stopping found best, with a rate that falls to "
+                "zero: it needs early_stopping=True, learning_rate='linear' and a solver that goes by epochs "
+                f"({', '.join(OPTIMIZERS)})."
+            )
+        if self.warm_start:
+            raise ValueError("retrain=True begins anew, and warm_start=True does not: choose one of them.")
 
     # Fit
 
@@ -228,16 +241,18 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 **self._loss(),
             )
             self._said_of_memory = check_memory(self, network, inputs, (train, test), kept=bool(record.keepers))
+            generator = rng.get_state()
             self._prepare(first, network, target, inputs, rng)
             record.restore(inputs)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
                 train, test = split(train, target, self.validation_fraction, rng)
             metadata = None if sample_weight is None else {"sample_weight": sample_weight}
             hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-            context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
+            planned = most_epochs(self.max_iter) if self.retrain else self.max_iter
+            context = self._init_callback_context(max_subtasks=1 if incremental else planned)
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
-                job = self._job(network, inputs, train, test, folds, context, hooks, dropout)
+                job = self._job(network, inputs, train, test, folds, context, hooks, dropout, generator)
                 logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
                 ordered = said_of_order(self, job)
                 theta = self._minimize(job, rng, incremental, record)
@@ -297,10 +312,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """The attributes that a training starts from: fresh ones, or those of the last call."""
         if first:
-            layers = self._initial(network, rng)
-            put = inputs.home.put
-            self.coefs_ = [put(W.astype(inputs.dtype)) for W, _ in layers]
-            self.intercepts_ = [put(b.astype(inputs.dtype)) for _, b in layers]
+            self._draw(network, inputs, rng)
             self.t_ = 0
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -311,10 +323,17 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         else:
             self._check_unchanged(network, target)
         self.n_iter_: Any = 0
+        self.retraining_: list[int] | None = None
         self.n_layers_ = len(network.sizes)
         self.n_outputs_ = target.outputs
         self.out_activation_ = target.activation
         self.device_ = inputs.X.device if isinstance(inputs.X, Spread) else inputs.place.name
+
+    def _draw(self, network: Network, inputs: Inputs, rng: np.random.RandomState) -> None:
+        """Parameters to begin with, where the caller's table lies."""
+        layers, put = self._initial(network, rng), inputs.home.put
+        self.coefs_ = [put(W.astype(inputs.dtype)) for W, _ in layers]
+        self.intercepts_ = [put(b.astype(inputs.dtype)) for _, b in layers]
 
     def _check_unchanged(self, network: Network, target: Target) -> None:
         """What a warm start and partial_fit cannot change; number of features and classes are checked before."""
@@ -338,6 +357,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         context: CallbackContext,
         hooks: dict[str, Any],
         dropout: Dropout | None,
+        generator: Any,
     ) -> Job:
         threads = self._threads()
         budget = math.inf if self.device_memory is None else inputs.budget
@@ -371,8 +391,14 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         def start() -> Any:
             return self._theta(inputs)
 
+        def anew() -> Any:
+            rng = np.random.RandomState()
+            rng.set_state(generator)
+            self._draw(network, inputs, rng)
+            return self._theta(inputs)
+
         return Job(
-            objective, offset, inputs, train.examples.m, start, held_out, weights_of, views_of, context, hooks
+            objective, offset, inputs, train.examples.m, start, anew, held_out, weights_of, views_of, context, hooks
         )  # fmt: skip
 
     def _minimize(self, job: Job, rng: np.random.RandomState, incremental: bool, record: Record) -> Any:

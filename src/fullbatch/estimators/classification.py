@@ -2,8 +2,8 @@
 
 Constructors, fitted attributes and messages are scikit-learn's where the meaning is the same. New are activations by
 ``Network``'s names, one for each hidden layer or a pair of functions (g, g'); ``solver="gd"``; ``batch_size="full"``;
-``learning_rate="linear"``; ``dropout``, ``class_weight``, ``scoring``, ``device``, ``device_memory``, ``precision``,
-``n_jobs``; held-out examples given to ``fit``.
+``learning_rate="linear"``; ``dropout``, ``class_weight``, ``scoring``, ``retrain``, ``device``, ``device_memory``,
+``precision``, ``n_jobs``; held-out examples given to ``fit``.
 """
 
 from __future__ import annotations
@@ -363,6 +363,7 @@ class MLPClassifier(_Classifier):
         class_weight: Any = None,
         dropout: Any = 0.0,
         scoring: str | None = None,
+        retrain: bool = False,
         device: str = "auto",
         device_memory: float | None = None,
         precision: str | None = None,

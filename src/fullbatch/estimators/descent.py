@@ -24,6 +24,7 @@ from fullbatch.sources.sharded import Sharded
 from fullbatch.training.checkpoints import Moment, check_between_batches
 from fullbatch.training.loop import Epochs, Watch, ahead, epochs
 from fullbatch.training.optimizers import OPTIMIZERS, Optimizer
+from fullbatch.training.retraining import epochs_of_second
 from fullbatch.training.schedules import Schedule
 from fullbatch.training.state import DrawnOrder, OrderState, TrainingState
 from fullbatch.training.windows import LeafOrders, WindowOrders, in_windows, leaf_of, usual_batch
@@ -133,33 +134,41 @@ def _train(
     state = _start(estimator, job, incremental, record.resumed, batch_size)
     record.forget()
     good = _LastGood(estimator, job, state.theta)
-    loop = _loop(estimator, job, rng, record, state, batch_size, good)
+    orders = _orders(estimator, job, rng, state, batch_size, keeps=bool(record.keepers))
+    loop = _loop(estimator, job, orders, record, state, batch_size, good)
     _begin(estimator)
     before = None
     try:
         if batch_size == job.m and not incremental and _needs_no_states(estimator, job, record):
             state = _hurry(estimator, job, state)
-            loop = _loop(estimator, job, rng, record, state, batch_size, good)
+            loop = _loop(estimator, job, orders, record, state, batch_size, good)
             good.theta = state.theta
-        first, planned = (0, 1) if incremental else (state.epoch, estimator.max_iter)
-        for number in range(first, planned):
+        number, planned = (0, 1) if incremental else (state.epoch, last_epoch(estimator, state))
+        while number < planned:
             task = job.begin_task(f"epoch {number}")
             good.show(state)
             before = _without_arrays(state, good.theta)
             del state
             state = next(loop)
             _write_down(estimator, state)
+            number += 1
             stop = job.end_task(task, state.theta)
+            asked = stop and not _out_of_patience(estimator)
             stop = stop or _at_plateau(estimator, before, state)
             sound = math.isfinite(state.costs[-1])
             # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
-            if (stop or number + 1 == planned or not sound) and not is_finite(state.theta):
+            if (stop or number == planned or not sound) and not is_finite(state.theta):
                 if before.theta is not None and is_finite(before.theta):
                     good.theta = before.theta
                 _note_divergence(estimator, good.theta if state.best_theta is None else state.best_theta, job)
                 return loop.whole(state)
             if not good.take(state.theta) and sound and before.theta is not None:
                 good.theta = before.theta
+            if (stop or number == planned) and not asked and (more := _epochs_once_more(estimator, state)):
+                del loop  # and with it the arrays of the first training
+                before, state = None, _once_more(estimator, job, state, more)
+                loop = _loop(estimator, job, orders, record, state, batch_size, good)
+                planned, stop = last_epoch(estimator, state), False
             record.between(partial(loop.whole, state))
             if stop:
                 break
@@ -210,19 +219,53 @@ def _orders(
 def _loop(
     estimator: Any,
     job: Job,
-    rng: np.random.RandomState,
+    orders: Orders | LeafOrders | WindowOrders,
     record: Record,
     state: TrainingState,
     batch_size: int,
     good: _LastGood,
 ) -> Epochs:
     """The epochs from this state on, of which the checkpoints are told it."""
-    orders = _orders(estimator, job, rng, state, batch_size, keeps=bool(record.keepers))
     record.tell(state)
+    watch = _watch(estimator, job, good)
+    if state.schedule.is_second:  # all its epochs are wanted, since the rate is 0 at the end of the last one
+        watch = watch._replace(patience=math.inf)
     return epochs(
         job.objective, make_optimizer(estimator), state,
-        orders=orders, batch_size=batch_size, watch=_watch(estimator, job, good),
+        orders=orders, batch_size=batch_size, watch=watch,
         between=record.between if record.keepers else None, light=True,
+    )  # fmt: skip
+
+
+def last_epoch(estimator: Any, state: TrainingState) -> int:
+    """The epochs that are over at the end of the training, as it is planned now."""
+    return state.schedule.end if state.schedule.is_second else int(estimator.max_iter)
+
+
+def _out_of_patience(estimator: Any) -> bool:
+    """Whether a callback ends the training because it has become no better: others want no second one."""
+    return any(getattr(callback, "out_of_patience", False) for callback in vars(estimator).get("_skl_callbacks", ()))
+
+
+def _epochs_once_more(estimator: Any, state: TrainingState) -> int:
+    """The epochs of a second training after one that is at its end so; 0: there is none."""
+    if not estimator.retrain or state.schedule.is_second or not math.isfinite(state.best):
+        return 0
+    return epochs_of_second(list(state.scores).index(-state.best) + 1, state.schedule.epochs)
+
+
+def _once_more(estimator: Any, job: Job, state: TrainingState, more: int) -> TrainingState:
+    """The start of a second training of so many epochs. What is the best so far goes on to be that."""
+    schedule = state.schedule._replace(epochs=more, start=state.epoch)
+    best = list(state.scores).index(-state.best) + 1
+    if estimator.verbose:
+        print(f"Epoch {best} of {state.epoch} was the best: training once more, for {more} epochs.")
+    logger.info("%s: the best epoch was %d; once more for %d epochs", type(estimator).__name__, best, more)
+    estimator.retraining_ = [schedule.start, more]
+    optimizer, theta = make_optimizer(estimator), job.anew()
+    return state._replace(
+        theta=theta, arrays=optimizer.init(theta), updates=0, learning_rate=schedule.initial, schedule=schedule,
+        waited=0, stopped="",
     )  # fmt: skip
 
 
@@ -281,7 +324,7 @@ def _start(estimator: Any, job: Job, incremental: bool, resumed: Moment | None, 
     kept = getattr(estimator, "_optimizer", None)
     if incremental and kept is not None and kept.optimizer == optimizer.name:
         there = tuple(job.inputs.place.put(arrays.to_host(array)) for array in kept.arrays)
-        schedule = kept.schedule._replace(power=estimator.power_t, epochs=estimator.max_iter)
+        schedule = kept.schedule._replace(power=estimator.power_t, epochs=estimator.max_iter, start=0)
         state = kept._replace(theta=job.start(), arrays=there, schedule=schedule, stopped="")
     else:
         kind = estimator.learning_rate
@@ -301,11 +344,12 @@ def _placed(state: TrainingState, estimator: Any, job: Job, batch_size: int) -> 
     """A state that was kept, where the passes run. It may have more epochs before it now."""
     put = job.inputs.place.put
     check_between_batches(state, job.m, batch_size)
+    schedule = state.schedule
     return state._replace(
         theta=put(state.theta),
         arrays=tuple(put(array) for array in state.arrays),
         best_theta=None if state.best_theta is None else put(state.best_theta),
-        schedule=state.schedule._replace(epochs=estimator.max_iter),
+        schedule=schedule if schedule.is_second else schedule._replace(epochs=estimator.max_iter),
     )
 
 

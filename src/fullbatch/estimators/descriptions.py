@@ -56,6 +56,10 @@ PARAMETERS = {
     "early_stopping": """bool
         End where the score of held-out rows has not improved for ``n_iter_no_change`` epochs, and keep the parameters
         of the best epoch. The rows are ``X_val`` of ``fit``, or a share that is split off. Not of L-BFGS.""",
+    "retrain": """bool
+        Where the best epoch comes in the first two thirds of ``max_iter``, train once more from the same start, for as
+        many epochs as were best (at least 3) and with a rate that falls to zero over them; the best epoch of both is
+        kept. With ``early_stopping`` and ``learning_rate="linear"`` alone, and not with ``warm_start``.""",
     "validation_fraction": """float
         The share that ``early_stopping`` splits off: at least 0, less than 1.""",
     "scoring": """{"loss"} or None
@@ -95,6 +99,9 @@ ATTRIBUTES = {
         The biases: ``intercepts_[l]`` (n[l+1],) is b[l+1].""",
     "n_iter_": """int
         Epochs, or iterations, that were run.""",
+    "retraining_": """list of int or None
+        With ``retrain``, the epochs that were over when the second training began, and how many it has. None: there
+        is none.""",
     "n_features_in_": """int
         Columns of X.""",
     "feature_names_in_": """array of str (n,)

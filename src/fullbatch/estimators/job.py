@@ -109,7 +109,8 @@ class Job:
     """One call of fit: what is minimised, from where, and who is told of it.
 
     offset : what scikit-learn's loss has beyond J, and no parameter changes
-    start : makes all parameters, one vector;  weights_of : such a vector as fitted attributes, by name
+    start : makes all parameters, one vector;  anew : the same of those that a training from scratch starts from
+    weights_of : such a vector as fitted attributes, by name
     views_of : the same of one on the host, as views of it
     """
 
@@ -118,6 +119,7 @@ class Job:
     inputs: Inputs
     m: int
     start: Callable[[], Any]
+    anew: Callable[[], Any]
     held_out: HeldOut | None
     weights_of: Callable[[Any], dict[str, Any]]
     views_of: Callable[[Any], dict[str, Any]]

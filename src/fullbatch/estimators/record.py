@@ -114,7 +114,9 @@ class Record:
             return False
         state, own = self.resumed.state, self.estimator
         reason = state.stopped
-        if not reason and state.epoch >= own.max_iter:
+        if not reason and state.schedule.is_second and state.epoch >= state.schedule.end:
+            reason = f"after epoch {state.schedule.start} it was trained once more, for {state.schedule.epochs} epochs"
+        if not reason and not state.schedule.is_second and state.epoch >= own.max_iter:
             reason = f"max_iter={own.max_iter} is reached"
         if not reason and own.solver == "lbfgs" and state.updates >= own.max_fun:
             reason = f"max_fun={own.max_fun} is reached"
@@ -171,6 +173,8 @@ class Record:
             theta = inputs.place.put(theta.astype(inputs.dtype))
         model.__dict__.update(model._outcome(theta, inputs, state.epoch))
         model.t_, model._no_improvement_count = state.examples, state.waited
+        schedule = state.schedule
+        model.retraining_ = [schedule.start, schedule.epochs] if schedule.is_second else None
         for name, of_state in HISTORIES.items():
             values = [*self.earlier[name], *getattr(state, of_state)]
             setattr(model, name, values or (None if name != "loss_curve_" else []))

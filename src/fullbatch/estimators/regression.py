@@ -105,6 +105,7 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         max_fun: int = 15000,
         dropout: Any = 0.0,
         scoring: str | None = None,
+        retrain: bool = False,
         device: str = "auto",
         device_memory: float | None = None,
         precision: str | None = None,

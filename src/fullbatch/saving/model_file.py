@@ -329,7 +329,7 @@ def _table_params(estimator: Any, encoding: TableEncoding) -> dict[str, Any]:
     names = {
         "hidden": "hidden_layer_sizes", "activation": "activation", "solver": "solver", "epochs": "max_iter",
         "batch_size": "batch_size", "learning_rate": "learning_rate_init", "l2": "alpha", "precision": "precision",
-        "random_state": "random_state", "dropout": "dropout",
+        "random_state": "random_state", "dropout": "dropout", "retrain": "retrain",
     }  # fmt: skip
     return {"dtype": encoding.dtype, **{name: getattr(estimator, theirs) for name, theirs in names.items()}}
 
@@ -598,6 +598,10 @@ def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and len(value) > 0 and all(map(test, value))
 
 
+def _is_retraining(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(is_count, value)))
+
+
 # The fitted attributes that a file may hold, each with a test of its value.
 FITTED: dict[str, Callable[[Any], bool]] = {
     "coefs_": _list_of(_floats(2)),
@@ -608,6 +612,7 @@ FITTED: dict[str, Callable[[Any], bool]] = {
     "n_outputs_": is_count,
     "n_layers_": is_count,
     "n_iter_": _is_counts,
+    "retraining_": _is_retraining,
     "t_": is_count,
     "_no_improvement_count": is_count,
     "out_activation_": _is_text,

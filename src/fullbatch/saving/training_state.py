@@ -159,10 +159,10 @@ def _state(values: Mapping[str, Any]) -> TrainingState:
 
 def schedule_of(values: Any) -> Schedule:
     """The schedule of the values that a file has of it. ValueError or TypeError for what is none."""
-    kind, initial, power, epochs = values
+    kind, initial, power, epochs, start = values if len(values) == 5 else (*values, 0)  # earlier ones have four
     fits = kind in KINDS_OF_RATE and is_rate(initial) and is_rate(power) and is_count(epochs) and epochs > 0
-    require(fits, "schedule is damaged")
-    return Schedule(kind, initial, power, epochs)
+    require(fits and is_count(start), "schedule is damaged")
+    return Schedule(kind, initial, power, epochs, start)
 
 
 def is_rate(value: Any) -> bool:

@@ -49,6 +49,7 @@ from fullbatch.tables.target import POISSON, refuse_negative
 from fullbatch.tables.trainer import as_usual_for, chosen_by_held_out, ended, network_of, refuse_divergence
 from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
+from fullbatch.training.retraining import most_epochs
 
 DEFAULT = Settings()
 CHOSEN = (
@@ -58,6 +59,7 @@ CHOSEN = (
     "batch_size",
     "learning_rate",
     "l2",
+    "retrain",
     "random_state",
 )  # by rows and classes, if at all
 OF_THE_TRAINING = (*TOLD, "device_", "step_", "precision_", "note_")  # attributes of the network's own estimator
@@ -86,6 +88,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         "drop": ["array-like"],
         "missing": ["array-like"],
         "keep_missing_words": ["boolean"],
+        "retrain": ["boolean"],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "metric": [str, None],
         "max_levels": [Interval(Integral, 1, None, closed="left")],
@@ -385,7 +388,9 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         **more: Any,
     ) -> Any:
         """Fit it, with this estimator's callbacks, whose context is given back."""
-        context = self._init_callback_context(max_subtasks=settings.epochs)
+        context = self._init_callback_context(
+            max_subtasks=most_epochs(trainer.max_iter) if trainer.retrain else trainer.max_iter
+        )
         context.call_on_fit_task_begin(estimator=self, **hooks)
         keepers = [one for one in getattr(self, "_skl_callbacks", []) if is_checkpoint(one)]
         for keeper in keepers:
@@ -447,6 +452,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
             tol=0.0 if runs_all_epochs else 1e-6,
             n_iter_no_change=np.inf,
             early_stopping=runs_all_epochs and keep_best,
+            retrain=runs_all_epochs and keep_best and settings.retrain,
             scoring="loss",
             random_state=settings.random_state,
             device=settings.device,

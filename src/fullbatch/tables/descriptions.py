@@ -34,6 +34,10 @@ PARAMETERS = {
     "group": """str or None
         A column whose values are groups (of a person, a place): whole groups are held out. It is no feature, since
         what is learned of one group says nothing of those to come.""",
+    "retrain": """bool
+        Where the best epoch on the held-out rows comes in the first two thirds of ``epochs``, train once more from the
+        same start, for as many epochs as were best (at least 3) and with a rate that falls to zero over them; the best
+        epoch of both is kept.""",
     "patience": """int or None
         End the training after so many epochs without a better cost on the held-out rows; None: take all epochs.""",
     "metric": """str or None

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from sklearn.callback import CallbackContext
 
-TOLD = ("n_iter_", "loss_curve_", "validation_costs_", "t_")  # attributes that are up to date when an epoch ends
+TOLD = (
+    "n_iter_",
+    "loss_curve_",
+    "validation_costs_",
+    "t_",
+    "retraining_",
+)  # attributes that are up to date when an epoch ends
 
 
 class Epochs:
@@ -27,6 +33,8 @@ class Epochs:
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         if context.max_subtasks == 0:  # An epoch; the whole fit has its epochs as subtasks.
+            if estimator.retraining_ is not None:  # known since the last epoch ended
+                self._tell(estimator)
             self.task = self.context.subcontext(task_name=context.task_name)
             self.task.call_on_fit_task_begin(estimator=self.estimator, **self.hooks)
 
@@ -36,12 +44,15 @@ class Epochs:
     def _end(self, estimator: Any, context: Any, reconstruct: Callable[[], dict[str, Any]] | None) -> bool:
         if context.max_subtasks != 0:
             return False
-        self.estimator.__dict__.update({name: getattr(estimator, name) for name in TOLD})
+        self._tell(estimator)
         return bool(
             self.task.call_on_fit_task_end(
                 estimator=self.estimator, **self.hooks, reconstruction_attributes=reconstruct
             )
         )
+
+    def _tell(self, estimator: Any) -> None:
+        self.estimator.__dict__.update({name: getattr(estimator, name) for name in TOLD})
 
     def teardown(self, estimator: Any, context: Any) -> None:
         pass
@@ -66,11 +77,12 @@ def asks_for_the_model(callback: Any) -> bool:
 class Patience:
     """A callback of the network's estimator: it ends the training after so many epochs without a better held-out cost.
 
-    scikit-learn's ``n_iter_no_change`` would let one more pass, and cannot be one.
+    scikit-learn's ``n_iter_no_change`` would let one more pass, and cannot be one. A second training has its own end.
     """
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
+        self.out_of_patience = False  # the network's estimator looks at it: other callbacks want no second training
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
@@ -79,10 +91,11 @@ class Patience:
         pass
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
-        if context.max_subtasks != 0:
+        if context.max_subtasks != 0 or estimator.retraining_ is not None:
             return False
         costs = estimator.validation_costs_
-        return len(costs) - best_epoch(costs) >= self.epochs
+        self.out_of_patience = len(costs) - best_epoch(costs) >= self.epochs
+        return self.out_of_patience
 
     def teardown(self, estimator: Any, context: Any) -> None:
         pass

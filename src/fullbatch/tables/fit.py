@@ -49,6 +49,7 @@ class Settings:
     validation: float = 0.1  # the share of the rows that are held out
     split_by: str | None = None  # hold out the last rows in the order of this column
     group: str | None = None  # hold out whole groups, which are the values of this column
+    retrain: bool = True  # where the best epoch comes early, train once more for as long, to a rate of 0
     patience: int | None = None  # end after so many epochs without a better held-out cost; None: take all epochs
     metric: str | None = None  # a name of scikit-learn's scoring, by which held-out rows are scored besides
     threshold: float | Literal["auto"] | None = None  # of two classes; "auto": the best one on the held-out rows

@@ -40,10 +40,20 @@ def chosen_by_held_out(settings: Settings) -> list[str]:
     return [name for name, chosen in choices.items() if chosen]
 
 
-def ended(trainer: Any, settings: Settings) -> dict[str, int | None]:
-    """In which epoch the training ended, and that whose parameters are kept where held-out rows choose it."""
+def ended(trainer: Any, settings: Settings) -> dict[str, Any]:
+    """In which epoch the training ended, and that whose parameters are kept where held-out rows choose it.
+
+    retraining : of a second training, how many epochs were over before it, how many it has, and the least held-out
+        cost of the first and of the second; None: there was none
+    """
     costs = trainer.validation_costs_ if settings.chooses_epoch else None
-    return {"epoch": len(trainer.loss_curve_ or []), "best": best_epoch(costs) if costs else None}
+    second = None
+    if costs and trainer.retraining_ is not None:
+        after, epochs = trainer.retraining_
+        least = [min(part) if part else None for part in (costs[:after], costs[after:])]
+        second = {"after": after, "epochs": epochs, "costs": least}
+    best = best_epoch(costs) if costs else None
+    return {"epoch": len(trainer.loss_curve_ or []), "best": best, "retraining": second}
 
 
 def refuse_divergence(trainer: Any) -> None:

@@ -143,7 +143,8 @@ def _epochs(
 
 
 def _rate(before: TrainingState, begun: int, per_epoch: int) -> Callable[[int], float]:
-    return lambda updates: before.schedule.at(before.learning_rate, before.epoch + (updates - begun) / per_epoch)
+    schedule, over = before.schedule, before.epoch - before.schedule.start
+    return lambda updates: schedule.at(before.learning_rate, over + (updates - begun) / per_epoch)
 
 
 def descents(

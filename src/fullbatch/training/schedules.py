@@ -15,15 +15,30 @@ class Schedule(NamedTuple):
 
     kind    : "constant"; "invscaling", initial / (examples seen + 1)^power after each epoch; "adaptive", a fifth of it
               at each plateau; "linear", to zero after so many ``epochs``, at each update
+    start   : epochs that were over when it began, where it is that of a second training
     """
 
     kind: str
     initial: float
     power: float = 0.5
     epochs: int = 1
+    start: int = 0
+
+    @property
+    def is_second(self) -> bool:
+        """Whether it is that of a training once more."""
+        return self.start > 0
+
+    @property
+    def end(self) -> int:
+        """How many epochs are over at its end."""
+        return self.start + self.epochs
 
     def at(self, rate: float, epoch: float) -> float:
-        """The rate of an update. rate : since the last epoch's end;  epoch : how many are over, and a share of one."""
+        """The rate of an update.
+
+        rate : since the last epoch's end;  epoch : how many are over, of this schedule's own, and a share of one
+        """
         return self.initial * max(1 - epoch / self.epochs, 0.0) if self.kind == "linear" else rate
 
     def after_epoch(self, rate: float, examples: int) -> float:
