@@ -82,7 +82,8 @@ def test_names_in_brackets_are_not_markup():
 def train(progress: progresses.TrainingProgress, epochs: int) -> None:
     """Call the hooks as an estimator does."""
     root = SimpleNamespace(max_subtasks=epochs)
-    estimator = SimpleNamespace(loss_curve_=[], validation_costs_=[], t_=0)
+    record = {"chosen": {"epochs": epochs}}
+    estimator = SimpleNamespace(loss_curve_=[], validation_costs_=[], t_=0, record_=record)
     progress.setup(estimator, root)
     progress.on_fit_task_begin(estimator, root)
     for epoch in range(epochs):

@@ -576,7 +576,8 @@ def test_a_checkpoint_carries_what_it_is_given(path: Path) -> None:
     kept = fb.Checkpoint(path)
     kept.carry(model_of=model_of, extra={"data": ["flights.csv"]})
     rows = RawTable.of(table)
-    again = type(estimator)(**{**estimator.get_params(), "max_iter": 3, "early_stopping": False}).set_callbacks(kept)
+    fewer = {"max_iter": 3, "early_stopping": False, "retrain": False}
+    again = type(estimator)(**{**estimator.get_params(), **fewer}).set_callbacks(kept)
     again.fit(encoding.encode(rows), encoding.encode_target(rows))
     loaded = fb.load(path)
     assert isinstance(loaded, fb.TableClassifier)

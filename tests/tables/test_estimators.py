@@ -92,7 +92,12 @@ def test_scikit_learns_tools_take_frames_and_arrow():
     search = GridSearchCV(fb.TableClassifier(**SMALL), {"hidden": [(), (8,)]}, cv=2).fit(X, LATE)
     assert search.best_params_["hidden"] in [(), (8,)]
     halving = HalvingGridSearchCV(
-        fb.TableClassifier(**SMALL), {"hidden": [(), (8,)]}, cv=2, min_resources=100, random_state=0
+        # By five held-out rows a second training is as good as a throw of dice.
+        fb.TableClassifier(**SMALL, retrain=False),
+        {"hidden": [(), (8,)]},
+        cv=2,
+        min_resources=100,
+        random_state=0,
     )
     assert halving.fit(X, LATE).best_score_ >= 0.6
     numbers = X[["size"]].to_numpy()
@@ -529,7 +534,7 @@ def test_callbacks_hear_of_each_epoch(solver):
     recorder = Recorder()
     model = fb.TableClassifier(**SMALL, solver=solver, validation=0.2).set_callbacks(recorder).fit(X, LATE)
     m = int(np.ravel(model.n_iter_)[0])
-    assert recorder.planned == 12
+    assert recorder.planned == (19 if solver == "adam" else 12)  # at most: a second training has up to 7
     assert recorder.calls == ["setup", "begin", *["begin", "end"] * m, "end", "teardown"]
     assert [epoch[:3] for epoch in recorder.epochs] == [(fb.TableClassifier, i, i) for i in range(1, m + 1)]
     if solver == "lbfgs":
