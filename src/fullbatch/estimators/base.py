@@ -12,7 +12,7 @@ import logging
 import math
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -241,18 +241,16 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
                 **self._loss(),
             )
             self._said_of_memory = check_memory(self, network, inputs, (train, test), kept=bool(record.keepers))
-            generator = rng.get_state()
             self._prepare(first, network, target, inputs, rng)
             record.restore(inputs)
             if test is None and self.early_stopping and self.solver in OPTIMIZERS:
                 train, test = split(train, target, self.validation_fraction, rng)
             metadata = None if sample_weight is None else {"sample_weight": sample_weight}
             hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-            planned = most_epochs(self.max_iter) if self.retrain else self.max_iter
-            context = self._init_callback_context(max_subtasks=1 if incremental else planned)
+            context = self._init_callback_context(max_subtasks=1 if incremental else self._most_epochs())
             context.call_on_fit_task_begin(**hooks)
             with ExitStack() as folds:
-                job = self._job(network, inputs, train, test, folds, context, hooks, dropout, generator)
+                job = self._job(network, inputs, train, test, folds, context, hooks, dropout, record.generator)
                 logger.info("%s: %s on %s rows begins", type(self).__name__, self.solver, job.m)
                 ordered = said_of_order(self, job)
                 theta = self._minimize(job, rng, incremental, record)
@@ -335,6 +333,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         self.coefs_ = [put(W.astype(inputs.dtype)) for W, _ in layers]
         self.intercepts_ = [put(b.astype(inputs.dtype)) for _, b in layers]
 
+    def _anew(self, network: Network, inputs: Inputs, generator: Any) -> Any:
+        """The parameters that this fit began with, drawn again."""
+        rng = np.random.RandomState()
+        rng.set_state(generator)
+        self._draw(network, inputs, rng)
+        return self._theta(inputs)
+
     def _check_unchanged(self, network: Network, target: Target) -> None:
         """What a warm start and partial_fit cannot change; number of features and classes are checked before."""
         changed = ""
@@ -391,12 +396,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
         def start() -> Any:
             return self._theta(inputs)
 
-        def anew() -> Any:
-            rng = np.random.RandomState()
-            rng.set_state(generator)
-            self._draw(network, inputs, rng)
-            return self._theta(inputs)
-
+        anew = partial(self._anew, network, inputs, generator)
         return Job(
             objective, offset, inputs, train.examples.m, start, anew, held_out, weights_of, views_of, context, hooks
         )  # fmt: skip
@@ -420,6 +420,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator):
     def _outcome(self, theta: Any, inputs: Inputs, iterations: int) -> dict[str, Any]:
         """The fitted attributes that a training leaves after so many iterations."""
         return {**self._weights(theta, inputs), "n_iter_": iterations}
+
+    def _most_epochs(self) -> int:
+        return most_epochs(self.max_iter) if self.retrain else int(self.max_iter)
 
     def _limits(self) -> dict[str, Any]:
         """Where L-BFGS stops, as scikit-learn's MLP has it."""

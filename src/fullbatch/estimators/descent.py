@@ -151,24 +151,18 @@ def _train(
             del state
             state = next(loop)
             _write_down(estimator, state)
-            number += 1
-            stop = job.end_task(task, state.theta)
-            asked = stop and not _out_of_patience(estimator)
-            stop = stop or _at_plateau(estimator, before, state)
-            sound = math.isfinite(state.costs[-1])
+            number, asked = number + 1, job.end_task(task, state.theta)
+            stop = _at_plateau(estimator, before, state) or asked
+            ends = stop or number == planned
             # To look at the parameters is to wait for a device once more; while costs are finite the end will do.
-            if (stop or number == planned or not sound) and not is_finite(state.theta):
-                if before.theta is not None and is_finite(before.theta):
-                    good.theta = before.theta
-                _note_divergence(estimator, good.theta if state.best_theta is None else state.best_theta, job)
+            if (ends or not math.isfinite(state.costs[-1])) and not is_finite(state.theta):
+                _note_divergence(estimator, good.instead_of(state, before), job)
                 return loop.whole(state)
-            if not good.take(state.theta) and sound and before.theta is not None:
-                good.theta = before.theta
-            if (stop or number == planned) and not asked and (more := _epochs_once_more(estimator, state)):
-                del loop  # and with it the arrays of the first training
-                before, state = None, _once_more(estimator, job, state, more)
+            good.follow(state, before)
+            if ends and (not asked or _out_of_patience(estimator)) and _is_worth_a_second(estimator, state):
+                before, state = None, _second(estimator, job, state)
                 loop = _loop(estimator, job, orders, record, state, batch_size, good)
-                planned, stop = last_epoch(estimator, state), False
+                planned, stop = state.schedule.end, False
             record.between(partial(loop.whole, state))
             if stop:
                 break
@@ -247,17 +241,23 @@ def _out_of_patience(estimator: Any) -> bool:
     return any(getattr(callback, "out_of_patience", False) for callback in vars(estimator).get("_skl_callbacks", ()))
 
 
-def _epochs_once_more(estimator: Any, state: TrainingState) -> int:
-    """The epochs of a second training after one that is at its end so; 0: there is none."""
+def _best_epoch(state: TrainingState) -> int:
+    """Of those that were scored, from 1."""
+    return list(state.scores).index(-state.best) + 1
+
+
+def _is_worth_a_second(estimator: Any, state: TrainingState) -> bool:
+    """Whether a training that is at its end is to be followed by a second one."""
     if not estimator.retrain or state.schedule.is_second or not math.isfinite(state.best):
-        return 0
-    return epochs_of_second(list(state.scores).index(-state.best) + 1, state.schedule.epochs)
+        return False
+    return epochs_of_second(_best_epoch(state), state.schedule.epochs) > 0
 
 
-def _once_more(estimator: Any, job: Job, state: TrainingState, more: int) -> TrainingState:
-    """The start of a second training of so many epochs. What is the best so far goes on to be that."""
+def _second(estimator: Any, job: Job, state: TrainingState) -> TrainingState:
+    """The start of a second training. What is the best so far goes on to be that."""
+    best = _best_epoch(state)
+    more = epochs_of_second(best, state.schedule.epochs)
     schedule = state.schedule._replace(epochs=more, start=state.epoch)
-    best = list(state.scores).index(-state.best) + 1
     if estimator.verbose:
         print(f"Epoch {best} of {state.epoch} was the best: training once more, for {more} epochs.")
     logger.info("%s: the best epoch was %d; once more for %d epochs", type(estimator).__name__, best, more)
@@ -285,6 +285,17 @@ class _LastGood:
         if found:
             self.theta = theta
         return found
+
+    def follow(self, state: TrainingState, before: TrainingState) -> None:
+        """Take what is known to be good after another epoch."""
+        if not self.take(state.theta) and math.isfinite(state.costs[-1]) and before.theta is not None:
+            self.theta = before.theta
+
+    def instead_of(self, state: TrainingState, before: TrainingState) -> Any:
+        """What is gone back to from a state that is not finite."""
+        if before.theta is not None and is_finite(before.theta):
+            self.theta = before.theta
+        return self.theta if state.best_theta is None else state.best_theta
 
     def show(self, state: TrainingState) -> None:
         """Let the fitted attributes of a large network be views of parameters that are held anyway."""

@@ -65,7 +65,7 @@ class Record:
             if self.estimator.random_state is None:  # else everybody's generator would be set back
                 rng = np.random.RandomState()
             rng.set_state(self.resumed.generator)
-        self.generator = rng.get_state() if self.active else None
+        self.generator = rng.get_state()
         return rng
 
     def take_data(self, name: str, inputs: Inputs, y: np.ndarray, weight: np.ndarray | None) -> None:

@@ -72,7 +72,7 @@ PARAMETERS = {
 }
 
 OF_THE_TRAINING = (
-    "n_iter_", "loss_curve_", "validation_costs_", "t_", "device_", "step_", "precision_", "note_",
+    "n_iter_", "loss_curve_", "validation_costs_", "t_", "retraining_", "device_", "step_", "precision_", "note_",
 )  # fmt: skip
 ATTRIBUTES = {
     "columns_": """list of dict
