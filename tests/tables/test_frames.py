@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -205,3 +206,25 @@ def test_arrays_with_names_are_tables_and_columns_may_be_of_any_library():
 def test_frames_of_polars_that_arrow_has_no_way_to_read_are_said(X, says):
     with pytest.raises(TableError, match=says):
         as_table(X)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn"])
+def test_short_floats_that_numpy_has_not_are_read_as_they_are(name):
+    """From the package that adds them to NumPy, from JAX's arrays, which have its types, and from torch."""
+    values = [1.5, -2.0, 0.25, 448.0]
+    made = {}
+    if find_spec("ml_dtypes"):
+        import ml_dtypes
+
+        made["numpy"] = np.array(values).astype(getattr(ml_dtypes, name))
+    if find_spec("torch"):
+        import torch
+
+        made["torch"] = torch.tensor(values).to(getattr(torch, name))
+    if not made:
+        pytest.skip("neither ml_dtypes nor torch is installed")
+    for array in made.values():
+        column = as_table({"a": array}).column("a")
+        assert column.values.tolist() == values
+        assert column.values.dtype == np.float32
+        assert as_table(array[:, None]).column("x0").values.tolist() == values

@@ -106,7 +106,7 @@ def _is_wanted(name: Any, columns: Sequence[str] | None) -> bool:
 def _array_of(X: Any) -> Any:
     """An array of NumPy, where X is one of any library, or a list of rows; whatever else it is, as it is."""
     if arrays.is_array(X):
-        return arrays.to_host(door.admitted("X", X))
+        return _on_host("X", X)
     if isinstance(X, (list, tuple)):
         # Of objects, so that each column keeps its own type, where NumPy would make texts of a row with one text.
         rows = np.empty((len(X), len(X[0]) if X and isinstance(X[0], (list, tuple)) else 0), dtype=object)
@@ -116,6 +116,19 @@ def _array_of(X: Any) -> Any:
         return rows
     plain = hasattr(X, "__array__") and not hasattr(X, "__arrow_c_stream__") and not hasattr(X, "columns")
     return np.asarray(X) if plain else X
+
+
+# The number of the first type that a package adds to NumPy: bfloat16, float8 and int4 of ml_dtypes, which JAX has too.
+# A float32 holds all of their values, and Arrow knows none of them.
+_ADDED_TO_NUMPY = 256
+
+
+def _on_host(name: str, array: Any) -> np.ndarray:
+    """Any library's array as NumPy's; floats of torch that NumPy lacks (bfloat16, float8) as float32, which has all."""
+    array = door.admitted(name, array)
+    if str(getattr(array, "dtype", "")).startswith(("torch.bfloat16", "torch.float8")):
+        array = array.float()
+    return arrays.to_host(array)
 
 
 def _named(X: np.ndarray) -> dict[str, np.ndarray]:
@@ -154,9 +167,11 @@ def _arrow(name: str, values: Any, *, dropped: bool = False) -> pa.Array:
 def _taken_by_arrow(values: Any) -> Any:
     """The same values as Arrow takes them: it refuses other libraries' arrays, and some types of NumPy and pandas."""
     if arrays.is_array(values) and not isinstance(values, np.ndarray):
-        values = arrays.to_host(door.admitted("a column", values))
+        values = _on_host("a column", values)
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype):
+        if dtype.num >= _ADDED_TO_NUMPY:
+            return values.astype(np.float32)
         if dtype.kind == "U":
             return values.tolist()
         if dtype.kind == "f" and dtype.itemsize > 8:
