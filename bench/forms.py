@@ -67,7 +67,7 @@ class Limits(Struct, frozen=True):
 
     product: Positive
     copy: Positive
-    read: Number = 0.0
+    read: NotNegative = 0.0
 
     @property
     def memory(self) -> float:

@@ -429,7 +429,7 @@ def _rows(one: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
             "part": one["part"], "case": one["case"], "allocator": one["allocator"], "own": name,
             "step": one["steps"].get(name, ""), "gflops": rate / 1e9,
             "limit": "sgemm" if bound == "product" else "read",
-            "of_limit": rate / limits.product if bound == "product" else reads / limits.read,
+            "of_limit": rate / limits.product if bound == "product" else reads / (limits.read or limits.copy),
             "as_used": _fastest(others, kinds, "as used"), "by_hand": _fastest(others, kinds, "by hand"),
             "over": others,
         }  # fmt: skip

@@ -57,6 +57,16 @@ def kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     cuda_on_cpu.folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_not_walked_through() -> None:
+    """What other modules' tests have left, as compiled functions and caches of libraries, the collector need not see.
+
+    A test that collects would otherwise walk through all of it: half a second each time, once JAX has compiled much.
+    """
+    gc.collect()  # Garbage of before would stay for ever, with what it holds.
+    gc.freeze()
+
+
 # The native step under every instruction set of this machine; without the library there is none.
 ISAS = [name for _, name in native_library.isas()]
 assert ISAS or os.environ.get("FULLBATCH_REQUIRE_NATIVE") != "1", native_library.why_not()

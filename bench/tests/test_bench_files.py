@@ -29,6 +29,10 @@ ANYTHING: tuple[Any, ...] = (None, "x", -1, 0, 0.5, True, [], {}, [1], {"a": 1},
 WITH_MARKS = "".join(f"<!-- bench:{name} --><!-- /bench:{name} -->\n" for name in readme.SECTIONS)
 
 
+# A part of the points, of each sort one: a table is drawn for each damage, and most of it says the same of other cases.
+PART = {"scaling": slice(8), "peers": slice(10, None), "training": slice(12)}
+
+
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Each table or list with each of its keys, all the way down."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
@@ -40,6 +44,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 @pytest.mark.parametrize("kind", ["scaling", "peers", "training"])
 def test_whatever_is_damaged_in_a_result_is_one_line_or_does_no_harm(kind: str, tmp_path: Path) -> None:
     whole = dataclasses.asdict(_full_results()[kind])
+    whole["points"] = whole["points"][PART[kind]]
     path, file = tmp_path / "x.json", tmp_path / "README.md"
     file.write_text(WITH_MARKS)
     draws = random.Random(0)
