@@ -477,6 +477,14 @@ def test_versions_that_are_read_as_numbers(csv):
     assert [one.value for one in report(read_table(semicolons, decimal=",")).doubts] == ["12,10"]
 
 
+def test_texts_of_several_lines_are_no_fault_where_versions_are_looked_for(csv):
+    """The first rows are cut where a line ends, which may be within a text."""
+    text = '"' + "a line\n" * 200 + '"'
+    table = read_table(csv("v,text,w\n" + "".join(f"12.{i % 25},{text},1\n" for i in range(M))))
+    assert table.m == M
+    assert table.column("v").values[10] == 12.1
+
+
 def test_prices_and_numbers_of_python_are_no_versions(csv):
     rows = "".join(f"{i % 40 / 4:.2f},{i % 40 / 4},{i % 30}0,1.0e{i % 3}\n" for i in range(M))
     assert report(read_table(csv("a,b,c,d\n" + rows))).doubts == ()

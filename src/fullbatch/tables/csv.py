@@ -274,7 +274,10 @@ class _Reader:
         block = block[: block.rfind(b"\n", 0, _PART) + 1] if len(block) > _PART else block
         if not names or not _ZERO_AT_THE_END[self.conventions.decimal].search(block):
             return
-        table = _parse(block, self.rows.delimiter, self.names, dict.fromkeys(names, _TEXT), names, self.conventions)
+        try:
+            table = _parse(block, self.rows.delimiter, self.names, dict.fromkeys(names, _TEXT), names, self.conventions)
+        except pa.ArrowInvalid:  # The part ends within a quoted text of several lines.
+            return
         for name in names:
             texts = table.column(name).combine_chunks()
             known: dict[float, str] = {}
