@@ -820,6 +820,19 @@ def test_row_numbers_of_a_csv_file_are_left_out(tmp_path, small_blocks, order):
         assert store.columns == (("x",) if order == "mixed" else ("", "x"))
 
 
+def test_a_csv_file_that_is_cut_within_a_row_while_it_is_read(tmp_path, small_blocks):
+    """It has changed; that the row has no end is of no interest."""
+    write_csv(tmp_path / "t.csv", csv_table(300))
+    end = (tmp_path / "t.csv").read_bytes().index(b"\n", 2000) + 2
+
+    def cut(phase, done, total):
+        if phase == "encode":
+            os.truncate(tmp_path / "t.csv", end)
+
+    with pytest.raises(TableError, match=r"t\.csv has changed while it was read"):
+        convert(tmp_path / "t.csv", tmp_path / "out", "late", tell=cut)
+
+
 def test_a_csv_file_that_changes_or_is_damaged(tmp_path, small_blocks):
     write_csv(tmp_path / "t.csv", csv_table(300))
 

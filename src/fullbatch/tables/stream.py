@@ -251,9 +251,13 @@ class Stream:
         for i, file in enumerate(self.files):
             check_unchanged(file.path, file.stamp)
             rows = 0
-            for batch in columns_of(file, names):
-                rows += len(next(iter(batch.values())))
-                yield batch
+            try:
+                for batch in columns_of(file, names):
+                    rows += len(next(iter(batch.values())))
+                    yield batch
+            except TableError:  # A row without its end is the end of a file that somebody writes to.
+                check_unchanged(file.path, file.stamp)
+                raise
             check_unchanged(file.path, file.stamp)
             if self.rows[i] not in (None, rows):
                 raise TableError(
