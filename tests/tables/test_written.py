@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fullbatch as fb
+from fullbatch.tables.forms import is_measure
 from fullbatch.tables.written import is_marked, number_of, number_written
 
 WRITTEN = {
@@ -111,3 +112,10 @@ def test_a_column_that_is_to_be_numbers_is_read_so_in_training_and_after(tmp_pat
     np.testing.assert_array_equal(by_texts.predict_proba({"x": plain}), expected)
     fb.save(by_texts, tmp_path / "x.model")
     np.testing.assert_array_equal(fb.predictor(fb.load(tmp_path / "x.model"))({"x": ways[0]}), expected[0])
+
+
+@pytest.mark.parametrize("text", ["1" * 60_000 + "x", "1." + "1" * 60_000 + "x", "5 " * 30_000, "1," * 30_000])
+def test_a_very_long_text_is_no_number(text):
+    """Found in time that grows with its length, where a pattern that tries each of its cuts would not end."""
+    assert number_written(text) is None
+    assert not is_measure(text)

@@ -216,8 +216,8 @@ _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 # A number whose decimals end with a zero and have other digits, as 12.10. Programs write no such zero, or as many
 # decimals in all of a column.
-_ZERO_AT_THE_END = {mark: re.compile(rb"\%b\d*[1-9]\d*0(?:[^\d.]|$)" % mark.encode()) for mark in ".,"}
-_ZERO_BEHIND = re.compile(r"\s*[-+]?\d+[.,]\d*[1-9]\d*0\s*")
+_ZERO_AT_THE_END = {mark: re.compile(rb"\%b(\d+)0(?:[^\d.]|$)" % mark.encode()) for mark in ".,"}
+_ZERO_BEHIND = re.compile(r"\s*[-+]?\d+[.,](\d+)0\s*")
 
 
 class _Reader:
@@ -272,7 +272,8 @@ class _Reader:
         """Find different texts of one number in a column, as versions are; in the first rows alone, for the time."""
         names = [name for name, column in self.columns.items() if column.family == "number"]
         block = block[: block.rfind(b"\n", 0, _PART) + 1] if len(block) > _PART else block
-        if not names or not _ZERO_AT_THE_END[self.conventions.decimal].search(block):
+        ends = _ZERO_AT_THE_END[self.conventions.decimal].finditer(block)
+        if not names or not any(found[1].strip(b"0") for found in ends):
             return
         try:
             table = _parse(block, self.rows.delimiter, self.names, dict.fromkeys(names, _TEXT), names, self.conventions)
@@ -283,7 +284,8 @@ class _Reader:
             known: dict[float, str] = {}
             for text in texts.dictionary.to_pylist():
                 other = known.setdefault(number_of(text, self.conventions.decimal) or 0.0, text)
-                if _ZERO_BEHIND.fullmatch(text) and other != text and len(other) != len(text):
+                found = _ZERO_BEHIND.fullmatch(text)
+                if found and found[1].strip("0") and other != text and len(other) != len(text):
                     row = texts.indices.index(texts.dictionary.index(text)).as_py()
                     self.columns[name].builder.twins = (row, text, other)
                     break

@@ -23,7 +23,7 @@ class Pattern:
 _SIGN, _MONEY = r"[-+−–]", r"[$€£¥₹]"  # A minus is also U+2212, and in many exports a dash.
 _SPACES = " '’\u00a0\u2009\u202f"  # Between thousands, beside the mark that is not the decimal one.
 _KEPT = Pattern(r'="([^"]*)"')  # ="00123", a text that a spreadsheet is not to make a number of
-_FORTRAN = Pattern(r"([-+]?\d*[.,]?\d*)[dDqQ]([-+]?\d+)")  # 1.5D+03
+_FORTRAN = Pattern(r"([-+]?\d*(?:[.,]\d*)?)[dDqQ]([-+]?\d+)")  # 1.5D+03
 _DIGIT = Pattern(r"\d")
 _FRACTION = Pattern(r"([-+−–])?(?:(\d+) )?(\d+) ?/ ?(\d+)")  # 3/4, 3 1/2
 
