@@ -167,9 +167,9 @@ def test_damaged_stores_and_full_disks_are_one_line(run, fails, folder, store, t
     (tmp_path / "newer.store").write_bytes(newer)
     assert "is of version 9, and this fullbatch reads versions up to 2" in fails("train", tmp_path / "newer.store")
     usage = stores.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: usage._replace(free=100))
     made = ("convert", folder / "people.csv", "--target", "pays", "--quiet", "--out")
-    assert "bytes of disk while it is written, and 1,000,000 are free" in fails(*made, tmp_path / "full.store")
+    assert "bytes of disk while it is written, and 100 are free" in fails(*made, tmp_path / "full.store")
     assert "does not exist" in fails(*made, tmp_path / "none" / "x.store")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.store", "newer.store"]
 

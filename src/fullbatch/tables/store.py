@@ -387,9 +387,10 @@ def _check_space(out: Path, found: Learned, planned: Callable[[Planned], None] |
     plan = Planned(counts.train, counts.held_out, size, shutil.disk_usage(_folder(out)).free)
     if planned is not None:
         planned(plan)
-    if size + BUCKET > plan.free:
+    needed = size + min(size, BUCKET)  # A bucket is deleted when the leaves of its rows are written.
+    if needed > plan.free:
         raise InputError(
-            f"the store {out} needs {size + BUCKET:,} bytes of disk while it is written, and {plan.free:,} are free "
+            f"the store {out} needs {needed:,} bytes of disk while it is written, and {plan.free:,} are free "
             f"in {_folder(out)}; free some, or write it elsewhere."
         )
 
