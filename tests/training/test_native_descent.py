@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from fullbatch.fold.tree import Node, Tree
 from fullbatch.machine import native_library
 from fullbatch.sources import Dense, Examples, OneHot
 from fullbatch.steps.native import NativeBlocks, NativeStep
+from fullbatch.training import native_descent
 from fullbatch.training.objective import Objective
 from reference import problem
 
@@ -329,3 +331,26 @@ def test_wrong_calls_are_refused():
     other = NativeBlocks([step, NativeStep(fb.Network([3, 2]), X, 70)], X, Y, None, [0, 70], [0, 1], 1)
     with pytest.raises(ValueError, match="refused"):
         list(other.gradients(theta, 2))
+
+
+@pytest.mark.parametrize(("slower", "taken"), [(2, 1), (1, 2)])
+def test_few_rows_are_worked_on_by_as_many_threads_as_are_faster(monkeypatch, slower, taken):
+    """Threads of which one waits for its core are slower than one; the bits are the same."""
+    monkeypatch.setattr(native_descent, "TRIAL", 3)
+    monkeypatch.setattr("fullbatch.fold.blocks.THREAD_WORK", 2**21)
+    network, X, Y = fb.Network([28, 64, 1]), np.ones((28, 1000)), np.arange(1000)[None, :] % 2 * 1.0
+    params = network.init(seed=0)
+    plain, calls = NativeBlocks.descend, []
+
+    def timed(self, *args, threads, **settings):
+        found = plain(self, *args, threads=threads, **settings)
+        calls.append((threads, len(found[0])))
+        time.sleep(0.2 if threads == slower else 0.0)
+        return found
+
+    monkeypatch.setattr(NativeBlocks, "descend", timed)
+    run = fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=12, threads=2)
+    assert calls[:2] == [(2, 3), (1, 3)]
+    assert {threads for threads, _ in calls[2:]} == {taken}
+    assert sum(made for _, made in calls) in (11, 12)
+    assert bits(run) == bits(fb.gradient_descent(network, params, X, Y, learning_rate=0.1, iterations=12, threads=1))

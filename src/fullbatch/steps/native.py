@@ -184,13 +184,15 @@ class NativeBlocks:
             yield first, leaves, sum_of(self.steps, threads, blocks, theta)
 
     def descend(
-        self, rule: Rule, moment: Sequence[Any], rate: float, updates: int, *, tol: float, last: float, seconds: float
-    ) -> tuple[list[float], Sequence[Any], Sequence[Any]]:
+        self, rule: Rule, moment: Sequence[Any], rate: float, updates: int, *,
+        tol: float, last: float, seconds: float, threads: int | None = None,
+    ) -> tuple[list[float], Sequence[Any], Sequence[Any]]:  # fmt: skip
         """Updates of theta by all blocks, see ``fb_descend``: J before each, what came of them, what was before.
 
         All blocks are to be one call's.
 
         moment : theta, and the velocity where the rule has one;  rate : of each of so many updates, at most
+        threads : at most so many; None for one for each step
         """
         size = self.size
         now = [np.array(array, self.dtype) for array in moment]
@@ -206,7 +208,8 @@ class NativeBlocks:
             tol, last, seconds, theta, velocity, theta_2, velocity_2, costs.ctypes.data,
         )  # fmt: skip
         step = self.steps[0]
-        done = step.library.fb_descend(handles_of(self.steps), len(self.steps), self.calls[0][2], how)
+        team = self.steps[:threads]
+        done = step.library.fb_descend(handles_of(team), len(team), self.calls[0][2], how)
         NativeStep.check(min(done, 0), [])
         return costs[:done].tolist(), *((other, now) if done % 2 else (now, other))
 

@@ -7,6 +7,7 @@ of the loop with minibatches.PythonBatches, to which test_native_descent.py hold
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from fullbatch.training.state import TrainingState
 SLICE = 0.1  # seconds after which a run comes back, for Ctrl-C
 LONGEST = 1e9  # seconds: no end
 MOST = 2**17  # updates of a run: each has a cost
+TRIAL = 32  # updates by which the pace of so many threads is known
+AGAIN = 10  # runs after which the other pace is looked at again: about a second
 LONGEST_WORK = (
     2**31
 )  # multiplications of an update: the interpreter does not show in longer ones, Ctrl-C waits for them
@@ -39,9 +42,15 @@ class NativeDescent:
         if state.epoch_examples or objective.dropout is not None or work > LONGEST_WORK:
             return None
         blocks = fold.in_one_call()
-        return None if blocks is None else NativeDescent(objective, optimizer, blocks)
+        if blocks is None:
+            return None
+        return NativeDescent(objective, optimizer, blocks, doubtful=len(blocks.steps) > fold.threads)
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, blocks: Any) -> None:
+    def __init__(self, objective: Objective, optimizer: Optimizer, blocks: Any, *, doubtful: bool = False) -> None:
+        """doubtful : whether work is so little that threads are worth it only while each of them has a core"""
+        self.doubtful = doubtful
+        self.paces: dict[int, float] = {}  # seconds of an update, by the threads
+        self.runs = 0
         kind, a, _, _ = RULES[optimizer.name](optimizer.numbers)
         self.blocks, self.m = blocks, objective.fold.examples.m
         self.rule = Rule(kind=KINDS.index(kind), a=a, l2=objective.l2)
@@ -52,14 +61,9 @@ class NativeDescent:
         None where the next one is not made: J is not finite before it, or less than ``tol`` below the J before.
         """
         last = state.costs[-1] if state.epoch and len(state.costs) else math.inf
-        costs, now, before = self.blocks.descend(
-            self.rule,
-            (state.theta, *state.arrays),
-            state.learning_rate,
-            min(updates, MOST),
-            tol=tol,
-            last=last,
-            seconds=min(seconds, SLICE),
+        moment, rate = (state.theta, *state.arrays), state.learning_rate
+        costs, now, before = self._descend(
+            moment, rate, min(updates, MOST), tol=tol, last=last, seconds=min(seconds, SLICE)
         )
         if len(costs) > 1:
             state = self._after(state, costs[:-1], before)
@@ -90,10 +94,29 @@ class NativeDescent:
 
     def _made(self, state: TrainingState, updates: int, seconds: float) -> tuple[list[float], Any]:
         moment, rate = (state.theta, *state.arrays), state.learning_rate
-        costs, now, _ = self.blocks.descend(
-            self.rule, moment, rate, updates, tol=0.0, last=math.inf, seconds=min(seconds, LONGEST)
-        )
+        costs, now, _ = self._descend(moment, rate, updates, tol=0.0, last=math.inf, seconds=min(seconds, LONGEST))
         return costs, now
+
+    def _descend(
+        self, moment: Any, rate: float, updates: int, *, seconds: float, **until: float
+    ) -> tuple[Any, Any, Any]:
+        """A run by as many threads as are fastest now, if it need not make all updates: their bits are the same.
+
+        Two threads of which one waits for its core, because something else runs there, take three times as long as one.
+        """
+        may_try = self.doubtful and seconds < LONGEST
+        untried = [threads for threads in (len(self.blocks.steps), 1) if threads not in self.paces] if may_try else []
+        threads = untried[0] if untried else min(self.paces, key=self.paces.__getitem__, default=len(self.blocks.steps))
+        began = time.perf_counter()
+        found = self.blocks.descend(
+            self.rule, moment, rate, min(updates, TRIAL) if untried else updates,
+            seconds=seconds, threads=threads, **until,
+        )  # fmt: skip
+        self.paces[threads] = (time.perf_counter() - began) / max(len(found[0]), 1)
+        self.runs += 1
+        if self.runs % AGAIN == 0:
+            self.paces = {threads: self.paces[threads]}
+        return found
 
     def _after(self, state: TrainingState, costs: list[float], moment: Any, tol: float = 0.0) -> TrainingState:
         """As ``loop._judged`` would have it, update after update."""
