@@ -119,6 +119,18 @@ def test_marks_for_missing_values_are_gaps_on_workers_too(tmp_path, small_leaves
     assert without.loss_curve_ != expected.loss_curve_
 
 
+def test_a_second_training_has_the_bits_of_one_process(files, small_leaves, monkeypatch):
+    monkeypatch.setattr("fullbatch.estimators.descent.epochs_of_second", lambda best, planned: 3)
+    how = {"hidden": (4,), "drop": ["price"], "solver": "gd", "epochs": 5}
+    expected = fb.TableClassifier(**how).fit(files, target="late")
+    model = fb.TableClassifier(**how)
+    model.fit(ClusterTable.of_files(list(map(str, files)), Wanted.of(model, "late"), InProcess(3)))
+    assert model.retraining_ == expected.retraining_ == [5, 3]
+    assert_same(model.estimator_, expected.estimator_)
+    assert model.validation_costs_ == expected.validation_costs_
+    assert model.record_["ended"] == expected.record_["ended"]
+
+
 def test_a_regression_of_the_logarithm(files, small_leaves):
     how = {"hidden": (3,), "solver": "lbfgs", "epochs": 2, "log_target": True, "loss": "absolute_error", "drop": ["w"]}
     expected = fb.TableRegressor(**how).fit(files, target="price")
