@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -336,6 +336,9 @@ def test_wrong_calls_are_refused():
 @pytest.mark.parametrize(("slower", "taken"), [(2, 1), (1, 2)])
 def test_few_rows_are_worked_on_by_as_many_threads_as_are_faster(monkeypatch, slower, taken):
     """Threads of which one waits for its core are slower than one; the bits are the same."""
+    clock = [0.0]
+    monkeypatch.setattr(native_descent, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(native_descent, "SLICE", 60.0)
     monkeypatch.setattr(native_descent, "TRIAL", 3)
     monkeypatch.setattr("fullbatch.fold.blocks.THREAD_WORK", 2**21)
     network, X, Y = fb.Network([28, 64, 1]), np.ones((28, 1000)), np.arange(1000)[None, :] % 2 * 1.0
@@ -345,7 +348,7 @@ def test_few_rows_are_worked_on_by_as_many_threads_as_are_faster(monkeypatch, sl
     def timed(self, *args, threads, **settings):
         found = plain(self, *args, threads=threads, **settings)
         calls.append((threads, len(found[0])))
-        time.sleep(0.2 if threads == slower else 0.0)
+        clock[0] += 2.0 if threads == slower else 1.0
         return found
 
     monkeypatch.setattr(NativeBlocks, "descend", timed)

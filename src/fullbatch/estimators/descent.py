@@ -143,7 +143,7 @@ def _train(
             state = _hurry(estimator, job, state)
             loop = _loop(estimator, job, orders, record, state, batch_size, good)
             good.theta = state.theta
-        number, planned = (0, 1) if incremental else (state.epoch, last_epoch(estimator, state))
+        number, planned = (0, 1) if incremental else (state.epoch, _last_epoch(estimator, state))
         while number < planned:
             task = job.begin_task(f"epoch {number}")
             good.show(state)
@@ -231,7 +231,7 @@ def _loop(
     )  # fmt: skip
 
 
-def last_epoch(estimator: Any, state: TrainingState) -> int:
+def _last_epoch(estimator: Any, state: TrainingState) -> int:
     """The epochs that are over at the end of the training, as it is planned now."""
     return state.schedule.end if state.schedule.is_second else int(estimator.max_iter)
 

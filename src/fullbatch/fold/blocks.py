@@ -156,8 +156,38 @@ class Block(NamedTuple):
     first: int = 0
 
 
-class OfLeaves(Sequence[Block]):
-    """The blocks of all examples in their order, each made when it is asked for: a list of them would grow with m.
+class Made(Sequence[Block]):
+    """Blocks in their order, each made when it is asked for: a list of them would grow with m."""
+
+    def made(self, index: int) -> Block:
+        """Block ``index``, from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self.made(range(len(self))[index])
+
+
+class Some(Made):
+    """Blocks ``first`` to ``last`` - 1 of others."""
+
+    def __init__(self, blocks: Sequence[Block], first: int, last: int) -> None:
+        self.blocks, self.first, self.last = blocks, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def made(self, index: int) -> Block:
+        return self.blocks[self.first + index]
+
+
+class OfLeaves(Made):
+    """The blocks of all examples.
 
     edges : where the blocks of a full leaf begin and end, counted from its first example
     leaves : how many full leaves there are
@@ -170,14 +200,7 @@ class OfLeaves(Sequence[Block]):
     def __len__(self) -> int:
         return self.leaves * (len(self.edges) - 1) + len(self.rest)
 
-    @overload
-    def __getitem__(self, index: int) -> Block: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Block]: ...
-    def __getitem__(self, index: int | slice) -> Block | list[Block]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        index = range(len(self))[index]
+    def made(self, index: int) -> Block:
         leaf, part = divmod(index, len(self.edges) - 1)
         if leaf >= self.leaves:
             return self.rest[index - len(self)]

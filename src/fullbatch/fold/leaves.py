@@ -8,9 +8,9 @@ bits are the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
-from fullbatch.fold.blocks import Block, Plan
+from fullbatch.fold.blocks import Plan, Some
 from fullbatch.fold.threads import OnThreads
 from fullbatch.fold.tree import Node, Tree
 from fullbatch.sources import Columns, Examples, filler
@@ -79,22 +79,3 @@ class Calls:
             blocks = self.plan.blocks()
             own = Some(blocks, self.leaves[first], self.leaves[last])
             self.engine.run("gradient", theta, blocks if len(own) == len(blocks) else own, tree.add)
-
-
-class Some(Sequence[Block]):
-    """Blocks ``first`` to ``last`` - 1 of others, each made when it is asked for."""
-
-    def __init__(self, blocks: Sequence[Block], first: int, last: int) -> None:
-        self.blocks, self.first, self.last = blocks, first, last
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    @overload
-    def __getitem__(self, index: int) -> Block: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Block]: ...
-    def __getitem__(self, index: int | slice) -> Block | list[Block]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        return self.blocks[self.first + range(len(self))[index]]

@@ -49,7 +49,6 @@ from fullbatch.tables.target import POISSON, refuse_negative
 from fullbatch.tables.trainer import as_usual_for, chosen_by_held_out, ended, network_of, refuse_divergence
 from fullbatch.training.checkpoints import is_checkpoint
 from fullbatch.training.optimizers import OPTIMIZERS
-from fullbatch.training.retraining import most_epochs
 
 DEFAULT = Settings()
 CHOSEN = (
@@ -388,9 +387,7 @@ class TableEstimator(CallbackSupportMixin, FittedOnTable):
         **more: Any,
     ) -> Any:
         """Fit it, with this estimator's callbacks, whose context is given back."""
-        context = self._init_callback_context(
-            max_subtasks=most_epochs(trainer.max_iter) if trainer.retrain else trainer.max_iter
-        )
+        context = self._init_callback_context(max_subtasks=trainer._most_epochs())
         context.call_on_fit_task_begin(estimator=self, **hooks)
         keepers = [one for one in getattr(self, "_skl_callbacks", []) if is_checkpoint(one)]
         for keeper in keepers:

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.callback import CallbackContext
 
-TOLD = (
-    "n_iter_",
-    "loss_curve_",
-    "validation_costs_",
-    "t_",
-    "retraining_",
-)  # attributes that are up to date when an epoch ends
+# Attributes that are up to date when an epoch ends.
+TOLD = ("n_iter_", "loss_curve_", "validation_costs_", "t_", "retraining_")
 
 
 class Epochs:
